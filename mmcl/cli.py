@@ -1,0 +1,49 @@
+"""``mmcl VERB …``: the same scripts as ``mmcl/<verb>.py``, by name."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from mmcl.errors import UserError, run
+
+# verb -> (module, what it does); a verb's module is imported only when it is asked for
+VERBS = {
+    "demo": ("mmcl.demo", "the whole path on generated recordings, in a few minutes"),
+    "prepare": ("mmcl.prepare", "a raw dataset folder -> clip store"),
+    "check": ("mmcl.check", "look over a clip store: verdict and contact sheet"),
+    "train": ("mmcl.train", "train a recipe (on GPUs: accelerate launch mmcl/train.py …)"),
+    "evaluate": ("mmcl.evaluate", "judge a run or bundle on its protocol's test clips"),
+    "zero-shot": ("mmcl.zero_shot", "judge it on a data set it never saw"),
+    "export": ("mmcl.export", "a run -> skeleton-only bundle, verified"),
+    "import-checkpoint": ("mmcl.import_checkpoint", "an official CTR-GCN or MMCL checkpoint -> bundle"),
+    "predict": ("mmcl.predict", "label and probability for skeleton files"),
+    "build-tower": ("mmcl.build_towers", "tiny random or mini pretrained CLIP / LLM folders, offline"),
+}
+
+
+def _usage() -> str:
+    width = max(len(verb) for verb in VERBS)
+    lines = [f"  {verb:<{width}}  {words}" for verb, (_, words) in VERBS.items()]
+    return "usage: mmcl VERB [options]\n\n" + "\n".join(lines) + "\n\n`mmcl VERB --help` tells more."
+
+
+def _main() -> int:
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if arguments[0] == "--version":
+        from mmcl import __version__
+
+        print(f"mmcl {__version__}")
+        return 0
+    if arguments[0] not in VERBS:
+        raise UserError(f"unknown verb '{arguments[0]}': choose one of {', '.join(VERBS)}")
+    sys.argv = [f"mmcl {arguments[0]}", *arguments[1:]]
+    return int(import_module(VERBS[arguments[0]][0]).main() or 0)
+
+
+def main() -> None:
+    """Entry point of the ``mmcl`` command."""
+    run(_main)
