@@ -1,0 +1,135 @@
+"""Training-time augmentation of whole batches, on the device the batch is on.
+
+Randomness comes in from outside as one row of uniform numbers a clip (:func:`draw`), a pure function of
+(run seed, epoch, clip). So no two epochs and no two seeds repeat a draw, and the result depends neither on the number
+of loader workers nor on how clips are spread over processes. (The CTR-GCN lineage seeds loader workers with their
+worker id: every epoch repeats the same draws there, and ``--seed`` has no effect on them.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmcl.skeletons.layout import Layout
+from mmcl.skeletons.window import present
+
+# What each of a clip's uniform numbers is for. Appending keeps old runs repeatable; reordering does not.
+_SLOTS = {"crop": (0, 2), "rotation": (2, 5), "scale": (5, 6), "shear": (6, 12), "flip": (12, 13), "noise": (13, 14)}
+DRAWS = 16
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How strongly training clips are varied. The defaults are MMCL's / CTR-GCN's: temporal crop and rotation.
+
+    Attributes:
+        crop_min: shortest share of a clip that the temporal crop keeps.
+        crop_max: longest share.
+        crop_floor: shortest crop in frames, where the clip has as many.
+        rotation: largest rotation about each axis, radians, one rotation a clip.
+        scale: largest relative change of body size.
+        shear: largest shear coefficient.
+        flip: probability of swapping left and right (mirror image).
+        noise: standard deviation of Gaussian noise on present joints, metres.
+    """
+
+    crop_min: float = 0.5
+    crop_max: float = 1.0
+    crop_floor: int = 64
+    rotation: float = 0.3
+    scale: float = 0.0
+    shear: float = 0.0
+    flip: float = 0.0
+    noise: float = 0.0
+
+
+def draw(seed: int, epoch: int, clip: int) -> np.ndarray:
+    """(DRAWS,) float64 uniform numbers in [0, 1), the same for the same (seed, epoch, clip) everywhere."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch, clip)))).random(DRAWS)
+
+
+def uniform(draws: Tensor, slot: str) -> Tensor:
+    """The numbers of one slot: (N, k) in [0, 1), float32."""
+    return draws[:, slice(*_SLOTS[slot])].float()
+
+
+def crop_span(draws: Tensor, options: Augmentation) -> tuple[Tensor, Tensor]:
+    """Share of the clip to keep and where it lies, both (N,)."""
+    share, position = uniform(draws, "crop").unbind(1)
+    return options.crop_min + share * (options.crop_max - options.crop_min), position
+
+
+def rotation_matrices(angles: Tensor) -> Tensor:
+    """(N, 3) angles about x, y, z in radians -> (N, 3, 3) matrices Rz @ Ry @ Rx."""
+    sin, cos = torch.sin(angles), torch.cos(angles)
+    zero, one = torch.zeros_like(sin[:, 0]), torch.ones_like(sin[:, 0])
+
+    def stack(*entries: Tensor) -> Tensor:
+        return torch.stack(entries, dim=-1).reshape(-1, 3, 3)
+
+    about_x = stack(one, zero, zero, zero, cos[:, 0], -sin[:, 0], zero, sin[:, 0], cos[:, 0])
+    about_y = stack(cos[:, 1], zero, sin[:, 1], zero, one, zero, -sin[:, 1], zero, cos[:, 1])
+    about_z = stack(cos[:, 2], -sin[:, 2], zero, sin[:, 2], cos[:, 2], zero, zero, zero, one)
+    return about_z @ about_y @ about_x
+
+
+def shear_matrices(amounts: Tensor) -> Tensor:
+    """(N, 6) coefficients -> (N, 3, 3): ones on the diagonal, the coefficients off it, row by row."""
+    matrix = torch.eye(3, device=amounts.device).repeat(len(amounts), 1, 1)
+    rows, columns = torch.tensor([[0, 0, 1, 1, 2, 2], [1, 2, 0, 2, 0, 1]], device=amounts.device)
+    matrix[:, rows, columns] = amounts
+    return matrix
+
+
+def mirror(x: Tensor, layout: Layout) -> Tensor:
+    """Mirror image of (N, M, T, V, C): the first coordinate changes sign, left and right joints change places."""
+    order = list(range(layout.joint_count))
+    for left, right in layout.left_right:
+        order[left], order[right] = right, left
+    mirrored = x[:, :, :, order].clone()
+    mirrored[..., 0] = -mirrored[..., 0]
+    return mirrored
+
+
+def augment(x: Tensor, draws: Tensor, options: Augmentation, layout: Layout) -> Tensor:
+    """Rotate, scale, shear, mirror and jitter a batch; one draw a clip, both persons alike.
+
+    Args:
+        x: (N, M, T, V, 3) joints, centred. All-zero (absent) joints stay zero.
+        draws: (N, DRAWS) from :func:`draw`.
+        options: how strongly.
+        layout: of ``x``, for left and right.
+
+    Returns:
+        (N, M, T, V, 3).
+    """
+
+    def signed(slot: str, amount: float) -> Tensor:
+        return (2.0 * uniform(draws, slot) - 1.0) * amount
+
+    matrix = rotation_matrices(signed("rotation", options.rotation))
+    if options.shear:
+        matrix = shear_matrices(signed("shear", options.shear)) @ matrix
+    if options.scale:
+        matrix = matrix * (1.0 + signed("scale", options.scale))[:, :, None]
+    there = present(x) if options.noise else None
+    x = x @ matrix.to(x.dtype).transpose(1, 2)[:, None, None]
+    if options.flip:
+        flipped = uniform(draws, "flip") < options.flip
+        x = torch.where(flipped[:, :, None, None, None], mirror(x, layout), x)
+    if there is not None:
+        x = x + options.noise * _normal(draws, x) * there
+    return x
+
+
+def _normal(draws: Tensor, like: Tensor) -> Tensor:
+    """Standard normal noise, one generator a clip, so that it does not depend on the batch a clip is in."""
+    noise = []
+    for number in draws[:, slice(*_SLOTS["noise"])].flatten().tolist():
+        generator = torch.Generator(device=like.device).manual_seed(int(number * 2**53))
+        noise.append(torch.randn(like.shape[1:], generator=generator, device=like.device, dtype=like.dtype))
+    return torch.stack(noise)

@@ -1,0 +1,53 @@
+"""From one layout to another, by joint name. A conversion is a fixed (V_target, V_source) matrix.
+
+That makes 20 -> 25 interpolation, 25 -> 20 selection and COCO -> Kinect one batched matrix product that runs on any
+device and exports to any graph format. Joints that the source lacks come from the target layout's ``derived`` rules
+(Kinect v1 -> v2: the neck is the midpoint of spine-shoulder and head, the thumb the midpoint of wrist and hand, the
+hand tip lies half a hand length beyond the hand; our choice, the published script was never released).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmcl.errors import UserError
+from mmcl.skeletons.layout import Layout
+
+
+def conversion_matrix(source: Layout, target: Layout) -> Tensor:
+    """Weights that make the target's joints out of the source's.
+
+    Returns:
+        (V_target, V_source) float32, rows sum to 1.
+
+    Raises:
+        UserError: a target joint is neither in the source nor derivable from it.
+    """
+    rows = [_weights(joint, source, target, ()) for joint in target.joints]
+    if missing := [joint for joint, row in zip(target.joints, rows, strict=True) if row is None]:
+        raise UserError(
+            f"layout '{source.name}' cannot become '{target.name}': no joint and no 'derived' rule for {missing}"
+        )
+    return torch.stack([row for row in rows if row is not None])
+
+
+def _weights(joint: str, source: Layout, target: Layout, asked: tuple[str, ...]) -> Tensor | None:
+    """(V_source,) weights of one target joint, or None where neither name nor rules lead to source joints."""
+    row = torch.zeros(source.joint_count)
+    if joint in source.joints:
+        row[source.joints.index(joint)] = 1.0
+        return row
+    if joint in asked or joint not in target.derived:  # a rule that leads back to itself makes nothing
+        return None
+    for name, weight in target.derived[joint].items():
+        part = _weights(name, source, target, (*asked, joint))
+        if part is None:
+            return None
+        row = row + weight * part
+    return row
+
+
+def convert(joints: Tensor, matrix: Tensor) -> Tensor:
+    """Apply :func:`conversion_matrix`: (..., V_source, C) -> (..., V_target, C)."""
+    return matrix.to(joints) @ joints

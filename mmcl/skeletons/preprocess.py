@@ -1,0 +1,95 @@
+"""From raw joints to what an encoder sees. This module is *the* definition: training, evaluation and bundles call it.
+
+Order: persons cut or padded, layout converted, centred, window cut and resized, augmented (training only), stream.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmcl.errors import UserError
+from mmcl.skeletons.augment import Augmentation, augment, crop_span
+from mmcl.skeletons.convert import conversion_matrix, convert
+from mmcl.skeletons.layout import Layout
+from mmcl.skeletons.streams import stream_bones, to_stream
+from mmcl.skeletons.window import centre, crop_resize, span
+
+
+@dataclass(frozen=True)
+class PreprocessOptions:
+    """What is done to raw joints before the encoder.
+
+    Attributes:
+        stream: joint, bone, joint_motion, bone_motion, or k_bone (2_bone …).
+        window: frames the encoder sees.
+        centring: first_frame (first person's centre joint in the first frame), every_frame, or none.
+        crop: central share of a clip that evaluation and inference use (CTR-GCN: 0.95).
+    """
+
+    stream: str = "joint"
+    window: int = 64
+    centring: Literal["first_frame", "every_frame", "none"] = "first_frame"
+    crop: float = 0.95
+
+
+class Preprocess(nn.Module):
+    """Raw joints (N, M, T, V, C) in the source layout -> encoder input (N, persons, window, V', C).
+
+    Args:
+        source: layout of the raw joints.
+        target: layout the encoder was built for.
+        persons: bodies the encoder takes; more are cut off, fewer are filled with zeros.
+        options: stream, window, centring, crop.
+    """
+
+    def __init__(self, source: Layout, target: Layout, persons: int, options: PreprocessOptions) -> None:
+        super().__init__()
+        if options.window < 2 or not 0.0 < options.crop <= 1.0:
+            raise UserError(f"window must be at least 2 and crop in (0, 1]: got {options.window} and {options.crop}")
+        self.source, self.target, self.persons, self.options = source, target, persons, options
+        same = source.joints == target.joints
+        self.matrix: Tensor | None
+        self.bones: Tensor | None
+        self.register_buffer("matrix", None if same else conversion_matrix(source, target), persistent=False)
+        self.register_buffer("bones", stream_bones(target, options.stream), persistent=False)
+
+    def forward(
+        self,
+        joints: Tensor,
+        lengths: Tensor | None = None,
+        draws: Tensor | None = None,
+        augmentation: Augmentation | None = None,
+    ) -> Tensor:
+        """Preprocess a batch.
+
+        Args:
+            joints: (N, M, T, V, C) raw joints, metres, padded at the end to the longest clip.
+            lengths: (N,) real frames of each clip; None where all have T.
+            draws: (N, DRAWS) random numbers; with ``augmentation`` this is the training path.
+            augmentation: None for evaluation and inference.
+        """
+        x = self.fit_persons(joints)
+        if lengths is None:
+            lengths = torch.full((x.shape[0],), x.shape[2], device=x.device)
+        if self.matrix is not None:
+            x = convert(x, self.matrix)
+        x = centre(x, self.target.centre, self.options.centring)
+        if augmentation is None or draws is None:
+            start, frames = span(lengths, self.options.crop, 0.5)
+            x = crop_resize(x, start, frames, self.options.window)
+        else:
+            start, frames = span(lengths, *crop_span(draws, augmentation), floor=augmentation.crop_floor)
+            x = crop_resize(x, start, frames, self.options.window)
+            x = augment(x, draws, augmentation, self.target)
+        return to_stream(x, self.options.stream, self.bones)
+
+    def fit_persons(self, x: Tensor) -> Tensor:
+        """Cut (N, M, T, V, C) to the encoder's number of persons, or fill it up with zeros."""
+        if x.shape[1] >= self.persons:
+            return x[:, : self.persons]
+        absent = x.new_zeros(x.shape[0], self.persons - x.shape[1], *x.shape[2:])
+        return torch.cat([x, absent], dim=1)

@@ -1,0 +1,77 @@
+"""Temporal windows: cut a span out of each clip and resize it to a fixed number of frames.
+
+CTR-GCN's feeder crops an integer span and resizes it with bilinear interpolation, corners not aligned; so do we, for a
+whole ragged batch at once, by gathering two neighbouring frames and blending them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def span(lengths: Tensor, ratio: Tensor | float, position: Tensor | float, floor: int = 1) -> tuple[Tensor, Tensor]:
+    """Choose a span in each clip.
+
+    Args:
+        lengths: (N,) frames in each clip.
+        ratio: share of the clip that the span keeps, (N,) or a number.
+        position: where the span lies, 0 at the clip's start, 1 at its end, (N,) or a number; 0.5 is central.
+        floor: shortest span in frames, where the clip has as many (the official feeder: 64).
+
+    Returns:
+        start (N,) and frames (N,), both whole numbers as float32; start + frames <= lengths.
+    """
+    lengths = lengths.to(torch.float32)
+    frames = torch.floor(lengths * ratio).clamp(min=float(floor))
+    frames = torch.minimum(frames, lengths).clamp(min=1.0)
+    start = torch.floor((lengths - frames + 1.0) * position)
+    return torch.minimum(start, lengths - frames).clamp(min=0.0), frames
+
+
+def crop_resize(x: Tensor, start: Tensor, frames: Tensor, window: int) -> Tensor:
+    """Cut ``[start, start + frames)`` out of each clip and resize it to ``window`` frames.
+
+    Equal to ``F.interpolate(mode="bilinear", align_corners=False)`` along time on each clip's own span.
+
+    Args:
+        x: (N, M, T, V, C), padded at the end to the longest clip.
+        start: (N,) first frame of the span.
+        frames: (N,) length of the span, >= 1.
+        window: frames of the result.
+
+    Returns:
+        (N, M, window, V, C).
+    """
+    grid = torch.arange(window, device=x.device, dtype=torch.float32) + 0.5
+    at = (grid[None, :] * (frames[:, None] / window) - 0.5).clamp(min=0.0)  # (N, window) within the span
+    at = torch.minimum(at, frames[:, None] - 1.0)
+    low = torch.floor(at)
+    blend = (at - low).to(x.dtype)[:, None, :, None, None]
+    high = torch.minimum(low + 1.0, frames[:, None] - 1.0)
+    first, second = ((low + start[:, None]).long(), (high + start[:, None]).long())
+    shape = (-1, x.shape[1], -1, x.shape[3], x.shape[4])
+    a = x.gather(2, first[:, None, :, None, None].expand(shape))
+    b = x.gather(2, second[:, None, :, None, None].expand(shape))
+    return a + (b - a) * blend
+
+
+def present(x: Tensor) -> Tensor:
+    """Which joints are there: (N, M, T, V, 1) mask that is False where a joint of (N, M, T, V, C) is exactly zero."""
+    return (x != 0).any(dim=-1, keepdim=True)
+
+
+def centre(x: Tensor, joint: int, mode: str = "first_frame") -> Tensor:
+    """Subtract the centre joint; absent bodies and missing (all-zero) joints stay zero.
+
+    Args:
+        x: (N, M, T, V, C) joints.
+        joint: index of the centre joint.
+        mode: ``first_frame`` subtracts the first person's centre in its first frame from everything (CTR-GCN's NTU
+            preparation, MMCL's zero-shot pipeline), ``every_frame`` the first person's centre frame by frame
+            (NW-UCLA in CTR-GCN), ``none`` nothing.
+    """
+    if mode == "none":
+        return x
+    origin = x[:, :1, :1, joint : joint + 1] if mode == "first_frame" else x[:, :1, :, joint : joint + 1]
+    return torch.where(present(x), x - origin, torch.zeros_like(x))

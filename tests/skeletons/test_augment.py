@@ -1,0 +1,83 @@
+"""Augmentation: what each transform keeps, and that draws repeat exactly when they should and never otherwise."""
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from mmcl.skeletons.augment import DRAWS, Augmentation, augment, crop_span, draw, mirror, rotation_matrices
+from mmcl.skeletons.layout import load_layout
+
+LAYOUT = load_layout("kinect_v2_25")
+
+
+def draws_of(seed: int, epoch: int, clips: range) -> torch.Tensor:
+    return torch.from_numpy(np.stack([draw(seed, epoch, clip) for clip in clips]))
+
+
+def test_no_two_epochs_seeds_or_clips_share_a_draw_and_the_same_key_repeats_it() -> None:
+    keys = [(seed, epoch, clip) for seed in range(5) for epoch in range(20) for clip in range(30)]
+    drawn = np.stack([draw(*key) for key in keys])
+    assert drawn.shape == (3000, DRAWS)
+    assert len(np.unique(drawn)) == drawn.size  # every single number is new
+    np.testing.assert_array_equal(drawn, np.stack([draw(*key) for key in keys]))
+    assert abs(drawn.mean() - 0.5) < 0.01 and drawn.min() >= 0 and drawn.max() < 1
+
+
+def test_rotation_equals_scipy_and_keeps_lengths() -> None:
+    angles = torch.rand(6, 3) * 2 - 1
+    expected = Rotation.from_euler("xyz", angles.double().numpy()).as_matrix()  # extrinsic: Rz @ Ry @ Rx
+    torch.testing.assert_close(rotation_matrices(angles), torch.from_numpy(expected).float())
+    x = torch.randn(6, 2, 4, 25, 3)
+    turned = augment(x, draws_of(0, 0, range(6)), Augmentation(rotation=0.3), LAYOUT)
+    torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
+    assert not torch.allclose(turned, x, atol=1e-2)
+
+
+def test_scale_changes_bodies_by_at_most_its_amount() -> None:
+    x = torch.randn(64, 1, 2, 25, 3)
+    scaled = augment(x, draws_of(1, 0, range(64)), Augmentation(rotation=0, scale=0.2), LAYOUT)
+    ratio = scaled.norm(dim=-1) / x.norm(dim=-1)
+    assert (ratio.amax((1, 2, 3)) - ratio.amin((1, 2, 3))).max() < 1e-5  # one scale a clip
+    assert 0.8 <= ratio.min() < 0.85 and 1.15 < ratio.max() <= 1.2
+
+
+def test_shear_is_linear_and_moves_each_axis_by_the_others() -> None:
+    x = torch.randn(8, 1, 3, 25, 3)
+    options = Augmentation(rotation=0, shear=0.4)
+    draws = draws_of(2, 0, range(8))
+    sheared = augment(x, draws, options, LAYOUT)
+    for axis in range(3):
+        unit = torch.zeros(8, 1, 1, 25, 3)
+        unit[..., axis] = 1.0
+        image = augment(unit, draws, options, LAYOUT)[..., 0, :]
+        assert torch.allclose(image[..., axis], torch.ones(()))
+        assert (image.abs() <= 1).all() and (image.abs() > 1e-4).any()
+    torch.testing.assert_close(augment(2 * x, draws, options, LAYOUT), 2 * sheared)
+
+
+def test_mirror_swaps_sides_and_undoes_itself() -> None:
+    x = torch.randn(2, 1, 3, 25, 3)
+    mirrored = mirror(x, LAYOUT)
+    left, right = LAYOUT.joints.index("left_knee"), LAYOUT.joints.index("right_knee")
+    torch.testing.assert_close(mirrored[..., left, 1:], x[..., right, 1:])
+    torch.testing.assert_close(mirrored[..., left, 0], -x[..., right, 0])
+    torch.testing.assert_close(mirror(mirrored, LAYOUT), x)
+    flipped = augment(x.repeat(200, 1, 1, 1, 1), draws_of(3, 0, range(400)), Augmentation(rotation=0, flip=0.5), LAYOUT)
+    same = (flipped == x.repeat(200, 1, 1, 1, 1)).all(-1).all(-1).all(-1).flatten()
+    assert 150 < int(same.sum()) < 250
+
+
+def test_noise_has_its_size_spares_missing_joints_and_does_not_depend_on_the_batch() -> None:
+    x = torch.randn(8, 2, 10, 25, 3)
+    x[:, 1] = 0
+    draws, options = draws_of(4, 0, range(8)), Augmentation(rotation=0, noise=0.02)
+    noisy = augment(x, draws, options, LAYOUT)
+    assert abs(float((noisy - x)[:, 0].std()) - 0.02) < 0.001
+    assert noisy[:, 1].abs().sum() == 0
+    torch.testing.assert_close(augment(x[3:5], draws[3:5], options, LAYOUT), noisy[3:5], rtol=0, atol=0)
+
+
+def test_temporal_crop_stays_in_its_range() -> None:
+    share, position = crop_span(draws_of(5, 0, range(500)), Augmentation(crop_min=0.5, crop_max=0.9))
+    assert 0.5 <= share.min() < 0.52 and 0.88 < share.max() <= 0.9
+    assert position.min() < 0.02 and position.max() > 0.98

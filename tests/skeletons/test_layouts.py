@@ -1,0 +1,91 @@
+"""Layouts are trees with the joints that the data sets document; conversion goes by name."""
+
+import pytest
+import torch
+
+from mmcl.errors import UserError
+from mmcl.skeletons.convert import conversion_matrix, convert
+from mmcl.skeletons.layout import Layout, layout_names, load_layout
+
+
+@pytest.mark.parametrize("name", layout_names())
+def test_every_layout_is_a_tree_whose_parts_cover_it(name: str) -> None:
+    layout = load_layout(name)
+    assert len(layout.edges) == layout.joint_count - 1
+    covered = sorted(joint for members in layout.parts.values() for joint in members)
+    assert covered == list(range(layout.joint_count))
+    for left, right in layout.left_right:
+        assert layout.joints[left].replace("left", "right") == layout.joints[right]
+    assert Layout.from_dict(layout.to_dict()) == layout
+
+
+def test_kinect_v2_bones_are_the_pairs_of_the_official_graph() -> None:
+    # (child, parent), 1-based, as the NTU graph of CTR-GCN lists them.
+    official = {
+        (1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (6, 5), (7, 6), (8, 7), (9, 21), (10, 9), (11, 10), (12, 11),
+        (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19), (22, 23), (23, 8), (24, 25),
+        (25, 12),
+    }  # fmt: skip
+    assert {(a + 1, b + 1) for a, b in load_layout("kinect_v2_25").edges} == official
+
+
+def test_twenty_to_twenty_five_is_the_documented_interpolation() -> None:
+    source, target = load_layout("utd_mhad_20"), load_layout("kinect_v2_25")
+    x = torch.randn(2, 1, 4, 20, 3, dtype=torch.float64)
+    y = convert(x, conversion_matrix(source, target))
+    s = dict(zip(source.joints, x.unbind(3), strict=True))
+    t = dict(zip(target.joints, y.unbind(3), strict=True))
+    for name in source.joints:  # limbs and spine one to one
+        torch.testing.assert_close(t[name], s[name], rtol=0, atol=0)
+    torch.testing.assert_close(t["neck"], (s["spine_shoulder"] + s["head"]) / 2)
+    for side in ("left", "right"):
+        hand, wrist = s[f"{side}_hand"], s[f"{side}_wrist"]
+        torch.testing.assert_close(t[f"{side}_hand_tip"], hand + 0.5 * (hand - wrist))
+        torch.testing.assert_close(t[f"{side}_thumb"], (hand + wrist) / 2)
+
+
+def test_there_and_back_again_keeps_the_twenty_joints() -> None:
+    twenty, more = load_layout("kinect_v1_20"), load_layout("kinect_v2_25")
+    round_trip = conversion_matrix(more, twenty) @ conversion_matrix(twenty, more)
+    torch.testing.assert_close(round_trip, torch.eye(20))
+
+
+@pytest.mark.parametrize("target", layout_names())
+@pytest.mark.parametrize("source", layout_names())
+def test_weights_of_every_conversion_sum_to_one(source: str, target: str) -> None:
+    # So that a shift of the whole body shifts the converted body by the same amount.
+    matrix = conversion_matrix(load_layout(source), load_layout(target))
+    torch.testing.assert_close(matrix.sum(1), torch.ones(len(matrix)))
+
+
+def test_own_layout_from_a_file(tmp_path) -> None:
+    (tmp_path / "stick.yaml").write_text("joints: [base, mid, top]\nparents: {mid: base, top: mid}\ncentre: mid\n")
+    layout = load_layout(tmp_path / "stick.yaml")
+    assert (layout.name, layout.parents, layout.centre) == ("stick", (0, 0, 1), 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("joints: [a, b]\nparents: {b: c}", "not in 'joints'"),
+        ("joints: [a, b, c]\nparents: {b: a}", "exactly one joint"),
+        ("joints: [a, b, c]\nparents: {b: c, c: b}", "cycle"),
+        ("joints: [a, a]\nparents: {}", "different names"),
+        ("joints: [a]\nparents: {}\ncolour: red", "unknown key"),
+        ("joints: [a]", "missing"),
+        ("- a\n- b", "keys and values"),
+        ("joints: [a", "not a YAML file"),
+    ],
+)
+def test_a_bad_layout_file_is_named_with_its_fault(tmp_path, text: str, complaint: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(UserError, match=complaint):
+        load_layout(tmp_path / "bad.yaml")
+
+
+def test_unknown_layout_and_impossible_conversion_say_so(tmp_path) -> None:
+    with pytest.raises(UserError, match="choose one of"):
+        load_layout("kinect_v9")
+    (tmp_path / "hand.yaml").write_text("joints: [palm, finger]\nparents: {finger: palm}\n")
+    with pytest.raises(UserError, match="cannot become 'kinect_v2_25'"):
+        conversion_matrix(load_layout(tmp_path / "hand.yaml"), load_layout("kinect_v2_25"))

@@ -1,0 +1,94 @@
+"""Streams, windows, centring and the whole preprocessing, against per-clip loops and torch's own interpolation."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmcl.errors import UserError
+from mmcl.skeletons.layout import load_layout
+from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.streams import bone_matrix, check_stream, stream_bones, to_stream
+from mmcl.skeletons.window import centre, crop_resize, span
+
+LAYOUT = load_layout("kinect_v2_25")
+
+
+def test_bone_and_motion_streams_equal_loops() -> None:
+    x = torch.randn(2, 2, 5, 25, 3)
+    bone = torch.zeros_like(x)
+    for child, parent in LAYOUT.edges:
+        bone[:, :, :, child] = x[:, :, :, child] - x[:, :, :, parent]
+    motion = torch.zeros_like(x)
+    for t in range(4):
+        motion[:, :, t] = x[:, :, t + 1] - x[:, :, t]
+    bone_motion = torch.zeros_like(x)
+    for t in range(4):
+        bone_motion[:, :, t] = bone[:, :, t + 1] - bone[:, :, t]
+    for name, expected in {
+        "joint": x, "bone": bone, "joint_motion": motion, "bone_motion": bone_motion
+    }.items():  # fmt: skip
+        torch.testing.assert_close(to_stream(x, name, stream_bones(LAYOUT, name)), expected)
+
+
+def test_k_bone_reaches_the_kth_ancestor() -> None:
+    matrix = bone_matrix(LAYOUT, 3)
+    x = torch.randn(25, 3)
+    bones = matrix @ x
+    hand, shoulder = LAYOUT.joints.index("left_hand"), LAYOUT.joints.index("left_shoulder")
+    torch.testing.assert_close(bones[hand], x[hand] - x[shoulder])
+    assert bones[LAYOUT.joints.index("spine_shoulder")].abs().sum() == 0  # the root has no ancestors
+    with pytest.raises(UserError, match="unknown stream"):
+        check_stream("bones")
+
+
+@pytest.mark.parametrize("window", [16, 64])
+def test_crop_resize_equals_torch_interpolation_clip_by_clip(window: int) -> None:
+    x = torch.randn(4, 2, 50, 25, 3)
+    start, frames = torch.tensor([0.0, 3.0, 10.0, 49.0]), torch.tensor([50.0, 40.0, 7.0, 1.0])
+    result = crop_resize(x, start, frames, window)
+    for clip, s, f, out in zip(x, start.int().tolist(), frames.int().tolist(), result, strict=True):
+        flat = clip[:, s : s + f].permute(0, 2, 3, 1).reshape(1, -1, f)
+        expected = F.interpolate(flat, size=window, mode="linear", align_corners=False)
+        torch.testing.assert_close(out, expected.reshape(2, 25, 3, window).permute(0, 3, 1, 2))
+
+
+def test_spans_stay_inside_their_clips_and_reach_both_ends() -> None:
+    lengths = torch.tensor([1, 2, 10, 63, 64, 65, 300])
+    for position in (0.0, 0.5, 0.999):
+        start, frames = span(lengths, 0.5, position, floor=64)
+        assert (frames >= torch.minimum(lengths, torch.tensor(64))).all() and (start >= 0).all()
+        assert (start + frames <= lengths).all()
+    start, frames = span(lengths, 0.5, 0.9999, floor=1)
+    assert ((start + frames)[1:] == lengths[1:]).all()
+    assert span(torch.tensor([100]), 0.95, 0.5)[0].item() == 3.0  # the central 95 %, to a frame
+
+
+def test_centring_leaves_absent_bodies_and_missing_joints_at_zero() -> None:
+    x = torch.randn(1, 2, 3, 25, 3)
+    x[:, 1] = 0
+    x[0, 0, 2, 5] = 0
+    by_clip = centre(x, LAYOUT.centre)
+    torch.testing.assert_close(by_clip[0, 0, 1, 7], x[0, 0, 1, 7] - x[0, 0, 0, 1])
+    assert by_clip[:, 1].abs().sum() == 0 and by_clip[0, 0, 2, 5].abs().sum() == 0
+    by_frame = centre(x, LAYOUT.centre, "every_frame")
+    torch.testing.assert_close(by_frame[0, 0, 1, 7], x[0, 0, 1, 7] - x[0, 0, 1, 1])
+
+
+def test_padding_and_batching_do_not_change_a_clip() -> None:
+    preprocess = Preprocess(LAYOUT, LAYOUT, 2, PreprocessOptions(stream="bone_motion", window=32))
+    clips = [torch.randn(1, frames, 25, 3) for frames in (20, 45, 61)]
+    padded = torch.zeros(3, 1, 61, 25, 3)
+    for row, clip in zip(padded, clips, strict=True):
+        row[:, : clip.shape[1]] = clip
+    together = preprocess(padded, torch.tensor([20, 45, 61]))
+    for alone, row in zip(clips, together, strict=True):
+        torch.testing.assert_close(preprocess(alone[None])[0], row)
+
+
+def test_persons_are_cut_or_filled() -> None:
+    one = Preprocess(LAYOUT, LAYOUT, 1, PreprocessOptions(window=8))
+    three = Preprocess(LAYOUT, LAYOUT, 3, PreprocessOptions(window=8))
+    x = torch.randn(2, 2, 20, 25, 3)
+    assert one(x).shape == (2, 1, 8, 25, 3) and three(x).shape == (2, 3, 8, 25, 3)
+    torch.testing.assert_close(three(x)[:, :1], one(x))
+    assert three(x)[:, 2].abs().sum() == 0
