@@ -1,0 +1,130 @@
+"""What every encoder is, and how one is built from a name and options that arrive as plain data."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar, get_type_hints
+
+import torch
+from torch import Tensor, nn
+
+from mmcl.encoders import ENCODERS
+from mmcl.errors import UserError
+from mmcl.skeletons.layout import Layout
+
+_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
+
+
+class Encoder(nn.Module, ABC):
+    """A network from preprocessed skeletons (N, M, T, V, C) to a feature (N, D) and class scores (N, K).
+
+    A subclass sets ``options_type`` to its frozen dataclass of options (fields ``persons`` and ``channels`` among
+    them, every field with a default, ``UserError`` for a value out of range) and takes (layout, classes, options).
+
+    Attributes:
+        layout: the joints it was built for.
+        classes: K.
+        options: its options.
+        feature_width: D.
+    """
+
+    options_type: ClassVar[type]
+    feature_width: int
+
+    def __init__(self, layout: Layout, classes: int, options: Any) -> None:
+        super().__init__()
+        if classes < 1:
+            raise UserError(f"an encoder needs at least one class, not {classes}")
+        self.layout = layout
+        self.classes = classes
+        self.options = options
+
+    @abstractmethod
+    def features(self, x: Tensor) -> Tensor:
+        """(N, M, T, V, C) -> (N, D), averaged over time, joints and persons."""
+
+    @abstractmethod
+    def head(self, features: Tensor) -> Tensor:
+        """(N, D) -> (N, K) unnormalised scores."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, M, T, V, C) -> (N, K) unnormalised scores."""
+        return self.head(self.features(x))
+
+    def example(self, frames: int, clips: int = 1) -> Tensor:
+        """Zeros of the shape this encoder takes, (clips, M, frames, V, C), on the device it is on."""
+        shape = (clips, self.options.persons, frames, self.layout.joint_count, self.options.channels)
+        return torch.zeros(shape, device=next(self.parameters()).device)
+
+    def check(self, x: Tensor) -> None:
+        """Refuse a batch that is not (N, M, T, V, C) of this encoder; shapes only, so it costs nothing when traced.
+
+        Raises:
+            UserError: another number of axes, persons, joints or channels.
+        """
+        M, V, C = self.options.persons, self.layout.joint_count, self.options.channels
+        if x.dim() != 5 or (x.shape[1], x.shape[3], x.shape[4]) != (M, V, C):
+            raise UserError(
+                f"the encoder takes (clips, {M} persons, frames, {V} joints of {self.layout.name}, {C} channels), "
+                f"not {tuple(x.shape)}"
+            )
+
+
+def encoder_options(name: str) -> type:
+    """The dataclass that holds an encoder's options.
+
+    Raises:
+        UserError: no encoder of that name.
+    """
+    return ENCODERS[name].options_type
+
+
+def parse_options(name: str, options: Mapping[str, Any] | object) -> Any:
+    """Turn a mapping (a recipe's, or a bundle's ``config.json``) into an encoder's options; missing keys keep defaults.
+
+    Raises:
+        UserError: an unknown key, a value of the wrong type, or one out of range.
+    """
+    kind = encoder_options(name)
+    if isinstance(options, kind):
+        return options
+    if not isinstance(options, Mapping):
+        raise UserError(f"options of the encoder '{name}' must be keys and values, not {type(options).__name__}")
+    known = [field.name for field in fields(kind)]
+    if unknown := sorted(str(key) for key in options if key not in known):
+        raise UserError(f"encoder '{name}' has no option {', '.join(unknown)}; it has {', '.join(known)}")
+    hints = get_type_hints(kind)
+    return kind(**{key: _typed(f"{name}.{key}", value, hints[key]) for key, value in options.items()})
+
+
+def _typed(where: str, value: Any, kind: type) -> Any:
+    """Return ``value`` as ``kind``; a whole number passes for a float, but True never for a number."""
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise UserError(f"encoder option {where} must be {kind.__name__}, not {value!r}")
+    return value
+
+
+def build_encoder(name: str, layout: Layout, classes: int, options: Mapping[str, Any] | object = _DEFAULTS) -> Encoder:
+    """Build an encoder by name.
+
+    Args:
+        name: a name in ``ENCODERS``.
+        layout: whose joints and edges it works on.
+        classes: K.
+        options: the encoder's own dataclass, or a mapping with any of its fields.
+
+    Raises:
+        UserError: unknown name, or options that are wrong.
+    """
+    return ENCODERS[name](layout, classes, parse_options(name, options))
+
+
+def options_dict(encoder: Encoder) -> dict[str, Any]:
+    """An encoder's options as plain data, for a bundle's ``config.json``."""
+    assert is_dataclass(encoder.options) and not isinstance(encoder.options, type)
+    return asdict(encoder.options)

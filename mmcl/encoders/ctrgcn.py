@@ -1,0 +1,142 @@
+"""CTR-GCN: Channel-wise Topology Refinement Graph Convolution (Chen et al., ICCV 2021), parameter for parameter.
+
+Spatial units are in ``spatial.py``, temporal units in ``temporal.py``; this file stacks them. At the default options
+the network has 1,462,092 parameters for 120 classes, 25 joints and 2 persons, as the published one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mmcl.encoders.base import Encoder
+from mmcl.encoders.blocks import conv_bn
+from mmcl.encoders.graph import spatial_graph
+from mmcl.encoders.spatial import RAW_RELATION, SpatialUnit
+from mmcl.encoders.temporal import TemporalUnit
+from mmcl.errors import UserError
+from mmcl.skeletons.layout import Layout
+
+STAGES = 3  # widths W, 2W, 4W; the first unit of the second and third halves the frames
+
+
+@dataclass(frozen=True)
+class CTRGCNOptions:
+    """Options of :class:`CTRGCN`; the defaults are the published network.
+
+    Attributes:
+        width: channels of the first stage, a multiple of 8; the stages have width, 2 width, 4 width.
+        depth: units in all, at least 3. The three stages share them evenly, earlier stages first: 10 is 4 + 3 + 3 as
+            published, 6 is 2 + 2 + 2, 4 is 2 + 1 + 1.
+        persons: M, bodies in every clip (absent ones are zeros).
+        channels: C, coordinates of a joint.
+        dropout: on the feature, before the classifier.
+        adaptive: learn the adjacency, as published; otherwise it stays the skeleton's.
+    """
+
+    width: int = 64
+    depth: int = 10
+    persons: int = 2
+    channels: int = 3
+    dropout: float = 0.0
+    adaptive: bool = True
+
+    def __post_init__(self) -> None:
+        if self.width < 8 or self.width % 8:
+            raise UserError(f"ctrgcn.width must be a multiple of 8, not {self.width}")
+        if self.depth < STAGES:
+            raise UserError(f"ctrgcn.depth must be at least {STAGES}, one unit a stage, not {self.depth}")
+        if self.persons < 1 or self.channels < 1:
+            raise UserError(f"ctrgcn needs persons and channels >= 1, not {self.persons} and {self.channels}")
+        if not 0.0 <= self.dropout < 1.0:
+            raise UserError(f"ctrgcn.dropout must lie in [0, 1), not {self.dropout}")
+
+
+def plan_units(options: CTRGCNOptions) -> list[tuple[int, int, int]]:
+    """(C_in, C_out, stride along time) of each unit, by the rule of ``CTRGCNOptions.depth``."""
+    units = []
+    channels = options.channels
+    for stage in range(STAGES):
+        count = options.depth // STAGES + (stage < options.depth % STAGES)
+        for position in range(count):
+            width = options.width * 2**stage
+            units.append((channels, width, 2 if stage and not position else 1))
+            channels = width
+    return units
+
+
+class Unit(nn.Module):
+    """A spatial unit, a temporal unit, and a residual around both.
+
+    Args:
+        channels_in: C_in.
+        channels_out: C_out.
+        stride: along time.
+        graph: (3, V, V) adjacency to start from.
+        adaptive: learn the adjacency.
+        first: the unit that reads raw coordinates; it has no residual.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, stride: int, graph: Tensor, adaptive: bool, first: bool
+    ) -> None:
+        super().__init__()
+        relation = RAW_RELATION if first else channels_in // 8
+        self.spatial = SpatialUnit(channels_in, channels_out, relation, graph, adaptive)
+        self.temporal = TemporalUnit(channels_out, stride)
+        self.residual: nn.Module | None = None
+        if not first:
+            same = channels_in == channels_out and stride == 1
+            self.residual = nn.Identity() if same else conv_bn(channels_in, channels_out, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, V, T) -> (B, C_out, V, ceil(T / stride))."""
+        y = self.temporal(self.spatial(x))
+        return torch.relu(y if self.residual is None else y + self.residual(x))
+
+
+class CTRGCN(Encoder):
+    """CTR-GCN over any layout.
+
+    Args:
+        layout: joints and edges.
+        classes: K.
+        options: see :class:`CTRGCNOptions`.
+    """
+
+    options_type: ClassVar[type] = CTRGCNOptions
+
+    def __init__(self, layout: Layout, classes: int, options: CTRGCNOptions | None = None) -> None:
+        options = options or CTRGCNOptions()
+        super().__init__(layout, classes, options)
+        self.feature_width = options.width * 2 ** (STAGES - 1)
+        graph = spatial_graph(layout)
+        self.data_bn = nn.BatchNorm1d(options.persons * layout.joint_count * options.channels)
+        self.units = nn.ModuleList(
+            Unit(c_in, c_out, stride, graph, options.adaptive, first=number == 0)
+            for number, (c_in, c_out, stride) in enumerate(plan_units(options))
+        )
+        self.dropout = nn.Dropout(options.dropout) if options.dropout else nn.Identity()
+        self.classifier = nn.Linear(self.feature_width, classes)
+        nn.init.normal_(self.classifier.weight, 0.0, (2.0 / classes) ** 0.5)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, M, T, V, C) -> (N, D): the mean over frames and joints, then over persons (MMCL's F_g).
+
+        Raises:
+            UserError: another number of persons, joints or channels than the encoder was built for.
+        """
+        self.check(x)
+        M, V, C = self.options.persons, self.layout.joint_count, self.options.channels
+        x = self.data_bn(x.permute(0, 1, 3, 4, 2).flatten(1, 3))  # channels in the order person, joint, coordinate
+        x = x.unflatten(1, (M, V, C)).flatten(0, 1).transpose(1, 2).contiguous()  # (N * M, C, V, T)
+        for unit in self.units:
+            x = unit(x)
+        return x.mean(dim=(2, 3)).unflatten(0, (-1, M)).mean(dim=1)
+
+    def head(self, features: Tensor) -> Tensor:
+        """(N, D) -> (N, K) unnormalised scores."""
+        return self.classifier(self.dropout(features))

@@ -1,0 +1,205 @@
+"""Checkpoints of the official CTR-GCN and MMCL-Action code, turned into :class:`CTRGCN` tensor for tensor.
+
+Their state dicts name a unit ``l5``, a subset's convolution ``l5.gcn1.convs.0.conv3``, a temporal branch
+``l5.tcn1.branches.1``. MMCL-Action's training model adds its helpers (``mlp``, ``PosMatrix``, ``NegMatrix``,
+``inception_v3``, ``FAM_Aligh``); they never took part in inference and are left behind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmcl.encoders.ctrgcn import CTRGCN, CTRGCNOptions, plan_units
+from mmcl.encoders.graph import SUBSETS
+from mmcl.encoders.spatial import RAW_RELATION
+from mmcl.encoders.temporal import BRANCHES, KERNEL
+from mmcl.errors import UserError
+from mmcl.skeletons.layout import Layout, load_layout
+
+LAYOUTS = {25: "kinect_v2_25", 20: "kinect_v1_20"}  # NTU RGB+D's sensor, NW-UCLA's
+_NETWORK = re.compile(r"(l\d+|data_bn|fc)\.")
+_BN = ("weight", "bias", "running_mean", "running_var")
+_COUNT = "num_batches_tracked"  # absent from very old files
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class OfficialNetwork:
+    """What an official state dict holds.
+
+    Attributes:
+        classes: K.
+        joints: V.
+        options: width, depth, persons, channels and whether the adjacency was learnt.
+        state: state dict of the :class:`CTRGCN` with these options.
+        ignored: names of the file's other tensors, MMCL's training-time helpers among them.
+    """
+
+    classes: int
+    joints: int
+    options: CTRGCNOptions
+    state: dict[str, Tensor]
+    ignored: tuple[str, ...]
+
+    def build(self, layout: Layout | None = None) -> CTRGCN:
+        """The network, in eval mode, computing what the official one computes.
+
+        Args:
+            layout: names the joints; by default Kinect v2 for 25 joints, Kinect v1 for 20. The checkpoint's own
+                adjacency is used whatever the layout's edges are.
+
+        Raises:
+            UserError: no layout is known for this number of joints, or the one given has another number.
+        """
+        if layout is None:
+            if self.joints not in LAYOUTS:
+                raise UserError(f"the checkpoint has {self.joints} joints: name the layout that they are in")
+            layout = load_layout(LAYOUTS[self.joints])
+        if layout.joint_count != self.joints:
+            raise UserError(
+                f"the checkpoint has {self.joints} joints, but the layout {layout.name} has {layout.joint_count}"
+            )
+        encoder = CTRGCN(layout, self.classes, self.options)
+        encoder.load_state_dict(self.state)
+        return encoder.eval()
+
+
+def convert_official(tensors: Mapping[str, Tensor]) -> OfficialNetwork:
+    """Recognise and convert an official CTR-GCN or MMCL-Action state dict.
+
+    Args:
+        tensors: as read by ``load_state_file``; a ``module.`` prefix on names is dropped.
+
+    Raises:
+        UserError: it is some other network; the message names tensors that are missing, misshapen or unknown.
+    """
+    found = {re.sub(r"^(module\.|_orig_mod\.)+", "", name): tensor for name, tensor in tensors.items()}
+    options, classes, joints = _infer(found)
+    expected = _expected_shapes(options, classes, joints)
+    _compare(found, expected)
+    used = set(expected) | {name for name in found if name.endswith(_COUNT) and _NETWORK.match(name)}
+    ignored = tuple(sorted(set(found) - used))
+    return OfficialNetwork(classes, joints, options, _convert(found, options), ignored)
+
+
+def _infer(found: Mapping[str, Tensor]) -> tuple[CTRGCNOptions, int, int]:
+    """Options, K and V from the shapes of a few tensors that every official checkpoint has."""
+
+    def shape(name: str, axes: int) -> torch.Size:
+        if name not in found or found[name].dim() != axes:
+            raise UserError(f"not an official CTR-GCN checkpoint: no tensor '{name}' with {axes} axes")
+        return found[name].shape
+
+    adaptive = "l1.gcn1.A" not in found
+    joints = shape("l1.gcn1.PA" if adaptive else "l1.gcn1.A", 3)[-1]
+    width, channels = shape("l1.gcn1.convs.0.conv3.weight", 4)[:2]
+    classes = shape("fc.weight", 2)[0]
+    persons = shape("data_bn.weight", 1)[0] // (joints * channels)
+    depth = max(int(match.group(1)) for name in found if (match := re.match(r"l(\d+)\.", name)))
+    return CTRGCNOptions(width, depth, persons, channels, adaptive=adaptive), classes, joints
+
+
+def _expected_shapes(options: CTRGCNOptions, classes: int, joints: int) -> Shapes:
+    """Name and shape of every tensor of the official network with these options."""
+    shapes: Shapes = {}
+
+    def conv(name: str, c_in: int, c_out: int, kernel: int = 1) -> None:
+        shapes[f"{name}.weight"] = (c_out, c_in, kernel, 1)
+        shapes[f"{name}.bias"] = (c_out,)
+
+    def norm(name: str, channels: int) -> None:
+        shapes.update({f"{name}.{part}": (channels,) for part in _BN})
+
+    norm("data_bn", options.persons * joints * options.channels)
+    for number, (c_in, c_out, stride) in enumerate(plan_units(options), start=1):
+        gcn, tcn, b = f"l{number}.gcn1", f"l{number}.tcn1.branches", c_out // BRANCHES
+        relation = RAW_RELATION if number == 1 else c_in // 8
+        for subset in range(SUBSETS):
+            for index, (a, z) in enumerate([(c_in, relation)] * 2 + [(c_in, c_out), (relation, c_out)], start=1):
+                conv(f"{gcn}.convs.{subset}.conv{index}", a, z)
+        shapes[f"{gcn}.{'PA' if options.adaptive else 'A'}"] = (SUBSETS, joints, joints)
+        shapes[f"{gcn}.alpha"] = (1,)
+        norm(f"{gcn}.bn", c_out)
+        if c_in != c_out:
+            conv(f"{gcn}.down.0", c_in, c_out)
+            norm(f"{gcn}.down.1", c_out)
+        for branch in range(BRANCHES):
+            conv(f"{tcn}.{branch}.0", c_out, b)
+            norm(f"{tcn}.{branch}.1", b)
+        for branch in range(2):
+            conv(f"{tcn}.{branch}.3.conv", b, b, KERNEL)
+            norm(f"{tcn}.{branch}.3.bn", b)
+        norm(f"{tcn}.2.4", b)
+        if number > 1 and (c_in != c_out or stride != 1):
+            conv(f"l{number}.residual.conv", c_in, c_out)
+            norm(f"l{number}.residual.bn", c_out)
+    shapes["fc.weight"] = (classes, options.width * 4)
+    shapes["fc.bias"] = (classes,)
+    return shapes
+
+
+def _compare(found: Mapping[str, Tensor], expected: Shapes) -> None:
+    missing = [name for name in expected if name not in found]
+    wrong = [
+        f"{name} {tuple(found[name].shape)}, expected {shape}"
+        for name, shape in expected.items()
+        if name in found and tuple(found[name].shape) != shape
+    ]
+    unknown = [name for name in found if _NETWORK.match(name) and name not in expected and not name.endswith(_COUNT)]
+    problems = [
+        f"{len(names)} {kind} ({'; '.join(names[:4])}{'; …' if len(names) > 4 else ''})"
+        for kind, names in (("missing", missing), ("of another shape", wrong), ("unknown", unknown))
+        if names
+    ]
+    if problems:
+        raise UserError(f"not an official CTR-GCN checkpoint: tensors {', '.join(problems)}")
+
+
+def _convert(found: Mapping[str, Tensor], options: CTRGCNOptions) -> dict[str, Tensor]:
+    """Our state dict: the same numbers, stacked as ``spatial.py`` and ``temporal.py`` say."""
+    state: dict[str, Tensor] = {}
+
+    def copy(target: str, parts: list[str], kinds: tuple[str, ...] = ("weight", "bias")) -> None:
+        """Stack tensors of equally named kinds along their first axis."""
+        for kind in kinds:
+            state[f"{target}.{kind}"] = torch.cat([found[f"{part}.{kind}"].float() for part in parts])
+
+    def norm(target: str, parts: list[str]) -> None:
+        copy(target, parts, _BN)
+        state[f"{target}.{_COUNT}"] = found.get(f"{parts[0]}.{_COUNT}", torch.tensor(0)).long()
+
+    norm("data_bn", ["data_bn"])
+    copy("classifier", ["fc"])
+    for number, (c_in, c_out, stride) in enumerate(plan_units(options), start=1):
+        gcn, tcn = f"l{number}.gcn1", f"l{number}.tcn1.branches"
+        spatial, temporal = f"units.{number - 1}.spatial", f"units.{number - 1}.temporal"
+        subsets = [f"{gcn}.convs.{subset}" for subset in range(SUBSETS)]
+        state[f"{spatial}.adjacency"] = found[f"{gcn}.{'PA' if options.adaptive else 'A'}"].float()
+        state[f"{spatial}.strength"] = found[f"{gcn}.alpha"].float()
+        copy(f"{spatial}.relate", [f"{subset}.{conv}" for conv in ("conv1", "conv2") for subset in subsets])
+        state[f"{spatial}.relate.weight"] = state[f"{spatial}.relate.weight"].flatten(2)
+        for kind in ("weight", "bias"):
+            values = [found[f"{subset}.conv3.{kind}"].float() for subset in subsets]
+            state[f"{spatial}.value.{kind}"] = torch.stack(values, dim=1).flatten(0, 1)  # rows: (channel, subset)
+            expand = torch.stack([found[f"{subset}.conv4.{kind}"].float() for subset in subsets])
+            state[f"{spatial}.expand_{kind}"] = expand.flatten(2) if kind == "weight" else expand
+        norm(f"{spatial}.bn", [f"{gcn}.bn"])
+        if c_in != c_out:
+            copy(f"{spatial}.down.0", [f"{gcn}.down.0"])
+            norm(f"{spatial}.down.1", [f"{gcn}.down.1"])
+        copy(f"{temporal}.reduce", [f"{tcn}.{branch}.0" for branch in range(BRANCHES)])
+        norm(f"{temporal}.inner_bn", [f"{tcn}.{branch}.1" for branch in range(BRANCHES - 1)])
+        for branch, name in enumerate(("near", "far")):
+            copy(f"{temporal}.{name}", [f"{tcn}.{branch}.3.conv"])
+            state[f"{temporal}.{name}.weight"] = state[f"{temporal}.{name}.weight"].transpose(2, 3).contiguous()
+        norm(f"{temporal}.outer_bn", [f"{tcn}.0.3.bn", f"{tcn}.1.3.bn", f"{tcn}.2.4", f"{tcn}.3.1"])
+        if number > 1 and (c_in != c_out or stride != 1):
+            copy(f"units.{number - 1}.residual.0", [f"l{number}.residual.conv"])
+            norm(f"units.{number - 1}.residual.1", [f"l{number}.residual.bn"])
+    return state

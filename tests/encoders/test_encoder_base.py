@@ -1,0 +1,84 @@
+"""Building encoders from plain data, the graph they start from, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from mmcl.encoders import ENCODERS
+from mmcl.encoders.base import build_encoder, encoder_options, options_dict, parse_options
+from mmcl.encoders.ctrgcn import CTRGCN, CTRGCNOptions
+from mmcl.encoders.graph import spatial_graph
+from mmcl.errors import UserError
+from mmcl.skeletons.layout import Layout, load_layout
+
+# b is the root; a and c hang on it, d on c.
+LAYOUT = Layout.from_dict({"name": "four", "joints": list("abcd"), "parents": {"a": "b", "c": "b", "d": "c"}})
+
+
+def test_graph_of_a_small_tree_by_hand():
+    identity, inward, outward = spatial_graph(LAYOUT)
+    assert torch.equal(identity, torch.eye(4))
+    # Row j, column i: joint j collects from joint i. Each child has one parent, so columns are already normal.
+    assert inward.tolist() == [[0, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
+    # b passes to its two children, half each; c to d.
+    assert outward.tolist() == [[0, 0.5, 0, 0], [0, 0, 0, 0], [0, 0.5, 0, 0], [0, 0, 1, 0]]
+
+
+def test_graph_columns_of_every_sensor_sum_to_one_or_nothing():
+    for name in ("kinect_v2_25", "kinect_v1_20", "utd_mhad_20", "coco_17"):
+        graph = spatial_graph(load_layout(name))
+        sums = graph.sum(dim=1)
+        assert ((sums - 1).abs().lt(1e-6) | sums.eq(0)).all()
+        assert graph[1].count_nonzero() == graph[2].count_nonzero() == graph.shape[-1] - 1
+        assert torch.equal(graph[1] > 0, graph[2].T > 0)
+
+
+def test_a_bundle_s_json_builds_the_same_encoder():
+    options = CTRGCNOptions(width=16, depth=4, persons=1, dropout=0.5, adaptive=False)
+    encoder = build_encoder("ctrgcn", LAYOUT, 5, options)
+    again = build_encoder("ctrgcn", LAYOUT, 5, json.loads(json.dumps(options_dict(encoder))))
+    assert again.options == options and isinstance(again, CTRGCN)
+    again.load_state_dict(encoder.state_dict())
+    assert encoder.example(frames=7, clips=2).shape == (2, 1, 7, 4, 3)
+
+
+def test_defaults_and_partial_options():
+    assert encoder_options("ctrgcn") is CTRGCNOptions
+    assert list(ENCODERS) == ["ctrgcn"]
+    assert parse_options("ctrgcn", {"width": 8, "dropout": 0}) == CTRGCNOptions(width=8, dropout=0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"widht": 64}, "no option widht; it has width, depth"),
+        ({"width": "64"}, "ctrgcn.width must be int, not '64'"),
+        ({"width": True}, "ctrgcn.width must be int"),
+        ({"depth": 3.0}, "ctrgcn.depth must be int"),
+        ({"adaptive": 1}, "ctrgcn.adaptive must be bool"),
+        ({"dropout": None}, "ctrgcn.dropout must be float"),
+        ({"width": 12}, "multiple of 8"),
+        ({"width": 0}, "multiple of 8"),
+        ({"depth": 2}, "at least 3"),
+        ({"persons": 0}, "persons and channels >= 1"),
+        ({"dropout": 1.0}, r"\[0, 1\)"),
+        (["width"], "must be keys and values"),
+    ],
+)
+def test_wrong_options_are_named(options, words):
+    with pytest.raises(UserError, match=words):
+        build_encoder("ctrgcn", LAYOUT, 5, options)
+
+
+def test_unknown_encoder_no_classes_and_wrong_batches_are_refused():
+    with pytest.raises(UserError, match="unknown encoder 'stgcn'"):
+        build_encoder("stgcn", LAYOUT, 5, {})
+    with pytest.raises(UserError, match="at least one class"):
+        build_encoder("ctrgcn", LAYOUT, 0, {})
+    encoder = build_encoder("ctrgcn", LAYOUT, 5, {"width": 8, "depth": 3})
+    for shape in ((1, 3, 8, 4, 2), (1, 2, 8, 5, 3), (2, 8, 4, 3)):
+        with pytest.raises(UserError, match="2 persons, frames, 4 joints of four, 3 channels"):
+            encoder(torch.zeros(shape))
