@@ -1,0 +1,67 @@
+"""Look over a prepared clip store: a verdict, the clips behind it, and a picture of skeletons over their frames."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so that no module of ours shadows a library
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+
+import argparse
+import contextlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmcl.data.check_report import as_text, write
+from mmcl.data.checks import check
+from mmcl.data.findings import BAD
+from mmcl.data.protocols import load_protocol, protocol_names, split
+from mmcl.data.store import ClipStore, open_store
+from mmcl.errors import UserError, run
+
+EPILOG = """\
+example:
+  mmcl check data/utd_mhad
+
+Prints what the store holds, one line for each thing found (level, what, how many, which clips, what to do) and a
+verdict: OK, WARN (look at it) or BAD (do not train on it). Writes check.md and contact_sheet.png into DIR/check, or
+into --out. Exit status: 0 for OK and WARN, 1 for BAD, 2 where DIR is no store.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line of ``mmcl check``."""
+    parser = argparse.ArgumentParser(
+        prog="mmcl check", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("store", type=Path, metavar="DIR", help="a store made by `mmcl prepare`")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (DIR/check)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check a store, print and write the report. Returns the exit status: 1 where the verdict is BAD."""
+    args = build_parser().parse_args(argv)
+    store = open_store(args.store)
+    report = check(store, official_splits(store))
+    page, sheet = write(report, args.out or args.store / "check")
+    print(as_text(report))
+    print(f"report: {page}\npicture: {sheet}")
+    return 1 if report.verdict == BAD else 0
+
+
+def official_splits(store: ClipStore) -> dict[str, dict[str, np.ndarray]]:
+    """Train and test clips of the dataset's own protocols, as far as the store has clips for both sides."""
+    splits = {}
+    for protocol in map(load_protocol, protocol_names()):
+        if protocol.dataset == store.dataset:
+            with contextlib.suppress(UserError):  # a store of a few subjects: nothing to count
+                found = split(store, protocol)
+                splits[protocol.name] = {"train": found.train, "test": found.test}
+    return splits
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,107 @@
+"""What a reader hands over: a recorded action before it is read, and after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mmcl.errors import BadClip
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """One recorded action that has not been read yet: cheap, and picklable for the worker processes.
+
+    Attributes:
+        id: name of the clip, unique in its dataset.
+        label: class index from 0, in the order of ``Reader.class_names``.
+        subject: who acts, as the dataset numbers people.
+        camera: as the dataset numbers it; 1 where there is only one.
+        setup: as the dataset numbers it; 1 where there is only one.
+        trial: repetition; 1 where there is only one.
+        skeleton: file that holds the joints.
+        video: file that holds the picture, or None.
+    """
+
+    id: str
+    label: int
+    subject: int
+    camera: int = 1
+    setup: int = 1
+    trial: int = 1
+    skeleton: str = ""
+    video: str | None = None
+
+
+@dataclass(frozen=True)
+class RawClip:
+    """One clip as its files tell it.
+
+    Attributes:
+        joints: (M, T, V, 3) float32, metres.
+        pixels: (M, T, V, 2) float32, joints in pixels of the clip's own video, where the files say so; else None.
+    """
+
+    joints: np.ndarray
+    pixels: np.ndarray | None = None
+
+
+class Reader(Protocol):
+    """Reads one dataset from the folder its authors distribute. A new dataset is one such class and one registry line.
+
+    Attributes:
+        name: name on the command line ("utd-mhad").
+        title: name for people ("UTD-MHAD").
+        layout: name of the skeleton layout its files use.
+        fps: skeleton frames per second.
+        class_names: K names in label order.
+    """
+
+    name: str
+    title: str
+    layout: str
+    fps: float
+    class_names: list[str]
+
+    def __init__(self, source: Path, video: Path | None) -> None:
+        """Look at the folder; raise UserError where it is not this dataset."""
+
+    def scan(self) -> list[ClipSource]:
+        """All clips, sorted by id, none of them opened; raise UserError where there are none."""
+
+    def read(self, source: ClipSource) -> RawClip:
+        """Read one clip; raise BadClip with the reason where its skeleton cannot be used."""
+
+    def pixels(self, joints: np.ndarray, width: int, height: int) -> np.ndarray | None:
+        """Project (M, T, V, 3) joints into a video of that size: (M, T, V, 2), or None where no camera is known.
+
+        Asked only for clips whose files do not say it themselves (``RawClip.pixels`` is None).
+        """
+
+
+def check_joints(joints: np.ndarray, joint_count: int) -> None:
+    """Refuse a clip that nothing can be learned from. One rule for every reader.
+
+    Args:
+        joints: what a reader returned; (M, T, V, 3) float32 is expected.
+        joint_count: V of the dataset's layout.
+
+    Raises:
+        BadClip: wrong shape or joint count, no body, no frame, NaN or infinity, or nothing but zeros.
+    """
+    if joints.ndim != 4 or joints.shape[3] != 3:
+        raise BadClip(f"joints have shape {joints.shape}, expected (bodies, frames, joints, 3)")
+    bodies, frames, count, _ = joints.shape
+    if count != joint_count:
+        raise BadClip(f"{count} joints, expected {joint_count}")
+    if bodies == 0:
+        raise BadClip("no body")
+    if frames == 0:
+        raise BadClip("no frames")
+    if bad := int((~np.isfinite(joints)).any(axis=(0, 2, 3)).sum()):
+        raise BadClip(f"NaN or infinite coordinates in {bad} of {frames} frames")
+    if not joints.any():
+        raise BadClip("all coordinates are zero")

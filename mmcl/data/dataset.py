@@ -1,0 +1,124 @@
+"""From the clip store to padded batches. Workers only gather: all tensor work is done later, on the device."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from mmcl.data.sampler import Key
+from mmcl.data.store import ClipStore
+from mmcl.skeletons.augment import draw
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip on its way into a batch: position in the store, label, joints (M, T, V, C), random numbers, crops."""
+
+    clip: int
+    label: int
+    joints: np.ndarray
+    draws: np.ndarray
+    images: list[Image.Image]
+
+
+# Adds a task's own inputs (tower pixels, tokens, cached features) to a batch; runs in the loader's workers.
+Extras = Callable[[Sequence[Sample]], dict[str, Any]]
+
+
+class ClipDataset(Dataset[Sample]):
+    """Clips of a store by key (epoch, position).
+
+    Args:
+        store: the clips.
+        seed: run seed; with the key it determines the augmentation draws.
+        images: also decode the stored person crops.
+    """
+
+    def __init__(self, store: ClipStore, seed: int = 0, images: bool = False) -> None:
+        self.store, self.seed, self.images = store, seed, images
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, clip = key
+        return Sample(
+            clip=clip,
+            label=int(self.store.labels[clip]),
+            joints=self.store.joints(clip),
+            draws=draw(self.seed, epoch, clip),
+            images=load_crops(self.store, clip) if self.images else [],
+        )
+
+
+def load_crops(store: ClipStore, clip: int) -> list[Image.Image]:
+    """The person crops of one clip as RGB pictures, in time order; empty where the clip has no video."""
+    return [Image.open(io.BytesIO(data)).convert("RGB") for data in store.crops(clip)]
+
+
+def collate(samples: Sequence[Sample], extras: Extras | None = None) -> dict[str, Any]:
+    """Pad clips to a batch.
+
+    Returns:
+        joints (N, M, T, V, C) float32 padded with zeros to the longest clip and the most bodies, lengths (N,),
+        labels (N,), draws (N, DRAWS) float64, clips (N,) positions in the store, and whatever ``extras`` adds.
+    """
+    bodies = max(sample.joints.shape[0] for sample in samples)
+    frames = max(sample.joints.shape[1] for sample in samples)
+    joints = np.zeros((len(samples), bodies, frames, *samples[0].joints.shape[2:]), dtype=np.float32)
+    for row, sample in zip(joints, samples, strict=True):
+        row[: sample.joints.shape[0], : sample.joints.shape[1]] = sample.joints
+    batch: dict[str, Any] = {
+        "joints": torch.from_numpy(joints),
+        "lengths": torch.tensor([sample.joints.shape[1] for sample in samples]),
+        "labels": torch.tensor([sample.label for sample in samples]),
+        "draws": torch.from_numpy(np.stack([sample.draws for sample in samples])),
+        "clips": torch.tensor([sample.clip for sample in samples]),
+    }
+    return batch | extras(samples) if extras else batch
+
+
+class _Collate:
+    """Collation with a task's extras; a class, so that spawned workers can unpickle it."""
+
+    def __init__(self, extras: Extras | None) -> None:
+        self.extras = extras
+
+    def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        return collate(samples, self.extras)
+
+
+def loader(dataset: ClipDataset, batches: Any, workers: int = 0, extras: Extras | None = None) -> DataLoader[Any]:
+    """A DataLoader over ``batches`` (lists of keys); pinned memory where there is a GPU, workers kept over epochs."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_Collate(extras),
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+    )
+
+
+def plain_batches(clips: Iterable[int], size: int) -> list[list[Key]]:
+    """Batches in the given order for evaluation: every clip once, the last batch as small as it comes."""
+    keys = [(0, int(clip)) for clip in clips]
+    return [keys[i : i + size] for i in range(0, len(keys), size)]
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """Move every tensor in nested dicts and lists to a device, without waiting for the copy."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {key: to_device(item, device) for key, item in value.items()}
+    if isinstance(value, list):
+        return [to_device(item, device) for item in value]
+    return value

@@ -1,0 +1,93 @@
+"""Worker processes that can be killed: clips in, rows out, in order, with a wall-clock limit for each."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any
+
+from mmcl.data import worker
+from mmcl.data.clip import ClipSource
+from mmcl.errors import UserError
+
+AHEAD = 64  # clips that may wait for a slow one before them: bounds the memory that finished rows take
+CLIPS_PER_WORKER = 2000  # then a fresh process takes over: native video libraries leak a little
+
+
+def default_workers() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def process_clips(
+    sources: Iterable[ClipSource], job: worker.Job, workers: int
+) -> Generator[tuple[ClipSource, dict[str, Any] | str], None, None]:
+    """Run :func:`mmcl.data.worker.process` over clips; results come in the order of ``sources``.
+
+    A clip that exceeds ``job.timeout`` has its worker killed: SIGTERM, which native code that holds the interpreter
+    never gets to see, and SIGKILL three seconds later. A crash of a worker costs the clip it worked on.
+
+    Yields:
+        The clip, and its row or the reason why there is none.
+    """
+    from pebble import ProcessPool
+
+    # Workers are never forked from this process: its threads (pyarrow, progress bar) would not survive that.
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    pool = ProcessPool(workers, CLIPS_PER_WORKER, worker.start, [job], context)
+    rest, waiting = iter(sources), deque[tuple[ClipSource, Any]]()
+    try:
+        while True:
+            while len(waiting) < AHEAD and (source := next(rest, None)) is not None:
+                waiting.append((source, pool.schedule(worker.process, args=[source], timeout=job.timeout)))
+            if not waiting:
+                return
+            source, future = waiting.popleft()
+            yield source, _outcome(future, job.timeout)
+    finally:
+        pool.stop()
+        pool.join()
+
+
+def _outcome(future: Any, timeout: float) -> dict[str, Any] | str:
+    from pebble import ProcessExpired
+
+    try:
+        return future.result()
+    except (FutureTimeoutError, TimeoutError):
+        return f"took longer than {timeout:g} s and was ended"
+    except ProcessExpired as error:
+        return f"its worker process died ({_exit_reason(error.exitcode)})"
+    except BrokenProcessPool as error:
+        raise UserError(
+            "worker processes cannot start; a script that calls prepare() must do so under `if __name__ == '__main__':`"
+        ) from error
+
+
+def _exit_reason(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM (a cluster's time limit) unwind like Ctrl-C, so that workers are ended and files closed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,131 @@
+"""What a worker process of ``mmcl prepare`` does: read one clip, sample its frames, cut out the person.
+
+Workers import neither torch nor datasets, so that many of them start quickly and fit into little memory.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmcl.data.clip import ClipSource, Reader, check_joints
+from mmcl.data.crops import crop, person_box, sample_frames, video_frames
+from mmcl.data.video import read_frames
+from mmcl.errors import BadClip
+
+GRACE = 10.0  # seconds beyond the limit after which a worker ends itself, should nobody be left to do it
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every clip of a preparation has in common; sent once to each worker.
+
+    Attributes:
+        reader: of the dataset.
+        joint_count: V of its layout.
+        frames_per_clip: m.
+        crop_size: side of a crop, pixels.
+        timeout: wall-clock limit for a clip, seconds.
+    """
+
+    reader: Reader
+    joint_count: int
+    frames_per_clip: int
+    crop_size: int
+    timeout: float
+
+
+_job: Job | None = None
+
+
+def start(job: Job) -> None:
+    """Initialise a worker process."""
+    global _job
+    _job = job
+    # Native video code writes to stderr behind Python's back, whole pages for a bad file. What matters is a BadClip.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def process(source: ClipSource) -> dict[str, Any] | str:
+    """Make one row of the store, or say in words why the clip cannot be used. Never raises."""
+    assert _job is not None, "start() has not run in this process"
+    _arm(_job.timeout + GRACE)
+    try:
+        return make_row(source, _job)
+    except BadClip as error:
+        return str(error)
+    except Exception as error:  # a file that no test thought of costs its own clip, not the whole job
+        return f"unexpected {type(error).__name__}: {error}"
+    finally:
+        _arm(0)
+
+
+def _arm(seconds: float) -> None:
+    """Let the kernel end this process after so long, whatever native code does or holds by then; 0 takes it back.
+
+    The parent enforces the limit; this is for the worker whose parent was killed while a clip hung.
+    """
+    if hasattr(signal, "setitimer"):  # not on Windows
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def make_row(source: ClipSource, job: Job) -> dict[str, Any]:
+    """Read one clip and its video: one value for each column of the store.
+
+    Raises:
+        BadClip: skeleton or video cannot be used.
+    """
+    raw = job.reader.read(source)
+    joints = np.ascontiguousarray(raw.joints, dtype=np.float32)
+    check_joints(joints, job.joint_count)
+    bodies, frames = joints.shape[:2]
+    indices = sample_frames(frames, job.frames_per_clip)
+    row: dict[str, Any] = {
+        "id": source.id,
+        "label": source.label,
+        "subject": source.subject,
+        "camera": source.camera,
+        "setup": source.setup,
+        "trial": source.trial,
+        "bodies": bodies,
+        "frames": frames,
+        "video_frames": 0,
+        "joints": joints.reshape(-1),
+        "frame_indices": indices,
+        "crops": [],
+        "boxes": np.zeros(0, dtype=np.float32),
+        "pixels": np.zeros(0, dtype=np.float32),
+    }
+    if source.video is not None:
+        pictures, total = read_frames(source.video, lambda count: video_frames(indices, frames, count))
+        row |= {"video_frames": total, **_crops(pictures, joints, raw.pixels, indices, job)}
+    return row
+
+
+def _crops(
+    pictures: np.ndarray, joints: np.ndarray, known: np.ndarray | None, indices: np.ndarray, job: Job
+) -> dict[str, Any]:
+    """Crops, boxes and pixel joints of the sampled frames.
+
+    Args:
+        pictures: (m, H, W, 3) uint8.
+        joints: (M, T, V, 3) of the whole clip.
+        known: (M, T, V, 2) joints in pixels, where the files say so.
+        indices: (m,) sampled skeleton frames.
+        job: crop size and the reader's camera.
+    """
+    height, width = pictures.shape[1:3]
+    points = known[:, indices] if known is not None else job.reader.pixels(joints[:, indices], width, height)
+    points = None if points is None else np.asarray(points, dtype=np.float32).swapaxes(0, 1)  # (m, M, V, 2)
+    boxes = [person_box(None if points is None else points[i], width, height) for i in range(len(pictures))]
+    return {
+        "crops": [crop(picture, box, job.crop_size) for picture, box in zip(pictures, boxes, strict=True)],
+        "boxes": np.concatenate(boxes),
+        "pixels": np.zeros(0, dtype=np.float32) if points is None else np.ascontiguousarray(points).reshape(-1),
+    }

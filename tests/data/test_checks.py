@@ -1,0 +1,196 @@
+"""The data check finds what we broke, and leaves real recordings alone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import recordings
+from PIL import Image
+
+from mmcl import check as script
+from mmcl.data.build import prepare
+from mmcl.data.checks import check
+from mmcl.data.contact_sheet import LEFT, RIGHT, TILE, choose, contact_sheet, draw_skeleton, flat_points
+from mmcl.data.findings import BAD, OK, WARN, Finding, Report
+from mmcl.data.store import ClipStore, open_store
+from mmcl.skeletons.layout import load_layout
+
+
+@pytest.fixture(scope="module")
+def takes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every class once by each of two subjects, two of the takes with video."""
+    root = tmp_path_factory.mktemp("takes")
+    for action in range(1, 28):
+        for subject in (1, 2):
+            recordings.write_take(root, action, subject, video=20 if action == 1 else None)
+    return root
+
+
+def checked(root: Path, out: Path, changes: dict[str, str] | None = None) -> Report:
+    reader = recordings.TamperingReader(root)
+    reader.tampered = changes or {}
+    return check(prepare(reader, out, workers=1, progress=False).store, progress=False)
+
+
+def found(report: Report, words: str) -> Finding:
+    matching = [finding for finding in report.findings if words in finding.what]
+    assert len(matching) == 1, [str(finding) for finding in report.findings]
+    return matching[0]
+
+
+def test_real_recordings_pass(utd_store: ClipStore) -> None:
+    report = check(utd_store, progress=False)
+    assert [finding.what for finding in report.findings] == ["classes without a clip"]  # sixteen takes of eight
+    assert report.findings[0].count == 19 and report.verdict == WARN
+    heights = [entry.height for entry in report.measures]
+    assert 0.5 < np.median(heights) < 0.7
+    assert min(entry.inside for entry in report.measures) > 0.95
+
+
+def test_a_sound_store_passes(takes: Path, tmp_path: Path) -> None:
+    report = checked(takes, tmp_path / "out")
+    assert [(finding.level, finding.what) for finding in report.findings] == [(WARN, "without video")]
+
+
+BROKEN = {  # action: what is done to its take by subject 1, what the finding says, its level
+    5: ("millimetres", "another unit", BAD),
+    6: ("swapped", "left and right swapped", WARN),
+    7: ("legs swapped", "hips and shoulders disagree", WARN),
+    8: ("frozen", "never move (left_hand)", BAD),
+    9: ("dead", "always zero (left_hand)", WARN),
+    10: ("lost", "frames without any body", WARN),
+    11: ("short", "shorter than", WARN),
+}
+
+
+@pytest.fixture(scope="module")
+def broken(takes: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    changes = {f"a{action}_s1_t1": change for action, (change, _, _) in BROKEN.items()}
+    return checked(takes, tmp_path_factory.mktemp("broken") / "out", changes)
+
+
+@pytest.mark.parametrize("action", BROKEN)
+def test_a_broken_clip_is_found_and_named(broken: Report, action: int) -> None:
+    _, words, level = BROKEN[action]
+    finding = found(broken, words)
+    assert (finding.level, finding.count, finding.names) == (level, 1, [f"a{action}_s1_t1"])
+
+
+def test_nothing_else_is_found_and_the_worst_comes_first(broken: Report) -> None:
+    assert len(broken.findings) == len(BROKEN) + 1  # and the takes without video
+    levels = [finding.level for finding in broken.findings]
+    assert levels == sorted(levels) and levels.count(BAD) == 2 and broken.verdict == BAD
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "advice"),
+    [
+        ("millimetres", "hips to head 6", "millimetres (divide by 1000)"),
+        ("upside down", "stand on their heads", "negate"),
+        ("swapped", "left and right swapped", "swap the joints' sides"),
+        ("legs swapped", "hips and shoulders disagree", "joint order"),
+    ],
+)
+def test_a_store_that_is_wrong_throughout_is_bad(
+    takes: Path, tmp_path: Path, change: str, words: str, advice: str
+) -> None:
+    report = checked(takes, tmp_path / "out", {"all": change})
+    assert report.verdict == BAD and found(report, words).level == BAD
+    assert advice in found(report, words).advice
+
+
+def test_nan_inside_a_store_is_found(takes: Path, tmp_path: Path) -> None:
+    """prepare refuses NaN, so it is written into the file afterwards."""
+    store = checked(takes, tmp_path / "out").store
+    part = store.path / "clips" / "part-00000.arrow"
+    data, joints = part.read_bytes(), store.joints(7).copy()
+    assert data.count(joints.tobytes()) == 1
+    damaged = joints.copy()
+    damaged[0, 3, 2, 1] = np.nan
+    part.write_bytes(data.replace(joints.tobytes(), damaged.tobytes()))
+    report = check(open_store(store.path), progress=False)
+    assert found(report, "NaN").names == [store.ids[7]] and report.verdict == BAD
+    assert report.measures[7].nan_frames == 1
+
+
+def test_copies_lengths_and_coverage(takes: Path, tmp_path: Path) -> None:
+    root = tmp_path / "takes"
+    shutil.copytree(takes, root)
+    skeletons = root / "Skeleton"
+    shutil.copy(skeletons / "a3_s1_t1_skeleton.mat", skeletons / "a4_s2_t1_skeleton.mat")
+    (skeletons / "a9_s1_t1_skeleton.mat").unlink()
+    (skeletons / "a10_s1_t1_skeleton.mat").unlink()
+    (skeletons / "a10_s2_t1_skeleton.mat").unlink()
+    recordings.write_video(root / "Video" / "a1_s2_t1_color.mp4", 11)
+    report = checked(root, tmp_path / "out")
+    assert found(report, "same joints").names == ["a3_s1_t1", "a4_s2_t1"]
+    assert found(report, "differ in length").names == ["a1_s2_t1"]
+    names = report.store.class_names
+    assert found(report, "without a clip").names == [names[9]]
+    assert found(report, "one subject only").names == [names[8]]
+    split = {
+        "toy": {"train": np.flatnonzero(report.store.labels != 3), "test": np.flatnonzero(report.store.labels == 3)}
+    }
+    assert found(check(report.store, split, progress=False), "never trained").names == [names[3]]
+
+
+def test_the_script_prints_a_verdict_and_writes_page_and_picture(
+    takes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader = recordings.TamperingReader(takes)
+    reader.tampered = {"a5_s1_t1": "frozen"}
+    store = prepare(reader, tmp_path / "bad", workers=1, progress=False).store
+    assert script.main([str(store.path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert any(re.match(r"BAD  joints that never move .*: 1 \(a5_s1_t1\) -> ", line) for line in lines)
+    assert any(line.startswith("utd_mhad/cross_subject  27 train / 27 test") for line in lines)
+    assert any(line.startswith("verdict: BAD") for line in lines)
+    page = (store.path / "check" / "check.md").read_text()
+    assert page.startswith("# UTD-MHAD: BAD") and page.count("\n| 26 |") == 1
+    assert Image.open(store.path / "check" / "contact_sheet.png").width > 5 * TILE
+    reader.tampered = {}
+    store = prepare(reader, tmp_path / "good", workers=1, progress=False).store
+    assert script.main([str(store.path), "--out", str(tmp_path / "report")]) == 0
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["check.md", "contact_sheet.png"]
+    assert not (store.path / "check").exists()
+
+
+def test_the_sheet_shows_different_classes_and_subjects(utd_store: ClipStore) -> None:
+    chosen = choose(utd_store, 6)
+    assert len({int(utd_store.labels[index]) for index in chosen}) == 6
+    assert {int(utd_store.subjects[index]) for index in chosen} == {3, 6}
+    assert len(choose(utd_store, 100)) == 8
+    sheet = np.asarray(contact_sheet(utd_store, 2)).astype(int)
+    for colour in (LEFT, RIGHT):
+        assert (np.abs(sheet - colour).sum(axis=-1) < 30).sum() > 500
+
+
+def test_the_left_side_is_drawn_blue_where_the_left_side_is() -> None:
+    layout = load_layout("utd_mhad_20")
+    points = flat_points(recordings.STANDING[None, None].astype(np.float32), 200)[0]
+    picture = np.asarray(draw_skeleton(Image.new("RGB", (200, 200), "white"), points, layout)).astype(int)
+    blue, red = ((np.abs(picture - colour).sum(axis=-1) < 60).nonzero() for colour in (LEFT, RIGHT))
+    assert len(blue[0]) > 100 and len(red[0]) > 100
+    assert blue[1].max() < 100 < red[1].min()  # this person faces us: x grows to the right of the picture
+    head, foot = points[0, 0], points[0, 15]
+    assert head[1] < foot[1]
+
+
+def test_absent_bodies_are_not_drawn() -> None:
+    joints = np.stack([recordings.STANDING, 0 * recordings.STANDING])[None].astype(np.float32)
+    points = flat_points(joints, 100)
+    assert np.isfinite(points[0, 0]).all() and np.isnan(points[0, 1]).all()
+
+
+def test_verdicts_rank() -> None:
+    report = Report(None, [], {})  # type: ignore[arg-type]
+    assert report.verdict == OK
+    report.whole(WARN, "odd", True, [], "look")
+    assert report.verdict == WARN
+    report.whole(BAD, "broken", True, ["one"], "repair")
+    report.whole(BAD, "nothing", False, [], "")
+    assert report.verdict == BAD and len(report.findings) == 2

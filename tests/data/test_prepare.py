@@ -1,0 +1,284 @@
+"""The clip store: what goes in comes out, whatever happens in between."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import recordings
+from scipy.io import loadmat
+
+from mmcl.data import parts
+from mmcl.data.build import prepare
+from mmcl.data.crops import decode, video_frames
+from mmcl.data.readers.utd_mhad import UTDMHAD
+from mmcl.data.store import ClipStore, open_store
+from mmcl.errors import UserError
+
+SCRIPT = Path(__file__).resolve().parents[2] / "mmcl" / "prepare.py"
+
+
+@pytest.fixture
+def takes(tmp_path: Path) -> Path:
+    """Four made-up takes: two with video, one of them at half the skeleton's frame rate."""
+    root = tmp_path / "takes"
+    recordings.write_take(root, 1, 1, video=20)
+    recordings.write_take(root, 1, 2, frames=24, video=12)
+    recordings.write_take(root, 2, 1)
+    recordings.write_take(root, 2, 2)
+    return root
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted((folder / "clips").iterdir())}
+
+
+def test_the_store_holds_what_the_files_hold(utd_store: ClipStore, utd_takes: Path) -> None:
+    store = open_store(utd_store.path)
+    assert len(store) == 16 and store.ids == sorted(store.ids) and store.has_video
+    assert (store.dataset, store.layout.name, store.fps) == ("utd_mhad", "utd_mhad_20", 30)
+    assert len(store.class_names) == 27
+    for index, name in enumerate(store.ids):
+        values = loadmat(utd_takes / "Skeleton" / f"{name}_skeleton.mat")["d_skel"]
+        expected = np.moveaxis(values, 2, 0)[None].astype(np.float32)
+        assert np.array_equal(store.joints(index), expected)
+        action, subject, trial = (int(part[1:]) for part in name.split("_"))
+        assert (store.labels[index], store.subjects[index], store.trials[index]) == (action - 1, subject, trial)
+        assert store.frames[index] == store.video_frames[index] == values.shape[2] and store.bodies[index] == 1
+        assert [decode(jpeg).size for jpeg in store.crops(index)] == [(224, 224)] * 5
+        frames = store.frame_indices(index)
+        projected = 160 + 285.6 * values[:, 0, frames] / values[:, 2, frames]
+        assert pytest.approx(projected, abs=1e-3) == store.pixels(index)[:, 0, :, 0].T
+        assert store.boxes(index).shape == (5, 4)
+
+
+def test_joints_are_views_on_the_mapped_file(utd_store: ClipStore) -> None:
+    joints = utd_store.joints(3)
+    assert np.shares_memory(joints, utd_store.joints(3))
+    assert not joints.flags.writeable and not joints.flags.owndata and joints.flags.c_contiguous
+    with pytest.raises(IndexError):
+        utd_store.joints(len(utd_store))
+    with pytest.raises(IndexError):
+        utd_store.joints(-1)
+
+
+def test_the_crop_shows_the_frame_of_its_moment(takes: Path, tmp_path: Path) -> None:
+    store = prepare(UTDMHAD(takes), tmp_path / "out", workers=1, progress=False).store
+    for index, count in ((0, 20), (1, 12)):
+        shown = video_frames(store.frame_indices(index), int(store.frames[index]), count)
+        for jpeg, frame in zip(store.crops(index), shown, strict=True):  # frames are told apart by brightness
+            middle = np.asarray(decode(jpeg))[100:124, 100:124].mean()
+            assert middle == pytest.approx(10 + 200 * frame // count, abs=3)
+
+
+def test_clips_without_video_are_kept_and_counted(takes: Path, tmp_path: Path) -> None:
+    summary = prepare(UTDMHAD(takes), tmp_path / "out", workers=1, progress=False)
+    assert "4 clips of UTD-MHAD, 0 skipped, 2 with video, 2 without" in str(summary)
+    assert summary.store.video_frames.tolist() == [20, 12, 0, 0]
+    assert summary.store.crops(3) == [] and summary.store.boxes(3).shape == (0, 4)
+    assert len(summary.store.frame_indices(3)) == 5
+
+
+def test_a_store_pickles_as_its_path_and_datasets_opens_its_parts(utd_store: ClipStore) -> None:
+    from datasets import Dataset
+
+    data = pickle.dumps(utd_store)
+    assert len(data) < 500
+    assert np.array_equal(pickle.loads(data).joints(5), utd_store.joints(5))
+    rows = Dataset.from_file(str(utd_store.path / "clips" / "part-00000.arrow"))
+    assert rows["id"][:] == utd_store.ids
+    assert np.array_equal(np.float32(rows[4]["joints"]), utd_store.joints(4).reshape(-1))
+
+
+def test_the_result_does_not_depend_on_workers(takes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = prepare(UTDMHAD(takes), tmp_path / "one", workers=1, progress=False).store
+    two = prepare(UTDMHAD(takes), tmp_path / "two", workers=2, progress=False).store
+    assert content(one.path) == content(two.path) and one.info == two.info
+    monkeypatch.setattr(parts, "PART_CLIPS", 3)
+    split = prepare(UTDMHAD(takes), tmp_path / "split", workers=2, progress=False).store
+    assert len(content(split.path)) == 2
+    assert split.fingerprint == one.fingerprint and split.ids == one.ids
+    assert all(np.array_equal(split.joints(i), one.joints(i)) for i in range(4))
+    other = prepare(UTDMHAD(takes), tmp_path / "other", workers=1, crop_size=64, progress=False).store
+    assert other.fingerprint != one.fingerprint
+
+
+def test_bad_clips_are_skipped_named_and_quiet(takes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    good = recordings.person(9)
+    for subject, joints in enumerate((good * np.nan, good[:19], good * 0), 3):
+        recordings.write_skeleton(takes, f"a3_s{subject}_t1", joints)
+    for trial, data in enumerate((b"", b"no video", (takes / "Video" / "a1_s1_t1_color.mp4").read_bytes()[:3000]), 2):
+        name = recordings.write_take(takes, 4, 1, trial)
+        (takes / "Video" / f"{name}_color.mp4").write_bytes(data)
+    summary = prepare(UTDMHAD(takes), tmp_path / "out", workers=2, progress=False)
+    assert len(summary.store) == 4 and len(summary.skipped) == 6
+    lines = (tmp_path / "out" / "skipped.csv").read_text().splitlines()
+    assert lines[0] == "id,reason" and lines[1] == "a3_s3_t1,NaN or infinite coordinates in 9 of 9 frames"
+    assert [line.split(",")[0] for line in lines[1:]] == sorted(name for name, _ in summary.skipped)
+    assert all("a4_s1" in reason and "video" in reason for _, reason in summary.skipped[3:])
+    assert "6 skipped" in str(summary) and "skipped a3_s3_t1: NaN" in str(summary)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [(recordings.HangingReader, "took longer than 1 s"), (recordings.CrashingReader, "worker process died (SIGSEGV)")],
+)
+def test_a_clip_that_hangs_or_crashes_costs_itself(
+    takes: Path, tmp_path: Path, kind: type[recordings.HangingReader], reason: str
+) -> None:
+    reader = kind(takes)
+    reader.victim = "a1_s2_t1"
+    summary = prepare(reader, tmp_path / "out", workers=2, timeout=1, progress=False)
+    assert summary.store.ids == ["a1_s1_t1", "a2_s1_t1", "a2_s2_t1"]
+    assert [name for name, _ in summary.skipped] == ["a1_s2_t1"] and reason in summary.skipped[0][1]
+
+
+def test_an_orphaned_worker_ends_itself() -> None:
+    """Nobody is left to kill a worker whose parent was killed: the kernel's alarm does, lock or no lock."""
+    code = "from mmcl.data import worker; import ctypes; worker._arm(0.3); ctypes.PyDLL(None).sleep(100)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == -signal.SIGALRM
+
+
+def test_strict_makes_a_bad_clip_an_error_and_keeps_what_is_done(
+    takes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "PART_CLIPS", 1)
+    good = (takes / "Skeleton" / "a2_s1_t1_skeleton.mat").read_bytes()
+    (takes / "Skeleton" / "a2_s1_t1_skeleton.mat").write_bytes(good[:500])
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="a2_s1_t1: not a readable MATLAB file.*--strict"):
+        prepare(UTDMHAD(takes), out, workers=1, strict=True, progress=False)
+    assert not out.exists()
+    (takes / "Skeleton" / "a2_s1_t1_skeleton.mat").write_bytes(good)
+    summary = prepare(UTDMHAD(takes), out, workers=1, strict=True, progress=False)
+    assert len(summary.store) == 4 and summary.processed == 2
+
+
+def test_nothing_is_left_where_every_clip_is_bad(tmp_path: Path) -> None:
+    recordings.write_skeleton(tmp_path / "takes", "a1_s1_t1", recordings.person(5) * np.nan)
+    with pytest.raises(UserError, match="all 1 clips are bad.*a1_s1_t1: NaN"):
+        prepare(UTDMHAD(tmp_path / "takes"), tmp_path / "out", workers=1, progress=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["takes"]
+
+
+def test_an_existing_folder_is_only_touched_where_it_was_asked_for(takes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = prepare(UTDMHAD(takes), out, workers=1, progress=False)
+    again = prepare(UTDMHAD(takes), out, workers=1, progress=False)
+    assert again.processed == 0 and "nothing to do" in str(again)
+    with pytest.raises(UserError, match="another store.*frames_per_clip"):
+        prepare(UTDMHAD(takes), out, workers=1, frames_per_clip=3, progress=False)
+    assert open_store(out).fingerprint == first.store.fingerprint
+    store = prepare(UTDMHAD(takes), out, workers=1, frames_per_clip=3, overwrite=True, progress=False).store
+    assert len(store.crops(0)) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "takes"]
+    recordings.write_take(takes, 5, 1)
+    with pytest.raises(UserError, match="different sources"):
+        prepare(UTDMHAD(takes), out, workers=1, frames_per_clip=3, progress=False)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("years of work")
+    with pytest.raises(UserError, match="is not a clip store"):
+        prepare(UTDMHAD(takes), tmp_path / "thesis", workers=1, overwrite=True, progress=False)
+    assert (tmp_path / "thesis" / "chapter1.tex").is_file()
+
+
+def test_a_damaged_or_unfinished_store_says_so(takes: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        open_store(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="not a clip store"):
+        open_store(takes)
+    (tmp_path / "half.partial").mkdir()
+    for path in (tmp_path / "half", tmp_path / "half.partial"):
+        with pytest.raises(UserError, match="has not finished"):
+            open_store(path)
+    store = prepare(UTDMHAD(takes), tmp_path / "out", workers=1, progress=False).store
+    part = store.path / "clips" / "part-00000.arrow"
+    os.truncate(part, part.stat().st_size - 100)
+    with pytest.raises(UserError, match="missing or cut off"):
+        open_store(store.path)
+    (store.path / "store.json").write_text(json.dumps({"format": 1}))
+    with pytest.raises(UserError, match="damaged store"):
+        open_store(store.path)
+
+
+# Interruptions. A FIFO as the last skeleton file holds the preparation at a known place: nobody writes to it.
+
+
+@pytest.fixture
+def stuck(tmp_path: Path) -> Path:
+    """A part of clips and four more, the last of which blocks whoever opens it."""
+    root = tmp_path / "takes"
+    for trial in range(1, parts.PART_CLIPS + 4):
+        recordings.write_skeleton(root, f"a1_s1_t{trial:03d}", recordings.person(4, seed=trial))
+    os.mkfifo(root / "Skeleton" / "a9_s9_t9_skeleton.mat")
+    return root
+
+
+def launch(source: Path, out: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """Run the script as a file until its first part is written; the process and all that it started."""
+    command = [sys.executable, str(SCRIPT), "utd-mhad", "--source", str(source), "--out", str(out), "--workers", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = out.with_name(out.name + ".partial") / "clips" / "part-00000.arrow"
+    deadline = time.monotonic() + 60
+    while not first.exists():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.02)
+    return process, psutil.Process(process.pid).children(recursive=True)
+
+
+def release(fifo: Path) -> None:
+    """Let whoever waits for the FIFO find it empty."""
+    with contextlib.suppress(OSError):  # nobody waits
+        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+
+
+def test_kill_9_in_the_middle_then_the_same_command_goes_on(stuck: Path, tmp_path: Path) -> None:
+    fifo = stuck / "Skeleton" / "a9_s9_t9_skeleton.mat"
+    process, children = launch(stuck, tmp_path / "out")
+    process.kill()
+    process.wait()
+    release(fifo)
+    assert psutil.wait_procs(children, timeout=30)[1] == []  # no worker is left behind
+    with pytest.raises(UserError, match="has not finished"):
+        open_store(tmp_path / "out")
+    fifo.unlink()
+    recordings.write_skeleton(stuck, "a9_s9_t9", recordings.person(4))
+    resumed = prepare(UTDMHAD(stuck), tmp_path / "out", workers=2, progress=False)
+    assert resumed.processed == 4
+    straight = prepare(UTDMHAD(stuck), tmp_path / "straight", workers=1, progress=False)
+    assert resumed.store.fingerprint == straight.store.fingerprint and resumed.store.info == straight.store.info
+    assert content(resumed.store.path) == content(straight.store.path)
+    assert not (tmp_path / "out.partial").exists()
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(stuck: Path, tmp_path: Path, kind: signal.Signals) -> None:
+    process, children = launch(stuck, tmp_path / "out")
+    process.send_signal(kind)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert psutil.wait_procs(children, timeout=30)[1] == []
+    assert errors.splitlines()[-1].startswith("stopped: finished parts are kept in")
+    assert "Traceback" not in errors and (tmp_path / "out.partial").is_dir() and not (tmp_path / "out").exists()
+
+
+def test_two_at_once_are_refused_and_other_options_start_over(stuck: Path, tmp_path: Path) -> None:
+    process, _ = launch(stuck, tmp_path / "out")
+    with pytest.raises(UserError, match="another `mmcl prepare` is writing there"):
+        prepare(UTDMHAD(stuck), tmp_path / "out", workers=1, progress=False)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    (stuck / "Skeleton" / "a9_s9_t9_skeleton.mat").unlink()
+    summary = prepare(UTDMHAD(stuck), tmp_path / "out", workers=1, frames_per_clip=2, progress=False)
+    assert summary.processed == len(summary.store) == parts.PART_CLIPS + 3
