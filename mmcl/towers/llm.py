@@ -1,0 +1,165 @@
+"""The multimodal LLM tower: a frozen image-text model that looks at a clip's frames, and the LoRA that tunes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmcl.errors import UserError
+from mmcl.towers.chat import IGNORED, ChatEncoder
+from mmcl.towers.frozen import constant_forward, save_only_trained
+from mmcl.towers.llm_load import DTYPES, add_lora, load_llm
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ATTENTION = r".*(language_model|text_model)\..*\.(q_proj|k_proj|v_proj|o_proj)"
+
+
+@dataclass
+class LLMOptions:
+    """Which image-text model, and what of it is trained.
+
+    Attributes:
+        path: folder of any ``AutoModelForImageTextToText`` checkpoint, or its name on the model hub. Must be given.
+        lora_rank: rank of LoRA; 0 leaves it out and the model wholly frozen.
+        lora_alpha: LoRA's output is scaled by alpha / rank.
+        lora_dropout: dropout on LoRA's input while training.
+        lora_targets: regular expression that a linear layer's full name must match. The default is the attention of
+            the language layers and spares the vision tower, whose layers carry the same short names.
+        train_projector: train the layers between vision tower and language model too.
+        images: "strip" glues a clip's frames into one picture, "separate" shows them one after the other.
+        pool: features are the hidden state at the last prompt position ("last") or the mean over the prompt ("mean").
+        dtype: of the frozen weights. What is trained is float32.
+        gradient_checkpointing: recompute layers in the backward pass, to save memory.
+    """
+
+    path: str = ""
+    lora_rank: int = 8
+    lora_alpha: int = 16
+    lora_dropout: float = 0.05
+    lora_targets: str = ATTENTION
+    train_projector: bool = False
+    images: Literal["strip", "separate"] = "strip"
+    pool: Literal["last", "mean"] = "last"
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    gradient_checkpointing: bool = False
+
+
+class LLMOutput(NamedTuple):
+    """``features`` (N, D) float32, and ``lm_loss``, a scalar, or None where no answers were given."""
+
+    features: Tensor
+    lm_loss: Tensor | None
+
+
+class LLMTower(nn.Module):
+    """An image-text model as a feature extractor that can be tuned.
+
+    Only LoRA (and the projector, if asked for) has gradients, dropout in training, and a place in ``state_dict()``.
+    The model underneath stays in evaluation mode, bit for bit as it was loaded.
+
+    Attributes:
+        width: D, the language model's hidden size.
+        chat: turns pictures and text into input tensors; picklable, for data workers.
+    """
+
+    def __init__(self, options: LLMOptions) -> None:
+        super().__init__()
+        _check(options)
+        processor, model = load_llm(options.path, options.dtype)
+        text = model.config.get_text_config()
+        self.options, self.width = options, int(text.hidden_size)
+        self.chat = ChatEncoder(processor, options.images, int(getattr(text, "max_position_embeddings", 0) or 0))
+        model.requires_grad_(False)
+        if options.gradient_checkpointing and options.lora_rank:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self.model: Any = add_lora(model, options) if options.lora_rank else model
+        save_only_trained(self)
+        self.train()
+
+    @property
+    def trainable(self) -> bool:
+        """Whether anything of the tower is trained."""
+        return self.options.lora_rank > 0
+
+    def train(self, mode: bool = True) -> LLMTower:
+        """Switch LoRA's dropout; the frozen model stays in evaluation mode."""
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        super().train(False)
+        self.training = mode
+        for name, module in self.model.named_modules():
+            if ".lora_dropout." in name:
+                module.train(mode)
+            elif isinstance(module, GradientCheckpointingLayer):
+                # Layers recompute only in train mode. The flag of the layer alone is set: the dropout of frozen
+                # attention hangs on the modules below it, and stays off.
+                module.training = mode and self.options.gradient_checkpointing
+        return self
+
+    def encode(
+        self, images: Sequence[Sequence[Image]], question: str | Sequence[str], answers: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Encode N clips of m pictures; see :class:`~mmcl.towers.chat.ChatEncoder`."""
+        return self.chat(images, question, answers)
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> LLMOutput:
+        """Features and, where answers were encoded, the language-modelling loss, in one pass.
+
+        Features are taken inside the prompt, where no token has seen the answer. The LM head is applied to the
+        positions that predict an answer token and to no other; the loss is the mean over all answer tokens.
+
+        Raises:
+            UserError: the processor makes more or fewer image tokens than the model makes image features.
+        """
+        dtype = DTYPES[self.options.dtype]
+        tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items() if k != "labels"}
+        device = tensors["input_ids"].device
+        with nullcontext() if self.trainable else constant_forward(device):
+            hidden = self._hidden(tensors)
+            labels = inputs.get("labels")
+            end = hidden.shape[1] - (0 if labels is None else labels.shape[1])  # the prompts' common last column + 1
+            features = self._pool(hidden[:, :end], tensors["attention_mask"][:, :end])
+            return LLMOutput(features, None if labels is None else self._lm_loss(hidden[:, end - 1 : -1], labels))
+
+    @property
+    def _bare(self) -> Any:
+        """The transformers model, with LoRA inside it but without peft's wrapping."""
+        return self.model.get_base_model() if self.trainable else self.model
+
+    def _hidden(self, tensors: dict[str, Tensor]) -> Tensor:
+        try:
+            return self._bare.base_model(**tensors, use_cache=False).last_hidden_state
+        except ValueError as error:
+            if "image tokens" not in str(error):
+                raise
+            raise UserError(
+                f"LLM '{self.options.path}': {error}. Its processor does not count as its model does: see patch_size, "
+                "vision_feature_select_strategy and num_additional_image_tokens in its processor_config.json"
+            ) from error
+
+    def _pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        if self.options.pool == "last":  # prompts are padded on the left, so all end here
+            return hidden[:, -1].float()
+        weight = mask.unsqueeze(-1).float()
+        return (hidden.float() * weight).sum(1) / weight.sum(1)
+
+    def _lm_loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of (N, A, D) states against the (N, A) tokens that come next."""
+        logits = self._bare.get_output_embeddings()(hidden)
+        return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
+
+
+def _check(options: LLMOptions) -> None:
+    if options.lora_rank < 0:
+        raise UserError(f"llm.lora_rank must be 0 (no LoRA) or more, not {options.lora_rank}")
+    if not 0 <= options.lora_dropout < 1:
+        raise UserError(f"llm.lora_dropout must lie in [0, 1), not {options.lora_dropout}")
+    if options.train_projector and not options.lora_rank:
+        raise UserError("llm.train_projector needs LoRA beside it: set llm.lora_rank to 1 or more")

@@ -1,0 +1,68 @@
+"""Is the training stack there, and does it work together? Asked once, before anything heavy is imported."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from mmcl.errors import UserError
+
+# import name -> name to install, for what the towers and the training loop stand on
+TRAINING_STACK = {
+    "accelerate": "accelerate",
+    "datasets": "datasets",
+    "jsonargparse": "jsonargparse",
+    "open_clip": "open_clip_torch",
+    "peft": "peft",
+    "PIL": "pillow",
+    "torchvision": "torchvision",
+    "transformers": "transformers",
+}
+
+
+def require_training_stack() -> None:
+    """Make sure that the packages of the ``train`` extra are installed and that torchvision fits torch.
+
+    A torchvision built for another torch fails at import, deep inside whatever imports it first (open_clip, timm,
+    most of transformers). It is imported here on purpose, so that the mismatch is named instead.
+
+    Raises:
+        UserError: a package is missing, or torch and torchvision are no matching pair.
+    """
+    missing = [package for module, package in TRAINING_STACK.items() if find_spec(module) is None]
+    if missing:
+        raise UserError(f'training needs {", ".join(missing)}, not installed here: run `pip install "mmcl[train]"`')
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"torch {_version('torch')} and torchvision {_version('torchvision')} do not work together ({reason}): "
+            "install both from one source, for instance `pip install --force-reinstall torch torchvision`"
+        ) from error
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Hold back what open_clip and transformers print while they load: what goes wrong is raised, and said once."""
+    from transformers.utils import logging as transformers_logging
+
+    before, bars = logging.root.manager.disable, transformers_logging.is_progress_bar_enabled()
+    logging.disable(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.disable(before)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(unknown version)"

@@ -1,0 +1,68 @@
+"""A family more is one entry. PaliGemma is the odd one: no chat template, and a prompt whose tokens look both ways."""
+
+import pytest
+import torch
+
+from mmcl.towers import tiny
+from mmcl.towers.llm import LLMOptions, LLMTower
+
+
+def paligemma():
+    from transformers import (
+        GemmaConfig,
+        PaliGemmaConfig,
+        PaliGemmaForConditionalGeneration,
+        PaliGemmaProcessor,
+        SiglipImageProcessor,
+        SiglipVisionConfig,
+    )
+
+    tokenizer = tiny._tokenizer("<image>", "<eos>", "<bos>")
+    tokenizer.bos_token = "<bos>"
+    images = SiglipImageProcessor(size={"height": 56, "width": 56})
+    images.image_seq_length = 16
+    processor = PaliGemmaProcessor(images, tokenizer)  # adds tokens: the model is sized after it
+    vision = SiglipVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=56,
+        patch_size=14,
+        vision_use_head=False,
+    )
+    text = GemmaConfig(**{**tiny._language_layers(tokenizer), "head_dim": 16, "bos_token_id": tokenizer.bos_token_id})
+    token = tokenizer.convert_tokens_to_ids("<image>")
+    config = PaliGemmaConfig(vision_config=vision, text_config=text, image_token_index=token, projection_dim=64)
+    return processor, PaliGemmaForConditionalGeneration(config)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setitem(tiny.FAMILIES, "paligemma", paligemma)
+    tiny.build_tiny_llm(tmp_path / "paligemma", "paligemma")
+    return tmp_path / "paligemma"
+
+
+@pytest.mark.parametrize("images", ["strip", "separate"])
+def test_prompt_looks_both_ways_and_still_sees_no_answer(folder, crops, images):
+    tower = LLMTower(LLMOptions(str(folder), images=images)).eval()
+    clips = crops(2, 3)
+    without = tower(tower.encode(clips, "Why?")).features
+    for answers in (["wave", "the person is sitting down"], ["drink", "clap"]):
+        inputs = tower.encode(clips, "Why?", answers)
+        torch.testing.assert_close(tower(inputs).features, without, rtol=0, atol=2e-6)
+    # the prompt does look ahead: its first token knows what its last one is
+    early = LLMTower(LLMOptions(str(folder), images=images)).eval()
+    hidden = [early._bare.base_model(**early.encode(clips, text)).last_hidden_state[:, 0] for text in ("Why?", "Why!")]
+    assert (hidden[0] - hidden[1]).abs().max() > 1e-4
+
+
+def test_lm_loss_is_the_models_own(folder, crops):
+    tower = LLMTower(LLMOptions(str(folder))).eval()
+    inputs = tower.encode(crops(2, 3), "Why?", ["wave", "the person is sitting down"])
+    ours = tower(inputs).lm_loss
+    answers = inputs.pop("labels")
+    labels = torch.full_like(inputs["input_ids"], -100)
+    labels[:, -answers.shape[1] :] = answers
+    torch.testing.assert_close(ours, tower.model(**inputs, labels=labels).loss, rtol=0, atol=1e-5)
