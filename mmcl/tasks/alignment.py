@@ -1,0 +1,73 @@
+"""Feature Alignment (FAM): the skeleton's embedding is pulled towards CLIP's embedding of the same clip's video."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from mmcl.tasks.losses import SigLIP, info_nce, nt_xent
+
+
+@dataclass(frozen=True)
+class AlignmentOptions:
+    """Options of Feature Alignment.
+
+    Attributes:
+        weight: lambda_1 of the total loss; 0 leaves alignment (and CLIP) out.
+        loss: nt_xent (the paper: negatives of both modalities), info_nce (CLIP's) or siglip.
+        temperature: tau of nt_xent and info_nce.
+        space: skeleton (the paper: the image is projected to the encoder's width, the skeleton is not) or clip (the
+            skeleton is projected to CLIP's joint space, where text of any class name can be compared with it).
+        same_class_negatives: clips of one class count as negatives of each other, as in the paper; false is the
+            supervised variant.
+    """
+
+    weight: float = 0.1
+    loss: Literal["nt_xent", "info_nce", "siglip"] = "nt_xent"
+    temperature: float = 0.4
+    space: Literal["skeleton", "clip"] = "skeleton"
+    same_class_negatives: bool = True
+
+
+def projection(width_in: int, width_out: int) -> nn.Sequential:
+    """The paper's M_align: Linear, ReLU, Linear, at the width of the space it maps to."""
+    return nn.Sequential(nn.Linear(width_in, width_out), nn.ReLU(), nn.Linear(width_out, width_out))
+
+
+class Alignment(nn.Module):
+    """Projection into the common space, and the contrastive loss in it.
+
+    Args:
+        skeleton_width: D of the encoder's features.
+        image_width: D of the CLIP tower's embeddings.
+        options: loss, temperature, space.
+    """
+
+    def __init__(self, skeleton_width: int, image_width: int, options: AlignmentOptions) -> None:
+        super().__init__()
+        self.options = options
+        to_skeleton = options.space == "skeleton"
+        self.project = (
+            projection(image_width, skeleton_width) if to_skeleton else projection(skeleton_width, image_width)
+        )
+        self.siglip = SigLIP() if options.loss == "siglip" else None
+
+    def forward(self, skeleton: Tensor, image: Tensor, labels: Tensor) -> Tensor:
+        """L_FAM of this process's clips.
+
+        Args:
+            skeleton: (n, D_skeleton) features of the encoder.
+            image: (n, D_image) embeddings of the CLIP tower.
+            labels: (n,) classes, used where same-class clips are no negatives.
+        """
+        if self.options.space == "skeleton":
+            image = self.project(image)
+        else:
+            skeleton = self.project(skeleton)
+        classes = None if self.options.same_class_negatives else labels
+        if self.siglip is not None:
+            return self.siglip(skeleton, image, classes)
+        loss = nt_xent if self.options.loss == "nt_xent" else info_nce
+        return loss(skeleton, image, self.options.temperature, classes)

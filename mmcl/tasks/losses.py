@@ -1,0 +1,91 @@
+"""Contrastive losses between two sets of embeddings, over the global batch, with exact gradients.
+
+Row i of ``a`` and row i of ``b`` belong to one clip. Each process compares its own rows with the rows of all
+processes: memory grows linearly with their number, and the mean over processes is the loss of the whole batch. All
+similarities are cosines. ``labels`` switches on the supervised variant: clips of one class are no negatives.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmcl.distributed import gather_rows, rank
+
+
+def _own(n: int, device: torch.device) -> Tensor:
+    """(n,) positions of this process's rows among all rows."""
+    return torch.arange(n, device=device) + rank() * n
+
+
+def _same_class(labels: Tensor | None, n: int, total: int, device: torch.device) -> Tensor:
+    """(n, total) True where a pair of different clips shares a class and must not count as negative."""
+    if labels is None:
+        return torch.zeros(n, total, dtype=torch.bool, device=device)
+    same = labels[:, None] == gather_rows(labels)[None, :]
+    same[torch.arange(n, device=device), _own(n, device)] = False
+    return same
+
+
+def nt_xent(a: Tensor, b: Tensor, temperature: float = 0.4, labels: Tensor | None = None) -> Tensor:
+    """NT-Xent with negatives of both modalities: MMCL's alignment loss (specification of ACM MM 2024, section L_c).
+
+    For aligned, mutually orthogonal rows it is log(1 + 2 (N - 1) e^(-1 / temperature)).
+
+    Args:
+        a: (n, D) one modality, this process's rows.
+        b: (n, D) the other.
+        temperature: tau.
+        labels: (n,) classes for the supervised variant, or None.
+
+    Returns:
+        Scalar, the mean over this process's rows and both directions.
+    """
+    a, b = F.normalize(a.float(), dim=-1), F.normalize(b.float(), dim=-1)
+    all_a, all_b = gather_rows(a), gather_rows(b)
+    n, total = len(a), len(all_a)
+    own = _own(n, a.device)
+    ignore = _same_class(labels, n, total, a.device)
+    itself = torch.zeros_like(ignore)
+    itself[torch.arange(n, device=a.device), own] = True
+
+    def one_way(x: Tensor, all_x: Tensor, all_y: Tensor) -> Tensor:
+        across = (x @ all_y.T / temperature).masked_fill(ignore, -math.inf)
+        within = (x @ all_x.T / temperature).masked_fill(ignore | itself, -math.inf)
+        return F.cross_entropy(torch.cat([across, within], dim=1), own)
+
+    return 0.5 * (one_way(a, all_a, all_b) + one_way(b, all_b, all_a))
+
+
+def info_nce(a: Tensor, b: Tensor, temperature: float = 0.07, labels: Tensor | None = None) -> Tensor:
+    """Symmetric InfoNCE, CLIP's loss (arXiv 2103.00020): negatives of the other modality only. Same arguments."""
+    a, b = F.normalize(a.float(), dim=-1), F.normalize(b.float(), dim=-1)
+    all_a, all_b = gather_rows(a), gather_rows(b)
+    own = _own(len(a), a.device)
+    ignore = _same_class(labels, len(a), len(all_a), a.device)
+    forth = F.cross_entropy((a @ all_b.T / temperature).masked_fill(ignore, -math.inf), own)
+    back = F.cross_entropy((b @ all_a.T / temperature).masked_fill(ignore, -math.inf), own)
+    return 0.5 * (forth + back)
+
+
+class SigLIP(nn.Module):
+    """Pairwise sigmoid loss (arXiv 2303.15343) with its learnable scale (starts at 10) and bias (starts at -10)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.bias = nn.Parameter(torch.tensor(-10.0))
+
+    def forward(self, a: Tensor, b: Tensor, labels: Tensor | None = None) -> Tensor:
+        """(n, D) and (n, D) -> scalar: sum over all pairs of a row, mean over this process's rows."""
+        a, b = F.normalize(a.float(), dim=-1), F.normalize(b.float(), dim=-1)
+        all_b = gather_rows(b)
+        n = len(a)
+        sign = -torch.ones(n, len(all_b), device=a.device)
+        sign[torch.arange(n, device=a.device), _own(n, a.device)] = 1.0
+        logits = self.log_scale.exp() * (a @ all_b.T) + self.bias
+        pairs = -F.logsigmoid(sign * logits)
+        return pairs.masked_fill(_same_class(labels, n, len(all_b), a.device), 0.0).sum() / n
