@@ -1,0 +1,117 @@
+"""Checkpoints of a run: what was learned, and the exact position, so that a resumed run ends in the same weights.
+
+``checkpoints/last`` holds ``learned.safetensors`` (the task's tensors, without what is frozen in towers),
+optimiser, gradient scaler and random states (Accelerate), the position, and ``probe.safetensors``: a few clips with
+the scores that this very process gave them, which `mmcl export` compares the bundle with.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mmcl.errors import UserError
+from mmcl.files import recover_folder, replace_folder
+from mmcl.tasks.base import Task
+
+LEARNED, PROBE = "learned.safetensors", "probe.safetensors"
+
+
+class Position:
+    """Where a run is: epochs finished, steps finished in the current one, best validation accuracy so far."""
+
+    def __init__(self) -> None:
+        self.epoch, self.step, self.best = 0, 0, -1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers."""
+        return {"epoch": self.epoch, "step": self.step, "best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        self.epoch, self.step, self.best = int(state["epoch"]), int(state["step"]), float(state["best"])
+
+
+class Checkpoints:
+    """Save and load a run's state.
+
+    Args:
+        folder: ``RUN/checkpoints``.
+        accelerator: after ``prepare``.
+        task: the unwrapped task.
+        position: kept up to date by the loop.
+        probe: a small evaluation batch (joints, lengths) on the device.
+    """
+
+    def __init__(
+        self, folder: Path, accelerator: Accelerator, task: Task, position: Position, probe: dict[str, Tensor]
+    ) -> None:
+        self.folder, self.accelerator, self.task, self.probe = folder, accelerator, task, probe
+        accelerator.register_for_checkpointing(position)
+        # Accelerate would write every tensor of the model, billions of frozen LLM weights included: we write ours.
+        accelerator.register_save_state_pre_hook(self._save_hook)
+        accelerator.register_load_state_pre_hook(lambda models, _: models.clear())
+
+    def _save_hook(self, models: list[nn.Module], weights: list[Any], folder: str) -> None:
+        weights.clear()
+
+    def save(self, name: str = "last") -> None:
+        """Write a checkpoint; collective, every process calls it."""
+        temporary = self.folder / f".{name}.saving"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.accelerator.save_state(str(temporary), safe_serialization=True)
+        if self.accelerator.is_main_process:
+            save_file(
+                {key: tensor.detach().cpu().contiguous().clone() for key, tensor in self.task.state_dict().items()},
+                temporary / LEARNED,
+            )
+            save_file(self._probe_scores(), temporary / PROBE)
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            replace_folder(temporary, self.folder / name)
+        self.accelerator.wait_for_everyone()
+
+    def _probe_scores(self) -> dict[str, Tensor]:
+        training = self.task.training
+        self.task.eval()
+        with torch.no_grad():
+            scores = self.task.scores(self.probe["joints"], self.probe["lengths"])
+        self.task.train(training)
+        return {key: value.cpu().contiguous() for key, value in {**self.probe, "scores": scores}.items()}
+
+    def load(self, name: str = "last") -> None:
+        """Restore a checkpoint; collective.
+
+        Raises:
+            UserError: there is none, or it does not fit the task.
+        """
+        folder = find_checkpoint(self.folder, name)
+        try:
+            self.task.load_state_dict(load_file(folder / LEARNED))
+        except RuntimeError as error:
+            raise UserError(f"{folder} is of another model: {error}") from error
+        self.accelerator.load_state(str(folder))
+
+
+def find_checkpoint(folder: Path, name: str = "last") -> Path:
+    """The folder of one checkpoint of a run.
+
+    Args:
+        folder: ``RUN/checkpoints``.
+        name: ``last`` or ``best``.
+
+    Raises:
+        UserError: it is not there.
+    """
+    recover_folder(folder / name)
+    path = folder / name
+    if not (path / LEARNED).is_file():
+        raise UserError(
+            f"no checkpoint at {path}: has the run saved one? (give the run folder, see `mmcl train --help`)"
+        )
+    return path

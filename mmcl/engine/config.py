@@ -1,0 +1,181 @@
+"""The configuration of a run: typed sections, and nothing that depends on the chosen encoder or task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mmcl.errors import UserError
+from mmcl.skeletons.augment import Augmentation
+from mmcl.skeletons.preprocess import PreprocessOptions
+from mmcl.skeletons.streams import check_stream
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Clips, and how they are batched.
+
+    Attributes:
+        path: clip store, the folder that `mmcl prepare` wrote.
+        protocol: which clips train and which test, by name or as a .yaml file.
+        validation: attribute -> values held out of the training side, for example {subject: [7]}; empty for none.
+        prompts: prompt file (name or path); the data set's own where not given.
+        layout: joints the encoder works on, by name or .yaml file; the store's own where not given.
+        batch_size: clips in one optimiser step, over all processes and micro-batches together.
+        eval_batch_size: clips at once in evaluation.
+        workers: loader processes; 0 loads in the training process.
+    """
+
+    path: str = ""
+    protocol: str = ""
+    validation: dict[str, list[int]] = field(default_factory=dict)
+    prompts: str | None = None
+    layout: str | None = None
+    batch_size: int = 64
+    eval_batch_size: int = 64
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class OptimiserOptions:
+    """What updates the parameters. The encoder has the main optimiser; whatever helps it learn has AdamW.
+
+    Attributes:
+        name: optimiser of the encoder.
+        rate: its peak learning rate.
+        momentum: of SGD.
+        nesterov: of SGD.
+        weight_decay: of the main optimiser.
+        rates: AdamW learning rates by parameter group (projection, gate, lora, clip).
+        adamw_weight_decay: of the helpers.
+    """
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    rate: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 4e-4
+    rates: dict[str, float] = field(
+        default_factory=lambda: {"projection": 1e-3, "gate": 1e-3, "lora": 2e-4, "clip": 1e-5}
+    )
+    adamw_weight_decay: float = 0.01
+
+
+@dataclass(frozen=True)
+class ScheduleOptions:
+    """Learning rates over time; one factor for all groups.
+
+    Attributes:
+        name: step (times gamma at each milestone) or cosine (down to `floor` times the peak).
+        epochs: length of the run; the last epoch is the result.
+        warmup_epochs: linear warm-up, step by step.
+        milestones: epochs after which the step schedule decays.
+        gamma: factor of each decay.
+        floor: what cosine ends at, relative to the peak.
+    """
+
+    name: Literal["step", "cosine"] = "step"
+    epochs: int = 110
+    warmup_epochs: float = 5
+    milestones: list[int] = field(default_factory=lambda: [90, 100])
+    gamma: float = 0.1
+    floor: float = 0.0
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How the loop runs.
+
+    Attributes:
+        precision: of the forward and backward pass; fp16 needs a GPU.
+        accumulation: micro-batches per optimiser step; a contrastive loss sees one micro-batch at a time.
+        clip_norm: largest gradient norm; 0 does not clip.
+        sync_batchnorm: batch statistics over all processes, so that their number changes nothing.
+        log_every: optimiser steps between lines of metrics.jsonl.
+        checkpoint_steps: also save `checkpoints/last` every so many steps; it is saved after each epoch anyway.
+        validate_every: epochs between validations, where a validation split is held out.
+        trackers: accelerate's trackers (tensorboard, wandb, mlflow, …); empty for none.
+    """
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    accumulation: int = 1
+    clip_norm: float = 0.0
+    sync_batchnorm: bool = True
+    log_every: int = 10
+    checkpoint_steps: int = 0
+    validate_every: int = 1
+    trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything a run needs besides the data; ``config.yaml`` of a run folder."""
+
+    out: str
+    seed: int
+    resume: bool
+    data: DataOptions
+    preprocess: PreprocessOptions
+    augmentation: Augmentation
+    optimiser: OptimiserOptions
+    schedule: ScheduleOptions
+    engine: EngineOptions
+    encoder_name: str
+    encoder: Any
+    task_name: str
+    task: Any
+    text: str  # the same as YAML, as it is saved with the run
+
+    def validate(self) -> None:
+        """Fail on what can be known to be wrong before anything is loaded.
+
+        Raises:
+            UserError: naming the key, its value and what it should be.
+        """
+        data, schedule, engine = self.data, self.schedule, self.engine
+        check_stream(self.preprocess.stream)
+        if not data.path or not data.protocol:
+            raise UserError(
+                "the recipe names no data: give --data.path DIR (from `mmcl prepare`) and --data.protocol NAME"
+            )
+        checks: list[tuple[str, object, bool, str]] = [
+            ("data.batch_size", data.batch_size, data.batch_size >= 2, "at least 2"),
+            ("data.eval_batch_size", data.eval_batch_size, data.eval_batch_size >= 1, "at least 1"),
+            ("data.workers", data.workers, data.workers >= 0, "0 or more"),
+            ("schedule.epochs", schedule.epochs, schedule.epochs >= 1, "at least 1"),
+            ("schedule.warmup_epochs", schedule.warmup_epochs, schedule.warmup_epochs >= 0, "0 or more"),
+            ("optimiser.rate", self.optimiser.rate, self.optimiser.rate > 0, "positive"),
+            ("engine.accumulation", engine.accumulation, engine.accumulation >= 1, "at least 1"),
+            ("engine.log_every", engine.log_every, engine.log_every >= 1, "at least 1"),
+            ("engine.validate_every", engine.validate_every, engine.validate_every >= 1, "at least 1"),
+            ("engine.clip_norm", engine.clip_norm, engine.clip_norm >= 0, "0 or more"),
+            ("preprocess.window", self.preprocess.window, self.preprocess.window >= 2, "at least 2"),
+            ("preprocess.crop", self.preprocess.crop, 0 < self.preprocess.crop <= 1, "in (0, 1]"),
+            ("augmentation.crop_min", self.augmentation.crop_min,
+             0 < self.augmentation.crop_min <= self.augmentation.crop_max <= 1, "in (0, crop_max]"),
+        ]  # fmt: skip
+        for key, value, good, wanted in checks:
+            if not good:
+                raise UserError(f"{key} is {value}: it must be {wanted}")
+
+
+Factor = Callable[[int], float]
+
+
+def schedule_factor(options: ScheduleOptions, steps_per_epoch: int) -> Factor:
+    """The learning-rate factor as a pure function of the optimiser step (0-based): nothing to save or restore."""
+    import math
+
+    warmup = options.warmup_epochs * steps_per_epoch
+    total = options.epochs * steps_per_epoch
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if options.name == "step":
+            return options.gamma ** sum(step >= milestone * steps_per_epoch for milestone in options.milestones)
+        progress = (step - warmup) / max(1.0, total - warmup)
+        return options.floor + (1 - options.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    return factor

@@ -1,0 +1,196 @@
+"""The training loop on Accelerate: one process or many, CPU or GPU. It knows no task by name.
+
+Collective calls are made on every process; files are written by the main process only.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from mmcl.data.dataset import ClipDataset, loader, to_device
+from mmcl.data.sampler import StepBatches
+from mmcl.engine.checkpoint import Checkpoints, Position
+from mmcl.engine.config import TrainConfig, schedule_factor
+from mmcl.engine.meters import MetricsFile, StepMeter, gradient_norms
+from mmcl.engine.optimiser import RunOptimiser
+from mmcl.engine.setup import Experiment
+from mmcl.evaluation.scoring import score_clips
+from mmcl.tasks.base import Task
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM instead of dying of them; the loop looks at the list between steps."""
+    received: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, lambda number, _: received.append(number))
+    try:
+        yield received
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+class Loop:
+    """Trains a task; every object it needs is made once, here.
+
+    Args:
+        config: the run's configuration.
+        accelerator: devices, processes, precision, trackers.
+        data: store and split.
+        task: what is trained.
+        folder: the run folder.
+    """
+
+    def __init__(
+        self, config: TrainConfig, accelerator: Accelerator, data: Experiment, task: Task, folder: Path
+    ) -> None:
+        self.config, self.accelerator, self.data, self.task = config, accelerator, data, task
+        self.groups = task.parameter_groups()
+        self.batches = StepBatches(
+            data.split.train, config.data.batch_size, config.seed, config.engine.accumulation,
+            accelerator.process_index, accelerator.num_processes,
+        )  # fmt: skip
+        dataset = ClipDataset(data.store, config.seed, images=task.needs_images)
+        self.loader = loader(dataset, self.batches, config.data.workers, task.extras())
+        self.model, self.optimiser = accelerator.prepare(task, RunOptimiser(self.groups, config.optimiser))
+        self.factor = schedule_factor(config.schedule, self.batches.steps)
+        self.position = Position()
+        self.checkpoints = Checkpoints(folder / "checkpoints", accelerator, task, self.position, self._probe())
+        self.validation: dict[str, float] = {}
+        if config.resume and (folder / "checkpoints" / "last").is_dir():
+            self.checkpoints.load()
+        self.metrics = MetricsFile(folder / "metrics.jsonl", self.global_step) if accelerator.is_main_process else None
+
+    @property
+    def global_step(self) -> int:
+        """Optimiser steps finished since the run began."""
+        return self.position.epoch * self.batches.steps + self.position.step
+
+    def run(self) -> bool:
+        """Train to the last epoch, or until asked to stop.
+
+        Returns:
+            True when the run is complete, False when it was stopped (a checkpoint has been saved).
+        """
+        total = self.config.schedule.epochs * self.batches.steps
+        hidden = not self.accelerator.is_main_process
+        bar = tqdm(total=total, initial=self.global_step, desc="training", unit="step", disable=hidden)
+        with stop_requests() as stops, bar:
+            while self.position.epoch < self.config.schedule.epochs:
+                if not self._epoch(bar, stops):
+                    self.checkpoints.save()
+                    return False
+                self.position.epoch, self.position.step = self.position.epoch + 1, 0
+                self._validate()
+                self.checkpoints.save()
+        return True
+
+    def _epoch(self, bar: Any, stops: list[int]) -> bool:
+        """Train one epoch from the current position on; False when asked to stop."""
+        engine, position = self.config.engine, self.position
+        self.batches.epoch, self.batches.first_step = position.epoch, position.step
+        self.model.train()
+        meter, batches = StepMeter(), iter(self.loader)
+        while position.step < self.batches.steps:
+            self.optimiser.optimizer.scale_rates(self.factor(self.global_step))
+            log = (self.global_step + 1) % engine.log_every == 0 or position.step + 1 == self.batches.steps
+            norms = self._step(batches, meter, log)
+            position.step += 1
+            bar.update()
+            if log:
+                self._log(meter.read(self.accelerator) | norms, bar)
+            if self._asked_to_stop(stops):
+                return False
+            if engine.checkpoint_steps and self.global_step % engine.checkpoint_steps == 0:
+                self.checkpoints.save()
+        return True
+
+    def _step(self, batches: Iterator[Any], meter: StepMeter, log: bool) -> dict[str, float]:
+        """One optimiser step: all its micro-batches; gradient norms where they will be logged."""
+        norms: dict[str, float] = {}
+        for _ in range(self.config.engine.accumulation):
+            asked = time.perf_counter()
+            batch = next(batches)
+            waited = time.perf_counter() - asked
+            batch = to_device(batch, self.accelerator.device)
+            with self.accelerator.accumulate(self.model):
+                outputs = self.model(batch)
+                self.accelerator.backward(outputs["loss"])
+                if self.accelerator.sync_gradients:
+                    norms = self._clip(log)
+                self.optimiser.step()
+                self.optimiser.zero_grad()
+            meter.add(outputs, batch["labels"], waited)
+        return norms
+
+    def _clip(self, log: bool) -> dict[str, float]:
+        """Clip the gradient if asked to, and measure it (before clipping) where it will be logged."""
+        norms = {}
+        if log:
+            self.accelerator.unscale_gradients()
+            norms = {f"gradient_norm/{name}": norm for name, norm in gradient_norms(self.groups).items()}
+        if self.config.engine.clip_norm:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.engine.clip_norm)
+        return norms
+
+    def _log(self, values: dict[str, float], bar: Any) -> None:
+        rates = {f"rate/{name}": rate for name, rate in self.optimiser.optimizer.rates().items()}
+        self._record("train", values | rates)
+        bar.set_postfix(epoch=self.position.epoch + 1, loss=f"{values['loss']:.3f}", refresh=False)
+
+    def _record(self, kind: str, values: dict[str, float]) -> None:
+        """One line of metrics.jsonl, and the same numbers to the trackers."""
+        if self.metrics is not None:
+            self.metrics.write({"kind": kind, "step": self.global_step, "epoch": self.position.epoch, **values})
+        self.accelerator.log({f"{kind}/{key}": value for key, value in values.items()}, step=self.global_step)
+
+    def _asked_to_stop(self, stops: list[int]) -> bool:
+        if stops:
+            self.accelerator.set_trigger()
+        return self.accelerator.check_trigger()  # so that all processes stop at the same step
+
+    def _validate(self) -> None:
+        """Accuracy on the clips held out of the training subjects; keeps ``checkpoints/best``."""
+        clips, epoch = self.data.split.validation, self.position.epoch
+        due = epoch % self.config.engine.validate_every == 0 or epoch == self.config.schedule.epochs
+        if not len(clips) or not due:
+            return
+        scores = self.scores(clips)
+        top1 = float((scores.argmax(axis=1) == self.data.store.labels[clips]).mean())
+        self.validation = {"top1": top1}
+        self._record("validation", self.validation)
+        if top1 > self.position.best:
+            self.position.best = top1
+            self.checkpoints.save("best")
+
+    def scores(self, clips: np.ndarray) -> np.ndarray:
+        """(len(clips), K) scores of the skeleton branch in full precision, the work shared by all processes."""
+        self.task.eval()
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        padded = np.concatenate([clips, clips[-1:].repeat(-len(clips) % world)])
+        mine = score_clips(
+            self.task.scores, self.data.store, padded[rank::world], self.accelerator.device,
+            self.config.data.eval_batch_size, self.config.data.workers,
+        )  # fmt: skip
+        everyone = self.accelerator.gather(torch.from_numpy(mine).to(self.accelerator.device)).cpu().numpy()
+        in_turn = everyone.reshape(world, len(mine), -1).transpose(1, 0, 2).reshape(len(padded), -1)
+        return in_turn[: len(clips)]
+
+    def _probe(self) -> dict[str, Any]:
+        """A few training clips, which checkpoints store with the scores they get."""
+        dataset = ClipDataset(self.data.store)
+        clips = self.data.split.train[:: max(1, len(self.data.split.train) // 8)][:8]
+        batch = next(iter(loader(dataset, [[(0, int(clip)) for clip in clips]])))
+        return to_device({key: batch[key] for key in ("joints", "lengths")}, self.accelerator.device)

@@ -1,0 +1,94 @@
+"""What is measured while training: ``metrics.jsonl``, trackers, the progress bar's numbers."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from mmcl.files import write_text
+from mmcl.tasks.base import ParameterGroup
+
+
+class MetricsFile:
+    """Append-only JSON lines, one object a line; only the main process writes.
+
+    Args:
+        path: ``RUN/metrics.jsonl``.
+        before_step: when a run resumes, lines of this optimiser step and later are dropped: they will come again.
+    """
+
+    def __init__(self, path: Path, before_step: int | None = None) -> None:
+        self.path = path
+        if before_step is not None and path.is_file():
+            lines = []
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    keep = json.loads(line)["step"] <= before_step
+                except (json.JSONDecodeError, KeyError, TypeError):  # a line that a killed process did not finish
+                    keep = False
+                if keep:
+                    lines.append(line + "\n")
+            write_text(path, "".join(lines))
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record and flush it."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+class StepMeter:
+    """Averages over the steps between two log lines, without waiting for the device until a line is due."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new interval."""
+        self.sums: dict[str, Tensor] = {}
+        self.batches, self.clips, self.waited, self.started = 0, 0, 0.0, time.perf_counter()
+
+    def add(self, outputs: dict[str, Tensor], labels: Tensor, waited: float) -> None:
+        """Take in one micro-batch: its losses and accuracy, and the seconds the loop waited for its data."""
+        values = {key: value.detach().float() for key, value in outputs.items() if key.startswith("loss")}
+        values["accuracy"] = (outputs["scores"].argmax(dim=-1) == labels).float().mean()
+        for key, value in values.items():
+            self.sums[key] = self.sums.get(key, torch.zeros_like(value)) + value
+        self.batches += 1
+        self.clips += len(labels)
+        self.waited += waited
+
+    def read(self, accelerator: Accelerator) -> dict[str, float]:
+        """Means over the interval and all processes; collective. Then a new interval starts."""
+        names = sorted(self.sums)
+        means = torch.stack([self.sums[name] for name in names]) / self.batches
+        means = accelerator.reduce(means, reduction="mean")
+        elapsed = time.perf_counter() - self.started
+        result = dict(zip(names, (float(value) for value in means), strict=True))
+        result["clips_per_second"] = self.clips * accelerator.num_processes / elapsed
+        result["data_wait_share"] = self.waited / elapsed
+        result["peak_memory_mib"] = peak_memory_mib(accelerator.device)
+        self.reset()
+        return result
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Peak memory so far: of the GPU's allocator, or the process's resident size on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def gradient_norms(groups: list[ParameterGroup]) -> dict[str, float]:
+    """L2 norm of each group's gradient, by name."""
+    norms = {}
+    for group in groups:
+        gradients = [parameter.grad for parameter in group.parameters if parameter.grad is not None]
+        norms[group.name] = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+    return norms

@@ -1,0 +1,142 @@
+"""YAML recipe + command line -> :class:`TrainConfig`, through jsonargparse.
+
+``--config`` may be given several times; later files and options win. The options of the chosen encoder and task are
+known only once their names are, so the names are looked up first and the parser is built for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmcl.encoders.base import encoder_options
+from mmcl.engine.config import DataOptions, EngineOptions, OptimiserOptions, ScheduleOptions, TrainConfig
+from mmcl.errors import UserError
+from mmcl.skeletons.augment import Augmentation
+from mmcl.skeletons.preprocess import PreprocessOptions
+from mmcl.tasks import TASKS
+
+RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+_SECTIONS = {
+    "data": DataOptions,
+    "preprocess": PreprocessOptions,
+    "augmentation": Augmentation,
+    "optimiser": OptimiserOptions,
+    "schedule": ScheduleOptions,
+    "engine": EngineOptions,
+}
+_DEFAULT_NAMES = {"encoder": "ctrgcn", "task": "supervised"}
+_ABOUT = """Train a skeleton encoder, alone or together with CLIP and a multimodal LLM.
+
+  accelerate launch mmcl/train.py --config RECIPE [--key.sub=value ...]
+
+RECIPE is a .yaml file or the name of one in mmcl/recipes/; several --config add up, later ones win.
+The run folder (--out) then holds config.yaml, metrics.jsonl, tracker files, checkpoints/last and summary.json.
+Ctrl-C or SIGTERM saves a checkpoint first; the same command with --resume=true goes on from it, step for step."""
+
+
+def recipe_names() -> list[str]:
+    """Recipes that come with mmcl."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def find_recipe(name: str) -> Path:
+    """A recipe by path or by name.
+
+    Raises:
+        UserError: there is none.
+    """
+    for path in (Path(name), RECIPES / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    raise UserError(f"no recipe '{name}': give a .yaml file or one of {', '.join(recipe_names())}")
+
+
+def _chosen_names(files: Sequence[Path], argv: Sequence[str]) -> dict[str, str]:
+    """Which encoder and task the recipe and the command line ask for."""
+    import yaml
+
+    names = dict(_DEFAULT_NAMES)
+    for path in files:
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: not a YAML file: {error}") from error
+        if not isinstance(content, Mapping):
+            raise UserError(f"{path}: a recipe holds keys and values")
+        for section in names:
+            part = content.get(section)
+            if isinstance(part, Mapping) and "name" in part:
+                names[section] = str(part["name"])
+    scout = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for section in names:
+        scout.add_argument(f"--{section}.name", dest=section, default=names[section])
+    return vars(scout.parse_known_args(list(argv))[0])
+
+
+def build_parser(names: Mapping[str, str]) -> Any:
+    """The jsonargparse parser for one choice of encoder and task."""
+    import jsonargparse
+
+    parser = jsonargparse.ArgumentParser(
+        prog="mmcl train", description=_ABOUT, exit_on_error=False, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--config", action="config", help="recipe; may be repeated")
+    parser.add_argument("--out", type=str, default="runs/latest", help="run folder")
+    parser.add_argument("--seed", type=int, default=0, help="reaches everything: weights, order, augmentation")
+    parser.add_argument("--resume", type=bool, default=False, help="go on from checkpoints/last of the run folder")
+    for section, options in _SECTIONS.items():
+        parser.add_class_arguments(options, section)
+    parser.add_argument("--encoder.name", type=str, default=names["encoder"], help="which skeleton encoder")
+    parser.add_class_arguments(encoder_options(names["encoder"]), "encoder")
+    parser.add_argument("--task.name", type=str, default=names["task"], help="what is trained: " + ", ".join(TASKS))
+    parser.add_class_arguments(TASKS[names["task"]].options, "task")
+    return parser
+
+
+def parse(argv: Sequence[str]) -> TrainConfig:
+    """Read, check and type a run's configuration.
+
+    Raises:
+        UserError: an unknown key, a value of the wrong type, a missing recipe; naming it.
+    """
+    import jsonargparse
+
+    scout = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    scout.add_argument("--config", action="append", default=[])
+    files = [find_recipe(name) for name in scout.parse_known_args(list(argv))[0].config]
+    names = _chosen_names(files, argv)
+    parser = build_parser(names)
+    try:
+        config = parser.parse_args(_with_paths(argv))
+    except jsonargparse.ArgumentError as error:
+        message = " ".join(str(error).split())
+        raise UserError(f"{message}; `mmcl train --help` lists every key") from error
+    text = parser.dump(config)
+    for section in names:
+        del config[section]["name"]
+    sections = parser.instantiate(config)
+    parsed = TrainConfig(
+        out=sections.out, seed=sections.seed, resume=sections.resume,
+        **{section: sections[section] for section in _SECTIONS},
+        encoder_name=names["encoder"], encoder=sections.encoder,
+        task_name=names["task"], task=sections.task, text=text,
+    )  # fmt: skip
+    parsed.validate()
+    return parsed
+
+
+def _with_paths(argv: Sequence[str]) -> list[str]:
+    """The command line with recipe names replaced by their files."""
+    result, next_is_recipe = [], False
+    for argument in argv:
+        if next_is_recipe:
+            argument = str(find_recipe(argument))
+        elif argument.startswith("--config="):
+            argument = f"--config={find_recipe(argument.partition('=')[2])}"
+        next_is_recipe = argument == "--config"
+        result.append(argument)
+    return result

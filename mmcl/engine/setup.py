@@ -1,0 +1,75 @@
+"""From a configuration to the objects of a run: clips, split, encoder, task. Used by training, evaluation, export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mmcl.data.protocols import Split, load_protocol, split
+from mmcl.data.store import ClipStore, open_store
+from mmcl.encoders.base import Encoder, build_encoder
+from mmcl.engine.config import TrainConfig
+from mmcl.errors import UserError
+from mmcl.prompts import load_prompts
+from mmcl.skeletons.layout import Layout, load_layout
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.tasks import TASKS
+from mmcl.tasks.base import Context, Task
+
+
+@dataclass
+class Experiment:
+    """The data side of a run."""
+
+    store: ClipStore
+    split: Split
+
+
+def open_data(config: TrainConfig) -> Experiment:
+    """Open the store and apply the protocol.
+
+    Raises:
+        UserError: no store, no such protocol, an empty side.
+    """
+    store = open_store(Path(config.data.path))
+    return Experiment(store, split(store, load_protocol(config.data.protocol), config.data.validation))
+
+
+def target_layout(config: TrainConfig, source: Layout) -> Layout:
+    """The layout the encoder works on."""
+    return load_layout(config.data.layout) if config.data.layout else source
+
+
+def build_skeleton_branch(config: TrainConfig, source: Layout, classes: int) -> tuple[Encoder, Preprocess]:
+    """The encoder and what comes before it: all that is left after training."""
+    target = target_layout(config, source)
+    encoder = build_encoder(config.encoder_name, target, classes, config.encoder)
+    return encoder, Preprocess(source, target, config.encoder.persons, config.preprocess)
+
+
+def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> Task:
+    """Build the task with everything it trains, towers included.
+
+    Raises:
+        UserError: prompts and store disagree on the classes, or a tower cannot be loaded.
+    """
+    store = data.store
+    prompts = load_prompts(config.data.prompts or store.dataset)
+    if list(prompts.names) != list(store.class_names):
+        raise UserError(
+            f"prompts '{config.data.prompts or store.dataset}' list {len(prompts.names)} classes that are not those "
+            f"of {store.path} ({len(store.class_names)}): class names must agree, in order"
+        )
+    encoder, preprocess = build_skeleton_branch(config, store.layout, len(store.class_names))
+    context = Context(
+        encoder=encoder,
+        preprocess=preprocess,
+        augmentation=config.augmentation,
+        store=store,
+        training_clips=data.split.train,
+        prompts=prompts,
+        device=device,
+    )
+    return TASKS[config.task_name](context, config.task)

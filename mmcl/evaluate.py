@@ -1,0 +1,91 @@
+"""``mmcl evaluate --checkpoint X``: judge a run or a bundle on a protocol's test clips, and write a report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so that no module of ours shadows a library
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from mmcl.errors import UserError, run
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line of ``mmcl evaluate``."""
+    parser = argparse.ArgumentParser(
+        prog="mmcl evaluate",
+        description="Judge the skeleton branch on a protocol's test clips. Writes report.json, report.md, "
+        "per_class.csv, wrong.csv, confusion.png and scores.npz (scores by clip id).",
+        epilog="example: mmcl evaluate --checkpoint runs/utd (data and protocol come from the run)",
+    )
+    parser.add_argument("--checkpoint", required=True, type=Path, metavar="X", help="run folder, checkpoint or bundle")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="clip store (default: the run's own)")
+    parser.add_argument("--protocol", metavar="P", help="protocol (default: the run's own)")
+    parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
+    parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="report folder (default: CHECKPOINT/report-SPLIT)")
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="clips at once (default: 64)")
+    parser.add_argument("--device", metavar="D", help="torch device (default: a GPU where there is one)")
+    return parser
+
+
+def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
+    """Score the clips and write the report; returns the report and its folder."""
+    import torch
+
+    from mmcl.data.protocols import load_protocol, split
+    from mmcl.data.store import open_store
+    from mmcl.engine.run_folder import read_run_config
+    from mmcl.evaluation.model import load_judged
+    from mmcl.evaluation.report import write_report
+    from mmcl.evaluation.scoring import score_clips
+
+    data, protocol, held = arguments.data, arguments.protocol, None
+    if (arguments.checkpoint / "config.yaml").is_file():
+        own = read_run_config(arguments.checkpoint).data
+        data, protocol, held = data or Path(own.path), protocol or own.protocol, own.validation
+    if data is None or protocol is None:
+        raise UserError(
+            f"{arguments.checkpoint} is not a run folder: say what to judge it on with --data and --protocol"
+        )
+    store = open_store(data)
+    judged = load_judged(arguments.checkpoint, store.layout, arguments.which)
+    if judged.model.class_names != store.class_names:
+        raise UserError(
+            f"{arguments.checkpoint} knows {len(judged.model.class_names)} classes, {data} has "
+            f"{len(store.class_names)} others: to judge it on foreign classes use `mmcl zero-shot`"
+        )
+    clips = getattr(split(store, load_protocol(protocol), held), arguments.split)
+    if not len(clips):
+        raise UserError(f"the run holds no clips out for validation: --split={arguments.split} is empty")
+    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = judged.model.to(device)
+    scores = score_clips(model, store, clips, device, arguments.batch_size, progress=True)
+    out = arguments.out or arguments.checkpoint / f"report-{arguments.split}"
+    facts = {"protocol": protocol, "split": arguments.split, "data": str(data), "data_fingerprint": store.fingerprint}
+    ids = [store.ids[clip] for clip in clips]
+    return write_report(out, scores, store.labels[clips], ids, store.class_names, facts | judged.facts), out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, evaluate, print one line."""
+    from mmcl.towers.stack import require_training_stack
+
+    arguments = build_parser().parse_args(argv)
+    require_training_stack()
+    report, out = evaluate(arguments)
+    top5 = f", top-5 {report['top5']:.2%}" if report["top5"] is not None else ""
+    print(
+        f"{report['protocol']} {report['split']}: top-1 {report['top1']:.2%} ({report['correct']} of {report['n']})"
+        f"{top5}, mean class accuracy {report['mean_class_accuracy']:.2%}; report in {out}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,47 @@
+"""Scores of clips: the skeleton branch over a list of clips, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mmcl.data.dataset import ClipDataset, loader, plain_batches, to_device
+from mmcl.data.store import ClipStore
+
+ScoreFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+@torch.no_grad()
+def score_clips(
+    scores: ScoreFunction,
+    store: ClipStore,
+    clips: Sequence[int] | np.ndarray,
+    device: torch.device,
+    batch_size: int = 64,
+    workers: int = 0,
+    progress: bool = False,
+) -> np.ndarray:
+    """Class scores of clips.
+
+    Args:
+        scores: (joints (N, M, T, V, C), lengths (N,)) -> (N, K); a task's or a bundle's, in eval mode.
+        store: the clips.
+        clips: positions in the store.
+        device: where ``scores`` runs.
+        batch_size: clips at once.
+        workers: loader processes.
+        progress: show a bar.
+
+    Returns:
+        (len(clips), K) float32, in the order of ``clips``.
+    """
+    batches = loader(ClipDataset(store), plain_batches(clips, batch_size), workers)
+    rows = []
+    for batch in tqdm(batches, desc="scoring", unit="batch", disable=not progress, leave=False):
+        batch = to_device(batch, device)
+        rows.append(scores(batch["joints"], batch["lengths"]).float().cpu().numpy())
+    return np.concatenate(rows)

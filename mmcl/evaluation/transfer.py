@@ -1,0 +1,108 @@
+"""Transfer by label map: a classifier judged on another data set's clips of the actions that both share.
+
+This is what MMCL (ACM MM 2024) calls zero-shot: no fine-tuning, argmax over *all* source classes, correct where the
+answer is the class that the map pairs with the clip's own. It is not recognition of unseen classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmcl.data.store import ClipStore
+from mmcl.errors import UserError
+
+BUILTIN = Path(__file__).parent / "maps"
+
+
+@dataclass(frozen=True)
+class TransferMap:
+    """A label map between two data sets.
+
+    Attributes:
+        name: protocol name ("mmcl/utd_mhad").
+        source: data set the classifier was trained on.
+        target: data set it is judged on.
+        pairs: target class (name or label) -> source class (name or label).
+        clips: how many clips of the complete target set take part, if known.
+        reference: where the map comes from.
+    """
+
+    name: str
+    source: str
+    target: str
+    pairs: Mapping[str | int, str | int]
+    clips: int | None = None
+    reference: str = ""
+
+
+def _parse(path: Path) -> TransferMap:
+    import yaml
+
+    try:
+        facts: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return TransferMap(
+            name=str(facts.get("protocol", path.stem)), source=str(facts["source"]), target=str(facts["target"]),
+            pairs=dict(facts["pairs"]), clips=facts.get("clips"), reference=str(facts.get("reference", "")),
+        )  # fmt: skip
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: a label map needs source, target and pairs ({error})") from error
+
+
+def transfer_maps() -> dict[str, TransferMap]:
+    """The maps that come with mmcl, by protocol name."""
+    return {found.name: found for found in map(_parse, sorted(BUILTIN.glob("*.yaml")))}
+
+
+def load_map(name: str) -> TransferMap:
+    """A map by protocol name, or a user's own .yaml file.
+
+    Raises:
+        UserError: no such map, or the file is none.
+    """
+    known = transfer_maps()
+    if name in known:
+        return known[name]
+    if name.endswith((".yaml", ".yml")) and Path(name).is_file():
+        return _parse(Path(name))
+    raise UserError(f"no zero-shot protocol '{name}': choose one of {', '.join(known)}, or give a .yaml file")
+
+
+def _label(entry: str | int, names: list[str], what: str) -> int:
+    if isinstance(entry, int) and 0 <= entry < len(names):
+        return entry
+    if isinstance(entry, str) and entry in names:
+        return names.index(entry)
+    raise UserError(f"the label map names {what} class '{entry}', which is not among its {len(names)} classes")
+
+
+def mapped_clips(rule: TransferMap, store: ClipStore, source_names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Which clips take part, and what the classifier should answer.
+
+    Args:
+        rule: the map.
+        store: clips of the target data set.
+        source_names: K classes of the classifier.
+
+    Returns:
+        clips (n,) positions in the store, labels (n,) in source classes.
+
+    Raises:
+        UserError: the store is another data set's, a class is unknown, or no clip takes part.
+    """
+    if store.dataset != rule.target:
+        raise UserError(
+            f"protocol '{rule.name}' judges '{rule.target}' clips, but {store.path} holds '{store.dataset}'"
+        )
+    answer = {
+        _label(own, store.class_names, rule.target): _label(foreign, source_names, "source")
+        for own, foreign in rule.pairs.items()
+    }
+    clips = np.flatnonzero(np.isin(store.labels, list(answer)))
+    if not len(clips):
+        raise UserError(f"protocol '{rule.name}' finds no clip in {store.path}")
+    return clips, np.array([answer[int(label)] for label in store.labels[clips]])

@@ -1,0 +1,152 @@
+"""``accelerate launch mmcl/train.py --config RECIPE [--key.sub=value …]``: train, on one process or many."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so that no module of ours shadows a library
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mmcl.errors import UserError, run
+from mmcl.towers.stack import require_training_stack
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from mmcl.engine.config import TrainConfig
+    from mmcl.engine.loop import Loop
+
+STOPPED = 130  # the exit status of a run that was asked to stop and can be resumed
+
+
+def make_accelerator(config: TrainConfig) -> Accelerator:
+    """Devices, processes, precision and trackers of a run.
+
+    Raises:
+        UserError: the precision or a tracker is not to be had here.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    precision = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[config.engine.precision]
+    # Synchronised batch norm keeps buffers equal by itself; otherwise those of rank 0 count.
+    ddp = DistributedDataParallelKwargs(
+        broadcast_buffers=not config.engine.sync_batchnorm, gradient_as_bucket_view=True
+    )
+    try:
+        return Accelerator(
+            mixed_precision=precision,
+            gradient_accumulation_steps=config.engine.accumulation,
+            log_with=list(config.engine.trackers) or None,
+            project_dir=config.out,
+            kwargs_handlers=[ddp],
+        )
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise UserError(
+            f"engine.precision={config.engine.precision}, trackers={config.engine.trackers}: {error}"
+        ) from error
+
+
+def train(config: TrainConfig) -> int:
+    """Run the whole training of one configuration.
+
+    Returns:
+        0 when the last epoch is done, 130 when a signal stopped it (a checkpoint has been saved).
+    """
+    from accelerate.utils import set_seed
+
+    from mmcl.distributed import globalise_batchnorm
+    from mmcl.engine.loop import Loop
+    from mmcl.engine.run_folder import check_run, start_run
+    from mmcl.engine.setup import build_task, open_data
+
+    accelerator = make_accelerator(config)
+    if accelerator.is_main_process:
+        check_run(config)
+    data = open_data(config)
+    set_seed(config.seed)
+    with accelerator.main_process_first():  # the first one fills the caches that the others read
+        task = build_task(config, data, accelerator.device)
+    if accelerator.is_main_process:
+        start_run(config)
+    accelerator.wait_for_everyone()
+    folder = Path(config.out)
+    if accelerator.num_processes > 1 and config.engine.sync_batchnorm:
+        globalise_batchnorm(task.encoder)
+    set_seed(config.seed, device_specific=True)  # from here on, processes may draw different dropout masks
+    accelerator.init_trackers("trackers", config={"config": config.text})
+    loop = Loop(config, accelerator, data, task, folder)
+    accelerator.print(_opening(config, loop))
+    started = time.perf_counter()
+    finished = loop.run()
+    if accelerator.is_main_process and finished:
+        _write_summary(config, loop, folder, time.perf_counter() - started)
+    accelerator.end_training()
+    if not finished:
+        accelerator.print(
+            f"stopped after step {loop.global_step}; the same command with --resume=true goes on from there"
+        )
+        return STOPPED
+    accelerator.print(f"done: {folder} (next: mmcl evaluate --checkpoint {folder}, mmcl export --run {folder} --out …)")
+    return 0
+
+
+def _opening(config: TrainConfig, loop: Loop) -> str:
+    split, accelerator = loop.data.split, loop.accelerator
+    lines = [
+        f"{config.task_name} training of {config.encoder_name} on {loop.data.store.dataset}, {config.data.protocol}: "
+        f"{len(split.train)} train / {len(split.validation)} validation clips (test is not touched)",
+        f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {config.engine.precision}, "
+        f"{loop.batches.steps} steps an epoch of {config.data.batch_size} clips, {config.schedule.epochs} epochs",
+        *(f"{name}: {words}" for name, words in loop.task.loaded().items()),
+    ]
+    if loop.global_step:
+        lines.append(f"resuming at step {loop.global_step} (epoch {loop.position.epoch + 1})")
+    return "\n".join(lines)
+
+
+def _write_summary(config: TrainConfig, loop: Loop, folder: Path, seconds: float) -> None:
+    from importlib.metadata import version
+
+    from mmcl.files import write_json
+
+    store, split = loop.data.store, loop.data.split
+    summary: dict[str, Any] = {
+        "protocol": config.data.protocol,
+        "data": {"path": str(store.path), "fingerprint": store.fingerprint},
+        "clips": {"train": len(split.train), "validation": len(split.validation)},
+        "selection": "last epoch",
+        "epochs": config.schedule.epochs,
+        "steps": loop.global_step,
+        "seed": config.seed,
+        "processes": loop.accelerator.num_processes,
+        "device": loop.accelerator.device.type,
+        "seconds_this_session": round(seconds, 1),
+        "validation": {"last": loop.validation.get("top1"), "best": loop.position.best}
+        if len(split.validation)
+        else None,
+        "encoder_parameters": sum(parameter.numel() for parameter in loop.task.encoder.parameters()),
+        "loaded": loop.task.loaded(),
+        "versions": {name: version(name) for name in ("mmcl", "torch", "accelerate")},
+    }
+    write_json(folder / "summary.json", summary)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, train."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # tokenizers run in forked loader workers
+    require_training_stack()
+    from mmcl.engine.parsing import parse
+
+    return train(parse(arguments))
+
+
+if __name__ == "__main__":
+    run(main)
