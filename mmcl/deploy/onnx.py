@@ -1,0 +1,70 @@
+"""ONNX: raw joints in, class scores out, preprocessing inside the graph; clips and frames may vary in number."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from mmcl.deploy.bundle import load_bundle
+from mmcl.errors import UserError
+
+FILE = "model.onnx"
+TOLERANCE = 1e-4
+
+
+def write_onnx(folder: Path, probe: Path) -> float:
+    """Add ``model.onnx`` to a bundle, and compare it with the bundle on the probe's clips before it stays.
+
+    The graph takes ``joints`` (clips, persons, frames, V, 3) float32 with the bundle's number of persons and gives
+    ``scores`` (clips, K). Layout, class names and the input in words are in its metadata.
+
+    Returns:
+        Largest difference to the bundle's own scores, relative to their largest magnitude where that exceeds 1.
+
+    Raises:
+        UserError: the onnx extra is not installed, or the graph differs by more than 1e-4.
+    """
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401 - the exporter needs it
+    except ImportError as error:
+        raise UserError(f'ONNX export needs {error.name}: run `pip install "mmcl[onnx]"`') from error
+    bundle = load_bundle(folder)
+    clips = load_file(probe)
+    # Two clips of different length: enough to see that neither number has been frozen into the graph.
+    samples = [
+        joints[None, :, : int(length)] for joints, length in zip(clips["joints"][:2], clips["lengths"][:2], strict=True)
+    ]
+    samples = [bundle.preprocess.fit_persons(sample) for sample in samples]
+    example = torch.cat([samples[0]] * 2)
+    path = folder / FILE
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            bundle, (example,), dynamo=True, verbose=False, input_names=["joints"], output_names=["scores"],
+            dynamic_shapes=({0: torch.export.Dim("clips", min=1), 2: torch.export.Dim("frames", min=2)},),
+        )  # fmt: skip
+    assert program is not None
+    model = program.model_proto
+    facts = {
+        key: bundle.config[key] for key in ("class_names", "layout", "preprocess", "input", "counts", "provenance")
+    }
+    onnx.helper.set_model_props(model, {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()})
+    onnx.save(model, path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for sample in [*samples, example]:
+        with torch.no_grad():
+            expected = bundle(sample).numpy()
+        (scores,) = session.run(["scores"], {"joints": sample.numpy()})
+        worst = max(worst, float(np.abs(scores - expected).max()) / max(1.0, float(np.abs(expected).max())))
+    if not worst <= TOLERANCE:
+        path.unlink()
+        raise UserError(f"the ONNX graph's scores differ from the bundle's by {worst:.2e} (> {TOLERANCE})")
+    return worst

@@ -1,0 +1,59 @@
+"""Classify clips one by one with a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmcl.deploy.bundle import Bundle, load_bundle, read_config
+from mmcl.deploy.files import read_joints
+from mmcl.errors import UserError
+
+
+class Predictor:
+    """A bundle that takes files and arrays.
+
+    Args:
+        bundle: folder of an exported bundle.
+        layout: layout of what it will be shown, where it is not the bundle's own.
+        device: torch device.
+    """
+
+    def __init__(self, bundle: Path, layout: str | None = None, device: str = "cpu") -> None:
+        self.path, self.layout, self.device = bundle, layout, device
+        self.own_layout = str(read_config(bundle)["layout"]["name"])
+        self._models: dict[str, Bundle] = {}
+
+    def model(self, layout: str | None = None) -> Bundle:
+        """The model for joints in a layout (loaded once each); None is the bundle's own."""
+        name = layout or self.own_layout
+        if name not in self._models:
+            self._models[name] = load_bundle(self.path, None if name == self.own_layout else name, self.device)
+        return self._models[name]
+
+    @torch.inference_mode()
+    def classify(self, joints: np.ndarray, layout: str | None = None) -> list[tuple[int, str, float]]:
+        """Rank the classes of one clip (M, T, V, 3): (label, name, probability), most probable first."""
+        model = self.model(layout)
+        scores = model(torch.from_numpy(joints)[None].to(self.device))
+        probabilities = scores.float().softmax(dim=-1)[0].cpu()
+        order = probabilities.argsort(descending=True).tolist()
+        return [(label, model.class_names[label], float(probabilities[label])) for label in order]
+
+    def classify_file(self, path: Path) -> list[tuple[int, str, float]]:
+        """Rank the classes of one skeleton file.
+
+        Raises:
+            UserError: the file cannot be read, or has other joints than the model's layout.
+        """
+        joints, implied = read_joints(path)
+        layout = self.layout or implied
+        expected = self.model(layout).layout
+        if joints.shape[2] != expected.joint_count:
+            raise UserError(
+                f"{path}: {joints.shape[2]} joints, but layout '{expected.name}' has {expected.joint_count}; "
+                "name the file's layout with --layout"
+            )
+        return self.classify(joints, layout)

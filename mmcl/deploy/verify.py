@@ -1,0 +1,75 @@
+"""Is the exported bundle the trained network? Asked in a fresh process that cannot import any training package."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from mmcl.errors import UserError
+
+# What inference must not need. The fresh process makes these names impossible to import.
+TRAINING_PACKAGES = (
+    "accelerate", "av", "datasets", "decord", "jsonargparse", "matplotlib", "open_clip", "peft", "PIL", "pyarrow",
+    "sklearn", "tensorboard", "timm", "torchvision", "tqdm", "transformers", "yaml", "scipy",
+)  # fmt: skip
+TOLERANCE = 1e-5
+
+_FRESH = """
+import sys
+for name in {blocked!r}:
+    sys.modules[name] = None
+import torch
+from safetensors.torch import load_file, save_file
+import mmcl
+model = mmcl.load({bundle!r})
+probe = load_file({probe!r})
+with torch.no_grad():
+    scores = model(probe["joints"], probe.get("lengths"))
+count = sum(parameter.numel() for parameter in model.parameters())
+save_file({{"scores": scores.contiguous(), "parameters": torch.tensor([count])}}, {answer!r})
+"""
+
+
+def verify_bundle(bundle: Path, probe: Path, parameters: int) -> float:
+    """Compare a bundle with the scores that the trained network recorded.
+
+    Args:
+        bundle: folder to verify.
+        probe: safetensors file with ``joints`` (N, M, T, V, C), ``lengths`` (N,) and the ``scores`` (N, K) they got.
+        parameters: the encoder's parameter count, which the bundle must have exactly.
+
+    Returns:
+        Largest absolute difference of the scores, relative to their largest magnitude where that exceeds 1.
+
+    Raises:
+        UserError: the bundle does not load alone, differs by more than 1e-5, or has another number of parameters.
+    """
+    expected = load_file(probe)["scores"]
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer.safetensors"
+        code = _FRESH.format(blocked=TRAINING_PACKAGES, bundle=str(bundle), probe=str(probe), answer=str(answer))
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+        )
+        if done.returncode:
+            raise UserError(f"the bundle does not load on its own: {done.stderr.strip().splitlines()[-1]}")
+        result = load_file(answer)
+    if int(result["parameters"]) != parameters:
+        raise UserError(f"the bundle has {int(result['parameters'])} parameters, the trained encoder {parameters}")
+    scale = max(1.0, float(expected.abs().max()))
+    difference = float((result["scores"] - expected).abs().max()) / scale
+    if not difference <= TOLERANCE:
+        raise UserError(f"the bundle's scores differ from the trained network's by {difference:.2e} (> {TOLERANCE})")
+    return difference
+
+
+def record_probe(path: Path, joints: torch.Tensor, scores: torch.Tensor) -> None:
+    """Write a probe for :func:`verify_bundle` where none was recorded in training (imported checkpoints)."""
+    save_file({"joints": joints.contiguous(), "scores": scores.contiguous()}, path)

@@ -1,0 +1,100 @@
+"""``mmcl import-checkpoint FILE --out BUNDLE``: official CTR-GCN and MMCL-Action weights as a bundle."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so that no module of ours shadows a library
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from mmcl.errors import UserError, run
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line of ``mmcl import-checkpoint``."""
+    parser = argparse.ArgumentParser(
+        prog="mmcl import-checkpoint",
+        description="Turn a state dict of the official CTR-GCN or MMCL-Action code (.pt, .pth, .safetensors) into a "
+        "bundle. Size, joints, persons and classes are read from the tensors; RGB and LLM helpers are left behind. "
+        "What a state dict does not say (stream, window, class names) is for you to say. Nothing in the file is run.",
+        epilog="example: mmcl import-checkpoint runs-65-162630.pt --out checkpoints/ctrgcn_ntu120 --stream bone",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="official checkpoint")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="bundle folder to write")
+    parser.add_argument("--stream", default="joint", help="stream it was trained on (default: joint)")
+    parser.add_argument("--window", type=int, default=64, metavar="T", help="frames it was trained on (default: 64)")
+    parser.add_argument(
+        "--centring", choices=("first_frame", "every_frame", "none"), default="first_frame",
+        help="default: first_frame, as CTR-GCN's NTU preparation does; its NW-UCLA feeder centres every_frame",
+    )  # fmt: skip
+    parser.add_argument("--layout", metavar="NAME", help="joints (default: kinect_v2_25 for 25, kinect_v1_20 for 20)")
+    parser.add_argument("--prompts", metavar="NAME", help="prompts file with the class names, in label order")
+    parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is already there")
+    return parser
+
+
+def import_checkpoint(arguments: argparse.Namespace) -> tuple[dict[str, Any], tuple[str, ...], float]:
+    """Convert, write and verify; returns the bundle's config, the tensors left behind, the verified difference."""
+    import torch
+
+    from mmcl.deploy.bundle import bundle_config, write_bundle
+    from mmcl.deploy.verify import record_probe, verify_bundle
+    from mmcl.encoders.base import options_dict
+    from mmcl.encoders.counting import count_macs, count_parameters
+    from mmcl.encoders.official import convert_official
+    from mmcl.encoders.state_file import load_state_file
+    from mmcl.files import atomic_folder
+    from mmcl.prompts import class_names
+    from mmcl.skeletons.layout import load_layout
+    from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+
+    network = convert_official(load_state_file(arguments.file))
+    encoder = network.build(load_layout(arguments.layout) if arguments.layout else None)
+    names = class_names(arguments.prompts) if arguments.prompts else [f"class {k}" for k in range(network.classes)]
+    if len(names) != network.classes:
+        raise UserError(
+            f"--prompts {arguments.prompts} names {len(names)} classes, the checkpoint has {network.classes}"
+        )
+    options = PreprocessOptions(arguments.stream, arguments.window, arguments.centring)
+    preprocess = Preprocess(encoder.layout, encoder.layout, network.options.persons, options)
+    counts = {"parameters": count_parameters(encoder), "macs": count_macs(encoder, arguments.window)}
+    provenance = {"imported_from": arguments.file.name, "left_behind": len(network.ignored)}
+    config = bundle_config("ctrgcn", options_dict(encoder), preprocess, names, counts, provenance)
+    with atomic_folder(arguments.out) as folder, tempfile.TemporaryDirectory() as scratch:
+        write_bundle(folder, encoder, config)
+        joints = torch.randn(2, network.options.persons, 2 * arguments.window, network.joints, network.options.channels)
+        with torch.no_grad():
+            record_probe(Path(scratch) / "probe.safetensors", joints, encoder(preprocess(joints)))
+        difference = verify_bundle(folder, Path(scratch) / "probe.safetensors", counts["parameters"])
+    return config, network.ignored, difference
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, import, say what was found."""
+    arguments = build_parser().parse_args(argv)
+    if arguments.out.exists() and any(arguments.out.iterdir()) and not arguments.overwrite:
+        raise UserError(f"{arguments.out} exists: choose another --out, or add --overwrite")
+    config, ignored, difference = import_checkpoint(arguments)
+    options = config["encoder"]["options"]
+    print(
+        f"{arguments.out}: CTR-GCN, {len(config['class_names'])} classes, {len(config['layout']['joints'])} joints "
+        f"({config['layout']['name']}), {options['persons']} person(s), {config['counts']['parameters']:,} parameters; "
+        f"verified in a fresh process (largest difference {difference:.1e})"
+    )
+    if ignored:
+        print(f"left behind: {len(ignored)} tensors that inference never used ({', '.join(_families(ignored))})")
+    return 0
+
+
+def _families(names: Sequence[str]) -> list[str]:
+    return sorted({name.split(".")[0] for name in names})
+
+
+if __name__ == "__main__":
+    run(main)
