@@ -31,6 +31,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     Raises:
         UserError: the precision or a tracker is not to be had here.
     """
+    import torch
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs
 
@@ -41,6 +42,8 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     )
     try:
         return Accelerator(
+            # Without this, processes that torchrun starts on a machine without a GPU would each train alone.
+            cpu=not torch.accelerator.is_available(),
             mixed_precision=precision,
             gradient_accumulation_steps=config.engine.accumulation,
             log_with=list(config.engine.trackers) or None,

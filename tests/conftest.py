@@ -1,6 +1,7 @@
 """Fixtures that every room uses."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -20,3 +21,31 @@ def test_data() -> Path:
     if not folder:
         pytest.skip("MMCL_TEST_DATA is not set: no real recordings to test with")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared demo store: 12 classes x 4 subjects, one take each, two 56-pixel crops a clip."""
+    from mmcl.data.build import prepare
+    from mmcl.data.demo import generate
+    from mmcl.data.readers.demo import Demo
+
+    base = tmp_path_factory.mktemp("demo")
+    generate(base / "raw", subjects=4, clips_per_subject=1, workers=2, progress=False)
+    prepare(Demo(base / "raw", None), base / "store", frames_per_clip=2, crop_size=56, workers=2, progress=False)
+    return base / "store"
+
+
+@pytest.fixture(scope="session")
+def tower_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Function kind -> folder of a tiny tower; each kind is built once."""
+    from mmcl.towers.build import build_tower
+
+    base = tmp_path_factory.mktemp("towers")
+
+    def get(kind: str) -> Path:
+        if not (base / kind).is_dir():
+            build_tower(kind, base / kind)
+        return base / kind
+
+    return get

@@ -104,6 +104,9 @@ def loader(dataset: ClipDataset, batches: Any, workers: int = 0, extras: Extras 
         collate_fn=_Collate(extras),
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
+        # Its own: every new iterator draws a seed, and from the global generator that would shift what a resumed run
+        # draws next. Nothing here uses it, since a clip's randomness comes with its key.
+        generator=torch.Generator(),
     )
 
 

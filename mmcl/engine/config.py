@@ -47,7 +47,7 @@ class OptimiserOptions:
         momentum: of SGD.
         nesterov: of SGD.
         weight_decay: of the main optimiser.
-        rates: AdamW learning rates by parameter group (projection, gate, lora, clip).
+        rates: AdamW learning rates by parameter group (projection, lora, clip).
         adamw_weight_decay: of the helpers.
     """
 
@@ -57,7 +57,7 @@ class OptimiserOptions:
     nesterov: bool = True
     weight_decay: float = 4e-4
     rates: dict[str, float] = field(
-        default_factory=lambda: {"projection": 1e-3, "gate": 1e-3, "lora": 2e-4, "clip": 1e-5}
+        default_factory=lambda: {"projection": 1e-3, "lora": 2e-4, "clip": 1e-5}
     )
     adamw_weight_decay: float = 0.01
 

@@ -45,7 +45,7 @@ class ParameterGroup:
     """Parameters that share an optimiser and a learning rate.
 
     Attributes:
-        name: for logs and for ``optimiser.rates`` ("encoder", "projection", "gate", "lora", "clip").
+        name: for logs and for ``optimiser.rates`` ("encoder", "projection", "lora", …).
         kind: which of the run's optimisers updates it.
         parameters: the tensors.
     """

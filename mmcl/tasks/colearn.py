@@ -180,11 +180,12 @@ class CoLearning(Task):
         return [output.features for output in outputs], torch.stack(losses).mean() if losses else None
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Encoder (main optimiser); projection, gate, clip, lora (AdamW), each only where it is trained."""
+        """Encoder and gate (main optimiser, as released); projection, clip, lora (AdamW), where they are trained."""
         groups = [ParameterGroup("encoder", "main", list(self.encoder.parameters()))]
-        for name, module in {
-            "projection": self.alignment, "gate": self.refinement, "clip": self.clip, "lora": self.llm
-        }.items():  # fmt: skip
+        if self.refinement is not None:
+            # Its first gradients are zero but for rounding, which AdamW would blow up to full steps.
+            groups.append(ParameterGroup("gate", "main", list(self.refinement.parameters())))
+        for name, module in {"projection": self.alignment, "clip": self.clip, "lora": self.llm}.items():
             trained = [p for p in module.parameters() if p.requires_grad] if module is not None else []
             if trained:
                 groups.append(ParameterGroup(name, "adamw", trained))

@@ -113,7 +113,7 @@ class LLMTower(nn.Module):
         """Features and, where answers were encoded, the language-modelling loss, in one pass.
 
         Features are taken inside the prompt, where no token has seen the answer. The LM head is applied to the
-        positions that predict an answer token and to no other; the loss is the mean over all answer tokens.
+        positions that predict an answer token and to no other; the loss is the mean over clips of the mean over their answer tokens.
 
         Raises:
             UserError: the processor makes more or fewer image tokens than the model makes image features.
@@ -151,9 +151,14 @@ class LLMTower(nn.Module):
         return (hidden.float() * weight).sum(1) / weight.sum(1)
 
     def _lm_loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of (N, A, D) states against the (N, A) tokens that come next."""
-        logits = self._bare.get_output_embeddings()(hidden)
-        return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
+        """Cross-entropy of (N, A, D) states against the (N, A) tokens that come next.
+
+        The mean over clips of each clip's mean over its answer tokens: a mean over all tokens would depend on how
+        long answers are spread over processes.
+        """
+        logits = self._bare.get_output_embeddings()(hidden).float().transpose(1, 2)
+        tokens = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
+        return (tokens.sum(dim=1) / (labels != IGNORED).sum(dim=1)).mean()
 
 
 def _check(options: LLMOptions) -> None:

@@ -1,32 +1,6 @@
-import os
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-
-from mmcl.towers.build import build_tower
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def tower_folder(tmp_path_factory):
-    """Function kind -> folder; each kind is built once."""
-    base, made = tmp_path_factory.mktemp("towers"), {}
-
-    def get(kind):
-        if kind not in made:
-            made[kind] = base / kind
-            build_tower(kind, made[kind])
-        return made[kind]
-
-    return get
 
 
 @pytest.fixture

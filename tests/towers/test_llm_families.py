@@ -60,9 +60,13 @@ def test_prompt_looks_both_ways_and_still_sees_no_answer(folder, crops, images):
 
 def test_lm_loss_is_the_models_own(folder, crops):
     tower = LLMTower(LLMOptions(str(folder))).eval()
-    inputs = tower.encode(crops(2, 3), "Why?", ["wave", "the person is sitting down"])
-    ours = tower(inputs).lm_loss
-    answers = inputs.pop("labels")
-    labels = torch.full_like(inputs["input_ids"], -100)
-    labels[:, -answers.shape[1] :] = answers
-    torch.testing.assert_close(ours, tower.model(**inputs, labels=labels).loss, rtol=0, atol=1e-5)
+    clips, answers = crops(2, 3), ["wave", "the person is sitting down"]
+    ours = tower(tower.encode(clips, "Why?", answers)).lm_loss
+    theirs = []
+    for clip, answer in zip(clips, answers, strict=True):
+        inputs = tower.encode([clip], "Why?", [answer])
+        tail = inputs.pop("labels")
+        labels = torch.full_like(inputs["input_ids"], -100)
+        labels[:, -tail.shape[1] :] = tail
+        theirs.append(tower.model(**inputs, labels=labels).loss)
+    torch.testing.assert_close(ours, torch.stack(theirs).mean(), rtol=0, atol=1e-5)

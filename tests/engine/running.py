@@ -1,0 +1,53 @@
+"""Run the training script as a user does, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = str(ROOT / "mmcl" / "train.py")
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+SMALL = [
+    "--data.protocol=demo/cross_subject", "--data.batch_size=8", "--data.workers=0", "--preprocess.window=16",
+    "--augmentation.crop_floor=16", "--encoder.width=8", "--encoder.depth=3", "--schedule.epochs=3",
+    "--schedule.warmup_epochs=1", "--schedule.milestones=[2]", "--engine.log_every=1", "--engine.trackers=[]",
+]  # fmt: skip
+
+
+def arguments(store: Path, out: Path, *more: str) -> list[str]:
+    """Command line of a small run on the demo store; ``more`` overrides."""
+    return [*SMALL, f"--data.path={store}", f"--out={out}", *more]
+
+
+def launch(*words: str, processes: int = 1) -> subprocess.Popen[str]:
+    """Start the training script."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *(launcher if processes > 1 else []), TRAIN, *words]
+    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def train(*words: str, processes: int = 1, status: int = 0) -> str:
+    """Run the training script to its end and check its exit status; returns what it printed."""
+    process = launch(*words, processes=processes)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == status, output
+    return output
+
+
+def records(run: Path, kind: str = "train") -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl of one kind."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [record for record in map(json.loads, lines) if record["kind"] == kind]
+
+
+def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    """What a run has learned."""
+    return load_file(run / "checkpoints" / name / "learned.safetensors")

@@ -1,0 +1,55 @@
+"""Two processes take the same steps as one with the same global batch, contrastive part and batch norm included."""
+
+import numpy as np
+import pytest
+import torch
+
+from mmcl.data.sampler import StepBatches
+from mmcl.errors import UserError
+from running import arguments, records, train, weights
+
+
+def test_two_processes_equal_one(demo_store, tower_folder, tmp_path) -> None:
+    options = [
+        "--task.name=colearn", f"--task.clip.model={tower_folder('tiny-clip')}", "--task.llm.lora_dropout=0",
+        f"--task.llm.path={tower_folder('tiny-llava')}", "--task.refinement.language_weight=1",
+        "--task.alignment.same_class_negatives=false", "--schedule.epochs=3", "--optimiser.rate=0.02",
+        "--data.validation={subject: [3]}", "--data.batch_size=6",
+    ]  # fmt: skip
+    for processes in (1, 2):
+        train(*arguments(demo_store, tmp_path / str(processes), *options), processes=processes)
+    one, two = records(tmp_path / "1"), records(tmp_path / "2")
+    assert len(one) == len(two) == 6
+    for a, b in zip(one[:5], two[:5], strict=True):
+        for key in ("loss", "loss_classes", "loss_alignment", "loss_refinement", "loss_language"):
+            assert a[key] == pytest.approx(b[key], abs=1e-5), (a["step"], key)
+    expected, found = weights(tmp_path / "1"), weights(tmp_path / "2")
+    for key, tensor in expected.items():
+        torch.testing.assert_close(found[key], tensor, rtol=1e-5, atol=1e-5, msg=key)
+    assert records(tmp_path / "1", "validation") == records(tmp_path / "2", "validation")
+
+
+@pytest.mark.parametrize(("processes", "accumulation"), [(1, 1), (2, 1), (4, 1), (1, 3), (2, 2)])
+def test_a_step_holds_the_same_clips_however_it_is_split(processes, accumulation) -> None:
+    clips = np.arange(100, 150)
+    whole = list(StepBatches(clips, 12, seed=3, epoch=5))
+    parts = [list(StepBatches(clips, 12, 3, accumulation, rank, processes, epoch=5)) for rank in range(processes)]
+    assert all(len(part) == 4 * accumulation for part in parts)
+    for step, batch in enumerate(whole):
+        micro = [part[step * accumulation + a] for a in range(accumulation) for part in parts]
+        assert sorted(key for keys in micro for key in keys) == sorted(batch)
+    assert len({clip for batch in whole for _, clip in batch}) == 48  # no clip twice an epoch
+
+
+def test_epochs_and_seeds_shuffle_differently_and_a_later_start_continues() -> None:
+    clips = np.arange(64)
+    orders = {str(list(StepBatches(clips, 8, seed, epoch=epoch))) for seed in range(3) for epoch in range(4)}
+    assert len(orders) == 12
+    assert list(StepBatches(clips, 8, 1, epoch=2, first_step=3)) == list(StepBatches(clips, 8, 1, epoch=2))[3:]
+
+
+def test_batches_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(UserError, match="does not split over 2 processes x 3"):
+        StepBatches(np.arange(50), 10, accumulation=3, processes=2)
+    with pytest.raises(UserError, match="larger than the 50 training clips"):
+        StepBatches(np.arange(50), 64)

@@ -1,0 +1,175 @@
+"""Co-learning on the demo's clips with tiny towers: who gets gradients, what stays frozen, live against cached."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmcl.data.dataset import ClipDataset, collate
+from mmcl.data.store import open_store
+from mmcl.encoders.base import build_encoder
+from mmcl.errors import UserError
+from mmcl.prompts import load_prompts
+from mmcl.skeletons.augment import Augmentation
+from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.tasks.alignment import AlignmentOptions
+from mmcl.tasks.base import Context
+from mmcl.tasks.colearn import CoLearning, CoLearningOptions
+from mmcl.tasks.refinement import RefinementOptions
+from mmcl.towers.clip import ClipOptions
+from mmcl.towers.llm import LLMOptions
+
+CLIPS = list(range(0, 48, 6))
+
+
+def build(store_path: Path, options: CoLearningOptions) -> CoLearning:
+    torch.manual_seed(0)
+    store = open_store(store_path)
+    encoder = build_encoder("ctrgcn", store.layout, len(store.class_names), {"width": 8, "depth": 3})
+    preprocess = Preprocess(store.layout, store.layout, 2, PreprocessOptions(window=16))
+    context = Context(
+        encoder, preprocess, Augmentation(), store, np.array(CLIPS), load_prompts("demo"), torch.device("cpu")
+    )
+    return CoLearning(context, options)
+
+
+def batch_of(task: CoLearning, store_path: Path, epoch: int = 0) -> dict:
+    dataset = ClipDataset(open_store(store_path), seed=0, images=task.needs_images)
+    return collate([dataset[(epoch, clip)] for clip in CLIPS], task.extras())
+
+
+@pytest.fixture(params=["tiny-llava", "tiny-qwen2_5_vl"])
+def options(request, tower_folder) -> CoLearningOptions:
+    return CoLearningOptions(
+        clip=ClipOptions(model=str(tower_folder("tiny-clip"))),
+        llm=LLMOptions(path=str(tower_folder(request.param)), lora_rank=4, lora_dropout=0.0),
+        refinement=RefinementOptions(instructions=2),
+    )
+
+
+def gradient(task: CoLearning, store: Path, key: str) -> dict[str, torch.Tensor]:
+    """Gradients of one part of the loss alone, by parameter name; those that got none are left out."""
+    weights = {"alignment": 0.0, "refinement": 0.0, key: 1.0}
+    settings = task.settings
+    task.settings = replace(
+        settings,
+        alignment=replace(settings.alignment, weight=weights["alignment"]),
+        refinement=replace(settings.refinement, weight=weights["refinement"]),
+    )
+    task.zero_grad()
+    outputs = task(batch_of(task, store))
+    scores = {name: parameter for name, parameter in task.named_parameters() if parameter.requires_grad}
+    part = outputs["loss"] - classes_loss(task, store)
+    found = torch.autograd.grad(part, list(scores.values()), allow_unused=True)
+    task.settings = settings
+    return {name: grad for name, grad in zip(scores, found, strict=True) if grad is not None}
+
+
+def classes_loss(task: CoLearning, store: Path) -> torch.Tensor:
+    batch = batch_of(task, store)
+    return torch.nn.functional.cross_entropy(task.encoder(task.augmented(batch)), batch["labels"])
+
+
+def test_total_is_the_weighted_sum_and_refinement_starts_at_the_scores(demo_store, options) -> None:
+    out = build(demo_store, options).train()(batch_of(build(demo_store, options), demo_store))
+    expected = out["loss_classes"] + 0.1 * out["loss_alignment"] + 0.2 * out["loss_refinement"]
+    torch.testing.assert_close(out["loss"].detach(), expected)
+    torch.testing.assert_close(out["loss_refinement"], out["loss_classes"])  # S_R = S_M
+
+
+def test_alignment_reaches_encoder_and_projection_and_nothing_else(demo_store, options) -> None:
+    found = gradient(build(demo_store, options).train(), demo_store, "alignment")
+    alive = {name for name, grad in found.items() if grad.abs().max() > 1e-8}
+    assert any(name.startswith("encoder.units") for name in alive)
+    assert {name for name in alive if name.startswith("alignment")} == {
+        f"alignment.project.{layer}.{kind}" for layer in (0, 2) for kind in ("weight", "bias")
+    }
+    assert not any(name.startswith(("refinement", "llm", "encoder.classifier")) for name in alive)
+
+
+def test_refinement_reaches_the_encoder_at_once_and_every_lora_tensor_after_two_steps(demo_store, options) -> None:
+    task = build(demo_store, options).train()
+    first = gradient(task, demo_store, "refinement")
+    assert first["encoder.classifier.weight"].abs().max() > 1e-4
+    assert first["refinement.class_vectors"].abs().max() > 1e-4
+    # exactly zero but for the rounding of sums of p + n = 1
+    for name, grad in first.items():
+        if "lora" in name or name.startswith("refinement.gate"):
+            assert grad.abs().max() < 1e-7, name
+    trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.SGD(trained, lr=1.0)
+    for epoch in range(3):
+        optimiser.zero_grad()
+        task(batch_of(task, demo_store, epoch))["loss"].backward()
+        optimiser.step()
+    later = gradient(task, demo_store, "refinement")
+    lora = [name for name, parameter in task.named_parameters() if "lora" in name and parameter.requires_grad]
+    gates = [name for name, _ in task.named_parameters() if name.startswith("refinement.gate")]
+    assert lora and gates
+    dead = [name for name in lora + gates if later[name].abs().max() == 0]
+    assert not dead
+
+
+def test_frozen_weights_are_bit_identical_after_training_and_not_in_the_state(demo_store, options) -> None:
+    task = build(demo_store, replace(options, cache=False)).train()
+    assert task.clip is not None and task.llm is not None
+    frozen = {name: p.clone() for name, p in task.named_parameters() if not p.requires_grad}
+    trained = {name: p.clone() for name, p in task.named_parameters() if p.requires_grad}
+    optimiser = torch.optim.AdamW([p for p in task.parameters() if p.requires_grad], lr=1e-2)
+    for epoch in range(3):
+        optimiser.zero_grad()
+        task(batch_of(task, demo_store, epoch))["loss"].backward()
+        optimiser.step()
+    now = dict(task.named_parameters())
+    assert len(frozen) > 50 and all(torch.equal(now[name], tensor) for name, tensor in frozen.items())
+    assert all(not torch.equal(now[name], tensor) for name, tensor in trained.items())
+    state = task.state_dict()
+    assert not set(state) & set(frozen) and set(trained) <= set(state)
+
+
+@pytest.mark.parametrize("options", ["tiny-llava"], indirect=True)
+def test_cached_towers_say_what_live_ones_say(demo_store, options) -> None:
+    frozen = replace(options, llm=replace(options.llm, lora_rank=0))
+    live, cached = (build(demo_store, replace(frozen, cache=flag)).eval() for flag in (False, True))
+    assert live.needs_images and not cached.needs_images and cached.clip is None and cached.llm is None
+    a, b = live(batch_of(live, demo_store)), cached(batch_of(cached, demo_store))
+    for key in a:
+        torch.testing.assert_close(a[key], b[key], rtol=1e-5, atol=1e-5, msg=key)
+    again = build(demo_store, frozen)
+    assert again.inputs.clip_cache is not None and again.inputs.clip_cache.hit  # computed once
+    other = build(demo_store, replace(frozen, clip=replace(frozen.clip, precision="bf16")))
+    assert other.inputs.clip_cache is not None and not other.inputs.clip_cache.hit  # other settings, other file
+
+
+@pytest.mark.parametrize("options", ["tiny-llava"], indirect=True)
+@pytest.mark.parametrize("loss", ["nt_xent", "info_nce", "siglip"])
+def test_clip_space_projects_the_skeleton(demo_store, options, loss) -> None:
+    aligned = AlignmentOptions(space="clip", loss=loss, same_class_negatives=False)
+    task = build(demo_store, replace(options, alignment=aligned, refinement=RefinementOptions(weight=0)))
+    assert task.alignment is not None and task.alignment.project[0].in_features == task.encoder.feature_width
+    out = task.train()(batch_of(task, demo_store))
+    out["loss"].backward()
+    assert torch.isfinite(out["loss"])
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in task.alignment.parameters())
+
+
+@pytest.mark.parametrize("options", ["tiny-llava"], indirect=True)
+def test_parameter_groups_hold_every_trainable_tensor_once(demo_store, options) -> None:
+    task = build(demo_store, replace(options, clip=replace(options.clip, trainable=True)))
+    groups = task.parameter_groups()
+    assert [group.name for group in groups] == ["encoder", "gate", "projection", "clip", "lora"]
+    grouped = [id(parameter) for group in groups for parameter in group.parameters]
+    assert sorted(grouped) == sorted(id(p) for p in task.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("options", ["tiny-llava"], indirect=True)
+def test_impossible_wishes_are_refused(demo_store, options) -> None:
+    with pytest.raises(UserError, match="instructions is 9"):
+        build(demo_store, replace(options, refinement=RefinementOptions(instructions=9)))
+    silent = replace(options.llm, lora_rank=0)
+    with pytest.raises(UserError, match="language_weight trains LoRA"):
+        build(demo_store, replace(options, llm=silent, refinement=RefinementOptions(language_weight=1.0)))
