@@ -35,6 +35,8 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs
 
+    if config.engine.precision == "fp16" and not torch.accelerator.is_available():
+        raise UserError("engine.precision=fp16 needs a GPU: use bf16 or fp32 here")
     precision = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[config.engine.precision]
     # Synchronised batch norm keeps buffers equal by itself; otherwise those of rank 0 count.
     ddp = DistributedDataParallelKwargs(

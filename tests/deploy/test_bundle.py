@@ -1,0 +1,211 @@
+"""A bundle is the trained graph and nothing else: exported, verified, loaded without the training stack, predicted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import mmcl
+from mmcl.deploy.bundle import bundle_config, write_bundle
+from mmcl.deploy.onnx import write_onnx
+from mmcl.deploy.verify import TRAINING_PACKAGES, record_probe, verify_bundle
+from mmcl.encoders.base import build_encoder, options_dict
+from mmcl.encoders.counting import count_macs, count_parameters
+from mmcl.errors import UserError
+from mmcl.predict import main as predict
+from mmcl.skeletons.convert import conversion_matrix, convert
+from mmcl.skeletons.layout import load_layout
+from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+
+SOURCE, TARGET = load_layout("utd_mhad_20"), load_layout("kinect_v2_25")
+NAMES = ["wave", "throw a ball", "sit down", "jump", "walk", "fall"]
+
+
+@pytest.fixture
+def trained():
+    """An encoder with lived-in statistics on 25 joints, fed from 20 through layout conversion."""
+    torch.manual_seed(0)
+    encoder = build_encoder("ctrgcn", TARGET, len(NAMES), {"width": 16, "depth": 4, "persons": 2})
+    preprocess = Preprocess(SOURCE, TARGET, 2, PreprocessOptions(stream="bone", window=24))
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        encoder.train()
+        for _ in range(3):
+            encoder(preprocess(torch.randn(8, 2, 40, 20, 3)))
+    return encoder.eval(), preprocess
+
+
+@pytest.fixture
+def bundle(trained, tmp_path) -> Path:
+    encoder, preprocess = trained
+    counts = {"parameters": count_parameters(encoder), "macs": count_macs(encoder, 24)}
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    facts = {"dataset": "none", "protocol": "none/test"}
+    write_bundle(folder, encoder, bundle_config("ctrgcn", options_dict(encoder), preprocess, NAMES, counts, facts))
+    return folder
+
+
+def test_logits_of_the_bundle_are_those_of_the_graph_without_any_training_package(trained, bundle, tmp_path) -> None:
+    encoder, preprocess = trained
+    joints = torch.randn(3, 2, 50, 20, 3)
+    with torch.no_grad():
+        scores = encoder(preprocess(joints))
+    record_probe(tmp_path / "probe.safetensors", joints, scores)
+    assert verify_bundle(bundle, tmp_path / "probe.safetensors", count_parameters(encoder)) <= 1e-5
+    assert {"open_clip", "transformers", "peft", "accelerate", "datasets", "decord"} <= set(TRAINING_PACKAGES)
+
+
+def test_verification_can_fail(trained, bundle, tmp_path) -> None:
+    encoder, preprocess = trained
+    joints = torch.randn(3, 2, 50, 20, 3)
+    with torch.no_grad():
+        scores = encoder(preprocess(joints))
+    record_probe(tmp_path / "probe.safetensors", joints, scores + 1e-3)
+    with pytest.raises(UserError, match="differ from the trained network's"):
+        verify_bundle(bundle, tmp_path / "probe.safetensors", count_parameters(encoder))
+    record_probe(tmp_path / "probe.safetensors", joints, scores)
+    with pytest.raises(UserError, match="parameters, the trained encoder"):
+        verify_bundle(bundle, tmp_path / "probe.safetensors", count_parameters(encoder) + 1)
+
+
+def test_the_bundle_holds_exactly_the_encoder(trained, bundle) -> None:
+    encoder, _ = trained
+    assert load_file(bundle / "model.safetensors").keys() == encoder.state_dict().keys()
+    loaded = mmcl.load(bundle)
+    assert sum(p.numel() for p in loaded.parameters()) == sum(p.numel() for p in encoder.parameters())
+    x = torch.randn(2, 2, 24, 25, 3)
+    torch.testing.assert_close(loaded.encoder(x), encoder(x), rtol=0, atol=0)
+
+
+def test_a_published_size_stays_the_published_size(tmp_path) -> None:
+    encoder = build_encoder("ctrgcn", TARGET, 120, {})
+    preprocess = Preprocess(TARGET, TARGET, 2, PreprocessOptions())
+    names = [f"A{k + 1}" for k in range(120)]
+    write_bundle(tmp_path, encoder, bundle_config("ctrgcn", options_dict(encoder), preprocess, names, {"parameters": 1}, {}))
+    assert sum(parameter.numel() for parameter in mmcl.load(tmp_path).parameters()) == 1_462_092
+
+
+def test_one_clip_in_several_layouts_gets_one_answer(bundle) -> None:
+    own = mmcl.load(bundle)
+    joints = torch.randn(2, 1, 30, 20, 3)
+    kinect_v1 = load_layout("kinect_v1_20")  # the same joints in another order
+    reordered = convert(joints, conversion_matrix(SOURCE, kinect_v1))
+    torch.testing.assert_close(mmcl.load(bundle, layout="kinect_v1_20")(reordered), own(joints))
+    with pytest.raises(UserError, match="takes joints .* of layout 'utd_mhad_20'"):
+        own(torch.randn(1, 1, 30, 25, 3))
+
+
+def test_onnx_equals_the_bundle_for_other_numbers_of_clips_and_frames(trained, bundle, tmp_path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    encoder, preprocess = trained
+    joints = torch.randn(2, 2, 50, 20, 3)
+    lengths = torch.tensor([50, 31])
+    with torch.no_grad():
+        scores = encoder(preprocess(joints, lengths))
+    save_file({"joints": joints, "lengths": lengths, "scores": scores}, tmp_path / "probe.safetensors")
+    assert write_onnx(bundle, tmp_path / "probe.safetensors") <= 1e-4
+    session = onnxruntime.InferenceSession(str(bundle / "model.onnx"), providers=["CPUExecutionProvider"])
+    model = mmcl.load(bundle)
+    for clips, frames in ((1, 17), (5, 90)):
+        x = torch.randn(clips, 2, frames, 20, 3)
+        (found,) = session.run(["scores"], {"joints": x.numpy()})
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(found), model(x), rtol=1e-4, atol=1e-4)
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["class_names"]) == NAMES and json.loads(facts["layout"])["joints"] == list(SOURCE.joints)
+
+
+def test_predict_prints_labels_and_json(bundle, tmp_path, capsys) -> None:
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "one.npy", rng.normal(size=(40, 20, 3)))
+    np.savez(tmp_path / "two.npz", joints=rng.normal(size=(2, 33, 20, 3)).astype(np.float32))
+    files = [str(tmp_path / "one.npy"), str(tmp_path / "two.npz")]
+    assert predict([str(bundle), *files, "--top", "5", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["file"] for line in lines] == files
+    for line, shape in zip(lines, [(1, 40), (2, 33)], strict=True):
+        probabilities = [entry["probability"] for entry in line["predictions"]]
+        assert len(probabilities) == 5 and probabilities == sorted(probabilities, reverse=True), shape
+    joints = torch.from_numpy(np.load(files[0])).float()[None, None]
+    expected = mmcl.load(bundle)(joints).softmax(-1).detach()[0]
+    best = lines[0]["predictions"][0]
+    assert best["label"] == int(expected.argmax()) and best["name"] == NAMES[best["label"]]
+    assert best["probability"] == pytest.approx(float(expected.max()), abs=1e-5)
+    assert predict([str(bundle), files[0]]) == 0
+    assert best["name"] in capsys.readouterr().out
+
+
+def test_predict_reads_real_takes(bundle, test_data, capsys) -> None:
+    takes = test_data / "utd_mhad" / "Skeleton"
+    assert predict([str(bundle), str(takes / "a1_s1_t1_skeleton.mat"), str(takes / "a27_s8_t1_skeleton.mat")]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_predict_needs_none_of_the_training_stack(bundle, tmp_path) -> None:
+    np.save(tmp_path / "clip.npy", np.random.default_rng(0).normal(size=(40, 20, 3)))
+    blocked = [name for name in TRAINING_PACKAGES if name not in ("scipy",)]
+    code = (
+        f"import sys\nfor name in {blocked!r}: sys.modules[name] = None\n"
+        f"from mmcl.predict import main\nsys.exit(main([{str(bundle)!r}, {str(tmp_path / 'clip.npy')!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("a.npy", np.zeros((40, 19, 3)), "19 joints, but layout 'utd_mhad_20' has 20"),
+        ("b.npy", np.full((40, 20, 3), np.nan), "NaN or infinite coordinates in 40 of 40 frames"),
+        ("c.npy", np.zeros((40, 20)), "expected .frames, joints, 3."),
+        ("d.npy", np.array([["x"]]), "not numbers"),
+        ("e.npy", b"\x93NUMPY broken", "not a readable .npy file"),
+        ("f.mat", b"MATLAB 5.0 cut", "not a readable MATLAB file"),
+        ("g.avi", b"", "skeleton files end in"),
+        ("h.npy", None, "no such file"),
+    ],
+)
+def test_bad_files_are_named(bundle, tmp_path, name, content, complaint) -> None:
+    path = tmp_path / name
+    if isinstance(content, np.ndarray):
+        np.save(path, content)
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=complaint) as error:
+        predict([str(bundle), str(path)])
+    assert name in str(error.value)
+
+
+def test_broken_bundles_are_named(bundle, tmp_path) -> None:
+    with pytest.raises(UserError, match="is no bundle"):
+        mmcl.load(tmp_path / "nothing")
+    config = json.loads((bundle / "config.json").read_text())
+    for key, value, complaint in [
+        ("format", 99, "bundle format 99"),
+        ("class_names", ["one"], "damaged or of another version"),
+        ("encoder", {"name": "resnet", "options": {}}, "unknown encoder 'resnet'"),
+    ]:
+        (bundle / "config.json").write_text(json.dumps({**config, key: value}))
+        with pytest.raises(UserError, match=complaint):
+            mmcl.load(bundle)
+    (bundle / "config.json").write_text(json.dumps(config))
+    (bundle / "model.safetensors").write_bytes(b"half a file")
+    with pytest.raises(UserError, match="damaged"):
+        mmcl.load(bundle)
+
+
+def test_card_and_config_say_what_goes_in(bundle, trained) -> None:
+    card, config = (bundle / "README.md").read_text(), json.loads((bundle / "config.json").read_text())
+    assert all(name in card for name in NAMES) and "(clips, persons, frames, 20, 3)" in config["input"]
+    assert config["preprocess"] == asdict(trained[1].options)
+    assert config["counts"]["parameters"] == sum(p.numel() for p in trained[0].parameters())

@@ -1,0 +1,84 @@
+"""What a run writes, which learning rates it uses, which options it takes; and that it learns."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import yaml
+
+from mmcl.engine.config import ScheduleOptions, schedule_factor
+from mmcl.engine.parsing import parse, recipe_names
+from mmcl.engine.run_folder import read_run_config
+from running import arguments, records, train, weights
+
+
+def test_a_run_leaves_what_the_contract_says(demo_store, tmp_path) -> None:
+    out = tmp_path / "run"
+    options = [
+        "--engine.precision=bf16", "--engine.accumulation=2", "--engine.clip_norm=0.5", "--engine.trackers=[tensorboard]",
+        "--data.validation={subject: [1]}", "--data.batch_size=4", "--data.workers=1", "--schedule.name=cosine",
+        "--optimiser.name=adamw", "--optimiser.rate=0.01", "--augmentation.scale=0.1", "--augmentation.shear=0.1",
+        "--augmentation.flip=0.5", "--preprocess.stream=bone", "--data.layout=kinect_v1_20",
+    ]  # fmt: skip
+    output = train(*arguments(demo_store, out, *options))
+    assert "12 train / 12 validation clips (test is not touched)" in output
+    lines = records(out)
+    assert [line["step"] for line in lines] == list(range(1, 10))
+    wanted = {"loss", "loss_classes", "accuracy", "clips_per_second", "data_wait_share", "peak_memory_mib"}
+    for line in lines:
+        assert wanted | {"gradient_norm/encoder", "rate/encoder"} <= line.keys()
+        assert 0 <= line["data_wait_share"] <= 1 and line["peak_memory_mib"] > 50 and math.isfinite(line["loss"])
+    factor = schedule_factor(ScheduleOptions(name="cosine", epochs=3, warmup_epochs=1, milestones=[2]), 3)
+    assert [line["rate/encoder"] for line in lines] == pytest.approx([0.01 * factor(step) for step in range(9)])
+    validation = records(out, "validation")
+    assert [line["epoch"] for line in validation] == [1, 2, 3]
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["validation"]["best"] == max(line["top1"] for line in validation)
+    assert summary["selection"] == "last epoch" and summary["steps"] == 9 and summary["protocol"] == "demo/cross_subject"
+    assert list((out / "trackers").glob("**/events*")) or list(out.glob("**/events*"))
+    assert weights(out, "best").keys() == weights(out).keys()
+    # config.yaml is enough, with the data, to run it again
+    again, config = tmp_path / "again", yaml.safe_load((out / "config.yaml").read_text())
+    assert config["encoder"]["width"] == 8 and config["augmentation"]["flip"] == 0.5
+    train("--config", str(out / "config.yaml"), "--out", str(again))
+    assert [line["loss"] for line in records(again)] == [line["loss"] for line in lines]
+    assert read_run_config(again).preprocess.stream == "bone"
+
+
+def test_it_learns(demo_store, tmp_path) -> None:
+    """The loss of a small network on 24 clips falls far below ln(12) = 2.48, where guessing stays."""
+    options = [
+        "--schedule.epochs=20", "--schedule.milestones=[]", "--encoder.width=16", "--augmentation.rotation=0",
+        "--augmentation.crop_min=1", "--optimiser.rate=0.05", "--engine.log_every=3",
+    ]  # fmt: skip
+    train(*arguments(demo_store, tmp_path / "run", *options))
+    assert records(tmp_path / "run")[-1]["loss"] < 1.0
+
+
+def test_precision_that_the_machine_lacks_is_named(demo_store, tmp_path) -> None:
+    output = train(*arguments(demo_store, tmp_path / "run", "--engine.precision=fp16"), status=2)
+    assert output.splitlines()[-1].startswith("error: engine.precision=fp16")
+    output = train(*arguments(demo_store, tmp_path / "run", "--engine.trackers=[nosuch]"), status=2)
+    assert output.splitlines()[-1].startswith("error:") and "nosuch" in output.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_step_schedule_follows_its_definition() -> None:
+    factor = schedule_factor(ScheduleOptions(epochs=110, warmup_epochs=5, milestones=[90, 100]), 10)
+    assert factor(0) < 0.03 and factor(24) == pytest.approx(25 / 51) and factor(50) == 1.0
+    assert [factor(10 * epoch) for epoch in (89, 90, 99, 100, 109)] == pytest.approx([1, 0.1, 0.1, 0.01, 0.01])
+    ramp = [factor(step) for step in range(51)]
+    assert ramp == sorted(ramp)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_parses_and_round_trips(name, tmp_path) -> None:
+    base = ["--config", "utd_mhad_joint"] if name == "utd_mhad_colearn" else []
+    config = parse([*base, "--config", name, "--out", str(tmp_path)])
+    (tmp_path / "config.yaml").write_text(config.text)
+    again = read_run_config(tmp_path)
+    assert (again.encoder, again.task, again.data, again.schedule) == (
+        config.encoder, config.task, config.data, config.schedule
+    )  # fmt: skip

@@ -1,0 +1,92 @@
+"""Every script answers --help, as a file and as a verb, from any folder; mistakes end in one line and status 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmcl.cli import VERBS
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def call(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, env=ENVIRONMENT, cwd=cwd, timeout=120)
+
+
+def script(verb: str) -> Path:
+    return ROOT / (VERBS[verb][0].replace(".", "/") + ".py")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_as_a_file_from_inside_the_package_and_as_a_verb(verb) -> None:
+    # From inside mmcl/, where a module of ours would shadow a library of the same name if the script let it.
+    as_file = call(str(script(verb)), "--help", cwd=ROOT / "mmcl")
+    as_verb = call("-m", "mmcl", verb, "--help")
+    for done in (as_file, as_verb):
+        assert done.returncode == 0, done.stderr
+        assert len(done.stdout) > 300 and "usage:" in done.stdout
+    assert as_file.stdout == as_verb.stdout
+
+
+def test_every_script_has_its_verb_and_drops_its_folder_in_the_same_line() -> None:
+    scripts = {path for path in (ROOT / "mmcl").glob("*.py") if "__main__" in path.read_text() and path.stem[0] != "_"}
+    assert scripts == {script(verb) for verb in VERBS}
+    line = "sys.path[:] = [p for p in sys.path if Path(p or \".\").resolve() != Path(__file__).resolve().parent]"
+    assert all(line in path.read_text() for path in scripts)
+
+
+def test_no_verb_lists_the_verbs() -> None:
+    done = call("-m", "mmcl")
+    assert done.returncode == 0 and all(verb in done.stdout for verb in VERBS)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["fly"], "unknown verb 'fly'"),
+        (["train", "--config", "no_such_recipe"], "no recipe 'no_such_recipe'"),
+        (["train"], "names no data"),
+        (["train", "--data.path=x", "--data.protocol=y", "--encoder.widht=3"], "widht"),
+        (["train", "--data.path=x", "--data.protocol=y", "--encoder.width=wide"], "encoder.width"),
+        (["train", "--data.path=x", "--data.protocol=y", "--encoder.name=resnet"], "unknown encoder 'resnet'"),
+        (["train", "--data.path=x", "--data.protocol=y", "--task.name=dance"], "unknown task 'dance'"),
+        (["train", "--data.path=x", "--data.protocol=y", "--data.batch_size=1"], "data.batch_size is 1"),
+        (["train", "--data.path=x", "--data.protocol=y", "--preprocess.stream=bones"], "unknown stream 'bones'"),
+        (["train", "--data.path=nowhere", "--data.protocol=demo/cross_subject"], "nowhere: not a clip store"),
+        (["evaluate", "--checkpoint", "nowhere"], "not a run folder"),
+        (["evaluate", "--checkpoint", "nowhere", "--data", "x", "--protocol", "y"], "x: not a clip store"),
+        (["export", "--run", "nowhere", "--out", "never"], "nowhere is no run folder"),
+        (["zero-shot"], "needs --checkpoint, --data, --protocol"),
+        (["predict", "nowhere", "file.npy"], "nowhere is no bundle"),
+        (["import-checkpoint", "nowhere.pt", "--out", "never"], "nowhere.pt"),
+        (["prepare", "utd-mhad", "--source", "nowhere", "--out", "never"], "nowhere"),
+        (["check", "nowhere"], "nowhere: not a clip store"),
+        (["build-tower", "tiny-clip"], "--out"),
+    ],
+)
+def test_mistakes_end_in_one_clear_line_and_status_2(tmp_path, words, complaint) -> None:
+    done = call("-m", "mmcl", *words, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert complaint in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())  # nothing half-written stays behind
+
+
+def test_recipe_mistakes_name_the_key(tmp_path) -> None:
+    (tmp_path / "own.yaml").write_text("data: {path: x, protocol: y, batchsize: 3}\n")
+    done = call("-m", "mmcl", "train", "--config", "own.yaml", cwd=tmp_path)
+    assert done.returncode == 2 and "batchsize" in done.stderr and len(done.stderr.splitlines()) == 1
+    (tmp_path / "own.yaml").write_text("data: {path: [x\n")
+    done = call("-m", "mmcl", "train", "--config", "own.yaml", cwd=tmp_path)
+    assert done.returncode == 2 and "not a YAML file" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_import_of_the_package_costs_nothing() -> None:
+    done = call("-c", "import sys, mmcl, mmcl.cli; print(json.dumps(sorted(sys.modules)))".replace("json", "__import__('json')"))
+    assert not {"torch", "numpy", "transformers"} & set(json.loads(done.stdout))
