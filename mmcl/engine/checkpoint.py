@@ -7,6 +7,7 @@ the scores that this very process gave them, which `mmcl export` compares the bu
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,10 @@ class Checkpoints:
     def save(self, name: str = "last") -> None:
         """Write a checkpoint; collective, every process calls it."""
         temporary = self.folder / f".{name}.saving"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.accelerator.is_main_process:
+            shutil.rmtree(temporary, ignore_errors=True)  # what a killed process may have left
+            temporary.mkdir(parents=True)
+        self.accelerator.wait_for_everyone()
         self.accelerator.save_state(str(temporary), safe_serialization=True)
         if self.accelerator.is_main_process:
             save_file(
