@@ -4,30 +4,30 @@
 #   ./run.sh test …      the tests (arguments go to pytest)
 #   ./run.sh lint        ruff and mypy
 #   ./run.sh VERB …      mmcl VERB … in that environment (./run.sh --help lists the verbs)
-# MMCL_PYTHON names another interpreter (default python3), MMCL_VENV another place for the environment.
+# MMCL_PYTHON names another interpreter (default python3), MMCL_VENV another place for the environment (absolute).
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
-venv=${MMCL_VENV:-.venv}
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)  # verbs run in the caller's folder, so that its paths work
+venv=${MMCL_VENV:-$root/.venv}
 
 setup() {
   # Installed once per version of pyproject.toml: the stamp is written last, so an interrupted set-up starts over.
   local stamp="$venv/.mmcl-installed"
-  if [ -f "$stamp" ] && cmp -s pyproject.toml "$stamp"; then return; fi
+  if [ -f "$stamp" ] && cmp -s "$root/pyproject.toml" "$stamp"; then return; fi
   echo "setting up $venv (a few minutes and about 6 GB the first time)" >&2
   [ -x "$venv/bin/python" ] || "${MMCL_PYTHON:-python3}" -m venv "$venv"
   "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
     { echo "error: mmcl needs Python 3.10 or newer; name one with MMCL_PYTHON=python3.x ./run.sh" >&2; exit 2; }
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e '.[test]' >&2
-  cp pyproject.toml "$stamp"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e "$root[test]" >&2
+  cp "$root/pyproject.toml" "$stamp"
 }
 
 setup
-export PATH="$PWD/$venv/bin:$PATH"
+export PATH="$venv/bin:$PATH"
 # Waiting threads that spin make tiny models many times slower on few cores; sleeping ones cost nothing.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} TOKENIZERS_PARALLELISM=${TOKENIZERS_PARALLELISM:-false}
 
 case "${1:-demo}" in
-  test) shift; export HF_HUB_OFFLINE=1; exec "$venv/bin/python" -m pytest "$@" ;;
-  lint) "$venv/bin/ruff" check . && exec "$venv/bin/mypy" ;;
+  test) shift; cd "$root"; export HF_HUB_OFFLINE=1; exec "$venv/bin/python" -m pytest "$@" ;;
+  lint) cd "$root"; "$venv/bin/ruff" check . && exec "$venv/bin/mypy" ;;
   *)    exec "$venv/bin/python" -m mmcl "${@:-demo}" ;;
 esac

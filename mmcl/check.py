@@ -11,15 +11,15 @@ if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so 
 import argparse
 import contextlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mmcl.data.check_report import as_text, write
-from mmcl.data.checks import check
-from mmcl.data.findings import BAD
-from mmcl.data.protocols import load_protocol, protocol_names, split
-from mmcl.data.store import ClipStore, open_store
 from mmcl.errors import UserError, run
+from mmcl.stack import require_packages
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mmcl.data.store import ClipStore
 
 EPILOG = """\
 example:
@@ -44,6 +44,12 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Check a store, print and write the report. Returns the exit status: 1 where the verdict is BAD."""
     args = build_parser().parse_args(argv)
+    require_packages()
+    from mmcl.data.check_report import as_text, write
+    from mmcl.data.checks import check
+    from mmcl.data.findings import BAD
+    from mmcl.data.store import open_store
+
     store = open_store(args.store)
     report = check(store, official_splits(store))
     page, sheet = write(report, args.out or args.store / "check")
@@ -54,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def official_splits(store: ClipStore) -> dict[str, dict[str, np.ndarray]]:
     """Train and test clips of the dataset's own protocols, as far as the store has clips for both sides."""
+    from mmcl.data.protocols import load_protocol, protocol_names, split
+
     splits = {}
     for protocol in map(load_protocol, protocol_names()):
         if protocol.dataset == store.dataset:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmcl.errors import UserError, run
+from mmcl.files import check_replaceable
 
 HERE = Path(__file__).resolve().parent
 NOTE = (
@@ -66,8 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo and print its summary table."""
     arguments = build_parser().parse_args(argv)
     out, seed = arguments.out, str(arguments.seed)
-    for folder in ("run", "bundle"):  # recordings and towers are re-used, results never
-        shutil.rmtree(out / folder, ignore_errors=True)
+    for folder, ours in (("run", "config.yaml"), ("bundle", "config.json")):
+        check_replaceable(out / folder, ours)
+        shutil.rmtree(out / folder, ignore_errors=True)  # recordings and towers are re-used, results never
     step = Steps()
     print(NOTE)
     people = ["--subjects", str(arguments.subjects), "--seed", seed]

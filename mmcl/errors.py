@@ -22,9 +22,12 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:  # `mmcl predict … | head`
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:  # a full disk, a folder without permission: the message names the file
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)

@@ -28,7 +28,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--protocol", metavar="P", help="protocol (default: the run's own)")
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="report folder (default: CHECKPOINT/report-SPLIT)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="report folder (default: RUN/report-SPLIT, or reports/)"
+    )
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="clips at once (default: 64)")
     parser.add_argument("--device", metavar="D", help="torch device (default: a GPU where there is one)")
     return parser
@@ -36,25 +38,23 @@ def build_parser() -> argparse.ArgumentParser:
 
 def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     """Score the clips and write the report; returns the report and its folder."""
-    import torch
-
     from mmcl.data.protocols import load_protocol, split
     from mmcl.data.store import open_store
-    from mmcl.engine.run_folder import read_run_config
-    from mmcl.evaluation.model import load_judged
+    from mmcl.device import pick_device
+    from mmcl.engine.scoring import score_clips
+    from mmcl.evaluation.model import find_model, load_judged
     from mmcl.evaluation.report import write_report
-    from mmcl.evaluation.scoring import score_clips
 
+    found = find_model(arguments.checkpoint, arguments.which)
     data, protocol, held = arguments.data, arguments.protocol, None
-    if (arguments.checkpoint / "config.yaml").is_file():
-        own = read_run_config(arguments.checkpoint).data
-        data, protocol, held = data or Path(own.path), protocol or own.protocol, own.validation
+    if found.config is not None:
+        own = found.config.data
+        data, protocol = data or Path(own.path), protocol or own.protocol
+        held = own.validation if protocol == own.protocol else None
     if data is None or protocol is None:
-        raise UserError(
-            f"{arguments.checkpoint} is not a run folder: say what to judge it on with --data and --protocol"
-        )
+        raise UserError(f"{arguments.checkpoint} is a bundle: say what to judge it on with --data and --protocol")
     store = open_store(data)
-    judged = load_judged(arguments.checkpoint, store.layout, arguments.which)
+    judged = load_judged(found, store.layout)
     if judged.model.class_names != store.class_names:
         raise UserError(
             f"{arguments.checkpoint} knows {len(judged.model.class_names)} classes, {data} has "
@@ -63,10 +63,10 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     clips = getattr(split(store, load_protocol(protocol), held), arguments.split)
     if not len(clips):
         raise UserError(f"the run holds no clips out for validation: --split={arguments.split} is empty")
-    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = pick_device(arguments.device)
     model = judged.model.to(device)
     scores = score_clips(model, store, clips, device, arguments.batch_size, progress=True)
-    out = arguments.out or arguments.checkpoint / f"report-{arguments.split}"
+    out = arguments.out or found.report_folder(arguments.split)
     facts = {"protocol": protocol, "split": arguments.split, "data": str(data), "data_fingerprint": store.fingerprint}
     ids = [store.ids[clip] for clip in clips]
     return write_report(out, scores, store.labels[clips], ids, store.class_names, facts | judged.facts), out
@@ -74,7 +74,7 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, evaluate, print one line."""
-    from mmcl.towers.stack import require_training_stack
+    from mmcl.stack import require_training_stack
 
     arguments = build_parser().parse_args(argv)
     require_training_stack()

@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mmcl.errors import UserError, run
+from mmcl.errors import run
+from mmcl.files import check_replaceable
+from mmcl.stack import require_packages
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -64,18 +66,18 @@ def export(folder: Path, out: Path, which: str = "last", onnx: bool = False) -> 
     provenance = {
         "dataset": store.dataset,
         "protocol": config.data.protocol,
-        "data_fingerprint": store.fingerprint,
+        "data_fingerprint": summary["data"]["fingerprint"] if summary else store.fingerprint,
         "task": config.task_name,
         "helped_by": summary.get("loaded") or None,
         "epochs": config.schedule.epochs,
         "seed": config.seed,
-        "selection": selection(config, which),
+        "selection": selection(config, checkpoint),
         "complete": bool(summary),
     }
     facts = bundle_config(
         config.encoder_name, asdict(config.encoder), preprocess, store.class_names, counts, provenance
     )
-    with atomic_folder(out) as temporary:
+    with atomic_folder(out, "config.json") as temporary:
         write_bundle(temporary, encoder, facts)
         difference = verify_bundle(temporary, checkpoint / PROBE, counts["parameters"])
         if onnx:
@@ -88,8 +90,8 @@ def export(folder: Path, out: Path, which: str = "last", onnx: bool = False) -> 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, export, say what was written."""
     arguments = build_parser().parse_args(argv)
-    if arguments.out.exists() and any(arguments.out.iterdir()) and not arguments.overwrite:
-        raise UserError(f"{arguments.out} exists: choose another --out, or add --overwrite")
+    require_packages()
+    check_replaceable(arguments.out, "config.json", arguments.overwrite)
     facts = export(arguments.run, arguments.out, arguments.which, arguments.onnx)
     size = sum(file.stat().st_size for file in arguments.out.iterdir()) / 2**20
     print(

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mmcl.errors import UserError
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
@@ -34,9 +36,38 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def check_replaceable(path: Path, ours: str, overwrite: bool = True) -> None:
+    """Whether a folder may be written at ``path``.
+
+    Args:
+        path: where a result is to go.
+        ours: name of the file that marks a folder as an older result of the same kind.
+        overwrite: an older result may be replaced.
+
+    Raises:
+        UserError: something is there that mmcl must not delete, or that it was not told to replace.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not (path / ours).is_file():
+        raise UserError(f"{path} exists and holds something else (no {ours} in it): choose another --out")
+    if not overwrite:
+        raise UserError(f"{path} exists: choose another --out, or add --overwrite")
+
+
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside ``path``; it replaces ``path`` (old content too) when the block ends."""
+def atomic_folder(path: Path, ours: str) -> Iterator[Path]:
+    """Yield an empty temporary folder beside ``path``; when the block ends it replaces an older one of its kind.
+
+    Args:
+        path: where the folder shall be.
+        ours: see :func:`check_replaceable`.
+
+    Raises:
+        UserError: ``path`` holds something else.
+    """
+    path = path.absolute()
+    check_replaceable(path, ours)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -11,9 +11,9 @@ if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so 
 import argparse
 from collections.abc import Sequence
 
-from mmcl.data.pool import default_workers
 from mmcl.data.readers import READERS
 from mmcl.errors import UserError, run
+from mmcl.stack import require_packages
 
 DEMO = ("subjects", "clips_per_subject", "seed", "layout", "first_subject")
 EPILOG = """\
@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.timeout <= 0:
         raise UserError(f"--timeout {args.timeout:g}: a clip needs some time, give seconds above 0")
+    require_packages()
     from mmcl.data.build import prepare  # late: worker processes import this file and need none of it
 
     try:
@@ -95,6 +96,7 @@ def _source(args: argparse.Namespace) -> Path:
             raise UserError(f"{args.dataset}: --source ROOT is missing, the dataset's own folder")
         return args.source
     from mmcl.data.demo import ensure_generated
+    from mmcl.data.pool import default_workers
 
     source = args.source or args.out.with_name(args.out.name + ".raw")
     if given or not (source / "demo.json").is_file():

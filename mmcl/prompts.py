@@ -5,13 +5,14 @@ One YAML file a data set in ``prompts/`` at the top of the repository; a user na
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmcl.errors import UserError
 
-# Beside the package in a clone; inside it in an installed wheel (see pyproject.toml).
-_FOLDERS = (Path(__file__).resolve().parent.parent / "prompts", Path(__file__).resolve().parent / "_prompts")
+# Beside the package in a clone; among the environment's shared files where a wheel was installed (pyproject.toml).
+_FOLDERS = (Path(__file__).resolve().parent.parent / "prompts", Path(sys.prefix) / "share" / "mmcl" / "prompts")
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so 
 import os
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from mmcl.errors import UserError, run
-from mmcl.towers.stack import require_training_stack
+from mmcl.stack import require_training_stack
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -33,7 +34,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     """
     import torch
     from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     if config.engine.precision == "fp16" and not torch.accelerator.is_available():
         raise UserError("engine.precision=fp16 needs a GPU: use bf16 or fp32 here")
@@ -50,7 +51,8 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
             gradient_accumulation_steps=config.engine.accumulation,
             log_with=list(config.engine.trackers) or None,
             project_dir=config.out,
-            kwargs_handlers=[ddp],
+            # One process fills the tower caches while the others wait, which may take hours.
+            kwargs_handlers=[ddp, InitProcessGroupKwargs(timeout=timedelta(hours=24))],
         )
     except (ValueError, RuntimeError, ImportError) as error:
         raise UserError(
@@ -78,15 +80,18 @@ def train(config: TrainConfig) -> int:
     set_seed(config.seed)
     with accelerator.main_process_first():  # the first one fills the caches that the others read
         task = build_task(config, data, accelerator.device)
-    if accelerator.is_main_process:
-        start_run(config)
-    accelerator.wait_for_everyone()
     folder = Path(config.out)
     if accelerator.num_processes > 1 and config.engine.sync_batchnorm:
         globalise_batchnorm(task.encoder)
     set_seed(config.seed, device_specific=True)  # from here on, processes may draw different dropout masks
-    accelerator.init_trackers("trackers", config={"config": config.text})
     loop = Loop(config, accelerator, data, task, folder)
+    if loop.finished and (folder / "summary.json").is_file():
+        accelerator.print(f"{folder} is complete already: nothing to do")
+        return 0
+    if accelerator.is_main_process:  # only now: everything that can be refused has been
+        start_run(config)
+    accelerator.wait_for_everyone()
+    accelerator.init_trackers("trackers", config={"config": config.text})
     accelerator.print(_opening(config, loop))
     started = time.perf_counter()
     finished = loop.run()

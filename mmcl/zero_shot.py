@@ -28,7 +28,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", type=Path, metavar="X", help="run folder, checkpoint or bundle")
     parser.add_argument("--data", type=Path, metavar="DIR", help="clip store of the other data set")
     parser.add_argument("--protocol", metavar="P", help="protocol name, or a .yaml file with source, target, pairs")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="report folder (default: CHECKPOINT/zero-shot-NAME)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="report folder (default: RUN/report-PROTOCOL, or reports/)"
+    )
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="clips at once (default: 64)")
     parser.add_argument("--device", metavar="D", help="torch device (default: a GPU where there is one)")
     return parser
@@ -48,26 +50,32 @@ def describe_protocols() -> str:
 
 def judge(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     """Score the mapped clips and write the report; returns the report and its folder."""
-    import torch
-
     from mmcl.data.store import open_store
+    from mmcl.device import pick_device
+    from mmcl.engine.scoring import score_clips
     from mmcl.evaluation.metrics import chance
-    from mmcl.evaluation.model import load_judged
+    from mmcl.evaluation.model import find_model, load_judged
     from mmcl.evaluation.report import write_report
-    from mmcl.evaluation.scoring import score_clips
     from mmcl.evaluation.transfer import load_map, mapped_clips
 
     rule, store = load_map(arguments.protocol), open_store(arguments.data)
-    judged = load_judged(arguments.checkpoint, store.layout)
+    found = find_model(arguments.checkpoint)
+    judged = load_judged(found, store.layout)
+    if judged.dataset is not None and judged.dataset != rule.source:
+        raise UserError(
+            f"protocol '{rule.name}' judges models of '{rule.source}'; {arguments.checkpoint} was trained on "
+            f"'{judged.dataset}'"
+        )
     names = judged.model.class_names
     clips, labels = mapped_clips(rule, store, names)
     if rule.clips is not None and len(clips) != rule.clips:
         print(f"note: {len(clips)} clips take part, the complete data set has {rule.clips}", file=sys.stderr)
-    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = pick_device(arguments.device)
     scores = score_clips(judged.model.to(device), store, clips, device, arguments.batch_size, progress=True)
-    out = arguments.out or arguments.checkpoint / f"zero-shot-{rule.name.replace('/', '-')}"
+    out = arguments.out or found.report_folder(rule.name.replace("/", "-"))
     facts = {
         "protocol": rule.name, "kind": "transfer by label map, argmax over all source classes, no fine-tuning",
+        "trained_on": judged.dataset or "unknown (the checkpoint does not say)",
         "chance": chance(labels, len(names)), "data": str(arguments.data), "data_fingerprint": store.fingerprint,
         "pairs": {str(own): foreign for own, foreign in rule.pairs.items()}, **judged.facts,
     }  # fmt: skip
@@ -82,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if missing := [f"--{key}" for key in ("checkpoint", "data", "protocol") if getattr(arguments, key) is None]:
         raise UserError(f"zero-shot needs {', '.join(missing)} (or --list-protocols)")
-    from mmcl.towers.stack import require_training_stack
+    from mmcl.stack import require_training_stack
 
     require_training_stack()
     report, out = judge(arguments)

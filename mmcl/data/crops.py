@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,19 +82,3 @@ def decode(jpeg: bytes) -> Image:
 def to_crop(pixels: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
     """Points (..., 2) in video pixels -> points in pixels of the crop of that box."""
     return (pixels - box[:2]) * (size / (box[2] - box[0]))
-
-
-def strip(images: Sequence[Image]) -> Image:
-    """Crops glued left to right in time order: the picture a language model looks at.
-
-    Args:
-        images: m pictures of one height.
-    """
-    from PIL import Image
-
-    whole = Image.new("RGB", (sum(image.width for image in images), images[0].height))
-    left = 0
-    for image in images:
-        whole.paste(image, (left, 0))
-        left += image.width
-    return whole

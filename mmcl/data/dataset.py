@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL.Image import Image
 from torch.utils.data import DataLoader, Dataset
 
+from mmcl.data.crops import decode
 from mmcl.data.sampler import Key
 from mmcl.data.store import ClipStore
 from mmcl.skeletons.augment import draw
@@ -25,7 +25,7 @@ class Sample:
     label: int
     joints: np.ndarray
     draws: np.ndarray
-    images: list[Image.Image]
+    images: list[Image]
 
 
 # Adds a task's own inputs (tower pixels, tokens, cached features) to a batch; runs in the loader's workers.
@@ -58,9 +58,9 @@ class ClipDataset(Dataset[Sample]):
         )
 
 
-def load_crops(store: ClipStore, clip: int) -> list[Image.Image]:
+def load_crops(store: ClipStore, clip: int) -> list[Image]:
     """The person crops of one clip as RGB pictures, in time order; empty where the clip has no video."""
-    return [Image.open(io.BytesIO(data)).convert("RGB") for data in store.crops(clip)]
+    return [decode(jpeg) for jpeg in store.crops(clip)]
 
 
 def collate(samples: Sequence[Sample], extras: Extras | None = None) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def collate(samples: Sequence[Sample], extras: Extras | None = None) -> dict[str
 
     Returns:
         joints (N, M, T, V, C) float32 padded with zeros to the longest clip and the most bodies, lengths (N,),
-        labels (N,), draws (N, DRAWS) float64, clips (N,) positions in the store, and whatever ``extras`` adds.
+        labels (N,), draws (N, DRAWS), clips (N,) positions in the store, and whatever ``extras`` adds.
     """
     bodies = max(sample.joints.shape[0] for sample in samples)
     frames = max(sample.joints.shape[1] for sample in samples)
@@ -79,7 +79,7 @@ def collate(samples: Sequence[Sample], extras: Extras | None = None) -> dict[str
         "joints": torch.from_numpy(joints),
         "lengths": torch.tensor([sample.joints.shape[1] for sample in samples]),
         "labels": torch.tensor([sample.label for sample in samples]),
-        "draws": torch.from_numpy(np.stack([sample.draws for sample in samples])),
+        "draws": torch.from_numpy(np.stack([sample.draws for sample in samples])).float(),
         "clips": torch.tensor([sample.clip for sample in samples]),
     }
     return batch | extras(samples) if extras else batch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +57,7 @@ def _read_numpy(path: Path) -> np.ndarray:
             if "joints" not in names and len(names) != 1:
                 raise BadClip(f"an .npz file needs an array 'joints'; this one has {names}")
             content = content["joints" if "joints" in names else names[0]]
-    except (ValueError, OSError, EOFError, KeyError) as error:
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise BadClip(f"not a readable {path.suffix} file ({error})") from error
     if content.dtype.kind not in "fiu":
         raise BadClip(f"the array holds {content.dtype}, not numbers")

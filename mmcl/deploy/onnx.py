@@ -53,7 +53,8 @@ def write_onnx(folder: Path, probe: Path) -> float:
     assert program is not None
     model = program.model_proto
     facts = {
-        key: bundle.config[key] for key in ("class_names", "layout", "preprocess", "input", "counts", "provenance")
+        key: bundle.config[key]
+        for key in ("class_names", "encoder", "layout", "encoder_layout", "preprocess", "input", "counts", "provenance")
     }
     onnx.helper.set_model_props(model, {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()})
     onnx.save(model, path)

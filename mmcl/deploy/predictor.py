@@ -9,6 +9,7 @@ import torch
 
 from mmcl.deploy.bundle import Bundle, load_bundle, read_config
 from mmcl.deploy.files import read_joints
+from mmcl.device import pick_device
 from mmcl.errors import UserError
 
 
@@ -22,7 +23,7 @@ class Predictor:
     """
 
     def __init__(self, bundle: Path, layout: str | None = None, device: str = "cpu") -> None:
-        self.path, self.layout, self.device = bundle, layout, device
+        self.path, self.layout, self.device = bundle, layout, str(pick_device(device))
         self.own_layout = str(read_config(bundle)["layout"]["name"])
         self._models: dict[str, Bundle] = {}
 

@@ -7,34 +7,46 @@ the scores that this very process gave them, which `mmcl export` compares the bu
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mmcl.errors import UserError
-from mmcl.files import recover_folder, replace_folder
+from mmcl.files import recover_folder, replace_folder, write_json
 from mmcl.tasks.base import Task
 
-LEARNED, PROBE = "learned.safetensors", "probe.safetensors"
+LEARNED, PROBE, POSITION = "learned.safetensors", "probe.safetensors", "position.json"
 
 
 class Position:
-    """Where a run is: epochs finished, steps finished in the current one, best validation accuracy so far."""
+    """Where a run is: epochs finished, steps finished in the current one, best validation accuracy so far.
 
-    def __init__(self) -> None:
-        self.epoch, self.step, self.best = 0, 0, -1.0
+    Args:
+        data: fingerprint of the clips it is trained on.
+    """
+
+    def __init__(self, data: str) -> None:
+        self.epoch, self.step, self.best, self.data = 0, 0, -1.0, data
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain numbers."""
-        return {"epoch": self.epoch, "step": self.step, "best": self.best}
+        """Plain values."""
+        return {"epoch": self.epoch, "step": self.step, "best": self.best, "data": self.data}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` gave.
+
+        Raises:
+            UserError: the clips are no longer those the run was started on.
+        """
+        if state["data"] != self.data:
+            raise UserError("cannot resume: the clip store's content has changed since the run was started")
         self.epoch, self.step, self.best = int(state["epoch"]), int(state["step"]), float(state["best"])
 
 
@@ -46,13 +58,14 @@ class Checkpoints:
         accelerator: after ``prepare``.
         task: the unwrapped task.
         position: kept up to date by the loop.
-        probe: a small evaluation batch (joints, lengths) on the device.
+        probe: a small evaluation batch (joints, lengths), on the CPU.
     """
 
     def __init__(
         self, folder: Path, accelerator: Accelerator, task: Task, position: Position, probe: dict[str, Tensor]
     ) -> None:
-        self.folder, self.accelerator, self.task, self.probe = folder, accelerator, task, probe
+        self.folder, self.accelerator, self.task = folder, accelerator, task
+        self.position, self.probe = position, probe
         accelerator.register_for_checkpointing(position)
         # Accelerate would write every tensor of the model, billions of frozen LLM weights included: we write ours.
         accelerator.register_save_state_pre_hook(self._save_hook)
@@ -60,6 +73,13 @@ class Checkpoints:
 
     def _save_hook(self, models: list[nn.Module], weights: list[Any], folder: str) -> None:
         weights.clear()
+
+    def exists(self, name: str = "last") -> bool:
+        """Whether there is such a checkpoint; collective, because it puts one back that a kill left half renamed."""
+        if self.accelerator.is_main_process:
+            recover_folder(self.folder / name)
+        self.accelerator.wait_for_everyone()
+        return (self.folder / name / LEARNED).is_file()
 
     def save(self, name: str = "last") -> None:
         """Write a checkpoint; collective, every process calls it."""
@@ -75,18 +95,18 @@ class Checkpoints:
                 temporary / LEARNED,
             )
             save_file(self._probe_scores(), temporary / PROBE)
+            write_json(temporary / POSITION, self.position.state_dict())
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             replace_folder(temporary, self.folder / name)
         self.accelerator.wait_for_everyone()
 
     def _probe_scores(self) -> dict[str, Tensor]:
-        training = self.task.training
-        self.task.eval()
+        """The probe with its scores by the network as it is now, on the CPU: a GPU's TF32 would differ at 1e-3."""
+        encoder, preprocess = (copy.deepcopy(part).cpu().eval() for part in (self.task.encoder, self.task.preprocess))
         with torch.no_grad():
-            scores = self.task.scores(self.probe["joints"], self.probe["lengths"])
-        self.task.train(training)
-        return {key: value.cpu().contiguous() for key, value in {**self.probe, "scores": scores}.items()}
+            scores = encoder(preprocess(self.probe["joints"], self.probe["lengths"]))
+        return {**self.probe, "scores": scores}
 
     def load(self, name: str = "last") -> None:
         """Restore a checkpoint; collective.
@@ -97,8 +117,8 @@ class Checkpoints:
         folder = find_checkpoint(self.folder, name)
         try:
             self.task.load_state_dict(load_file(folder / LEARNED))
-        except RuntimeError as error:
-            raise UserError(f"{folder} is of another model: {error}") from error
+        except (RuntimeError, SafetensorError) as error:
+            raise UserError(f"{folder} is damaged or of another model: {error}") from error
         self.accelerator.load_state(str(folder))
 
 
@@ -112,8 +132,9 @@ def find_checkpoint(folder: Path, name: str = "last") -> Path:
     Raises:
         UserError: it is not there.
     """
-    recover_folder(folder / name)
     path = folder / name
+    if not path.exists() and (folder / f".{name}.old").is_dir():  # killed between two renames: the older one is whole
+        path = folder / f".{name}.old"
     if not (path / LEARNED).is_file():
         raise UserError(
             f"no checkpoint at {path}: has the run saved one? (give the run folder, see `mmcl train --help`)"

@@ -47,7 +47,8 @@ class OptimiserOptions:
         momentum: of SGD.
         nesterov: of SGD.
         weight_decay: of the main optimiser.
-        rates: AdamW learning rates by parameter group (projection, lora, clip).
+        rates: AdamW learning rates by parameter group, in place of the task's own (projection 1e-3, lora 2e-4, clip
+            1e-5).
         adamw_weight_decay: of the helpers.
     """
 
@@ -56,9 +57,7 @@ class OptimiserOptions:
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 4e-4
-    rates: dict[str, float] = field(
-        default_factory=lambda: {"projection": 1e-3, "lora": 2e-4, "clip": 1e-5}
-    )
+    rates: dict[str, float] = field(default_factory=dict)
     adamw_weight_decay: float = 0.01
 
 
@@ -145,6 +144,14 @@ class TrainConfig:
             ("data.workers", data.workers, data.workers >= 0, "0 or more"),
             ("schedule.epochs", schedule.epochs, schedule.epochs >= 1, "at least 1"),
             ("schedule.warmup_epochs", schedule.warmup_epochs, schedule.warmup_epochs >= 0, "0 or more"),
+            ("seed", self.seed, self.seed >= 0, "0 or more"),
+            ("optimiser.momentum", self.optimiser.momentum, 0 <= self.optimiser.momentum < 1, "in [0, 1)"),
+            (
+                "optimiser.weight_decay",
+                self.optimiser.weight_decay,
+                self.optimiser.weight_decay >= 0,
+                "0 or more",
+            ),
             ("optimiser.rate", self.optimiser.rate, self.optimiser.rate > 0, "positive"),
             ("engine.accumulation", engine.accumulation, engine.accumulation >= 1, "at least 1"),
             ("engine.log_every", engine.log_every, engine.log_every >= 1, "at least 1"),

@@ -23,8 +23,8 @@ from mmcl.engine.checkpoint import Checkpoints, Position
 from mmcl.engine.config import TrainConfig, schedule_factor
 from mmcl.engine.meters import MetricsFile, StepMeter, gradient_norms
 from mmcl.engine.optimiser import RunOptimiser
+from mmcl.engine.scoring import score_clips
 from mmcl.engine.setup import Experiment
-from mmcl.evaluation.scoring import score_clips
 from mmcl.tasks.base import Task
 
 
@@ -66,10 +66,10 @@ class Loop:
         self.loader = loader(dataset, self.batches, config.data.workers, task.extras())
         self.model, self.optimiser = accelerator.prepare(task, RunOptimiser(self.groups, config.optimiser))
         self.factor = schedule_factor(config.schedule, self.batches.steps)
-        self.position = Position()
+        self.position = Position(data.store.fingerprint)
         self.checkpoints = Checkpoints(folder / "checkpoints", accelerator, task, self.position, self._probe())
         self.validation: dict[str, float] = {}
-        if config.resume and (folder / "checkpoints" / "last").is_dir():
+        if config.resume and self.checkpoints.exists():
             self.checkpoints.load()
         self.metrics = MetricsFile(folder / "metrics.jsonl", self.global_step) if accelerator.is_main_process else None
 
@@ -77,6 +77,11 @@ class Loop:
     def global_step(self) -> int:
         """Optimiser steps finished since the run began."""
         return self.position.epoch * self.batches.steps + self.position.step
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch is done."""
+        return self.position.epoch >= self.config.schedule.epochs
 
     def run(self) -> bool:
         """Train to the last epoch, or until asked to stop.
@@ -88,7 +93,7 @@ class Loop:
         hidden = not self.accelerator.is_main_process
         bar = tqdm(total=total, initial=self.global_step, desc="training", unit="step", disable=hidden)
         with stop_requests() as stops, bar:
-            while self.position.epoch < self.config.schedule.epochs:
+            while not self.finished:
                 if not self._epoch(bar, stops):
                     self.checkpoints.save()
                     return False
@@ -137,12 +142,13 @@ class Loop:
 
     def _clip(self, log: bool) -> dict[str, float]:
         """Clip the gradient if asked to, and measure it (before clipping) where it will be logged."""
-        norms = {}
+        norms, limit = {}, self.config.engine.clip_norm
+        if log or limit:
+            self.accelerator.unscale_gradients()  # once: a gradient scaler refuses a second time
         if log:
-            self.accelerator.unscale_gradients()
             norms = {f"gradient_norm/{name}": norm for name, norm in gradient_norms(self.groups).items()}
-        if self.config.engine.clip_norm:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.engine.clip_norm)
+        if limit:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         return norms
 
     def _log(self, values: dict[str, float], bar: Any) -> None:
@@ -193,4 +199,4 @@ class Loop:
         dataset = ClipDataset(self.data.store)
         clips = self.data.split.train[:: max(1, len(self.data.split.train) // 8)][:8]
         batch = next(iter(loader(dataset, [[(0, int(clip)) for clip in clips]])))
-        return to_device({key: batch[key] for key in ("joints", "lengths")}, self.accelerator.device)
+        return {key: batch[key] for key in ("joints", "lengths")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
 import time
 from pathlib import Path
@@ -39,8 +40,12 @@ class MetricsFile:
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record and flush it."""
+        finite = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in record.items()
+        }  # JSON knows no NaN and no infinity
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(finite) + "\n")
 
 
 class StepMeter:

@@ -21,12 +21,11 @@ class RunOptimiser(Optimizer):
     """Main and helper optimisers as one. ``param_groups`` are theirs, each with its ``name`` and ``peak`` rate."""
 
     def __init__(self, groups: list[ParameterGroup], options: OptimiserOptions) -> None:
-        if missing := [g.name for g in groups if g.kind == "adamw" and g.name not in options.rates]:
-            raise UserError(f"optimiser.rates has no learning rate for {missing}")
+        adamw = [g for g in groups if g.kind == "adamw"]
+        if unknown := sorted(set(options.rates) - {g.name for g in adamw}):
+            raise UserError(f"optimiser.rates names {unknown}: this task has {[g.name for g in adamw]}")
         main = [{"params": g.parameters, "name": g.name} for g in groups if g.kind == "main"]
-        helpers = [
-            {"params": g.parameters, "name": g.name, "lr": options.rates[g.name]} for g in groups if g.kind == "adamw"
-        ]
+        helpers = [{"params": g.parameters, "name": g.name, "lr": options.rates.get(g.name, g.rate)} for g in adamw]
         self.parts: list[Optimizer] = []
         if main and options.name == "sgd":
             nesterov = options.nesterov and options.momentum > 0

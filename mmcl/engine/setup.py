@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from mmcl.data.store import ClipStore, open_store
 from mmcl.encoders.base import Encoder, build_encoder
 from mmcl.engine.config import TrainConfig
 from mmcl.errors import UserError
-from mmcl.prompts import load_prompts
+from mmcl.prompts import Prompts, load_prompts
 from mmcl.skeletons.layout import Layout, load_layout
 from mmcl.skeletons.preprocess import Preprocess
 from mmcl.tasks import TASKS
@@ -49,6 +50,22 @@ def build_skeleton_branch(config: TrainConfig, source: Layout, classes: int) -> 
     return encoder, Preprocess(source, target, config.encoder.persons, config.preprocess)
 
 
+def task_prompts(config: TrainConfig, store: ClipStore) -> Prompts:
+    """The text that goes with a store's classes.
+
+    Raises:
+        UserError: no such prompts, or their classes are not the store's.
+    """
+    name = config.data.prompts or store.dataset
+    prompts = load_prompts(name)
+    if list(prompts.names) != list(store.class_names):
+        raise UserError(
+            f"prompts '{name}' list {len(prompts.names)} classes that are not those of {store.path} "
+            f"({len(store.class_names)}): class names must agree, in order"
+        )
+    return prompts
+
+
 def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> Task:
     """Build the task with everything it trains, towers included.
 
@@ -56,12 +73,6 @@ def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> T
         UserError: prompts and store disagree on the classes, or a tower cannot be loaded.
     """
     store = data.store
-    prompts = load_prompts(config.data.prompts or store.dataset)
-    if list(prompts.names) != list(store.class_names):
-        raise UserError(
-            f"prompts '{config.data.prompts or store.dataset}' list {len(prompts.names)} classes that are not those "
-            f"of {store.path} ({len(store.class_names)}): class names must agree, in order"
-        )
     encoder, preprocess = build_skeleton_branch(config, store.layout, len(store.class_names))
     context = Context(
         encoder=encoder,
@@ -69,7 +80,7 @@ def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> T
         augmentation=config.augmentation,
         store=store,
         training_clips=data.split.train,
-        prompts=prompts,
+        prompts=partial(task_prompts, config, store),
         device=device,
     )
     return TASKS[config.task_name](context, config.task)

@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from mmcl.data.store import open_store
 from mmcl.deploy.bundle import CONFIG, Bundle, bundle_config, load_bundle
 from mmcl.encoders.base import Encoder
-from mmcl.engine.checkpoint import LEARNED, find_checkpoint
+from mmcl.engine.checkpoint import LEARNED, POSITION, find_checkpoint
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.run_folder import read_run_config
 from mmcl.engine.setup import build_skeleton_branch
@@ -20,53 +22,80 @@ from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.preprocess import Preprocess
 
 
+@dataclass(frozen=True)
+class Found:
+    """What ``--checkpoint`` named.
+
+    Attributes:
+        path: the bundle, or the run folder.
+        config: of the run, or None for a bundle.
+        which: checkpoint of the run, last or best.
+    """
+
+    path: Path
+    config: TrainConfig | None
+    which: str
+
+    def report_folder(self, name: str) -> Path:
+        """Where a report goes by default: into the run folder; to ``reports/`` for a bundle, which stays as it is."""
+        if self.config is None:
+            return Path("reports") / f"{self.path.resolve().name}-{name}"
+        return self.path / (f"report-{name}" + ("" if self.which == "last" else f"-{self.which}"))
+
+
 @dataclass
 class Judged:
-    """A model to judge, and where it comes from.
+    """A model to judge.
 
     Attributes:
         model: raw joints -> scores.
+        dataset: what it was trained on, where that is known.
         facts: checkpoint, task, selection, for the report.
-        config: of the run, where it is one.
     """
 
     model: Bundle
+    dataset: str | None
     facts: dict[str, Any]
-    config: TrainConfig | None
 
 
-def load_judged(path: Path, layout: Layout, which: str = "last") -> Judged:
-    """Load a bundle, a run folder, or one checkpoint of a run.
-
-    Args:
-        path: any of the three.
-        layout: of the clips it will be shown; joints are converted by name where the model expects another.
-        which: last or best, for a run folder.
+def find_model(path: Path, which: str = "last") -> Found:
+    """Recognise a bundle, a run folder, or one checkpoint of a run.
 
     Raises:
         UserError: none of the three.
     """
     if (path / CONFIG).is_file():
-        bundle = load_bundle(path, layout)
-        done = bundle.config["provenance"]
-        facts = {"checkpoint": str(path), "selection": done.get("selection"), "task": done.get("task")}
-        return Judged(bundle, facts, None)
+        return Found(path, None, which)
     if (path / LEARNED).is_file():
         path, which = path.parent.parent, path.name
     if not (path / "config.yaml").is_file():
         raise UserError(f"{path} is neither a bundle (config.json) nor a run folder (config.yaml)")
-    config = read_run_config(path)
-    trained_on, names = run_classes(config)
-    encoder, preprocess = build_skeleton_branch(config, trained_on, len(names))
-    checkpoint = find_checkpoint(path / "checkpoints", which)
+    return Found(path, read_run_config(path), which)
+
+
+def load_judged(found: Found, layout: Layout) -> Judged:
+    """Load a model for clips in a layout; joints are converted by name where the model expects another.
+
+    Raises:
+        UserError: damaged files, no checkpoint, or the run's clips are gone.
+    """
+    if found.config is None:
+        bundle = load_bundle(found.path, layout)
+        done = bundle.config["provenance"]
+        facts = {"checkpoint": str(found.path), "selection": done.get("selection"), "task": done.get("task")}
+        return Judged(bundle, done.get("dataset"), facts)
+    config = found.config
+    store = open_store(Path(config.data.path))
+    encoder, preprocess = build_skeleton_branch(config, store.layout, len(store.class_names))
+    checkpoint = find_checkpoint(found.path / "checkpoints", found.which)
     load_encoder(encoder, checkpoint)
     preprocess = Preprocess(layout, preprocess.target, preprocess.persons, config.preprocess)
     facts = {
-        "checkpoint": str(checkpoint), "selection": selection(config, which), "task": config.task_name,
+        "checkpoint": str(checkpoint), "selection": selection(config, checkpoint), "task": config.task_name,
         "seed": config.seed,
     }  # fmt: skip
-    about = bundle_config(config.encoder_name, asdict(config.encoder), preprocess, names, {}, facts)
-    return Judged(Bundle(encoder, preprocess, about), facts, config)
+    about = bundle_config(config.encoder_name, asdict(config.encoder), preprocess, store.class_names, {}, facts)
+    return Judged(Bundle(encoder, preprocess, about), store.dataset, facts)
 
 
 def load_encoder(encoder: Encoder, checkpoint: Path) -> None:
@@ -75,29 +104,19 @@ def load_encoder(encoder: Encoder, checkpoint: Path) -> None:
     Raises:
         UserError: the checkpoint is another encoder's.
     """
-    learned = load_file(checkpoint / LEARNED)
     try:
+        learned = load_file(checkpoint / LEARNED)
         encoder.load_state_dict(
             {key.removeprefix("encoder."): tensor for key, tensor in learned.items() if key.startswith("encoder.")}
         )
-    except RuntimeError as error:
-        raise UserError(f"{checkpoint} does not fit its run's config.yaml: {error}") from error
+    except (RuntimeError, SafetensorError) as error:
+        raise UserError(f"{checkpoint} is damaged or does not fit its run's config.yaml: {error}") from error
     encoder.eval()
 
 
-def selection(config: TrainConfig, which: str) -> str:
+def selection(config: TrainConfig, checkpoint: Path) -> str:
     """How the checkpoint was chosen, in words; never by test clips."""
-    return "last epoch" if which == "last" else f"best on validation clips {dict(config.data.validation)}"
-
-
-def run_classes(config: TrainConfig) -> tuple[Layout, list[str]]:
-    """Layout and class names of the clips a run was trained on.
-
-    Raises:
-        UserError: its clip store is gone.
-    """
-    facts = Path(config.data.path) / "store.json"
-    if not facts.is_file():
-        raise UserError(f"the run's clip store {config.data.path} is gone: name it with its old path, or use a bundle")
-    info = json.loads(facts.read_text(encoding="utf-8"))
-    return Layout.from_dict(info["layout"], str(facts)), list(info["class_names"])
+    if checkpoint.name.strip(".").removesuffix(".old") == "best":
+        return f"best on validation clips {dict(config.data.validation)}"
+    done, epochs = json.loads((checkpoint / POSITION).read_text(encoding="utf-8"))["epoch"], config.schedule.epochs
+    return "last epoch" if done >= epochs else f"epoch {done} of {epochs}: the run is not complete"

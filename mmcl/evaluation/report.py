@@ -33,7 +33,7 @@ def write_report(
     rows = per_class(scores, labels, names)
     probabilities = softmax(scores)
     predicted = scores.argmax(axis=1)
-    with atomic_folder(out) as folder:
+    with atomic_folder(out, "report.json") as folder:
         write_json(folder / "report.json", report)
         _write_csv(folder / "per_class.csv", rows)
         wrong = [

@@ -29,6 +29,7 @@ class TransferMap:
         target: data set it is judged on.
         pairs: target class (name or label) -> source class (name or label).
         clips: how many clips of the complete target set take part, if known.
+        classes: how many classes the source data set has, if known.
         reference: where the map comes from.
     """
 
@@ -37,6 +38,7 @@ class TransferMap:
     target: str
     pairs: Mapping[str | int, str | int]
     clips: int | None = None
+    classes: int | None = None
     reference: str = ""
 
 
@@ -47,7 +49,8 @@ def _parse(path: Path) -> TransferMap:
         facts: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         return TransferMap(
             name=str(facts.get("protocol", path.stem)), source=str(facts["source"]), target=str(facts["target"]),
-            pairs=dict(facts["pairs"]), clips=facts.get("clips"), reference=str(facts.get("reference", "")),
+            pairs=dict(facts["pairs"]), clips=facts.get("clips"), classes=facts.get("classes"),
+            reference=str(facts.get("reference", "")),
         )  # fmt: skip
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: a label map needs source, target and pairs ({error})") from error
@@ -97,6 +100,11 @@ def mapped_clips(rule: TransferMap, store: ClipStore, source_names: list[str]) -
     if store.dataset != rule.target:
         raise UserError(
             f"protocol '{rule.name}' judges '{rule.target}' clips, but {store.path} holds '{store.dataset}'"
+        )
+    if rule.classes is not None and len(source_names) != rule.classes:
+        raise UserError(
+            f"protocol '{rule.name}' judges classifiers of {rule.source} ({rule.classes} classes), "
+            f"this one has {len(source_names)}"
         )
     answer = {
         _label(own, store.class_names, rule.target): _label(foreign, source_names, "source")

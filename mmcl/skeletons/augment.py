@@ -130,6 +130,6 @@ def _normal(draws: Tensor, like: Tensor) -> Tensor:
     """Standard normal noise, one generator a clip, so that it does not depend on the batch a clip is in."""
     noise = []
     for number in draws[:, slice(*_SLOTS["noise"])].flatten().tolist():
-        generator = torch.Generator(device=like.device).manual_seed(int(number * 2**53))
+        generator = torch.Generator(device=like.device).manual_seed(int(number * 2**24))
         noise.append(torch.randn(like.shape[1:], generator=generator, device=like.device, dtype=like.dtype))
     return torch.stack(noise)

@@ -67,12 +67,12 @@ class Preprocess(nn.Module):
         """Preprocess a batch.
 
         Args:
-            joints: (N, M, T, V, C) raw joints, metres, padded at the end to the longest clip.
+            joints: (N, M, T, V, C) raw joints of any float type, metres, padded at the end to the longest clip.
             lengths: (N,) real frames of each clip; None where all have T.
             draws: (N, DRAWS) random numbers; with ``augmentation`` this is the training path.
             augmentation: None for evaluation and inference.
         """
-        x = self.fit_persons(joints)
+        x = self.fit_persons(joints.float())
         if lengths is None:
             lengths = torch.full((x.shape[0],), x.shape[2], device=x.device)
         if self.matrix is not None:

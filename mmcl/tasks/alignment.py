@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from mmcl.tasks.losses import SigLIP, info_nce, nt_xent
@@ -67,7 +68,8 @@ class Alignment(nn.Module):
         else:
             skeleton = self.project(skeleton)
         classes = None if self.options.same_class_negatives else labels
-        if self.siglip is not None:
-            return self.siglip(skeleton, image, classes)
-        loss = nt_xent if self.options.loss == "nt_xent" else info_nce
-        return loss(skeleton, image, self.options.temperature, classes)
+        with torch.autocast(skeleton.device.type, enabled=False):  # similarities in float32, whatever the precision
+            if self.siglip is not None:
+                return self.siglip(skeleton, image, classes)
+            loss = nt_xent if self.options.loss == "nt_xent" else info_nce
+            return loss(skeleton, image, self.options.temperature, classes)

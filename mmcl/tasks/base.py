@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -27,7 +28,7 @@ class Context:
         augmentation: of training clips.
         store: the clips.
         training_clips: positions of the clips that will be trained on.
-        prompts: class names, instructions, templates.
+        prompts: gives class names, instructions, templates; called by tasks that need text.
         device: where frozen towers may work before training starts.
     """
 
@@ -36,7 +37,7 @@ class Context:
     augmentation: Augmentation
     store: ClipStore
     training_clips: Any
-    prompts: Prompts
+    prompts: Callable[[], Prompts]
     device: torch.device
 
 
@@ -48,11 +49,13 @@ class ParameterGroup:
         name: for logs and for ``optimiser.rates`` ("encoder", "projection", "lora", …).
         kind: which of the run's optimisers updates it.
         parameters: the tensors.
+        rate: AdamW's learning rate where ``optimiser.rates`` names none.
     """
 
     name: str
     kind: Literal["main", "adamw"]
     parameters: list[nn.Parameter]
+    rate: float = 1e-3
 
 
 class Task(nn.Module, ABC):
@@ -97,5 +100,10 @@ class Task(nn.Module, ABC):
         return self.encoder(self.preprocess(joints, lengths))
 
     def augmented(self, batch: dict[str, Any]) -> Tensor:
-        """Preprocessed and augmented encoder input (N, M, T, V, C) of a training batch."""
-        return self.preprocess(batch["joints"], batch["lengths"], batch["draws"], self.augmentation)
+        """Preprocessed and augmented encoder input (N, M, T, V, C) of a training batch.
+
+        Always in float32: under autocast, coordinates would lose the digits that motion streams are made of.
+        """
+        joints = batch["joints"]
+        with torch.autocast(joints.device.type, enabled=False):
+            return self.preprocess(joints, batch["lengths"], batch["draws"], self.augmentation)

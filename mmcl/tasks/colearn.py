@@ -21,6 +21,7 @@ from mmcl.errors import UserError
 from mmcl.tasks.alignment import Alignment, AlignmentOptions
 from mmcl.tasks.base import Context, ParameterGroup, Task
 from mmcl.tasks.refinement import Refinement, RefinementOptions
+from mmcl.tasks.supervised import check_smoothing
 from mmcl.towers.cache import FeatureCache, tower_fingerprint
 from mmcl.towers.clip import ClipOptions, ClipTower
 from mmcl.towers.llm import LLMOptions, LLMTower
@@ -92,6 +93,7 @@ class CoLearning(Task):
 
     def __init__(self, context: Context, options: CoLearningOptions) -> None:
         super().__init__(context)
+        check_smoothing(options.label_smoothing)
         self.settings = options
         self.inputs = TowerInputs()
         self._words: dict[str, str] = {}
@@ -121,20 +123,27 @@ class CoLearning(Task):
         self.alignment = Alignment(self.encoder.feature_width, width, options.alignment)
 
     def _add_refinement(self, context: Context) -> None:
-        options, prompts = self.settings, context.prompts
+        options, prompts = self.settings, context.prompts()
         count = options.refinement.instructions
         if not 1 <= count <= len(prompts.instructions):
             raise UserError(
                 f"task.refinement.instructions is {count}: prompts '{prompts.dataset}' have {len(prompts.instructions)}"
             )
+        with_answers = options.refinement.language_weight > 0
+        if with_answers and not options.llm.lora_rank:
+            raise UserError(
+                "task.refinement.language_weight trains LoRA: set task.llm.lora_rank to 1 or more, or 0 here"
+            )
         tower = LLMTower(options.llm)
         self._words["LLM"] = _describe(options.llm.path, tower, tower.trainable)
         self.inputs.questions = prompts.instructions[:count]
-        with_answers = options.refinement.language_weight > 0
         self.inputs.answers = prompts.answers() if with_answers else None
         if options.cache and not tower.trainable:
             tower.to(context.device)
-            identity = tower_fingerprint(tower, asdict(options.llm))
+            processor = tower.chat.processor
+            identity = tower_fingerprint(
+                tower, [asdict(options.llm), str(processor), getattr(processor, "chat_template", None)]
+            )
             for question in self.inputs.questions:
                 compute = partial(_ask, tower, context.device, question)
                 key = ["llm", identity, question]
@@ -143,10 +152,6 @@ class CoLearning(Task):
             self._words["LLM"] += ", features cached"
         else:
             self.llm, self.inputs.chat = tower, tower.chat
-        if with_answers and not tower.trainable:
-            raise UserError(
-                "task.refinement.language_weight trains LoRA: set task.llm.lora_rank to 1 or more, or 0 here"
-            )
         classes = len(context.store.class_names)
         self.refinement = Refinement(tower.width, classes, options.refinement)
 
@@ -185,10 +190,11 @@ class CoLearning(Task):
         if self.refinement is not None:
             # Its first gradients are zero but for rounding, which AdamW would blow up to full steps.
             groups.append(ParameterGroup("gate", "main", list(self.refinement.parameters())))
-        for name, module in {"projection": self.alignment, "clip": self.clip, "lora": self.llm}.items():
+        helpers = (("projection", self.alignment, 1e-3), ("clip", self.clip, 1e-5), ("lora", self.llm, 2e-4))
+        for name, module, rate in helpers:
             trained = [p for p in module.parameters() if p.requires_grad] if module is not None else []
             if trained:
-                groups.append(ParameterGroup(name, "adamw", trained))
+                groups.append(ParameterGroup(name, "adamw", trained, rate))
         return groups
 
     def extras(self) -> Extras | None:

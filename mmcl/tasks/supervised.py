@@ -8,6 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcl.errors import UserError
 from mmcl.tasks.base import Context, ParameterGroup, Task
 
 
@@ -22,6 +23,17 @@ class SupervisedOptions:
     label_smoothing: float = 0.0
 
 
+def check_smoothing(value: float) -> float:
+    """Return the value if it is a share.
+
+    Raises:
+        UserError: it is not in [0, 1).
+    """
+    if not 0.0 <= value < 1.0:
+        raise UserError(f"task.label_smoothing is {value}: it must be in [0, 1)")
+    return value
+
+
 class Supervised(Task):
     """Cross-entropy on the encoder's scores."""
 
@@ -29,7 +41,7 @@ class Supervised(Task):
 
     def __init__(self, context: Context, options: SupervisedOptions) -> None:
         super().__init__(context)
-        self.label_smoothing = options.label_smoothing
+        self.label_smoothing = check_smoothing(options.label_smoothing)
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """``loss``, ``loss_classes`` and ``scores`` (N, K)."""

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from mmcl.errors import UserError
+from mmcl.stack import quiet_libraries, require_training_stack
 from mmcl.towers.mini import build_mini_clip
-from mmcl.towers.stack import quiet_libraries, require_training_stack
 from mmcl.towers.tiny import FAMILIES, build_tiny_clip, build_tiny_llm
 
 BUILDERS: dict[str, Callable[[Path], None]] = {

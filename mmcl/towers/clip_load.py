@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmcl.errors import UserError
-from mmcl.towers.stack import quiet_libraries, require_training_stack
+from mmcl.stack import quiet_libraries, require_training_stack
 
 CONFIG = "open_clip_config.json"
 HUB = "hf-hub:"

@@ -113,7 +113,8 @@ class LLMTower(nn.Module):
         """Features and, where answers were encoded, the language-modelling loss, in one pass.
 
         Features are taken inside the prompt, where no token has seen the answer. The LM head is applied to the
-        positions that predict an answer token and to no other; the loss is the mean over clips of the mean over their answer tokens.
+        positions that predict an answer token and to no other; the loss is the mean over clips of the mean over
+        their answer tokens.
 
         Raises:
             UserError: the processor makes more or fewer image tokens than the model makes image features.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcl.errors import UserError
-from mmcl.towers.stack import quiet_libraries, require_training_stack
+from mmcl.stack import quiet_libraries, require_training_stack
 
 if TYPE_CHECKING:
     from mmcl.towers.llm import LLMOptions

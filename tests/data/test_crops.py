@@ -84,10 +84,3 @@ def test_points_go_where_the_crop_goes() -> None:
     y, x = np.indices(picture.shape)
     centre = np.array([(x * picture).sum(), (y * picture).sum()]) / picture.sum() + 0.5
     assert crops.to_crop(np.array([150.5, 100.5]), box, 100) == pytest.approx(centre, abs=0.3)
-
-
-def test_a_strip_shows_the_crops_from_left_to_right() -> None:
-    images = [Image.new("RGB", (30, 20), (value, 0, 0)) for value in (10, 20, 30)]
-    strip = np.asarray(crops.strip(images))
-    assert strip.shape == (20, 90, 3)
-    assert [strip[:, 30 * i : 30 * i + 30, 0].mean() for i in range(3)] == [10, 20, 30]

@@ -91,7 +91,9 @@ def test_a_published_size_stays_the_published_size(tmp_path) -> None:
     encoder = build_encoder("ctrgcn", TARGET, 120, {})
     preprocess = Preprocess(TARGET, TARGET, 2, PreprocessOptions())
     names = [f"A{k + 1}" for k in range(120)]
-    write_bundle(tmp_path, encoder, bundle_config("ctrgcn", options_dict(encoder), preprocess, names, {"parameters": 1}, {}))
+    write_bundle(
+        tmp_path, encoder, bundle_config("ctrgcn", options_dict(encoder), preprocess, names, {"parameters": 1}, {})
+    )
     assert sum(parameter.numel() for parameter in mmcl.load(tmp_path).parameters()) == 1_462_092
 
 

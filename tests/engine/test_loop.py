@@ -7,17 +7,18 @@ import math
 
 import pytest
 import yaml
+from running import arguments, records, train, weights
 
 from mmcl.engine.config import ScheduleOptions, schedule_factor
 from mmcl.engine.parsing import parse, recipe_names
 from mmcl.engine.run_folder import read_run_config
-from running import arguments, records, train, weights
 
 
 def test_a_run_leaves_what_the_contract_says(demo_store, tmp_path) -> None:
     out = tmp_path / "run"
     options = [
-        "--engine.precision=bf16", "--engine.accumulation=2", "--engine.clip_norm=0.5", "--engine.trackers=[tensorboard]",
+        "--engine.precision=bf16", "--engine.accumulation=2", "--engine.clip_norm=0.5",
+        "--engine.trackers=[tensorboard]",
         "--data.validation={subject: [1]}", "--data.batch_size=4", "--data.workers=1", "--schedule.name=cosine",
         "--optimiser.name=adamw", "--optimiser.rate=0.01", "--augmentation.scale=0.1", "--augmentation.shear=0.1",
         "--augmentation.flip=0.5", "--preprocess.stream=bone", "--data.layout=kinect_v1_20",
@@ -36,7 +37,9 @@ def test_a_run_leaves_what_the_contract_says(demo_store, tmp_path) -> None:
     assert [line["epoch"] for line in validation] == [1, 2, 3]
     summary = json.loads((out / "summary.json").read_text())
     assert summary["validation"]["best"] == max(line["top1"] for line in validation)
-    assert summary["selection"] == "last epoch" and summary["steps"] == 9 and summary["protocol"] == "demo/cross_subject"
+    assert (
+        summary["selection"] == "last epoch" and summary["steps"] == 9 and summary["protocol"] == "demo/cross_subject"
+    )
     assert list((out / "trackers").glob("**/events*")) or list(out.glob("**/events*"))
     assert weights(out, "best").keys() == weights(out).keys()
     # config.yaml is enough, with the data, to run it again

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from running import arguments, records, train, weights
 
 from mmcl.data.sampler import StepBatches
 from mmcl.errors import UserError
-from running import arguments, records, train, weights
 
 
 def test_two_processes_equal_one(demo_store, tower_folder, tmp_path) -> None:

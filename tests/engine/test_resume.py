@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from running import arguments, launch, records, train, weights
 
 
@@ -67,7 +66,9 @@ def test_kill_9_in_the_middle_of_an_epoch_then_resume_is_bit_identical(demo_stor
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_signal_saves_a_checkpoint_and_says_how_to_go_on(demo_store, options, straight, tmp_path, number) -> None:
+def test_a_stop_signal_saves_a_checkpoint_and_says_how_to_go_on(
+    demo_store, options, straight, tmp_path, number
+) -> None:
     out = tmp_path / "run"
     quiet = [*options, "--engine.checkpoint_steps=0"]  # so that only the signal can have saved the position
     assert interrupt(arguments(demo_store, out, *quiet), out, number, step=3) == 130

@@ -58,7 +58,16 @@ def test_a_report_is_complete_and_joins_by_id(judged, tmp_path) -> None:
     facts = {"protocol": "none/test", "data_fingerprint": "f", "checkpoint": "c", "selection": "last epoch"}
     report = write_report(tmp_path / "report", scores, labels, ids, NAMES, facts)
     assert json.loads((tmp_path / "report" / "report.json").read_text()) == report
-    assert {"protocol", "data_fingerprint", "checkpoint", "selection", "n", "top1", "top5", "mean_class_accuracy"} <= set(report)
+    assert {
+        "protocol",
+        "data_fingerprint",
+        "checkpoint",
+        "selection",
+        "n",
+        "top1",
+        "top5",
+        "mean_class_accuracy",
+    } <= set(report)
     wrong = list(csv.DictReader((tmp_path / "report" / "wrong.csv").open()))
     assert len(wrong) == report["n"] - report["correct"]
     saved = np.load(tmp_path / "report" / "scores.npz")

@@ -17,7 +17,9 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def call(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *words], capture_output=True, text=True, env=ENVIRONMENT, cwd=cwd, timeout=120)
+    return subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, env=ENVIRONMENT, cwd=cwd, timeout=120
+    )
 
 
 def script(verb: str) -> Path:
@@ -38,7 +40,7 @@ def test_help_as_a_file_from_inside_the_package_and_as_a_verb(verb) -> None:
 def test_every_script_has_its_verb_and_drops_its_folder_in_the_same_line() -> None:
     scripts = {path for path in (ROOT / "mmcl").glob("*.py") if "__main__" in path.read_text() and path.stem[0] != "_"}
     assert scripts == {script(verb) for verb in VERBS}
-    line = "sys.path[:] = [p for p in sys.path if Path(p or \".\").resolve() != Path(__file__).resolve().parent]"
+    line = 'sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]'
     assert all(line in path.read_text() for path in scripts)
 
 
@@ -88,5 +90,7 @@ def test_recipe_mistakes_name_the_key(tmp_path) -> None:
 
 
 def test_import_of_the_package_costs_nothing() -> None:
-    done = call("-c", "import sys, mmcl, mmcl.cli; print(json.dumps(sorted(sys.modules)))".replace("json", "__import__('json')"))
+    done = call(
+        "-c", "import sys, mmcl, mmcl.cli; print(json.dumps(sorted(sys.modules)))".replace("json", "__import__('json')")
+    )
     assert not {"torch", "numpy", "transformers"} & set(json.loads(done.stdout))

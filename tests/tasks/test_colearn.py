@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def build(store_path: Path, options: CoLearningOptions) -> CoLearning:
     encoder = build_encoder("ctrgcn", store.layout, len(store.class_names), {"width": 8, "depth": 3})
     preprocess = Preprocess(store.layout, store.layout, 2, PreprocessOptions(window=16))
     context = Context(
-        encoder, preprocess, Augmentation(), store, np.array(CLIPS), load_prompts("demo"), torch.device("cpu")
+        encoder, preprocess, Augmentation(), store, np.array(CLIPS), partial(load_prompts, "demo"), torch.device("cpu")
     )
     return CoLearning(context, options)
 

@@ -102,7 +102,7 @@ def generate(
     options = Options(subjects, clips_per_subject, seed, layout, first_subject)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there already and is not empty; give another folder, or delete it")
-    with atomic_folder(out) as folder:
+    with atomic_folder(out, "demo.json") as folder:
         for part in ("skeletons", "videos"):
             (folder / part).mkdir()
         rows = list(_work(folder, options, workers, progress))

@@ -10,10 +10,30 @@ import sys
 
 def test_demo_from_nothing_to_the_summary_table(tmp_path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "mmcl", "demo", "--out", str(tmp_path / "demo"), "--subjects", "2", "--epochs", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "mmcl",
+        "demo",
+        "--out",
+        str(tmp_path / "demo"),
+        "--subjects",
+        "2",
+        "--epochs",
+        "2",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    for step in ("prepare demo", "check", "build-tower tiny-clip", "train.py", "evaluate", "export", "zero-shot", "predict"):
+    for step in (
+        "prepare demo",
+        "check",
+        "build-tower tiny-clip",
+        "train.py",
+        "evaluate",
+        "export",
+        "zero-shot",
+        "predict",
+    ):
         assert step in done.stdout
     table = done.stdout.split("\n\n")[-2] + done.stdout.split("\n\n")[-1]
     report = json.loads((tmp_path / "demo" / "run" / "report-test" / "report.json").read_text())

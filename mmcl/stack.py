@@ -10,17 +10,33 @@ from importlib.util import find_spec
 
 from mmcl.errors import UserError
 
-# import name -> name to install, for what the towers and the training loop stand on
+# import name -> name to install, for everything that the `train` extra brings
 TRAINING_STACK = {
     "accelerate": "accelerate",
     "datasets": "datasets",
     "jsonargparse": "jsonargparse",
+    "matplotlib": "matplotlib",
     "open_clip": "open_clip_torch",
+    "pebble": "pebble",
     "peft": "peft",
     "PIL": "pillow",
+    "pyarrow": "pyarrow",
+    "sklearn": "scikit-learn",
     "torchvision": "torchvision",
+    "tqdm": "tqdm",
     "transformers": "transformers",
 }
+
+
+def require_packages() -> None:
+    """Make sure that the packages of the ``train`` extra are installed, without importing any.
+
+    Raises:
+        UserError: naming those that are missing, and the command that installs them.
+    """
+    missing = [package for module, package in TRAINING_STACK.items() if find_spec(module) is None]
+    if missing:
+        raise UserError(f'this needs {", ".join(missing)}, not installed here: run `pip install "mmcl[train]"`')
 
 
 def require_training_stack() -> None:
@@ -32,9 +48,7 @@ def require_training_stack() -> None:
     Raises:
         UserError: a package is missing, or torch and torchvision are no matching pair.
     """
-    missing = [package for module, package in TRAINING_STACK.items() if find_spec(module) is None]
-    if missing:
-        raise UserError(f'training needs {", ".join(missing)}, not installed here: run `pip install "mmcl[train]"`')
+    require_packages()
     try:
         import torchvision  # noqa: F401
     except (ImportError, OSError, RuntimeError, AttributeError) as error:

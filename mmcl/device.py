@@ -1,0 +1,23 @@
+"""Which device a script works on."""
+
+from __future__ import annotations
+
+import torch
+
+from mmcl.errors import UserError
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The device asked for, or a GPU where there is one.
+
+    Raises:
+        UserError: this machine, or this PyTorch, does not have it.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name} is not to be had here ({str(error).splitlines()[0]})") from error
+    return device
