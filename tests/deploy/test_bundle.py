@@ -173,6 +173,7 @@ def test_predict_needs_none_of_the_training_stack(bundle, tmp_path) -> None:
         ("d.npy", np.array([["x"]]), "not numbers"),
         ("e.npy", b"\x93NUMPY broken", "not a readable .npy file"),
         ("f.mat", b"MATLAB 5.0 cut", "not a readable MATLAB file"),
+        ("i.npz", b"PK\x03\x04 cut", "not a readable .npz file"),
         ("g.avi", b"", "skeleton files end in"),
         ("h.npy", None, "no such file"),
     ],
@@ -186,6 +187,17 @@ def test_bad_files_are_named(bundle, tmp_path, name, content, complaint) -> None
     with pytest.raises(UserError, match=complaint) as error:
         predict([str(bundle), str(path)])
     assert name in str(error.value)
+
+
+def test_float64_arrays_as_numpy_makes_them_are_welcome(bundle) -> None:
+    joints = np.random.default_rng(0).normal(size=(1, 1, 30, 20, 3))
+    model = mmcl.load(bundle)
+    torch.testing.assert_close(model(torch.as_tensor(joints)), model(torch.as_tensor(joints).float()))
+
+
+def test_a_device_that_is_not_there_is_named(bundle) -> None:
+    with pytest.raises(UserError, match="--device cuda:77 is not to be had"):
+        predict([str(bundle), "x.npy", "--device", "cuda:77"])
 
 
 def test_broken_bundles_are_named(bundle, tmp_path) -> None:

@@ -1,5 +1,7 @@
 """A killed, stopped or resumed run ends in the very weights of an uninterrupted one."""
 
+import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -56,13 +58,35 @@ def assert_same_run(out: Path, straight: Path) -> None:
 
 def test_kill_9_in_the_middle_of_an_epoch_then_resume_is_bit_identical(demo_store, options, straight, tmp_path) -> None:
     out = tmp_path / "run"
-    status = interrupt(arguments(demo_store, out, *options), out, signal.SIGKILL, step=4)
+    with_workers = [*options, "--data.workers=2"]  # and without them the weights are the same
+    status = interrupt(arguments(demo_store, out, *with_workers), out, signal.SIGKILL, step=4)
     assert status == -signal.SIGKILL
     done = len(records_so_far(out))
     assert 4 < done < 9 and not (out / "summary.json").exists()
     output = train(*arguments(demo_store, out, *options, "--resume=true"))
     assert "resuming at step" in output
     assert_same_run(out, straight)
+    assert "is complete already" in train(*arguments(demo_store, out, *options, "--resume=true"))
+
+
+def test_a_kill_between_the_two_renames_of_a_save_loses_nothing(demo_store, options, straight, tmp_path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(straight, out)
+    (out / "checkpoints" / "last").rename(out / "checkpoints" / ".last.old")
+    (out / "summary.json").unlink()
+    output = train(*arguments(demo_store, out, *options, "--resume=true"))
+    assert "resuming at step 9" in output and (out / "summary.json").is_file()
+    assert_same_run(out, straight)
+
+
+def test_a_store_that_has_changed_is_not_resumed_on(demo_store, options, straight, tmp_path) -> None:
+    out, store = tmp_path / "run", tmp_path / "store"
+    shutil.copytree(demo_store, store)
+    train(*arguments(store, out, *options, "--schedule.epochs=1"))
+    facts = json.loads((store / "store.json").read_text())
+    (store / "store.json").write_text(json.dumps({**facts, "fingerprint": "0" * 64}))
+    output = train(*arguments(store, out, *options, "--schedule.epochs=1", "--resume=true"), status=2)
+    assert "content has changed" in output.splitlines()[-1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

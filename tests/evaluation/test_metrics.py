@@ -77,6 +77,18 @@ def test_a_report_is_complete_and_joins_by_id(judged, tmp_path) -> None:
     assert "none/test" in (tmp_path / "report" / "report.md").read_text()
 
 
+def test_a_report_never_replaces_what_is_no_report(judged, tmp_path) -> None:
+    scores, labels = judged
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("precious")
+    ids = [str(i) for i in range(200)]
+    with pytest.raises(UserError, match="holds something else"):
+        write_report(tmp_path / "run", scores, labels, ids, NAMES, {"protocol": "p"})
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    for _ in range(2):  # an older report may go
+        write_report(tmp_path / "report", scores, labels, ids, NAMES, {"protocol": "p"})
+
+
 def test_mmcl_utd_mhad_is_191_clips_and_101_of_them_print_52_88(utd_all) -> None:
     rule = load_map("mmcl/utd_mhad")
     clips, labels = mapped_clips(rule, utd_all, [f"A{k + 1}" for k in range(120)])

@@ -159,6 +159,19 @@ def test_clip_space_projects_the_skeleton(demo_store, options, loss) -> None:
 
 
 @pytest.mark.parametrize("options", ["tiny-llava"], indirect=True)
+def test_mixed_precision_spares_coordinates_and_similarities(demo_store, options) -> None:
+    task = build(demo_store, options).train()
+    batch = batch_of(task, demo_store)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = task.augmented(batch)
+        half = torch.randn(8, 16, dtype=torch.bfloat16)
+        assert task.alignment is not None
+        loss = task.alignment(torch.randn(8, 32), torch.randn(8, 32), batch["labels"])
+        assert (half @ half.T).dtype == torch.bfloat16 and loss.dtype == torch.float32
+    assert torch.equal(mixed, task.augmented(batch))
+
+
+@pytest.mark.parametrize("options", ["tiny-llava"], indirect=True)
 def test_parameter_groups_hold_every_trainable_tensor_once(demo_store, options) -> None:
     task = build(demo_store, replace(options, clip=replace(options.clip, trainable=True)))
     groups = task.parameter_groups()
