@@ -9,9 +9,13 @@ import pytest
 import yaml
 from running import arguments, records, train, weights
 
+from mmcl.data.store import open_store
 from mmcl.engine.config import ScheduleOptions, schedule_factor
 from mmcl.engine.parsing import parse, recipe_names
 from mmcl.engine.run_folder import read_run_config
+from mmcl.errors import UserError
+from mmcl.evaluation.model import find_model, load_judged
+from mmcl.export import export
 
 
 def test_a_run_leaves_what_the_contract_says(demo_store, tmp_path) -> None:
@@ -85,3 +89,21 @@ def test_every_recipe_parses_and_round_trips(name, tmp_path) -> None:
     assert (again.encoder, again.task, again.data, again.schedule) == (
         config.encoder, config.task, config.data, config.schedule
     )  # fmt: skip
+
+
+def test_a_run_without_a_checkpoint_and_a_damaged_one_are_named(demo_store, tmp_path) -> None:
+    out = tmp_path / "run"
+    train(*arguments(demo_store, out, "--schedule.epochs=1"))
+    found = find_model(out)
+    store = open_store(demo_store)
+    judged = load_judged(found, store.layout)
+    assert judged.facts["selection"] == "last epoch"
+    learned = out / "checkpoints" / "last" / "learned.safetensors"
+    learned.write_bytes(learned.read_bytes()[:1000])
+    with pytest.raises(UserError, match="is damaged"):
+        load_judged(found, store.layout)
+    learned.unlink()
+    for attempt in (lambda: load_judged(found, store.layout), lambda: export(out, tmp_path / "bundle")):
+        with pytest.raises(UserError, match="no checkpoint at"):
+            attempt()
+    assert not (tmp_path / "bundle").exists()

@@ -67,7 +67,7 @@ def test_no_verb_lists_the_verbs() -> None:
         (["export", "--run", "nowhere", "--out", "never"], "nowhere is no run folder"),
         (["zero-shot"], "needs --checkpoint, --data, --protocol"),
         (["predict", "nowhere", "file.npy"], "nowhere is no bundle"),
-        (["predict", "nowhere", "file.npy", "--device", "warp"], "nowhere is no bundle"),
+        (["predict", "nowhere", "file.npy", "--device", "warp"], "--device warp is not to be had here"),
         (["import-checkpoint", "nowhere.pt", "--out", "never"], "nowhere.pt"),
         (["prepare", "utd-mhad", "--source", "nowhere", "--out", "never"], "nowhere"),
         (["check", "nowhere"], "nowhere: not a clip store"),

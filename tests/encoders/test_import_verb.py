@@ -1,0 +1,49 @@
+"""``mmcl import-checkpoint``: an official state dict becomes a bundle with the official network's logits."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from plain_network import PlainCTRGCN, randomise
+
+import mmcl
+from mmcl.errors import UserError
+from mmcl.import_checkpoint import main
+
+
+@pytest.mark.parametrize("decorated", [False, True])
+def test_bundle_gives_the_official_logits_on_the_official_input(tmp_path, capsys, decorated) -> None:
+    torch.manual_seed(0)
+    official = randomise(PlainCTRGCN(classes=120, joints=25, persons=2, width=16), 0).eval()
+    state = dict(official.state_dict())
+    if decorated:  # as DataParallel and MMCL-Action save it
+        state |= {
+            "PosMatrix": torch.ones(120),
+            "mlp.0.weight": torch.ones(64, 3),
+            "FAM_Aligh.mlp.0.bias": torch.ones(4),
+        }
+        state = {f"module.{name}": tensor for name, tensor in state.items()}
+    torch.save(state, tmp_path / "official.pt")
+    out = tmp_path / "bundle"
+    assert main([str(tmp_path / "official.pt"), "--out", str(out), "--stream", "bone"]) == 0
+    printed = capsys.readouterr().out
+    assert "120 classes, 25 joints (kinect_v2_25), 2 person(s)" in printed
+    assert ("left behind: 3 tensors" in printed) == decorated
+    x = torch.randn(3, 3, 64, 25, 2)  # N, C, T, V, M, the official order
+    bundle = mmcl.load(out)
+    with torch.no_grad():
+        expected, found = official(x), bundle.encoder(x.permute(0, 4, 2, 3, 1))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert json.loads((out / "config.json").read_text())["preprocess"]["stream"] == "bone"
+    assert bundle(torch.randn(1, 1, 90, 25, 3)).shape == (1, 120)
+    with pytest.raises(UserError, match="add --overwrite"):
+        main([str(tmp_path / "official.pt"), "--out", str(out)])
+
+
+def test_names_must_fit_and_nothing_stays_behind(tmp_path) -> None:
+    torch.save(PlainCTRGCN(classes=7, joints=25, persons=2, width=16).state_dict(), tmp_path / "official.pt")
+    with pytest.raises(UserError, match="names 27 classes, the checkpoint has 7"):
+        main([str(tmp_path / "official.pt"), "--out", str(tmp_path / "bundle"), "--prompts", "utd_mhad"])
+    assert [path.name for path in tmp_path.iterdir()] == ["official.pt"]
