@@ -1,6 +1,6 @@
 """Named things that are imported only when somebody asks for them.
 
-An encoder, task, reader or protocol is one file and one line in a registry: ``"name": "module:attribute"``.
+An encoder, a task or a reader is one file and one line in a registry: ``"name": "module:attribute"``.
 """
 
 from __future__ import annotations

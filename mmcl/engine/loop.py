@@ -182,7 +182,7 @@ class Loop:
             self.checkpoints.save("best")
 
     def scores(self, clips: np.ndarray) -> np.ndarray:
-        """(len(clips), K) scores of the skeleton branch in full precision, the work shared by all processes."""
+        """(len(clips), K) scores of the skeleton branch, outside autocast; the work is shared by all processes."""
         self.task.eval()
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         padded = np.concatenate([clips, clips[-1:].repeat(-len(clips) % world)])

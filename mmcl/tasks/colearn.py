@@ -223,11 +223,10 @@ def _ask(tower: LLMTower, device: torch.device, question: str, rows: list[list[I
 
 
 def _describe(name: str, tower: torch.nn.Module, trained: bool) -> str:
+    """A tower in words: where it is from, how large it is, how much of it is trained."""
     everything = sum(parameter.numel() for parameter in tower.parameters())
     tuned = sum(parameter.numel() for parameter in tower.parameters() if parameter.requires_grad)
-    return f"{name}, {everything / 1e6:.2f} M parameters, {tuned / 1e6:.2f} M of them trained" if trained else (
-        f"{name}, {everything / 1e6:.2f} M parameters, frozen"
-    )  # fmt: skip
+    return f"{name}, {everything:,} parameters, " + (f"{tuned:,} of them trained" if trained else "frozen")
 
 
 def _require_video(context: Context) -> None:
