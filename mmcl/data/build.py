@@ -186,7 +186,7 @@ def _finish(
     clips, with_video = count_clips(files)
     info = {
         "format": FORMAT,
-        "dataset": reader.name.replace("-", "_"),  # as prompts and protocols spell it
+        "dataset": reader.dataset,
         "title": reader.title,
         "fps": reader.fps,
         "clips": clips,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -23,7 +23,11 @@ class ClipSource:
         setup: as the dataset numbers it; 1 where there is only one.
         trial: repetition; 1 where there is only one.
         skeleton: file that holds the joints.
-        video: file that holds the picture, or None.
+        member: which part of that file, where it holds many clips (a name in an archive, a row of an array).
+        video: file that holds the picture (or folder of pictures), or None.
+        splits: lists of its dataset's own files that the clip is on ("train", "xsub_val").
+        payload: what the reader already holds of the clip, for formats that can only be loaded whole; it travels to
+            the worker process with the source, so that workers need not load the file again.
     """
 
     id: str
@@ -33,7 +37,10 @@ class ClipSource:
     setup: int = 1
     trial: int = 1
     skeleton: str = ""
+    member: str = ""
     video: str | None = None
+    splits: tuple[str, ...] = ()
+    payload: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -43,10 +50,14 @@ class RawClip:
     Attributes:
         joints: (M, T, V, 3) float32, metres.
         pixels: (M, T, V, 2) float32, joints in pixels of the clip's own video, where the files say so; else None.
+        recorded: (T,) int32, which recorded frame each frame is, where some were left out; None where none was.
+        recorded_frames: frames of the recording, with those left out; 0 where none was.
     """
 
     joints: np.ndarray
     pixels: np.ndarray | None = None
+    recorded: np.ndarray | None = None
+    recorded_frames: int = 0
 
 
 class Reader(Protocol):
@@ -54,13 +65,18 @@ class Reader(Protocol):
 
     Attributes:
         name: name on the command line ("utd-mhad").
+        options: keyword arguments of the constructor beyond ``source`` and ``video``; each is ``--option`` of
+            ``mmcl prepare``.
+        dataset: name that protocols and prompts use ("utd_mhad").
         title: name for people ("UTD-MHAD").
         layout: name of the skeleton layout its files use.
         fps: skeleton frames per second.
         class_names: K names in label order.
     """
 
-    name: str
+    name: ClassVar[str]
+    options: ClassVar[tuple[str, ...]]
+    dataset: str
     title: str
     layout: str
     fps: float

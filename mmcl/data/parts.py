@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,10 @@ def parts_of(folder: Path, sources: Sequence[ClipSource]) -> list[Part]:
 
 def digest(sources: Sequence[ClipSource]) -> str:
     """sha256 over what the clips are said to be and how large their files are: tells when a part must be made again."""
-    facts = [[asdict(source), _size(source.skeleton), _size(source.video)] for source in sources]
+    names = [entry.name for entry in fields(ClipSource) if entry.compare]
+    facts = [
+        [[getattr(source, name) for name in names], _size(source.skeleton), _size(source.video)] for source in sources
+    ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -19,14 +19,14 @@ import pyarrow as pa
 from mmcl.errors import UserError
 from mmcl.skeletons.layout import Layout
 
-FORMAT = 1
+FORMAT = 2
 WHOLE_NUMBERS = ("label", "subject", "camera", "setup", "trial", "bodies", "frames", "video_frames")
 
 
 def schema() -> pa.Schema:
     """Columns of a store, with the metadata by which `datasets` recognises them.
 
-    id; label, subject, camera, setup, trial; bodies M; frames T; video_frames (0 without video); joints M*T*V*3 metres;
+    id; label, subject, camera, setup, trial; splits, the lists of its own files that it is on; bodies M; frames T; video_frames (0 without video); joints M*T*V*3 metres;
     frame_indices, the m sampled skeleton frames; crops, a JPEG for each of them (none without video); boxes m*4, x0 y0
     x1 y1 of the crops in video pixels; pixels m*M*V*2, the sampled frames' joints in video pixels (NaN where unknown).
     """
@@ -34,6 +34,7 @@ def schema() -> pa.Schema:
 
     columns: dict[str, Any] = {"id": Value("string")}
     columns |= {name: Value("int32") for name in WHOLE_NUMBERS}
+    columns |= {"splits": List(Value("string"))}
     columns |= {"joints": List(Value("float32")), "frame_indices": List(Value("int32"))}
     columns |= {"crops": List(Value("binary")), "boxes": List(Value("float32")), "pixels": List(Value("float32"))}
     return Features(columns).arrow_schema
@@ -54,6 +55,7 @@ class ClipStore:
         fingerprint: sha256 over the content; see :func:`content_fingerprint`.
         has_video: at least one clip has crops.
         ids: names of the clips, unique.
+        splits: of each clip, the lists of its dataset's own files that it is on.
         labels, subjects, cameras, setups, trials, bodies, frames, video_frames: (clips,) int64.
     """
 
@@ -76,6 +78,7 @@ class ClipStore:
         self.bodies = self._whole("bodies")
         self.frames = self._whole("frames")
         self.video_frames = self._whole("video_frames")
+        self.splits: list[list[str]] = [names for batch in self._batches for names in batch.column("splits").to_pylist()]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -166,7 +169,7 @@ def content_fingerprint(files: Iterable[Path]) -> str:
     total = hashlib.sha256()
     for file in files:
         for batch in _map(file):
-            facts = batch.select(["id", *WHOLE_NUMBERS]).to_pylist()
+            facts = batch.select(["id", "splits", *WHOLE_NUMBERS]).to_pylist()
             for row, fact in enumerate(facts):
                 total.update(json.dumps(fact, sort_keys=True).encode())
                 total.update(batch.column("joints")[row].values.to_numpy(zero_copy_only=True).astype("<f4").tobytes())

@@ -93,6 +93,7 @@ def make_row(source: ClipSource, job: Job) -> dict[str, Any]:
         "camera": source.camera,
         "setup": source.setup,
         "trial": source.trial,
+        "splits": list(source.splits),
         "bodies": bodies,
         "frames": frames,
         "video_frames": 0,
@@ -103,7 +104,9 @@ def make_row(source: ClipSource, job: Job) -> dict[str, Any]:
         "pixels": np.zeros(0, dtype=np.float32),
     }
     if source.video is not None:
-        pictures, total = read_frames(source.video, lambda count: video_frames(indices, frames, count))
+        at = indices if raw.recorded is None else raw.recorded[indices]
+        recorded = frames if raw.recorded is None else raw.recorded_frames
+        pictures, total = read_frames(source.video, lambda count: video_frames(at, recorded, count))
         row |= {"video_frames": total, **_crops(pictures, joints, raw.pixels, indices, job)}
     return row
 

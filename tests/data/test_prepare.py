@@ -207,7 +207,7 @@ def test_a_damaged_or_unfinished_store_says_so(takes: Path, tmp_path: Path) -> N
     os.truncate(part, part.stat().st_size - 100)
     with pytest.raises(UserError, match="missing or cut off"):
         open_store(store.path)
-    (store.path / "store.json").write_text(json.dumps({"format": 1}))
+    (store.path / "store.json").write_text(json.dumps({"format": 2}))
     with pytest.raises(UserError, match="damaged store"):
         open_store(store.path)
 

@@ -31,7 +31,8 @@ class Demo:
         UserError: the folder is not a demo dataset, or the video folder does not exist.
     """
 
-    name = "demo"
+    name = dataset = "demo"
+    options = ()
     title = "mmcl demo (synthetic people)"
 
     def __init__(self, source: Path, video: Path | None = None) -> None:

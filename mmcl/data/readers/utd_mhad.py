@@ -41,6 +41,8 @@ class UTDMHAD:
     """
 
     name = "utd-mhad"
+    options = ()
+    dataset = "utd_mhad"
     title = "UTD-MHAD"
     layout = "utd_mhad_20"
     fps = 30.0
