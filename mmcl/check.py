@@ -45,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Check a store, print and write the report. Returns the exit status: 1 where the verdict is BAD."""
     args = build_parser().parse_args(argv)
     require_packages()
-    from mmcl.data.check_report import as_text, write
-    from mmcl.data.checks import check
-    from mmcl.data.findings import BAD
+    from mmcl.data.inspection.checks import check
+    from mmcl.data.inspection.findings import BAD
+    from mmcl.data.inspection.report import as_text, write
     from mmcl.data.store import open_store
 
     store = open_store(args.store)

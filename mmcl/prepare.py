@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.timeout <= 0:
         raise UserError(f"--timeout {args.timeout:g}: a clip needs some time, give seconds above 0")
     require_packages()
-    from mmcl.data.build import prepare  # late: worker processes import this file and need none of it
+    from mmcl.data.preparation.build import prepare  # late: worker processes import this file and need none of it
 
     try:
         summary = prepare(
@@ -96,7 +96,7 @@ def _source(args: argparse.Namespace) -> Path:
             raise UserError(f"{args.dataset}: --source ROOT is missing, the dataset's own folder")
         return args.source
     from mmcl.data.demo import ensure_generated
-    from mmcl.data.pool import default_workers
+    from mmcl.data.preparation.pool import default_workers
 
     source = args.source or args.out.with_name(args.out.name + ".raw")
     if given or not (source / "demo.json").is_file():

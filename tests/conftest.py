@@ -26,8 +26,8 @@ def test_data() -> Path:
 @pytest.fixture(scope="session")
 def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared demo store: 12 classes x 4 subjects, one take each, two 56-pixel crops a clip."""
-    from mmcl.data.build import prepare
     from mmcl.data.demo import generate
+    from mmcl.data.preparation.build import prepare
     from mmcl.data.readers.demo import Demo
 
     base = tmp_path_factory.mktemp("demo")

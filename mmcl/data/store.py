@@ -26,9 +26,10 @@ WHOLE_NUMBERS = ("label", "subject", "camera", "setup", "trial", "bodies", "fram
 def schema() -> pa.Schema:
     """Columns of a store, with the metadata by which `datasets` recognises them.
 
-    id; label, subject, camera, setup, trial; splits, the lists of its own files that it is on; bodies M; frames T; video_frames (0 without video); joints M*T*V*3 metres;
-    frame_indices, the m sampled skeleton frames; crops, a JPEG for each of them (none without video); boxes m*4, x0 y0
-    x1 y1 of the crops in video pixels; pixels m*M*V*2, the sampled frames' joints in video pixels (NaN where unknown).
+    id; splits, the lists of its dataset's own files that a clip is on; label, subject, camera, setup, trial; bodies
+    M; frames T; video_frames (0 without video); joints M*T*V*3 metres; frame_indices, the m sampled skeleton
+    frames; crops, a JPEG for each of them (none without video); boxes m*4, x0 y0 x1 y1 of the crops in video
+    pixels; pixels m*M*V*2, the sampled frames' joints in video pixels (NaN where unknown).
     """
     from datasets import Features, List, Value
 
@@ -78,7 +79,9 @@ class ClipStore:
         self.bodies = self._whole("bodies")
         self.frames = self._whole("frames")
         self.video_frames = self._whole("video_frames")
-        self.splits: list[list[str]] = [names for batch in self._batches for names in batch.column("splits").to_pylist()]
+        self.splits: list[list[str]] = [
+            names for batch in self._batches for names in batch.column("splits").to_pylist()
+        ]
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -1,8 +1,8 @@
 """Frames of a video by their index: decord, or PyAV where decord is missing or cannot open the file.
 
-decord can wait forever in native code for frames that a container announces and does not have, and no Python code
-runs meanwhile. So this function is called in a worker process that can be killed (``mmcl.data.build``), never in the
-parent; readers are made inside the call, because a decord reader does not survive a fork.
+decord can wait forever in native code for frames that a container announces and does not have, and no Python code runs
+meanwhile. So this function is called in a worker process that can be killed (``mmcl.data.preparation.build``), never in
+the parent; readers are made inside the call, because a decord reader does not survive a fork.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mmcl.data.build import prepare
+from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.store import ClipStore
 

@@ -12,10 +12,10 @@ import recordings
 from PIL import Image
 
 from mmcl import check as script
-from mmcl.data.build import prepare
-from mmcl.data.checks import check
-from mmcl.data.contact_sheet import LEFT, RIGHT, TILE, choose, contact_sheet, draw_skeleton, flat_points
-from mmcl.data.findings import BAD, OK, WARN, Finding, Report
+from mmcl.data.inspection.checks import check
+from mmcl.data.inspection.contact_sheet import LEFT, RIGHT, TILE, choose, contact_sheet, draw_skeleton, flat_points
+from mmcl.data.inspection.findings import BAD, OK, WARN, Finding, Report
+from mmcl.data.preparation.build import prepare
 from mmcl.data.store import ClipStore, open_store
 from mmcl.skeletons.layout import load_layout
 

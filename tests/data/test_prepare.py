@@ -18,9 +18,9 @@ import pytest
 import recordings
 from scipy.io import loadmat
 
-from mmcl.data import parts
-from mmcl.data.build import prepare
 from mmcl.data.crops import decode, video_frames
+from mmcl.data.preparation import parts
+from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.store import ClipStore, open_store
 from mmcl.errors import UserError
@@ -146,7 +146,7 @@ def test_a_clip_that_hangs_or_crashes_costs_itself(
 
 def test_an_orphaned_worker_ends_itself() -> None:
     """Nobody is left to kill a worker whose parent was killed: the kernel's alarm does, lock or no lock."""
-    code = "from mmcl.data import worker; import ctypes; worker._arm(0.3); ctypes.PyDLL(None).sleep(100)"
+    code = "from mmcl.data.preparation import worker; import ctypes; worker._arm(0.3); ctypes.PyDLL(None).sleep(100)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == -signal.SIGALRM
 
 

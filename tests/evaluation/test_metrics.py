@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from mmcl.data.build import prepare
+from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.store import open_store
 from mmcl.errors import UserError

@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from mmcl.data.findings import BAD, WARN, Report, Splits
-from mmcl.data.measures import column, gather
+from mmcl.data.inspection.findings import BAD, WARN, Report, Splits
+from mmcl.data.inspection.measures import column, gather
 from mmcl.data.store import ClipStore
 
 FEW_FRAMES = 8  # a shorter clip is hardly an action

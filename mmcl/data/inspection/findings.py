@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mmcl.data.measures import Measures
+from mmcl.data.inspection.measures import Measures
 from mmcl.data.store import ClipStore
 
 Splits = Mapping[str, Mapping[str, np.ndarray]]  # protocol -> side ("train", "test") -> clip positions

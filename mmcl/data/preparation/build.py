@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.data.clip import Reader
-from mmcl.data.parts import PROGRESS, Part, digest, flush, only_writer, parts_of
-from mmcl.data.pool import default_workers, process_clips, sigterm_as_interrupt
+from mmcl.data.preparation.parts import PROGRESS, Part, digest, flush, only_writer, parts_of
+from mmcl.data.preparation.pool import default_workers, process_clips, sigterm_as_interrupt
+from mmcl.data.preparation.worker import Job
 from mmcl.data.store import FORMAT, ClipStore, content_fingerprint, count_clips, open_store
-from mmcl.data.worker import Job
 from mmcl.errors import UserError
 from mmcl.files import recover_folder, replace_folder, write_json, write_text
 from mmcl.skeletons.layout import load_layout

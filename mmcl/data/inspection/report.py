@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmcl.data.findings import BAD, OK, WARN, Report
+from mmcl.data.inspection.findings import BAD, OK, WARN, Report
 
 MEANING = {
     OK: "nothing found that stands against training on it",
@@ -76,7 +76,7 @@ def as_markdown(report: Report) -> str:
 
 def write(report: Report, folder: Path) -> tuple[Path, Path]:
     """Write ``check.md`` and ``contact_sheet.png`` into a folder; their paths."""
-    from mmcl.data.contact_sheet import contact_sheet
+    from mmcl.data.inspection.contact_sheet import contact_sheet
 
     folder.mkdir(parents=True, exist_ok=True)
     page, sheet = folder / "check.md", folder / "contact_sheet.png"

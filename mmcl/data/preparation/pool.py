@@ -13,8 +13,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
-from mmcl.data import worker
 from mmcl.data.clip import ClipSource
+from mmcl.data.preparation import worker
 from mmcl.errors import UserError
 
 AHEAD = 64  # clips that may wait for a slow one before them: bounds the memory that finished rows take
@@ -29,7 +29,7 @@ def default_workers() -> int:
 def process_clips(
     sources: Iterable[ClipSource], job: worker.Job, workers: int
 ) -> Generator[tuple[ClipSource, dict[str, Any] | str], None, None]:
-    """Run :func:`mmcl.data.worker.process` over clips; results come in the order of ``sources``.
+    """Run :func:`mmcl.data.preparation.worker.process` over clips; results come in the order of ``sources``.
 
     A clip that exceeds ``job.timeout`` has its worker killed: SIGTERM, which native code that holds the interpreter
     never gets to see, and SIGKILL three seconds later. A crash of a worker costs the clip it worked on.

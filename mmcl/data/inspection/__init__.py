@@ -1,0 +1,1 @@
+"""Looking a clip store over: measures, findings, a verdict, and pictures."""

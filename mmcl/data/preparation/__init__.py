@@ -1,0 +1,1 @@
+"""From a raw dataset folder to a clip store: parallel, resumable, sharded."""
