@@ -59,15 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def official_splits(store: ClipStore) -> dict[str, dict[str, np.ndarray]]:
-    """Train and test clips of the dataset's own protocols, as far as the store has clips for both sides."""
-    from mmcl.data.protocols import load_protocol, protocol_names, split
+    """Train and test clips of the protocols that fit the store, as far as it has clips for both sides."""
+    from mmcl.data.protocols import load_protocol, protocol_names
+    from mmcl.data.splitting import split
 
     splits = {}
-    for protocol in map(load_protocol, protocol_names()):
-        if protocol.dataset == store.dataset:
-            with contextlib.suppress(UserError):  # a store of a few subjects: nothing to count
-                found = split(store, protocol)
-                splits[protocol.name] = {"train": found.train, "test": found.test}
+    for protocol in map(load_protocol, protocol_names(store)):
+        with contextlib.suppress(UserError):  # a store of a few subjects: nothing to count
+            found = split(store, protocol)
+            splits[protocol.name] = {"train": found.train, "test": found.test}
     return splits
 
 

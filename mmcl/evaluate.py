@@ -38,7 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     """Score the clips and write the report; returns the report and its folder."""
-    from mmcl.data.protocols import load_protocol, split
+    from mmcl.data.protocols import load_protocol
+    from mmcl.data.splitting import split
     from mmcl.data.store import open_store
     from mmcl.device import pick_device
     from mmcl.engine.scoring import score_clips

@@ -29,7 +29,7 @@ class DataOptions:
 
     path: str = ""
     protocol: str = ""
-    validation: dict[str, list[int]] = field(default_factory=dict)
+    validation: dict[str, list[int | str]] = field(default_factory=dict)
     prompts: str | None = None
     layout: str | None = None
     batch_size: int = 64

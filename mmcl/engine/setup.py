@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from mmcl.data.protocols import Split, load_protocol, split
+from mmcl.data.protocols import load_protocol
+from mmcl.data.splitting import Split, split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.encoders.base import Encoder, build_encoder
 from mmcl.engine.config import TrainConfig

@@ -18,7 +18,10 @@ from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.window import present
 
 # What each of a clip's uniform numbers is for. Appending keeps old runs repeatable; reordering does not.
-_SLOTS = {"crop": (0, 2), "rotation": (2, 5), "scale": (5, 6), "shear": (6, 12), "flip": (12, 13), "noise": (13, 14)}
+_SLOTS = {
+    **{"crop": (0, 2), "rotation": (2, 5), "scale": (5, 6), "shear": (6, 12), "flip": (12, 13), "noise": (13, 14)},
+    "time": (14, 15),
+}
 DRAWS = 16
 
 
@@ -30,7 +33,8 @@ class Augmentation:
         crop_min: shortest share of a clip that the temporal crop keeps.
         crop_max: longest share.
         crop_floor: shortest crop in frames, where the clip has as many.
-        rotation: largest rotation about each axis, radians, one rotation a clip.
+        uneven: sample the crop at random times (in order) instead of evenly spaced ones, as CTR-GCN does on NW-UCLA.
+        rotation: largest rotation about each axis, radians, one rotation a clip; or three numbers, for x, y and z.
         scale: largest relative change of body size.
         shear: largest shear coefficient.
         flip: probability of swapping left and right (mirror image).
@@ -40,7 +44,8 @@ class Augmentation:
     crop_min: float = 0.5
     crop_max: float = 1.0
     crop_floor: int = 64
-    rotation: float = 0.3
+    uneven: bool = False
+    rotation: float | tuple[float, float, float] = 0.3
     scale: float = 0.0
     shear: float = 0.0
     flip: float = 0.0
@@ -61,6 +66,12 @@ def crop_span(draws: Tensor, options: Augmentation) -> tuple[Tensor, Tensor]:
     """Share of the clip to keep and where it lies, both (N,)."""
     share, position = uniform(draws, "crop").unbind(1)
     return options.crop_min + share * (options.crop_max - options.crop_min), position
+
+
+def time_positions(draws: Tensor, window: int) -> Tensor:
+    """(N, window) ascending random numbers in [0, 1): when an unevenly sampled clip is looked at."""
+    rows = [torch.rand(window, generator=generator) for generator in _generators(draws, "time", torch.device("cpu"))]
+    return torch.stack(rows).to(draws.device).sort(dim=1).values
 
 
 def rotation_matrices(angles: Tensor) -> Tensor:
@@ -108,8 +119,8 @@ def augment(x: Tensor, draws: Tensor, options: Augmentation, layout: Layout) -> 
         (N, M, T, V, 3).
     """
 
-    def signed(slot: str, amount: float) -> Tensor:
-        return (2.0 * uniform(draws, slot) - 1.0) * amount
+    def signed(slot: str, amount: float | tuple[float, ...]) -> Tensor:
+        return (2.0 * uniform(draws, slot) - 1.0) * torch.tensor(amount, device=draws.device)
 
     matrix = rotation_matrices(signed("rotation", options.rotation))
     if options.shear:
@@ -128,8 +139,13 @@ def augment(x: Tensor, draws: Tensor, options: Augmentation, layout: Layout) -> 
 
 def _normal(draws: Tensor, like: Tensor) -> Tensor:
     """Standard normal noise, one generator a clip, so that it does not depend on the batch a clip is in."""
-    noise = []
-    for number in draws[:, slice(*_SLOTS["noise"])].flatten().tolist():
-        generator = torch.Generator(device=like.device).manual_seed(int(number * 2**24))
-        noise.append(torch.randn(like.shape[1:], generator=generator, device=like.device, dtype=like.dtype))
-    return torch.stack(noise)
+    generators = _generators(draws, "noise", like.device)
+    return torch.stack(
+        [torch.randn(like.shape[1:], generator=g, device=like.device, dtype=like.dtype) for g in generators]
+    )
+
+
+def _generators(draws: Tensor, slot: str, device: torch.device) -> list[torch.Generator]:
+    """One a clip, seeded by its own number: for what takes more random numbers than a row of draws has."""
+    seeds = uniform(draws, slot).flatten().tolist()
+    return [torch.Generator(device=device).manual_seed(int(seed * 2**24)) for seed in seeds]

@@ -1,6 +1,7 @@
 """From raw joints to what an encoder sees. This module is *the* definition: training, evaluation and bundles call it.
 
-Order: persons cut or padded, layout converted, centred, window cut and resized, augmented (training only), stream.
+Order: persons cut or padded, layout converted, centred, window cut and resized, augmented (training only), scaled,
+stream.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from mmcl.errors import UserError
-from mmcl.skeletons.augment import Augmentation, augment, crop_span
+from mmcl.skeletons.augment import Augmentation, augment, crop_span, time_positions
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.streams import stream_bones, to_stream
-from mmcl.skeletons.window import centre, crop_resize, span
+from mmcl.skeletons.window import centre, crop_resize, even_positions, fill_box, span
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,14 @@ class PreprocessOptions:
         window: frames the encoder sees.
         centring: first_frame (first person's centre joint in the first frame), every_frame, or none.
         crop: central share of a clip that evaluation and inference use (CTR-GCN: 0.95).
+        scaling: box stretches each clip to [-1, 1] along every axis (CTR-GCN on NW-UCLA); none leaves metres.
     """
 
     stream: str = "joint"
     window: int = 64
     centring: Literal["first_frame", "every_frame", "none"] = "first_frame"
     crop: float = 0.95
+    scaling: Literal["none", "box"] = "none"
 
 
 class Preprocess(nn.Module):
@@ -80,11 +83,14 @@ class Preprocess(nn.Module):
         x = centre(x, self.target.centre, self.options.centring)
         if augmentation is None or draws is None:
             start, frames = span(lengths, self.options.crop, 0.5)
-            x = crop_resize(x, start, frames, self.options.window)
+            x = crop_resize(x, start, frames, even_positions(self.options.window, x))
         else:
             start, frames = span(lengths, *crop_span(draws, augmentation), floor=augmentation.crop_floor)
-            x = crop_resize(x, start, frames, self.options.window)
-            x = augment(x, draws, augmentation, self.target)
+            window = self.options.window
+            positions = time_positions(draws, window) if augmentation.uneven else even_positions(window, x)
+            x = augment(crop_resize(x, start, frames, positions), draws, augmentation, self.target)
+        if self.options.scaling == "box":
+            x = fill_box(x)
         return to_stream(x, self.options.stream, self.bones)
 
     def fit_persons(self, x: Tensor) -> Tensor:

@@ -29,22 +29,27 @@ def span(lengths: Tensor, ratio: Tensor | float, position: Tensor | float, floor
     return torch.minimum(start, lengths - frames).clamp(min=0.0), frames
 
 
-def crop_resize(x: Tensor, start: Tensor, frames: Tensor, window: int) -> Tensor:
-    """Cut ``[start, start + frames)`` out of each clip and resize it to ``window`` frames.
+def even_positions(window: int, like: Tensor) -> Tensor:
+    """Middles of ``window`` equal parts of the span [0, 1): (1, window)."""
+    return ((torch.arange(window, device=like.device, dtype=torch.float32) + 0.5) / window)[None]
 
-    Equal to ``F.interpolate(mode="bilinear", align_corners=False)`` along time on each clip's own span.
+
+def crop_resize(x: Tensor, start: Tensor, frames: Tensor, positions: Tensor) -> Tensor:
+    """Cut ``[start, start + frames)`` out of each clip and sample it in time, blending neighbouring frames.
+
+    With :func:`even_positions` equal to ``F.interpolate(mode="bilinear", align_corners=False)`` along time on each
+    clip's own span.
 
     Args:
         x: (N, M, T, V, C), padded at the end to the longest clip.
         start: (N,) first frame of the span.
         frames: (N,) length of the span, >= 1.
-        window: frames of the result.
+        positions: (N or 1, window) where to sample, ascending, as shares of the span in [0, 1).
 
     Returns:
         (N, M, window, V, C).
     """
-    grid = torch.arange(window, device=x.device, dtype=torch.float32) + 0.5
-    at = (grid[None, :] * (frames[:, None] / window) - 0.5).clamp(min=0.0)  # (N, window) within the span
+    at = (positions * frames[:, None] - 0.5).clamp(min=0.0)  # (N, window) within the span
     at = torch.minimum(at, frames[:, None] - 1.0)
     low = torch.floor(at)
     blend = (at - low).to(x.dtype)[:, None, :, None, None]
@@ -59,6 +64,23 @@ def crop_resize(x: Tensor, start: Tensor, frames: Tensor, window: int) -> Tensor
 def present(x: Tensor) -> Tensor:
     """Which joints are there: (N, M, T, V, 1) mask that is False where a joint of (N, M, T, V, C) is exactly zero."""
     return (x != 0).any(dim=-1, keepdim=True)
+
+
+def fill_box(x: Tensor) -> Tensor:
+    """Stretch each clip so that its joints span [-1, 1] along every axis, over all frames and bodies.
+
+    CTR-GCN prepares NW-UCLA in this way: size and distance of the person no longer matter, proportions neither. Missing
+    (all-zero) joints neither count nor move; an axis without any extent becomes zero.
+
+    Args:
+        x: (N, M, T, V, C) joints.
+    """
+    there = present(x)
+    axes = (1, 2, 3)
+    low = torch.where(there, x, torch.inf).amin(dim=axes, keepdim=True)
+    high = torch.where(there, x, -torch.inf).amax(dim=axes, keepdim=True)
+    scaled = (2.0 * x - (low + high)) / (high - low).clamp(min=1e-6)
+    return torch.where(there, scaled, torch.zeros_like(x))
 
 
 def centre(x: Tensor, joint: int, mode: str = "first_frame") -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mmcl.data.protocols import load_protocol, split
+from mmcl.data.protocols import load_protocol
+from mmcl.data.splitting import split
 from mmcl.data.store import open_store
 from mmcl.errors import UserError
 

@@ -1,11 +1,23 @@
 """Augmentation: what each transform keeps, and that draws repeat exactly when they should and never otherwise."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from mmcl.skeletons.augment import DRAWS, Augmentation, augment, crop_span, draw, mirror, rotation_matrices
+from mmcl.skeletons.augment import (
+    DRAWS,
+    Augmentation,
+    augment,
+    crop_span,
+    draw,
+    mirror,
+    rotation_matrices,
+    time_positions,
+)
 from mmcl.skeletons.layout import load_layout
+from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 
 LAYOUT = load_layout("kinect_v2_25")
 
@@ -81,3 +93,28 @@ def test_temporal_crop_stays_in_its_range() -> None:
     share, position = crop_span(draws_of(5, 0, range(500)), Augmentation(crop_min=0.5, crop_max=0.9))
     assert 0.5 <= share.min() < 0.52 and 0.88 < share.max() <= 0.9
     assert position.min() < 0.02 and position.max() > 0.98
+
+
+def test_rotation_about_one_axis_keeps_that_coordinate() -> None:
+    x = torch.randn(20, 1, 4, 25, 3)
+    turned = augment(x, draws_of(6, 0, range(20)), Augmentation(rotation=(0.0, 1.0, 0.0)), LAYOUT)
+    torch.testing.assert_close(turned[..., 1], x[..., 1])
+    assert not torch.allclose(turned[..., 0], x[..., 0], atol=0.1)
+
+
+def test_uneven_sampling_looks_at_sorted_random_times_that_the_batch_does_not_change() -> None:
+    draws = draws_of(7, 0, range(300))
+    times = time_positions(draws, 16)
+    assert times.shape == (300, 16) and (times.diff(dim=1) >= 0).all() and times.min() >= 0 and times.max() < 1
+    # the k-th of n sorted uniform numbers has mean k / (n + 1)
+    expected = torch.arange(1, 17) / 17
+    assert (times.mean(dim=0) - expected).abs().max() < 0.03
+    torch.testing.assert_close(time_positions(draws[5:9], 16), times[5:9], rtol=0, atol=0)
+    layout_clip = torch.randn(1, 1, 40, 25, 3)
+    preprocess = Preprocess(LAYOUT, LAYOUT, 1, PreprocessOptions(window=16, centring="none"))
+    still = Augmentation(crop_min=1.0, rotation=0.0)
+    even, uneven = (
+        preprocess(layout_clip, draws=draws[:1], augmentation=replace(still, uneven=uneven)) for uneven in (False, True)
+    )
+    torch.testing.assert_close(even, preprocess(layout_clip, draws=draws[1:2], augmentation=still))
+    assert not torch.allclose(even, uneven, atol=0.1)

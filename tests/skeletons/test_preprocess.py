@@ -8,7 +8,7 @@ from mmcl.errors import UserError
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 from mmcl.skeletons.streams import bone_matrix, check_stream, stream_bones, to_stream
-from mmcl.skeletons.window import centre, crop_resize, span
+from mmcl.skeletons.window import centre, crop_resize, even_positions, fill_box, span
 
 LAYOUT = load_layout("kinect_v2_25")
 
@@ -45,7 +45,7 @@ def test_k_bone_reaches_the_kth_ancestor() -> None:
 def test_crop_resize_equals_torch_interpolation_clip_by_clip(window: int) -> None:
     x = torch.randn(4, 2, 50, 25, 3)
     start, frames = torch.tensor([0.0, 3.0, 10.0, 49.0]), torch.tensor([50.0, 40.0, 7.0, 1.0])
-    result = crop_resize(x, start, frames, window)
+    result = crop_resize(x, start, frames, even_positions(window, x))
     for clip, s, f, out in zip(x, start.int().tolist(), frames.int().tolist(), result, strict=True):
         flat = clip[:, s : s + f].permute(0, 2, 3, 1).reshape(1, -1, f)
         expected = F.interpolate(flat, size=window, mode="linear", align_corners=False)
@@ -92,3 +92,21 @@ def test_persons_are_cut_or_filled() -> None:
     assert one(x).shape == (2, 1, 8, 25, 3) and three(x).shape == (2, 3, 8, 25, 3)
     torch.testing.assert_close(three(x)[:, :1], one(x))
     assert three(x)[:, 2].abs().sum() == 0
+
+
+def test_box_scaling_equals_a_loop_and_leaves_what_is_missing() -> None:
+    x = torch.randn(3, 2, 7, 25, 3) * 4 + 1
+    x[1, 1] = 0
+    x[2, 0, 3, 5] = 0
+    x[0, ..., 2] = 1.5  # a flat person
+    boxed = fill_box(x)
+    for clip, result in zip(x, boxed, strict=True):
+        there = (clip != 0).any(dim=-1)
+        points = clip[there]
+        for axis in range(3):
+            low, high = float(points[:, axis].min()), float(points[:, axis].max())
+            expected = (points[:, axis] - low) / (high - low) * 2 - 1 if high > low else torch.zeros(len(points))
+            torch.testing.assert_close(result[there][:, axis], expected)
+        assert not result[~there].any()
+    same = Preprocess(LAYOUT, LAYOUT, 2, PreprocessOptions(window=8, scaling="box"))
+    torch.testing.assert_close(same(3 * x[1:] - 1 * (x[1:] != 0)), same(x[1:]), atol=1e-4, rtol=0)

@@ -7,7 +7,14 @@ from mmcl.registry import Registry
 READERS = Registry(
     "dataset",
     {
+        "ntu60": "mmcl.data.readers.ntu:NTU60",
+        "ntu120": "mmcl.data.readers.ntu:NTU120",
+        "nw-ucla": "mmcl.data.readers.nw_ucla:NWUCLA",
         "utd-mhad": "mmcl.data.readers.utd_mhad:UTDMHAD",
+        "sysu": "mmcl.data.readers.sysu:SYSU",
+        "ctrgcn-npz": "mmcl.data.readers.ctrgcn_npz:CTRGCNArrays",
+        "pyskl": "mmcl.data.readers.pyskl:PySKL",
+        "folder": "mmcl.data.readers.folder:Folder",
         "demo": "mmcl.data.readers.demo:Demo",
     },
 )
