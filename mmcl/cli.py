@@ -12,12 +12,15 @@ VERBS = {
     "demo": ("mmcl.demo", "the whole path on generated recordings, in a few minutes"),
     "prepare": ("mmcl.prepare", "a raw dataset folder -> clip store"),
     "check": ("mmcl.check", "look over a clip store: verdict and contact sheet"),
+    "merge": ("mmcl.merge", "shards that several machines prepared -> one clip store"),
+    "show": ("mmcl.show", "one clip as an animation beside its video frames"),
     "train": ("mmcl.train", "train a recipe (on GPUs: accelerate launch mmcl/train.py …)"),
     "evaluate": ("mmcl.evaluate", "judge a run or bundle on its protocol's test clips"),
     "zero-shot": ("mmcl.zero_shot", "judge it on a data set it never saw"),
     "export": ("mmcl.export", "a run -> skeleton-only bundle, verified"),
     "import-checkpoint": ("mmcl.import_checkpoint", "an official CTR-GCN or MMCL checkpoint -> bundle"),
     "predict": ("mmcl.predict", "label and probability for skeleton files"),
+    "bench": ("mmcl.bench", "measure speed and size on this machine"),
     "build-tower": ("mmcl.build_towers", "tiny random or mini pretrained CLIP / LLM folders, offline"),
 }
 

@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="example: mmcl evaluate --checkpoint runs/utd (data and protocol come from the run)",
     )
     parser.add_argument("--checkpoint", required=True, type=Path, metavar="X", help="run folder, checkpoint or bundle")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="clip store (default: the run's own)")
+    parser.add_argument("--data", metavar="DIR", help="clip store (default: the run's own)")
     parser.add_argument("--protocol", metavar="P", help="protocol (default: the run's own)")
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
@@ -50,7 +50,7 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     data, protocol, held = arguments.data, arguments.protocol, None
     if found.config is not None:
         own = found.config.data
-        data, protocol = data or Path(own.path), protocol or own.protocol
+        data, protocol = data or own.path, protocol or own.protocol
         held = own.validation if protocol == own.protocol else None
     if data is None or protocol is None:
         raise UserError(f"{arguments.checkpoint} is a bundle: say what to judge it on with --data and --protocol")

@@ -57,7 +57,7 @@ def export(folder: Path, out: Path, which: str = "last", onnx: bool = False) -> 
 
     config = read_run_config(folder)
     checkpoint = find_checkpoint(folder / "checkpoints", which)
-    store = open_store(Path(config.data.path))
+    store = open_store(config.data.path)
     encoder, preprocess = build_skeleton_branch(config, store.layout, len(store.class_names))
     load_encoder(encoder, checkpoint)
     counts = {"parameters": count_parameters(encoder), "macs": count_macs(encoder, config.preprocess.window)}

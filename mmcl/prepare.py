@@ -10,22 +10,34 @@ if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so 
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
+from mmcl.data.clip import Reader
 from mmcl.data.readers import READERS
 from mmcl.errors import UserError, run
 from mmcl.stack import require_packages
 
-DEMO = ("subjects", "clips_per_subject", "seed", "layout", "first_subject")
+GENERATE = ("subjects", "clips_per_subject", "seed", "layout", "first_subject")  # what the demo is generated with
 EPILOG = """\
 example:
   mmcl prepare utd-mhad --source ~/UTD-MHAD --out data/utd_mhad
   mmcl check data/utd_mhad
 
-The store lands in --out: store.json, skipped.csv (bad clips, each with its reason) and clips/*.arrow. Until it is
-complete it lies in OUT.partial; after an interruption the same command goes on where it stopped.
+what --source is:
+  ntu60, ntu120  folder or zip of the .skeleton files, or a folder that holds the official zips;
+                 --video DIR: the *_rgb.avi files
+  nw-ucla        folder all_sqe of JSON files, or its archive
+  utd-mhad       folder that holds Skeleton/ and, if there, RGB/ or Video/
+  sysu           folder that holds 3DvideoNorm/<subject>/video<1..12>/sklWorld.mat
+  ctrgcn-npz     an .npz with x_train, y_train, x_test, y_test (or a folder of these as .npy)
+  pyskl          a PYSKL / MMAction2 pickle (2D or 3D); it is read without running code
+  folder         your own clips: clips.csv (id, label, subject, split, video …) and a .npy, .npz, .csv or .json each;
+                 needs --layout NAME or a layout file
+  demo           synthetic people; they are generated into --source first, unless they are there already
 
-utd-mhad: --source holds Skeleton/aX_sY_tZ_skeleton.mat and, if there, RGB/aX_sY_tZ_color.avi or Video/*.mp4.
-demo: synthetic people; they are generated into --source first, unless they are there already.
+The store lands in --out: store.json, skipped.csv (bad clips, each with its reason) and clips/*.arrow. Until it is
+complete it lies in OUT.partial; after an interruption the same command goes on where it stopped. On several machines
+give each --shard 1/8, 2/8 … with its own --out, then `mmcl merge` what they made.
 """
 
 
@@ -44,11 +56,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds a clip may take (60)")
     parser.add_argument("--strict", action="store_true", help="stop at the first bad clip instead of skipping it")
     parser.add_argument("--overwrite", action="store_true", help="replace a store made with other options")
+    parser.add_argument("--shard", type=_shard, metavar="I/N", help="prepare only the I-th of N equal shares")
+    some = parser.add_argument_group("for some datasets", argument_default=argparse.SUPPRESS)
+    some.add_argument("--layout", metavar="NAME", help="joints: a layout's name or .yaml file (folder, pyskl, demo)")
+    some.add_argument("--fps", type=float, metavar="F", help="skeleton frames per second (folder: 30)")
+    some.add_argument("--name", metavar="NAME", help="name of the dataset (folder: the folder's own)")
+    some.add_argument("--unit", choices=("m", "cm", "mm"), help="of the coordinates (folder: m)")
+    some.add_argument("--axes", metavar="XYZ", help="what the three columns are (sysu: xyz; some files are zxy)")
     demo = parser.add_argument_group("demo only", "what to generate", argument_default=argparse.SUPPRESS)
     demo.add_argument("--subjects", type=_count, metavar="N", help="people (8)")
     demo.add_argument("--clips-per-subject", type=_count, metavar="N", help="takes of each class by each of them (2)")
     demo.add_argument("--seed", type=int, metavar="N", help="of everything random (0)")
-    demo.add_argument("--layout", metavar="NAME", help="sensor: kinect_v2_25 (default) or kinect_v1_20")
     demo.add_argument("--first-subject", type=_count, metavar="N", help="number of the first person (1)")
     return parser
 
@@ -58,6 +76,13 @@ def _count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return value
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"'{text}' is no share: give I/N with I from 1 to N, for instance 2/8")
+    return int(index), int(count)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         summary = prepare(
-            READERS[args.dataset](_source(args), args.video),
+            _reader(args),
             args.out,
             frames_per_clip=args.frames,
             crop_size=args.crop_size,
@@ -78,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             timeout=args.timeout,
             strict=args.strict,
             overwrite=args.overwrite,
+            shard=args.shard,
         )
     except KeyboardInterrupt:
         print(f"stopped: finished parts are kept in {args.out}.partial, the same command goes on", file=sys.stderr)
@@ -86,15 +112,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _source(args: argparse.Namespace) -> Path:
-    """Where the recordings lie; generates those of the demo."""
-    given = {name: getattr(args, name) for name in DEMO if hasattr(args, name)}
-    if args.dataset != "demo":
-        if given:
-            raise UserError(f"--{next(iter(given)).replace('_', '-')} is for the demo, not for {args.dataset}")
-        if args.source is None:
-            raise UserError(f"{args.dataset}: --source ROOT is missing, the dataset's own folder")
-        return args.source
+def _reader(args: argparse.Namespace) -> Reader:
+    """The dataset's reader, with the options that it knows; generates the recordings of the demo."""
+    kind = READERS[args.dataset]
+    known = GENERATE if args.dataset == "demo" else kind.options
+    every = {*GENERATE, *(option for name in READERS for option in READERS[name].options)}
+    given = {option: getattr(args, option) for option in sorted(every) if hasattr(args, option)}
+    if foreign := [option for option in given if option not in known]:
+        takers = [name for name in READERS if foreign[0] in READERS[name].options] or ["demo"]
+        raise UserError(f"--{foreign[0].replace('_', '-')} is for {', '.join(takers)}, not for {args.dataset}")
+    if args.dataset == "demo":
+        return kind(_generated(args, given), args.video)
+    if args.source is None:
+        raise UserError(f"{args.dataset}: --source ROOT is missing, the dataset's own folder or file")
+    return kind(args.source, args.video, **given)
+
+
+def _generated(args: argparse.Namespace, given: dict[str, Any]) -> Path:
+    """Where the demo's recordings lie, once they do."""
     from mmcl.data.demo import ensure_generated
     from mmcl.data.preparation.pool import default_workers
 

@@ -110,7 +110,7 @@ def train(config: TrainConfig) -> int:
 def _opening(config: TrainConfig, loop: Loop) -> str:
     split, accelerator = loop.data.split, loop.accelerator
     lines = [
-        f"{config.task_name} training of {config.encoder_name} on {loop.data.store.dataset}, {config.data.protocol}: "
+        f"{config.task_name} training of {config.encoder_name} on {loop.data.store.title}, {config.data.protocol}: "
         f"{len(split.train)} train / {len(split.validation)} validation clips (test is not touched)",
         f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {config.engine.precision}, "
         f"{loop.batches.steps} steps an epoch of {config.data.batch_size} clips, {config.schedule.epochs} epochs",
@@ -129,7 +129,7 @@ def _write_summary(config: TrainConfig, loop: Loop, folder: Path, seconds: float
     store, split = loop.data.store, loop.data.split
     summary: dict[str, Any] = {
         "protocol": config.data.protocol,
-        "data": {"path": str(store.path), "fingerprint": store.fingerprint},
+        "data": {"path": store.location, "title": store.title, "fingerprint": store.fingerprint},
         "clips": {"train": len(split.train), "validation": len(split.validation)},
         "selection": "last epoch",
         "epochs": config.schedule.epochs,

@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--list-protocols", action="store_true", help="print the protocols with their class pairs")
     parser.add_argument("--checkpoint", type=Path, metavar="X", help="run folder, checkpoint or bundle")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="clip store of the other data set")
+    parser.add_argument("--data", metavar="DIR", help="clip store of the other data set")
     parser.add_argument("--protocol", metavar="P", help="protocol name, or a .yaml file with source, target, pairs")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="report folder (default: RUN/report-PROTOCOL, or reports/)"

@@ -33,7 +33,8 @@ def split(store: ClipStore, protocol: Protocol, validation: Rule | None = None) 
     """
     if protocol.dataset not in (store.dataset, ANY):
         raise UserError(
-            f"protocol '{protocol.name}' is for '{protocol.dataset}', but {store.path} holds '{store.dataset}' clips"
+            f"protocol '{protocol.name}' is for '{protocol.dataset}', but {store.location} holds clips of "
+            f"'{store.dataset}'"
         )
     train, test = (
         _halves(store, protocol) if protocol.halves else (_match(store, r) for r in (protocol.train, protocol.test))
@@ -47,7 +48,7 @@ def split(store: ClipStore, protocol: Protocol, validation: Rule | None = None) 
         if not mask.any():
             hint = "; it has " + ", ".join(protocol_names(store)) if protocol_names(store) else ""
             raise UserError(
-                f"protocol '{protocol.name}' finds no {side} clip in {store.path} ({len(store)} clips{hint})"
+                f"protocol '{protocol.name}' finds no {side} clip in {store.location} ({len(store)} clips{hint})"
             )
     return Split(np.flatnonzero(train), np.flatnonzero(held), np.flatnonzero(test))
 

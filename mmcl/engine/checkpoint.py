@@ -30,23 +30,29 @@ class Position:
 
     Args:
         data: fingerprint of the clips it is trained on.
+        stretches: in how many shares of their own the processes draw clips; 1 where they share one order.
     """
 
-    def __init__(self, data: str) -> None:
-        self.epoch, self.step, self.best, self.data = 0, 0, -1.0, data
+    def __init__(self, data: str, stretches: int = 1) -> None:
+        self.epoch, self.step, self.best, self.data, self.stretches = 0, 0, -1.0, data, stretches
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {"epoch": self.epoch, "step": self.step, "best": self.best, "data": self.data}
+        return {name: getattr(self, name) for name in ("epoch", "step", "best", "data", "stretches")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave.
 
         Raises:
-            UserError: the clips are no longer those the run was started on.
+            UserError: the clips, or their shares, are no longer those the run was started on.
         """
         if state["data"] != self.data:
             raise UserError("cannot resume: the clip store's content has changed since the run was started")
+        if state.get("stretches", 1) != self.stretches:
+            raise UserError(
+                f"cannot resume: with data.sharded the run was started on {state['stretches']} processes, and another "
+                "number of them would draw other clips"
+            )
         self.epoch, self.step, self.best = int(state["epoch"]), int(state["step"]), float(state["best"])
 
 

@@ -17,7 +17,7 @@ class DataOptions:
     """Clips, and how they are batched.
 
     Attributes:
-        path: clip store, the folder that `mmcl prepare` wrote.
+        path: clip store, the folder that `mmcl prepare` wrote, or the URL it was put behind (s3://bucket/store).
         protocol: which clips train and which test, by name or as a .yaml file.
         validation: attribute -> values held out of the training side, for example {subject: [7]}; empty for none.
         prompts: prompt file (name or path); the data set's own where not given.
@@ -25,6 +25,9 @@ class DataOptions:
         batch_size: clips in one optimiser step, over all processes and micro-batches together.
         eval_batch_size: clips at once in evaluation.
         workers: loader processes; 0 loads in the training process.
+        sharded: each process draws only from a stretch of the training clips of its own, so that on several machines
+            each reads (and, of a store behind a URL, fetches) only its share. The order of the clips then depends on
+            the number of processes.
     """
 
     path: str = ""
@@ -35,6 +38,7 @@ class DataOptions:
     batch_size: int = 64
     eval_batch_size: int = 64
     workers: int = 2
+    sharded: bool = False
 
 
 @dataclass(frozen=True)

@@ -60,13 +60,13 @@ class Loop:
         self.groups = task.parameter_groups()
         self.batches = StepBatches(
             data.split.train, config.data.batch_size, config.seed, config.engine.accumulation,
-            accelerator.process_index, accelerator.num_processes,
+            accelerator.process_index, accelerator.num_processes, config.data.sharded,
         )  # fmt: skip
         dataset = ClipDataset(data.store, config.seed, images=task.needs_images)
         self.loader = loader(dataset, self.batches, config.data.workers, task.extras())
         self.model, self.optimiser = accelerator.prepare(task, RunOptimiser(self.groups, config.optimiser))
         self.factor = schedule_factor(config.schedule, self.batches.steps)
-        self.position = Position(data.store.fingerprint)
+        self.position = Position(data.store.fingerprint, self.batches.stretches)
         self.checkpoints = Checkpoints(folder / "checkpoints", accelerator, task, self.position, self._probe())
         self.validation: dict[str, float] = {}
         if config.resume and self.checkpoints.exists():
@@ -186,13 +186,13 @@ class Loop:
         self.task.eval()
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         padded = np.concatenate([clips, clips[-1:].repeat(-len(clips) % world)])
+        # A stretch each, so that of a store behind a URL nobody fetches everything.
         mine = score_clips(
-            self.task.scores, self.data.store, padded[rank::world], self.accelerator.device,
+            self.task.scores, self.data.store, padded.reshape(world, -1)[rank], self.accelerator.device,
             self.config.data.eval_batch_size, self.config.data.workers,
         )  # fmt: skip
         everyone = self.accelerator.gather(torch.from_numpy(mine).to(self.accelerator.device)).cpu().numpy()
-        in_turn = everyone.reshape(world, len(mine), -1).transpose(1, 0, 2).reshape(len(padded), -1)
-        return in_turn[: len(clips)]
+        return np.asarray(everyone[: len(clips)])
 
     def _probe(self) -> dict[str, Any]:
         """A few training clips, which checkpoints store with the scores they get."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -35,7 +34,7 @@ def open_data(config: TrainConfig) -> Experiment:
     Raises:
         UserError: no store, no such protocol, an empty side.
     """
-    store = open_store(Path(config.data.path))
+    store = open_store(config.data.path)
     return Experiment(store, split(store, load_protocol(config.data.protocol), config.data.validation))
 
 
@@ -61,7 +60,7 @@ def task_prompts(config: TrainConfig, store: ClipStore) -> Prompts:
     prompts = load_prompts(name)
     if list(prompts.names) != list(store.class_names):
         raise UserError(
-            f"prompts '{name}' list {len(prompts.names)} classes that are not those of {store.path} "
+            f"prompts '{name}' list {len(prompts.names)} classes that are not those of {store.location} "
             f"({len(store.class_names)}): class names must agree, in order"
         )
     return prompts

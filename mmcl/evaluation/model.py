@@ -85,7 +85,7 @@ def load_judged(found: Found, layout: Layout) -> Judged:
         facts = {"checkpoint": str(found.path), "selection": done.get("selection"), "task": done.get("task")}
         return Judged(bundle, done.get("dataset"), facts)
     config = found.config
-    store = open_store(Path(config.data.path))
+    store = open_store(config.data.path)
     encoder, preprocess = build_skeleton_branch(config, store.layout, len(store.class_names))
     checkpoint = find_checkpoint(found.path / "checkpoints", found.which)
     load_encoder(encoder, checkpoint)

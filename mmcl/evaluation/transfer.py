@@ -99,7 +99,7 @@ def mapped_clips(rule: TransferMap, store: ClipStore, source_names: list[str]) -
     """
     if store.dataset != rule.target:
         raise UserError(
-            f"protocol '{rule.name}' judges '{rule.target}' clips, but {store.path} holds '{store.dataset}'"
+            f"protocol '{rule.name}' judges '{rule.target}' clips, but {store.location} holds '{store.dataset}'"
         )
     if rule.classes is not None and len(source_names) != rule.classes:
         raise UserError(
@@ -112,5 +112,5 @@ def mapped_clips(rule: TransferMap, store: ClipStore, source_names: list[str]) -
     }
     clips = np.flatnonzero(np.isin(store.labels, list(answer)))
     if not len(clips):
-        raise UserError(f"protocol '{rule.name}' finds no clip in {store.path}")
+        raise UserError(f"protocol '{rule.name}' finds no clip in {store.location}")
     return clips, np.array([answer[int(label)] for label in store.labels[clips]])

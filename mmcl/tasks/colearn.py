@@ -23,7 +23,7 @@ from mmcl.tasks.base import Context, ParameterGroup, Task
 from mmcl.tasks.refinement import Refinement, RefinementOptions
 from mmcl.tasks.supervised import check_smoothing
 from mmcl.towers.cache import FeatureCache, tower_fingerprint
-from mmcl.towers.clip import ClipOptions, ClipTower
+from mmcl.towers.clip import ClipOptions, ClipPreprocess, ClipTower
 from mmcl.towers.llm import LLMOptions, LLMTower
 
 
@@ -58,20 +58,21 @@ class TowerInputs:
     questions: tuple[str, ...] = ()
     answers: list[str] | None = None
     clip_cache: FeatureCache | None = None
-    clip_transform: Any = None
+    clip_preprocess: ClipPreprocess | None = None
     llm_caches: list[FeatureCache] = field(default_factory=list)
     chat: Any = None
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
-        """Batch entries ``image_features`` (N, D) or ``pixels`` (N, m, 3, H, W); ``text_features`` or ``chats``."""
+        """Batch entries ``image_features`` (N, D) or ``pixels`` (N, m, 3, H, W); ``text_features`` or ``chats``.
+
+        Of strips, m is 1.
+        """
         clips = [sample.clip for sample in samples]
         entries: dict[str, Any] = {}
         if self.clip_cache is not None:
             entries["image_features"] = self.clip_cache(clips)
-        elif self.clip_transform is not None:
-            entries["pixels"] = torch.stack(
-                [torch.stack([self.clip_transform(image) for image in sample.images]) for sample in samples]
-            )
+        elif self.clip_preprocess is not None:
+            entries["pixels"] = torch.stack([self.clip_preprocess(sample.images) for sample in samples])
         if self.llm_caches:
             entries["text_features"] = [cache(clips) for cache in self.llm_caches]
         elif self.chat is not None:
@@ -83,7 +84,7 @@ class TowerInputs:
     @property
     def live(self) -> bool:
         """Whether pictures are needed."""
-        return self.clip_transform is not None or self.chat is not None
+        return self.clip_preprocess is not None or self.chat is not None
 
 
 class CoLearning(Task):
@@ -113,13 +114,13 @@ class CoLearning(Task):
         self._words["CLIP"] = _describe(options.clip.model, tower, options.clip.trainable)
         width = tower.width
         if options.cache and not options.clip.trainable:
-            key = ["clip", tower_fingerprint(tower, [asdict(options.clip), str(tower.transform)])]
+            key = ["clip", tower_fingerprint(tower, [asdict(options.clip), str(tower.preprocess)])]
             tower.to(context.device)
             compute = partial(_look, tower, context.device)
             self.inputs.clip_cache = FeatureCache(context.store, context.training_clips, key, compute, "CLIP features")
             self._words["CLIP"] += ", features cached"
         else:
-            self.clip, self.inputs.clip_transform = tower, tower.transform
+            self.clip, self.inputs.clip_preprocess = tower, tower.preprocess
         self.alignment = Alignment(self.encoder.feature_width, width, options.alignment)
 
     def _add_refinement(self, context: Context) -> None:
@@ -235,5 +236,5 @@ def _require_video(context: Context) -> None:
     if without:
         raise UserError(
             f"co-learning needs video: {len(without)} of {len(context.training_clips)} training clips in "
-            f"{store.path} have none (first: {without[0]}); prepare with --video, or use --task.name=supervised"
+            f"{store.location} have none (first: {without[0]}); prepare with --video, or use --task.name=supervised"
         )

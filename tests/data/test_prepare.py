@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pickle
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import recordings
 from scipy.io import loadmat
@@ -24,8 +18,6 @@ from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.store import ClipStore, open_store
 from mmcl.errors import UserError
-
-SCRIPT = Path(__file__).resolve().parents[2] / "mmcl" / "prepare.py"
 
 
 @pytest.fixture
@@ -104,7 +96,8 @@ def test_the_result_does_not_depend_on_workers(takes: Path, tmp_path: Path, monk
     one = prepare(UTDMHAD(takes), tmp_path / "one", workers=1, progress=False).store
     two = prepare(UTDMHAD(takes), tmp_path / "two", workers=2, progress=False).store
     assert content(one.path) == content(two.path) and one.info == two.info
-    monkeypatch.setattr(parts, "PART_CLIPS", 3)
+    monkeypatch.setattr(parts, "GROUP_CLIPS", 3)
+    monkeypatch.setattr(parts, "PART_BYTES", 1)
     split = prepare(UTDMHAD(takes), tmp_path / "split", workers=2, progress=False).store
     assert len(content(split.path)) == 2
     assert split.fingerprint == one.fingerprint and split.ids == one.ids
@@ -123,7 +116,8 @@ def test_bad_clips_are_skipped_named_and_quiet(takes: Path, tmp_path: Path, capf
     summary = prepare(UTDMHAD(takes), tmp_path / "out", workers=2, progress=False)
     assert len(summary.store) == 4 and len(summary.skipped) == 6
     lines = (tmp_path / "out" / "skipped.csv").read_text().splitlines()
-    assert lines[0] == "id,reason" and lines[1] == "a3_s3_t1,NaN or infinite coordinates in 9 of 9 frames"
+    assert lines[0] == "id,reason,kind"
+    assert lines[1] == "a3_s3_t1,NaN or infinite coordinates in 9 of 9 frames,bad"
     assert [line.split(",")[0] for line in lines[1:]] == sorted(name for name, _ in summary.skipped)
     assert all("a4_s1" in reason and "video" in reason for _, reason in summary.skipped[3:])
     assert "6 skipped" in str(summary) and "skipped a3_s3_t1: NaN" in str(summary)
@@ -142,27 +136,6 @@ def test_a_clip_that_hangs_or_crashes_costs_itself(
     summary = prepare(reader, tmp_path / "out", workers=2, timeout=1, progress=False)
     assert summary.store.ids == ["a1_s1_t1", "a2_s1_t1", "a2_s2_t1"]
     assert [name for name, _ in summary.skipped] == ["a1_s2_t1"] and reason in summary.skipped[0][1]
-
-
-def test_an_orphaned_worker_ends_itself() -> None:
-    """Nobody is left to kill a worker whose parent was killed: the kernel's alarm does, lock or no lock."""
-    code = "from mmcl.data.preparation import worker; import ctypes; worker._arm(0.3); ctypes.PyDLL(None).sleep(100)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == -signal.SIGALRM
-
-
-def test_strict_makes_a_bad_clip_an_error_and_keeps_what_is_done(
-    takes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(parts, "PART_CLIPS", 1)
-    good = (takes / "Skeleton" / "a2_s1_t1_skeleton.mat").read_bytes()
-    (takes / "Skeleton" / "a2_s1_t1_skeleton.mat").write_bytes(good[:500])
-    out = tmp_path / "out"
-    with pytest.raises(UserError, match="a2_s1_t1: not a readable MATLAB file.*--strict"):
-        prepare(UTDMHAD(takes), out, workers=1, strict=True, progress=False)
-    assert not out.exists()
-    (takes / "Skeleton" / "a2_s1_t1_skeleton.mat").write_bytes(good)
-    summary = prepare(UTDMHAD(takes), out, workers=1, strict=True, progress=False)
-    assert len(summary.store) == 4 and summary.processed == 2
 
 
 def test_nothing_is_left_where_every_clip_is_bad(tmp_path: Path) -> None:
@@ -212,73 +185,42 @@ def test_a_damaged_or_unfinished_store_says_so(takes: Path, tmp_path: Path) -> N
         open_store(store.path)
 
 
-# Interruptions. A FIFO as the last skeleton file holds the preparation at a known place: nobody writes to it.
+class WithOptions(UTDMHAD):
+    """A reader with an option, and a list of clips that it never offers."""
+
+    name = "with-options"
+    options = ("axes",)
+
+    def __init__(self, source: Path, axes: str = "xyz") -> None:
+        super().__init__(source)
+        self.axes = axes
+        self.left_out = [("a9_s9_t9", "on the list of lost takes"), ("a8_s8_t8", "on the list of lost takes")]
 
 
-@pytest.fixture
-def stuck(tmp_path: Path) -> Path:
-    """A part of clips and four more, the last of which blocks whoever opens it."""
-    root = tmp_path / "takes"
-    for trial in range(1, parts.PART_CLIPS + 4):
-        recordings.write_skeleton(root, f"a1_s1_t{trial:03d}", recordings.person(4, seed=trial))
-    os.mkfifo(root / "Skeleton" / "a9_s9_t9_skeleton.mat")
-    return root
+def test_reader_options_and_what_they_bring_are_part_of_the_plan(takes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare(WithOptions(takes), out, workers=1, progress=False)
+    assert prepare(WithOptions(takes), out, workers=1, progress=False).processed == 0
+    with pytest.raises(UserError, match=r"another store \(different axes\)"):
+        prepare(WithOptions(takes, "zxy"), out, workers=1, progress=False)
+    for change, words in (({"fps": 25.0}, "fps"), ({"layout": "kinect_v1_20"}, "layout"),
+                          ({"class_names": list("abc")}, "classes")):  # fmt: skip
+        reader = WithOptions(takes)
+        vars(reader).update(change)
+        with pytest.raises(UserError, match=rf"another store \(different {words}\)"):
+            prepare(reader, out, workers=1, progress=False)
 
 
-def launch(source: Path, out: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
-    """Run the script as a file until its first part is written; the process and all that it started."""
-    command = [sys.executable, str(SCRIPT), "utd-mhad", "--source", str(source), "--out", str(out), "--workers", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    first = out.with_name(out.name + ".partial") / "clips" / "part-00000.arrow"
-    deadline = time.monotonic() + 60
-    while not first.exists():
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.02)
-    return process, psutil.Process(process.pid).children(recursive=True)
-
-
-def release(fifo: Path) -> None:
-    """Let whoever waits for the FIFO find it empty."""
-    with contextlib.suppress(OSError):  # nobody waits
-        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
-
-
-def test_kill_9_in_the_middle_then_the_same_command_goes_on(stuck: Path, tmp_path: Path) -> None:
-    fifo = stuck / "Skeleton" / "a9_s9_t9_skeleton.mat"
-    process, children = launch(stuck, tmp_path / "out")
-    process.kill()
-    process.wait()
-    release(fifo)
-    assert psutil.wait_procs(children, timeout=30)[1] == []  # no worker is left behind
-    with pytest.raises(UserError, match="has not finished"):
-        open_store(tmp_path / "out")
-    fifo.unlink()
-    recordings.write_skeleton(stuck, "a9_s9_t9", recordings.person(4))
-    resumed = prepare(UTDMHAD(stuck), tmp_path / "out", workers=2, progress=False)
-    assert resumed.processed == 4
-    straight = prepare(UTDMHAD(stuck), tmp_path / "straight", workers=1, progress=False)
-    assert resumed.store.fingerprint == straight.store.fingerprint and resumed.store.info == straight.store.info
-    assert content(resumed.store.path) == content(straight.store.path)
-    assert not (tmp_path / "out.partial").exists()
-
-
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(stuck: Path, tmp_path: Path, kind: signal.Signals) -> None:
-    process, children = launch(stuck, tmp_path / "out")
-    process.send_signal(kind)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert psutil.wait_procs(children, timeout=30)[1] == []
-    assert errors.splitlines()[-1].startswith("stopped: finished parts are kept in")
-    assert "Traceback" not in errors and (tmp_path / "out.partial").is_dir() and not (tmp_path / "out").exists()
-
-
-def test_two_at_once_are_refused_and_other_options_start_over(stuck: Path, tmp_path: Path) -> None:
-    process, _ = launch(stuck, tmp_path / "out")
-    with pytest.raises(UserError, match="another `mmcl prepare` is writing there"):
-        prepare(UTDMHAD(stuck), tmp_path / "out", workers=1, progress=False)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    (stuck / "Skeleton" / "a9_s9_t9_skeleton.mat").unlink()
-    summary = prepare(UTDMHAD(stuck), tmp_path / "out", workers=1, frames_per_clip=2, progress=False)
-    assert summary.processed == len(summary.store) == parts.PART_CLIPS + 3
+def test_clips_left_out_by_a_list_are_named_and_counted_apart(takes: Path, tmp_path: Path) -> None:
+    recordings.write_skeleton(takes, "a3_s1_t1", recordings.person(9) * 0)
+    for _ in range(2):  # made, and found again
+        summary = prepare(WithOptions(takes), tmp_path / "out", workers=1, progress=False)
+        assert "4 clips of UTD-MHAD, 1 skipped" in str(summary)
+        assert "\n2 left out: on the list of lost takes\n" in str(summary)
+        assert summary.left_out[0] == ("a8_s8_t8", "on the list of lost takes") and len(summary.skipped) == 1
+    assert (tmp_path / "out" / "skipped.csv").read_text().splitlines()[1:] == [
+        "a3_s1_t1,all coordinates are zero,bad",
+        "a8_s8_t8,on the list of lost takes,left out",
+        "a9_s9_t9,on the list of lost takes,left out",
+    ]
+    assert (summary.store.info["skipped"], summary.store.info["left_out"]) == (1, 2)

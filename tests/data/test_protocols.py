@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from mmcl.data.protocols import load_protocol
+from mmcl.data.protocols import load_protocol, protocol_names
 from mmcl.data.splitting import split
 from mmcl.data.store import open_store
 from mmcl.errors import UserError
@@ -55,3 +56,82 @@ def test_validation_must_come_from_the_training_side(demo_store) -> None:
         split(open_store(demo_store), load_protocol("demo/cross_subject"), {"subject": [2]})
     with pytest.raises(UserError, match="no attribute 'weather'"):
         split(open_store(demo_store), load_protocol("demo/cross_subject"), {"weather": [2]})
+
+
+class Clips:
+    """What a protocol looks at of a store, for 12 actions x 40 people as SYSU has them."""
+
+    def __init__(self, dataset: str, lists: list[list[str]] | None = None) -> None:
+        self.dataset, self.location, self.class_names = dataset, dataset, [str(label) for label in range(12)]
+        self.labels, self.subjects = np.tile(np.arange(12), 40), np.repeat(np.arange(1, 41), 12)
+        self.ids = [f"s{subject}_v{label}" for subject, label in zip(self.subjects, self.labels, strict=True)]
+        self.cameras = self.setups = self.trials = np.ones(480, dtype=np.int64)
+        self.splits = lists or [[] for _ in self.ids]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def test_sysu_halves_are_random_repeatable_and_of_the_published_kind() -> None:
+    store = Clips("sysu")
+    seen = set()
+    for draw in range(30):
+        parts = split(store, load_protocol(f"sysu/setting-2/{draw}"))
+        train, test = set(store.subjects[parts.train]), set(store.subjects[parts.test])
+        assert len(train) == len(test) == 20 and not train & test and len(parts.test) == 240
+        by_clip = split(store, load_protocol(f"sysu/setting-1/{draw}"))
+        assert np.bincount(store.labels[by_clip.train]).tolist() == [20] * 12 and len(by_clip.test) == 240
+        np.testing.assert_array_equal(by_clip.train, split(store, load_protocol(f"sysu/setting-1/{draw}")).train)
+        seen |= {(1, *by_clip.train), (2, *parts.train)}
+    assert len(seen) == 60  # no two draws are alike
+    # the order of the clips in the store does not matter
+    order = np.random.default_rng(0).permutation(480)
+    shuffled = Clips("sysu")
+    shuffled.labels, shuffled.subjects = store.labels[order], store.subjects[order]
+    shuffled.ids = [store.ids[i] for i in order]
+    again = split(shuffled, load_protocol("sysu/setting-1/29"))
+    assert {shuffled.ids[i] for i in again.train} == {store.ids[i] for i in by_clip.train}
+
+
+def test_halves_need_their_number() -> None:
+    with pytest.raises(UserError, match="30 random halves: choose one, 'sysu/setting-1/0'"):
+        load_protocol("sysu/setting-1")
+    for name in ("sysu/setting-1/30", "sysu/setting-1/x", "utd_mhad/cross_subject/0", "nothing"):
+        with pytest.raises(UserError, match="no protocol"):
+            load_protocol(name)
+
+
+def test_lists_that_clips_bring_along() -> None:
+    lists = [["train"], ["val"], ["test"], ["xsub_train", "xview_val"]] * 120
+    store = Clips("mine", lists)
+    assert protocol_names(store) == ["own/split"]
+    parts = split(store, load_protocol("own/split"))
+    assert [side[:2].tolist() for side in (parts.train, parts.validation, parts.test)] == [[0, 4], [1, 5], [2, 6]]
+    parts = split(store, load_protocol("own/split"), {"subject": [1]})  # the recipe's word goes first
+    assert set(store.subjects[parts.validation]) == {1} and 13 in parts.train
+    with pytest.raises(UserError, match="finds no test clip.*it has own/split"):
+        split(store, load_protocol("own/xsub"))
+    store.splits[7] = ["xsub_val"]
+    assert protocol_names(store) == ["own/split", "own/xsub"]
+    parts = split(store, load_protocol("own/xsub"))
+    assert (len(parts.train), parts.test.tolist()) == (119, [7])
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "both"),
+    [("ntu60/xsub", 20, 40), ("ntu60/xview", 2, 3), ("ntu120/xsub", 53, 106), ("ntu120/xset", 16, 32)],
+)
+def test_ntu_rules_share_out_everybody(name: str, train: int, both: int) -> None:
+    rule = load_protocol(name)
+    (key,) = rule.train
+    sides = [set(rule.train[key]), set(rule.test[key])]
+    assert len(sides[0]) == train and not sides[0] & sides[1] and sides[0] | sides[1] == set(range(1, both + 1))
+
+
+def test_ntu_training_performers_are_the_published_ones() -> None:
+    published = "1,2,4,5,8,9,13,14,15,16,17,18,19,25,27,28,31,34,35,38"
+    later = "45,46,47,49,50,52,53,54,55,56,57,58,59,70,74,78,80,81,82,83,84,85,86,89,91,92,93,94,95,97,98,100,103"
+    assert list(load_protocol("ntu60/xsub").train["subject"]) == [int(n) for n in published.split(",")]
+    assert list(load_protocol("ntu120/xsub").train["subject"]) == [int(n) for n in f"{published},{later}".split(",")]
+    assert all(setup % 2 == 0 for setup in load_protocol("ntu120/xset").train["setup"])
+    assert list(load_protocol("ntu60/xview").test["camera"]) == [1]

@@ -1,6 +1,5 @@
 """A killed, stopped or resumed run ends in the very weights of an uninterrupted one."""
 
-import json
 import shutil
 import signal
 import time
@@ -9,6 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from running import arguments, launch, records, train, weights
+
+from mmcl.data.preparation.build import prepare
+from mmcl.data.readers.demo import Demo
+from mmcl.engine.checkpoint import Position
+from mmcl.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +83,18 @@ def test_a_kill_between_the_two_renames_of_a_save_loses_nothing(demo_store, opti
     assert_same_run(out, straight)
 
 
+def test_stretches_of_their_own_are_resumed_by_as_many_processes() -> None:
+    state = Position("clips", stretches=2).state_dict()
+    Position("clips", stretches=2).load_state_dict(state)
+    with pytest.raises(UserError, match="started on 2 processes"):
+        Position("clips", stretches=4).load_state_dict(state)
+
+
 def test_a_store_that_has_changed_is_not_resumed_on(demo_store, options, straight, tmp_path) -> None:
     out, store = tmp_path / "run", tmp_path / "store"
     shutil.copytree(demo_store, store)
     train(*arguments(store, out, *options, "--schedule.epochs=1"))
-    facts = json.loads((store / "store.json").read_text())
-    (store / "store.json").write_text(json.dumps({**facts, "fingerprint": "0" * 64}))
+    prepare(Demo(demo_store.parent / "raw"), store, crop_size=48, workers=1, overwrite=True, progress=False)
     output = train(*arguments(store, out, *options, "--schedule.epochs=1", "--resume=true"), status=2)
     assert "content has changed" in output.splitlines()[-1]
 

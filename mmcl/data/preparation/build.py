@@ -2,59 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmcl.data.clip import Reader
-from mmcl.data.preparation.parts import PROGRESS, Part, digest, flush, only_writer, parts_of
+from mmcl.data.clip import ClipSource, Reader
+from mmcl.data.preparation.finish import Clips, Summary, finish, read_skipped
+from mmcl.data.preparation.parts import PROGRESS, Parts, flush, groups, only_writer
 from mmcl.data.preparation.pool import default_workers, process_clips, sigterm_as_interrupt
+from mmcl.data.preparation.sources import list_digest, marks_of, options_of, stretch, together
 from mmcl.data.preparation.worker import Job
-from mmcl.data.store import FORMAT, ClipStore, content_fingerprint, count_clips, open_store
+from mmcl.data.store import open_store
 from mmcl.errors import UserError
-from mmcl.files import recover_folder, replace_folder, write_json, write_text
+from mmcl.files import recover_folder, replace_folder, write_json
 from mmcl.skeletons.layout import load_layout
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a preparation came to.
-
-    Attributes:
-        store: the finished store.
-        skipped: (id, reason) of each bad clip.
-        seconds: this call took; 0 where the store was there already.
-        processed: clips that this call went through (the others were done by an earlier one).
-    """
-
-    store: ClipStore
-    skipped: list[tuple[str, str]]
-    seconds: float
-    processed: int
-
-    def __str__(self) -> str:
-        clips, info = len(self.store), self.store.info
-        size = sum(part["bytes"] for part in info["parts"])
-        lines = [
-            f"{self.store.path}: {clips} clips of {info['title']}, {len(self.skipped)} skipped, "
-            f"{info['with_video']} with video, {clips - info['with_video']} without; "
-            f"{size / 1e6:.1f} MB ({size / clips / 1e3:.1f} kB a clip)"
-        ]
-        if self.processed:
-            rate = self.processed / self.seconds
-            lines.append(f"{self.processed} clips in {self.seconds:.1f} s ({rate:.1f} clips/s)")
-        else:
-            lines.append("already prepared from the same source with the same options: nothing to do")
-        lines += [f"skipped {name}: {reason}" for name, reason in self.skipped[:5]]
-        if len(self.skipped) > 5:
-            lines.append(f"… all {len(self.skipped)} in {self.store.path / 'skipped.csv'}")
-        return "\n".join(lines)
 
 
 def prepare(
@@ -68,15 +32,17 @@ def prepare(
     strict: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    shard: tuple[int, int] | None = None,
 ) -> Summary:
     """Read every clip of a dataset into a store at ``out``.
 
-    Work goes on in ``out.partial`` and is renamed at the end. After an interruption the same call takes up the parts
-    that are done, as long as dataset, source, options and those parts' files are the same. A call from a script must
-    stand under ``if __name__ == "__main__":``, since worker processes import the script.
+    Work goes on in ``out.partial`` and is renamed at the end. After an interruption the same call takes up what is
+    done, as long as dataset, options and the clips' files are the same. A call from a script must stand under
+    ``if __name__ == "__main__":``, since worker processes import the script.
 
     Args:
-        reader: of the dataset.
+        reader: of the dataset. Clips that it leaves out by a list of its own are named by its ``left_out``, if it has
+            one: (id, reason) of each.
         out: folder of the store; must not exist, or be a store (same plan: nothing to do).
         frames_per_clip: m, frames to sample from each video.
         crop_size: side of a stored person crop, pixels.
@@ -85,31 +51,58 @@ def prepare(
         strict: a bad clip is an error; what is done stays for the next call.
         overwrite: replace a store made from something else.
         progress: show a progress bar on stderr.
+        shard: (i, n) takes the i-th (from 1) of n stretches of the clips; `mmcl merge` joins the n stores.
 
     Raises:
         UserError: nothing to read, every clip is bad, ``out`` is something else, or a bad clip with ``strict``.
     """
     out = out.absolute()  # so that "." has a name, too
     sources = reader.scan()
-    options = {"dataset": reader.name, "frames_per_clip": frames_per_clip, "crop_size": crop_size}
-    plan = {**options, "sources": digest(sources)}
+    left_out: Clips = sorted(getattr(reader, "left_out", []))
+    about: dict[str, Any] = {}
+    options = options_of(reader, frames_per_clip=frames_per_clip, crop_size=crop_size)
+    if shard is not None:
+        about["shard"] = {"index": shard[0], "count": shard[1], "whole": list_digest(sources, left_out)}
+        options["shard"] = f"{shard[0]}/{shard[1]}"
+        sources, left_out = _own(sources, left_out, *shard)
+    marks = marks_of(sources)
+    plan = {**options, "sources": together(marks)}
     if (finished := _existing(out, plan, overwrite)) is not None:
         return finished
     began = time.monotonic()
     partial = out.with_name(out.name + ".partial")
-    parts = parts_of(partial, sources)
     job = Job(reader, load_layout(reader.layout).joint_count, frames_per_clip, crop_size, timeout)
     with sigterm_as_interrupt(), only_writer(partial):
-        _open_partial(partial, options, parts)
-        processed = _fill(parts, job, workers or default_workers(), strict, progress)
-        skipped = [entry for part in parts for entry in part.skipped()]
-        if len(skipped) == len(sources):
+        _open_partial(partial, options)
+        parts = Parts(partial, [together(group) for group in groups(marks)])
+        processed = _fill(parts, sources, job, workers or default_workers(), strict, progress)
+        if len(parts.skipped) == len(sources):
             shutil.rmtree(partial)
-            name, reason = skipped[0]
+            name, reason = parts.skipped[0]
             raise UserError(f"all {len(sources)} clips are bad, nothing was written; the first is {name}: {reason}")
-        _finish(partial, parts, reader, plan, skipped)
+        finish(partial, {**_about(reader), **about, "plan": plan}, parts.facts, parts.skipped, left_out)
         _move(partial, out)
-    return Summary(open_store(out), skipped, time.monotonic() - began, processed)
+    return Summary(open_store(out), parts.skipped, left_out, time.monotonic() - began, processed)
+
+
+def _own(sources: list[ClipSource], left_out: Clips, index: int, count: int) -> tuple[list[ClipSource], Clips]:
+    """The clips of one shard."""
+    if not 1 <= index <= count:
+        raise UserError(f"shard {index}/{count}: give I/N with I from 1 to N")
+    if count > len(sources):
+        raise UserError(f"shard {index}/{count}: there are only {len(sources)} clips; take fewer shards")
+    return list(stretch(sources, index, count)), list(stretch(left_out, index, count))
+
+
+def _about(reader: Reader) -> dict[str, Any]:
+    """What a store tells of its dataset."""
+    return {
+        "dataset": reader.dataset,
+        "title": reader.title,
+        "fps": reader.fps,
+        "layout": load_layout(reader.layout).to_dict(),
+        "class_names": reader.class_names,
+    }
 
 
 def _existing(out: Path, plan: dict[str, Any], overwrite: bool) -> Summary | None:
@@ -122,46 +115,39 @@ def _existing(out: Path, plan: dict[str, Any], overwrite: bool) -> Summary | Non
     if overwrite:
         return None
     store = open_store(out)
-    if store.info["plan"] != plan:
-        differs = ", ".join(key for key in plan if plan[key] != store.info["plan"].get(key))
+    there = store.info["plan"]
+    if differs := ", ".join(key for key in {**plan, **there} if plan.get(key) != there.get(key)):
         raise UserError(f"{out} holds another store (different {differs}); give another --out, or --overwrite")
-    with (out / "skipped.csv").open(encoding="utf-8", newline="") as file:
-        skipped = [(row["id"], row["reason"]) for row in csv.DictReader(file)]
-    return Summary(store, skipped, 0.0, 0)
+    return Summary(store, *read_skipped(out))
 
 
-def _open_partial(partial: Path, options: dict[str, Any], parts: list[Part]) -> None:
-    """Lay out the working folder, and clear it of what does not belong to this plan."""
+def _open_partial(partial: Path, options: dict[str, Any]) -> None:
+    """Lay out the working folder, and clear it where what it holds was made with other options."""
     plan = partial / PROGRESS / "plan.json"
     if not (plan.is_file() and json.loads(plan.read_text(encoding="utf-8")) == options):
         for folder in (partial / "clips", partial / PROGRESS):
             shutil.rmtree(folder, ignore_errors=True)
     plan.parent.mkdir(parents=True, exist_ok=True)
-    (partial / "clips").mkdir(exist_ok=True)
     write_json(plan, options)
-    expected = {part.file for part in parts}
-    for file in (partial / "clips").iterdir():
-        if file not in expected:
-            file.unlink()
 
 
-def _fill(parts: list[Part], job: Job, workers: int, strict: bool, progress: bool) -> int:
-    """Write every part that is not done; the number of clips that were gone through."""
+def _fill(parts: Parts, sources: list[ClipSource], job: Job, workers: int, strict: bool, progress: bool) -> int:
+    """Write every group that is not done; the number of clips that were gone through."""
     from tqdm import tqdm
 
-    todo = [part for part in parts if not part.done()]
-    total = sum(len(part.sources) for part in parts)
-    clips = [source for part in todo for source in part.sources]
-    if not clips:
+    todo = groups(sources)[parts.done :]
+    count = sum(map(len, todo))
+    if not count:
         return 0
+    clips = sources[len(sources) - count :]
     with (
-        tqdm(total=total, initial=total - len(clips), unit="clip", disable=not progress) as bar,
+        tqdm(total=len(sources), initial=len(sources) - count, unit="clip", disable=not progress) as bar,
         closing(process_clips(clips, job, workers)) as results,
     ):
         bad = 0
-        for part in todo:
+        for group in todo:
             rows, skipped = [], []
-            for _ in part.sources:
+            for _ in group:
                 source, outcome = next(results)
                 if isinstance(outcome, str):
                     if strict:
@@ -171,39 +157,12 @@ def _fill(parts: list[Part], job: Job, workers: int, strict: bool, progress: boo
                 else:
                     rows.append(outcome)
                 bar.update()
-            part.write(rows, skipped)
-    return len(clips)
-
-
-def _finish(
-    partial: Path, parts: list[Part], reader: Reader, plan: dict[str, Any], skipped: list[tuple[str, str]]
-) -> None:
-    """Write ``skipped.csv`` and, last, ``store.json``."""
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([("id", "reason"), *skipped])
-    write_text(partial / "skipped.csv", table.getvalue())
-    files = [part.file for part in parts]
-    clips, with_video = count_clips(files)
-    info = {
-        "format": FORMAT,
-        "dataset": reader.dataset,
-        "title": reader.title,
-        "fps": reader.fps,
-        "clips": clips,
-        "skipped": len(skipped),
-        "with_video": with_video,
-        "fingerprint": content_fingerprint(files),
-        "layout": load_layout(reader.layout).to_dict(),
-        "class_names": reader.class_names,
-        "parts": [{"file": file.name, "bytes": file.stat().st_size} for file in files],
-        "plan": plan,
-    }
-    write_json(partial / "store.json", info)
+            parts.append(rows, skipped)
+    return count
 
 
 def _move(partial: Path, out: Path) -> None:
     """Give the finished store its name; a store that it replaces goes only once the new one is in place."""
     shutil.rmtree(partial / PROGRESS)
-    flush(partial / "store.json")
     replace_folder(partial, out)
     flush(out.parent)

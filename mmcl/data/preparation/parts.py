@@ -1,98 +1,122 @@
-"""Parts of a store while it is being made: written whole or not at all, found again after a crash."""
+"""A store while it is being made: parts that only grow, and a journal by which a later call goes on after a crash."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import pyarrow as pa
-
-from mmcl.data.clip import ClipSource
-from mmcl.data.store import schema
+from mmcl.data.columns import batch_of, clip_digest, schema
 from mmcl.errors import UserError
-from mmcl.files import atomic_file, write_text
+from mmcl.files import write_text
 
-PART_CLIPS = 64  # a crash loses at most this many clips of work
+GROUP_CLIPS = 64  # written and flushed at once: a crash loses at most this many clips of work
+PART_BYTES = 64 << 20  # a part that has grown so large is followed by the next one
 PROGRESS = "progress"  # folder of what is only needed to go on after an interruption
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Part:
-    """A run of consecutive clips that share one Arrow file.
+class Parts:
+    """Writes groups of clips, in order, to ``clips/part-00000.arrow …``.
+
+    A group is appended to the last part and flushed to disk; then a line of the journal says how long the part is now.
+    Whatever lies beyond the last whole line is cut off when the work is taken up again.
+
+    Args:
+        folder: the store being made.
+        marks: of each group, what tells whether it has to be made again; see :mod:`mmcl.data.preparation.sources`.
 
     Attributes:
-        folder: the store being made.
-        number: from 0.
-        sources: its clips.
+        done: groups that are written already.
+        skipped: (id, reason) of the bad clips in them.
     """
 
-    folder: Path
-    number: int
-    sources: Sequence[ClipSource]
+    def __init__(self, folder: Path, marks: Sequence[str]) -> None:
+        self.clips, self.journal, self.marks = folder / "clips", folder / PROGRESS / "journal.jsonl", marks
+        self.schema = schema()
+        self.sizes: dict[str, list[int]] = {}  # part -> clips, bytes
+        self.skipped: list[tuple[str, str]] = []
+        self.done = 0
+        self._take_up()
 
     @property
-    def file(self) -> Path:
-        """The Arrow file."""
-        return self.folder / "clips" / f"part-{self.number:05d}.arrow"
+    def facts(self) -> list[dict[str, Any]]:
+        """The parts, as ``store.json`` lists them."""
+        return [{"file": name, "clips": clips, "bytes": size} for name, (clips, size) in self.sizes.items()]
 
-    @property
-    def notes(self) -> Path:
-        """What else is to be remembered of the part: its sources' digest and its bad clips."""
-        return self.folder / PROGRESS / f"part-{self.number:05d}.json"
+    def append(self, rows: Sequence[Mapping[str, Any]], skipped: Sequence[tuple[str, str]]) -> None:
+        """Write the next group: its good clips (none, maybe), and the names of its bad ones with the reasons."""
+        name = self._open_part()
+        clips, size = self.sizes.get(name, (0, 0))
+        if rows:
+            batch = batch_of([{**row, "digest": clip_digest(row)} for row in rows], self.schema)
+            with open(self.clips / name, "ab") as file:
+                if file.tell() == 0:
+                    file.write(self.schema.serialize())
+                file.write(batch.serialize())
+                clips, size = clips + len(rows), file.tell()
+                _to_disk(file)
+        entry = {"mark": self.marks[self.done], "part": name, "clips": clips, "bytes": size, "skipped": skipped}
+        with open(self.journal, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+            _to_disk(file)
+        self._note(entry)
 
-    def done(self) -> bool:
-        """Written completely, from the same source files as they are now."""
-        if not (self.file.is_file() and self.notes.is_file()):
-            return False
-        notes = json.loads(self.notes.read_text(encoding="utf-8"))
-        return bool(notes["sources"] == digest(self.sources) and notes["bytes"] == self.file.stat().st_size)
+    def _note(self, entry: dict[str, Any]) -> None:
+        self.done += 1
+        self.skipped += [(name, reason) for name, reason in entry["skipped"]]
+        if entry["bytes"]:
+            self.sizes[entry["part"]] = [entry["clips"], entry["bytes"]]
 
-    def skipped(self) -> list[tuple[str, str]]:
-        """(id, reason) of the bad clips of a part that is done."""
-        return [(name, reason) for name, reason in json.loads(self.notes.read_text(encoding="utf-8"))["skipped"]]
+    def _open_part(self) -> str:
+        """Name of the part that grows."""
+        if not self.sizes:
+            return _name(0)
+        last = next(reversed(self.sizes))
+        return last if self.sizes[last][1] < PART_BYTES else _name(len(self.sizes))
 
-    def write(self, rows: list[dict[str, Any]], skipped: list[tuple[str, str]]) -> None:
-        """Write the part: a temporary file, flushed to disk, then renamed; the notes go first."""
-        from datasets.arrow_writer import ArrowWriter
-
-        columns = schema()
-        table = pa.table({column.name: pa.array([row[column.name] for row in rows], column.type) for column in columns})
-        with atomic_file(self.file) as temporary:
-            with ArrowWriter(schema=columns, path=str(temporary)) as writer:
-                writer.write_table(table)
-                writer.finalize()
-            flush(temporary)
-            facts = {"sources": digest(self.sources), "skipped": skipped, "bytes": temporary.stat().st_size}
-            write_text(self.notes, json.dumps(facts))
-
-
-def parts_of(folder: Path, sources: Sequence[ClipSource]) -> list[Part]:
-    """Spread the clips of a dataset over parts, in order."""
-    return [
-        Part(folder, number, sources[start : start + PART_CLIPS])
-        for number, start in enumerate(range(0, len(sources), PART_CLIPS))
-    ]
-
-
-def digest(sources: Sequence[ClipSource]) -> str:
-    """sha256 over what the clips are said to be and how large their files are: tells when a part must be made again."""
-    names = [entry.name for entry in fields(ClipSource) if entry.compare]
-    facts = [
-        [[getattr(source, name) for name in names], _size(source.skeleton), _size(source.video)] for source in sources
-    ]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    def _take_up(self) -> None:
+        """Believe the journal as far as its lines are whole and their sources and files are as they were."""
+        lines = self.journal.read_text(encoding="utf-8").splitlines() if self.journal.is_file() else []
+        kept = []
+        for line, mark in zip(lines, self.marks, strict=False):
+            try:
+                entry = json.loads(line)
+            except ValueError:  # a killed process did not finish it
+                break
+            if entry["mark"] != mark or _size(self.clips / entry["part"]) < entry["bytes"]:
+                break
+            self._note(entry)
+            kept.append(line + "\n")
+        self.clips.mkdir(parents=True, exist_ok=True)
+        self.journal.parent.mkdir(parents=True, exist_ok=True)
+        for file in self.clips.iterdir():
+            if file.name in self.sizes:
+                os.truncate(file, self.sizes[file.name][1])
+            else:
+                file.unlink()
+        write_text(self.journal, "".join(kept))
 
 
-def _size(path: str | None) -> int:
-    with contextlib.suppress(OSError):
-        return os.stat(path).st_size if path else 0
-    return -1
+def groups(items: Sequence[T]) -> list[Sequence[T]]:
+    """Clips that are written at once."""
+    return [items[start : start + GROUP_CLIPS] for start in range(0, len(items), GROUP_CLIPS)]
+
+
+def _name(number: int) -> str:
+    return f"part-{number:05d}.arrow"
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.is_file() else 0
+
+
+def _to_disk(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

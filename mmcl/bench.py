@@ -1,0 +1,50 @@
+"""``mmcl bench SUBJECT …``: measure speed, size and memory on this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so that no module of ours shadows a library
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+
+from collections.abc import Sequence
+from importlib import import_module
+
+from mmcl.errors import UserError, run
+
+# subject -> (module with build_parser() and main(argv), what it measures); imported only when it is asked for
+SUBJECTS = {
+    "data": (
+        "mmcl.benchmarks.data",
+        "NTU clips from text to batches: prepare, store, loader, share of a training step",
+    ),
+}
+
+
+def usage() -> str:
+    """The page of ``mmcl bench --help``."""
+    width = max(map(len, SUBJECTS))
+    subjects = "\n".join(f"  {subject:<{width}}  {words}" for subject, (_, words) in SUBJECTS.items())
+    return (
+        f"usage: mmcl bench SUBJECT [options]\n\n{subjects}\n\n"
+        "Prints what was measured, with the machine it was measured on; --json FILE writes the same numbers for\n"
+        "programs. Figures that were not measured but calculated from others are marked as such.\n"
+        "`mmcl bench SUBJECT --help` tells more.\n\n"
+        "example:\n  mmcl bench data --source nturgb+d_skeletons --clips 5000"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Hand over to the subject's own command line."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if arguments[0] not in SUBJECTS:
+        raise UserError(f"nothing to measure called '{arguments[0]}': choose one of {', '.join(SUBJECTS)}")
+    return int(import_module(SUBJECTS[arguments[0]][0]).main(arguments[1:]))
+
+
+if __name__ == "__main__":
+    run(main)

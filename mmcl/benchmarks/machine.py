@@ -1,0 +1,82 @@
+"""The machine that a measurement was made on, and how much memory processes took meanwhile."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from mmcl.data.preparation.pool import default_workers
+
+EVERY = 0.05  # seconds between two looks at the processes
+
+
+def machine(*packages: str) -> dict[str, Any]:
+    """Processor, memory, threads and versions."""
+    return {
+        "processor": _processor(),
+        "processors": default_workers(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": platform.platform(terse=True),
+        "threads": os.environ.get("OMP_NUM_THREADS", "not set"),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("mmcl", *packages)}},
+    }
+
+
+def _processor() -> str:
+    cpus = Path("/proc/cpuinfo")
+    lines = cpus.read_text(encoding="utf-8").splitlines() if cpus.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+class PeakMemory:
+    """Largest resident sizes of this process and of those it started, while the block runs.
+
+    Looks at the processes many times a second, since the kernel's own peak of child processes is that of the largest
+    one alone. Pages that processes share count for each of them, so the sum is an upper bound.
+
+    Attributes:
+        before: bytes of this process when the block began.
+        parent: bytes of this process at its largest.
+        children: bytes of all others together at their largest.
+        together: bytes of all at the moment when they were largest.
+    """
+
+    def __enter__(self) -> PeakMemory:
+        self.before = psutil.Process().memory_info().rss
+        self.parent = self.children = self.together = 0
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        me = psutil.Process()
+        while True:
+            parent, children = me.memory_info().rss, sum(map(_resident, me.children(recursive=True)))
+            self.parent, self.children = max(self.parent, parent), max(self.children, children)
+            self.together = max(self.together, parent + children)
+            if self._end.wait(EVERY):
+                return
+
+    def facts(self) -> dict[str, int]:
+        """The attributes, for a report."""
+        return {name: getattr(self, name) for name in ("before", "parent", "children", "together")}
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:  # it has ended meanwhile
+        return 0

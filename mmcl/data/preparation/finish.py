@@ -1,0 +1,121 @@
+"""The last files of a store, ``skipped.csv``, ``index.arrow`` and ``store.json``, and what to tell of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mmcl.data.columns import FORMAT, SHORT, content_fingerprint, map_file, schema, stream
+from mmcl.data.preparation.parts import flush
+from mmcl.data.store import INDEX, ClipStore
+from mmcl.files import write_json, write_text
+
+SKIPPED = "skipped.csv"
+BAD, LEFT_OUT = "bad", "left out"
+Clips = list[tuple[str, str]]  # (id, reason)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a preparation came to.
+
+    Attributes:
+        store: the finished store.
+        skipped: (id, reason) of each bad clip.
+        left_out: (id, reason) of each clip that its reader never offers, such as those on an official list.
+        seconds: this call took; 0 where the store was there already.
+        processed: clips that this call went through (the others were done by an earlier one).
+    """
+
+    store: ClipStore
+    skipped: Clips
+    left_out: Clips = field(default_factory=list)
+    seconds: float = 0.0
+    processed: int = 0
+
+    def __str__(self) -> str:
+        lines = describe(self.store, self.skipped, self.left_out)
+        if self.processed:
+            rate = self.processed / self.seconds
+            done = f"{self.processed} clips in {self.seconds:.1f} s ({rate:.1f} clips/s)"
+        else:
+            done = "already prepared from the same source with the same options: nothing to do"
+        return "\n".join([lines[0], done, *lines[1:]])
+
+
+def describe(store: ClipStore, skipped: Clips, left_out: Clips) -> list[str]:
+    """A store in a few lines: what it holds, and which clips are not in it."""
+    clips, info = len(store), store.info
+    size = sum(part["bytes"] for part in info["parts"])
+    lines = [
+        f"{store.location}: {clips} clips of {store.title}, {len(skipped)} skipped, "
+        f"{info['with_video']} with video, {clips - info['with_video']} without; "
+        f"{size / 1e6:.1f} MB ({size / clips / 1e3:.1f} kB a clip)"
+    ]
+    lines += [f"{count} left out: {reason}" for reason, count in Counter(reason for _, reason in left_out).items()]
+    lines += [f"skipped {name}: {reason}" for name, reason in skipped[:5]]
+    if len(skipped) > 5:
+        lines.append(f"… all {len(skipped)} in {store.path / SKIPPED}")
+    return lines
+
+
+def read_skipped(folder: Path) -> tuple[Clips, Clips]:
+    """Bad clips, and those that were left out, of a finished store."""
+    with (folder / SKIPPED).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = {kind: [(row["id"], row["reason"]) for row in rows if row["kind"] == kind] for kind in (BAD, LEFT_OUT)}
+    return found[BAD], found[LEFT_OUT]
+
+
+def finish(
+    folder: Path,
+    about: dict[str, Any],
+    parts: Sequence[dict[str, Any]],
+    skipped: Clips,
+    left_out: Clips,
+) -> None:
+    """Write what makes a store of a folder with parts; ``store.json`` last.
+
+    Args:
+        folder: holds ``clips/``.
+        about: dataset, title, fps, layout, class names, plan, shard: facts that nothing here looks into.
+        parts: file, clips and bytes of each part, in order.
+        skipped: (id, reason) of the bad clips.
+        left_out: (id, reason) of clips that the reader never offered.
+    """
+    table = io.StringIO()
+    rows = [(*entry, kind) for kind, entries in ((BAD, skipped), (LEFT_OUT, left_out)) for entry in entries]
+    csv.writer(table, lineterminator="\n").writerows([("id", "reason", "kind"), *rows])
+    write_text(folder / SKIPPED, table.getvalue())
+    columns = schema(SHORT)
+    index = _index(columns, (folder / "clips" / part["file"] for part in parts))
+    (folder / INDEX).write_bytes(data := stream(columns, [index]))
+    flush(folder / INDEX)
+    facts = {
+        "format": FORMAT,
+        **about,
+        "clips": index.num_rows,
+        "skipped": len(skipped),
+        "left_out": len(left_out),
+        "with_video": int(np.count_nonzero(index.column("video_frames").to_numpy())),
+        "fingerprint": content_fingerprint(index.column("digest").to_pylist()),
+        "index_bytes": len(data),
+        "parts": list(parts),
+    }
+    write_json(folder / "store.json", facts)
+    flush(folder / "store.json")
+
+
+def _index(columns: pa.Schema, files: Iterable[Path]) -> pa.RecordBatch:
+    """The short columns of all clips. Parts are mapped one at a time."""
+    batches = [batch.select(SHORT) for file in files for batch in map_file(file)]
+    merged = pa.Table.from_batches(batches).combine_chunks()
+    return merged.cast(columns).to_batches()[0]

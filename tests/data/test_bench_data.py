@@ -1,0 +1,122 @@
+"""``mmcl bench data``: its facts are those of the file system, its made-up recordings are read like real ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmcl import bench
+from mmcl.benchmarks import data, reading
+from mmcl.benchmarks.data_table import table
+from mmcl.benchmarks.machine import PeakMemory
+from mmcl.benchmarks.recordings import link_recordings, skeleton_text
+from mmcl.data.readers.ntu import NTU120
+from mmcl.data.readers.ntu_skeleton import parse
+from mmcl.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A measurement of forty clips, its files still there."""
+    folder = tmp_path_factory.mktemp("bench")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "STEPS", 2)
+        patch.setattr(reading, "WARM", 1)
+        return data.measure(None, folder, 40, 2) | {"folder": folder}
+
+
+def test_sizes_are_those_of_the_files(facts: dict[str, Any]) -> None:
+    folder: Path = facts["folder"]
+    raw = [os.stat(entry) for entry in os.scandir(folder / "raw")]
+    assert len(raw) == 40 and facts["text"]["bytes"] == sum(entry.st_size for entry in raw)
+    stored = [entry for entry in (folder / "store-2").rglob("*") if entry.is_file()]
+    assert facts["store"]["bytes"] == sum(os.stat(entry).st_size for entry in stored)
+    assert facts["store"]["clips"] == 40 and facts["store"]["skipped"] == 0
+    assert facts["store"]["padded_bytes"] == 40 * 300 * 150 * 4
+    numbers = sum(np.prod(NTU120(folder / "raw").read(source).joints.shape) for source in NTU120(folder / "raw").scan())
+    assert facts["store"]["joints_bytes"] == 4 * numbers
+    # 24 files, every sixth with two bodies: of the first 40 links 6, each of which the reader keeps as such
+    assert facts["store"]["bodies_mean"] == pytest.approx(1 + 6 / 40)
+    assert facts["store"]["joints_bytes"] < facts["store"]["bytes"] < 1.1 * facts["store"]["joints_bytes"] + 60_000
+
+
+def test_everything_was_measured(facts: dict[str, Any]) -> None:
+    assert [run["workers"] for run in facts["prepare"]] == [1, 2]
+    for run in facts["prepare"]:
+        assert run["seconds"] > 0 and run["memory"]["parent"] > 10 << 20 and run["memory"]["children"] > 10 << 20
+        assert run["memory"]["together"] <= run["memory"]["parent"] + run["memory"]["children"]
+    assert [run["workers"] for run in facts["loader"]] == [0, 2]
+    assert all(run["clips"] == 40 and run["clips_per_second"] > 0 for run in facts["loader"])
+    assert facts["training"]["steps"] == 1 and 0 <= facts["training"]["waiting"] < 1
+    assert facts["parse"]["bytes"] == sum(path.stat().st_size for path in (facts["folder"] / "raw-made-up").iterdir())
+
+
+def test_the_table_tells_the_numbers_and_marks_what_was_calculated(facts: dict[str, Any]) -> None:
+    lines = table(facts).splitlines()
+    per_clip = facts["store"]["bytes"] / 40
+    assert any(f"{per_clip / 1e3:.1f} kB a clip" in line for line in lines)
+    assert any("40, links to 24 made-up .skeleton files" in line for line in lines)
+    start = next(number for number, line in enumerate(lines) if "EXTRAPOLATED, not measured, to 113,945" in line)
+    assert f"{per_clip * 113945 / 1e9:.1f} GB of store; padded arrays would take 20.5 GB" in lines[start + 2]
+    seconds = facts["prepare"][1]["seconds"] / 40 * 113945
+    assert f"{seconds / 3600:.2f} h to prepare with 2 worker(s)" in lines[start + 1]
+
+
+def test_copies_carry_their_action_and_keep_off_the_missing_list(tmp_path: Path) -> None:
+    for action in (2, 60):
+        (tmp_path / f"S001C001P001R001A{action:03d}.skeleton").write_text("x" * action)
+    link_recordings(tmp_path, tmp_path / "raw", 1001)
+    reader = NTU120(tmp_path / "raw")
+    clips = reader.scan()
+    assert len(clips) == 1001 and reader.left_out == []
+    assert sorted(np.unique([clip.label for clip in clips], return_counts=True)[1]) == [500, 501]
+    assert all(os.stat(clip.skeleton).st_size == clip.label + 1 for clip in clips)
+    with pytest.raises(UserError, match="more than 2 files have names for"):
+        link_recordings(tmp_path, tmp_path / "more", 100_000)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no SsssCcccPpppRrrrAaaa.skeleton"):
+        link_recordings(tmp_path / "empty", tmp_path / "other", 10)
+
+
+def test_made_up_text_has_the_form_of_the_real_files(test_data: Path) -> None:
+    total, bodies = parse(skeleton_text(np.random.default_rng(0), 50, 2).encode())
+    assert total == 50 and [body.joints.shape for body in bodies] == [(50, 25, 3)] * 2
+    made_up = skeleton_text(np.random.default_rng(0), 103, 1)
+    real = (test_data / "ntu" / "skeleton" / "S001C001P001R001A001.skeleton").read_text()
+    assert len(made_up.splitlines()) == len(real.splitlines())
+    assert abs(len(made_up) / len(real) - 1) < 0.15
+
+
+def test_peak_memory_sees_what_comes_and_goes() -> None:
+    child = "import time; block = bytearray(64 << 20); time.sleep(0.5)"
+    with PeakMemory() as memory:
+        before = memory.children
+        block = np.ones(8 << 20)  # 64 MiB
+        memory._end.wait(0.3)
+        del block
+        subprocess.run([sys.executable, "-c", child], check=True)
+    assert memory.parent - memory.before > 60 << 20
+    assert memory.children - before > 60 << 20
+    assert memory.together < memory.parent + memory.children  # not at the same time
+
+
+def test_the_script_hands_over_to_the_subject(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main([]) == 0 and "mmcl bench data --source" in capsys.readouterr().out
+    with pytest.raises(UserError, match="nothing to measure called 'weather'"):
+        bench.main(["weather"])
+    with pytest.raises(UserError, match="--clips must be at least"):
+        bench.main(["data", "--clips", "3"])
+    with pytest.raises(SystemExit):
+        bench.main(["data", "--help"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "measure", lambda *_: {"clips": 40})
+        patch.setattr(data, "table", lambda _: "a table")
+        assert bench.main(["data", "--json", str(tmp_path / "facts.json")]) == 0
+    assert json.loads((tmp_path / "facts.json").read_text()) == {"clips": 40}

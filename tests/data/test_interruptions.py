@@ -1,0 +1,169 @@
+"""Interruptions: what is done is kept, what is half-written is not believed, nothing is left running."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import recordings
+
+from mmcl.data.preparation import parts
+from mmcl.data.preparation.build import prepare
+from mmcl.data.readers.utd_mhad import UTDMHAD
+from mmcl.data.store import open_store
+from mmcl.errors import UserError
+
+SCRIPT = Path(__file__).resolve().parents[2] / "mmcl" / "prepare.py"
+
+
+@pytest.fixture
+def takes(tmp_path: Path) -> Path:
+    """Five made-up takes."""
+    for subject in range(1, 6):
+        recordings.write_take(tmp_path / "takes", 1, subject)
+    return tmp_path / "takes"
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted((folder / "clips").iterdir())}
+
+
+def damage(takes: Path, name: str) -> bytes:
+    """Cut a skeleton file off; returns what it held."""
+    file = takes / "Skeleton" / f"{name}_skeleton.mat"
+    good = file.read_bytes()
+    file.write_bytes(good[:500])
+    return good
+
+
+def test_an_orphaned_worker_ends_itself() -> None:
+    """Nobody is left to kill a worker whose parent was killed: the kernel's alarm does, lock or no lock."""
+    code = "from mmcl.data.preparation import worker; import ctypes; worker._arm(0.3); ctypes.PyDLL(None).sleep(100)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == -signal.SIGALRM
+
+
+def test_strict_makes_a_bad_clip_an_error_and_keeps_what_is_done(
+    takes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "GROUP_CLIPS", 1)
+    good = damage(takes, "a1_s3_t1")
+    with pytest.raises(UserError, match="a1_s3_t1: .*--strict"):
+        prepare(UTDMHAD(takes), tmp_path / "out", workers=1, strict=True, progress=False)
+    assert not (tmp_path / "out").exists()
+    (takes / "Skeleton" / "a1_s3_t1_skeleton.mat").write_bytes(good)
+    summary = prepare(UTDMHAD(takes), tmp_path / "out", workers=1, strict=True, progress=False)
+    assert len(summary.store) == 5 and summary.processed == 3
+
+
+@pytest.mark.parametrize("lost", ["nothing", "end of the part", "journal line"])
+def test_what_a_crash_left_half_written_is_cut_off(
+    takes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    monkeypatch.setattr(parts, "GROUP_CLIPS", 1)
+    straight = prepare(UTDMHAD(takes), tmp_path / "straight", workers=1, progress=False).store
+    good = damage(takes, "a1_s4_t1")
+    with pytest.raises(UserError, match="a1_s4_t1"):
+        prepare(UTDMHAD(takes), tmp_path / "out", workers=1, strict=True, progress=False)
+    (takes / "Skeleton" / "a1_s4_t1_skeleton.mat").write_bytes(good)
+    part = tmp_path / "out.partial" / "clips" / "part-00000.arrow"
+    journal = tmp_path / "out.partial" / "progress" / "journal.jsonl"
+    assert len(journal.read_text().splitlines()) == 3
+    if lost == "end of the part":  # the disk lost what the journal says is there
+        os.truncate(part, part.stat().st_size - 10)
+    else:  # half a group, for which there is no line; half a line
+        part.write_bytes(part.read_bytes() + part.read_bytes()[-700:])
+        journal.write_text(journal.read_text()[: -40 if lost == "journal line" else None] + '{"mark": "ab')
+    resumed = prepare(UTDMHAD(takes), tmp_path / "out", workers=1, progress=False)
+    assert resumed.processed == (2 if lost == "nothing" else 3)
+    assert content(resumed.store.path) == content(straight.path) and resumed.store.info == straight.info
+
+
+def test_clips_after_a_changed_one_are_made_again(takes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "GROUP_CLIPS", 1)
+    monkeypatch.setattr(parts, "PART_BYTES", 1)
+    damage(takes, "a1_s5_t1")
+    with pytest.raises(UserError, match="a1_s5_t1"):
+        prepare(UTDMHAD(takes), tmp_path / "out", workers=1, strict=True, progress=False)
+    recordings.write_skeleton(takes, "a1_s3_t1", recordings.person(33))
+    summary = prepare(UTDMHAD(takes), tmp_path / "out", workers=1, progress=False)
+    assert summary.processed == 3 and summary.store.frames.tolist() == [20, 20, 33, 20]
+    assert [name for name, _ in summary.skipped] == ["a1_s5_t1"]
+
+
+# Interruptions. A FIFO as the last skeleton file holds the preparation at a known place: nobody writes to it.
+
+
+@pytest.fixture
+def stuck(tmp_path: Path) -> Path:
+    """A part of clips and four more, the last of which blocks whoever opens it."""
+    root = tmp_path / "takes"
+    for trial in range(1, parts.GROUP_CLIPS + 4):
+        recordings.write_skeleton(root, f"a1_s1_t{trial:03d}", recordings.person(4, seed=trial))
+    os.mkfifo(root / "Skeleton" / "a9_s9_t9_skeleton.mat")
+    return root
+
+
+def launch(source: Path, out: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """Run the script as a file until its first group of clips is written; the process and all that it started."""
+    command = [sys.executable, str(SCRIPT), "utd-mhad", "--source", str(source), "--out", str(out), "--workers", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    journal = out.with_name(out.name + ".partial") / "progress" / "journal.jsonl"
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and journal.read_text().endswith("\n")):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.02)
+    return process, psutil.Process(process.pid).children(recursive=True)
+
+
+def release(fifo: Path) -> None:
+    """Let whoever waits for the FIFO find it empty."""
+    with contextlib.suppress(OSError):  # nobody waits
+        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+
+
+def test_kill_9_in_the_middle_then_the_same_command_goes_on(stuck: Path, tmp_path: Path) -> None:
+    fifo = stuck / "Skeleton" / "a9_s9_t9_skeleton.mat"
+    process, children = launch(stuck, tmp_path / "out")
+    process.kill()
+    process.wait()
+    release(fifo)
+    assert psutil.wait_procs(children, timeout=30)[1] == []  # no worker is left behind
+    with pytest.raises(UserError, match="has not finished"):
+        open_store(tmp_path / "out")
+    fifo.unlink()
+    recordings.write_skeleton(stuck, "a9_s9_t9", recordings.person(4))
+    resumed = prepare(UTDMHAD(stuck), tmp_path / "out", workers=2, progress=False)
+    assert resumed.processed == 4
+    straight = prepare(UTDMHAD(stuck), tmp_path / "straight", workers=1, progress=False)
+    assert resumed.store.fingerprint == straight.store.fingerprint and resumed.store.info == straight.store.info
+    assert content(resumed.store.path) == content(straight.store.path)
+    assert not (tmp_path / "out.partial").exists()
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(stuck: Path, tmp_path: Path, kind: signal.Signals) -> None:
+    process, children = launch(stuck, tmp_path / "out")
+    process.send_signal(kind)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert psutil.wait_procs(children, timeout=30)[1] == []
+    assert errors.splitlines()[-1].startswith("stopped: finished parts are kept in")
+    assert "Traceback" not in errors and (tmp_path / "out.partial").is_dir() and not (tmp_path / "out").exists()
+
+
+def test_two_at_once_are_refused_and_other_options_start_over(stuck: Path, tmp_path: Path) -> None:
+    process, _ = launch(stuck, tmp_path / "out")
+    with pytest.raises(UserError, match="another `mmcl prepare` is writing there"):
+        prepare(UTDMHAD(stuck), tmp_path / "out", workers=1, progress=False)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    (stuck / "Skeleton" / "a9_s9_t9_skeleton.mat").unlink()
+    summary = prepare(UTDMHAD(stuck), tmp_path / "out", workers=1, frames_per_clip=2, progress=False)
+    assert summary.processed == len(summary.store) == parts.GROUP_CLIPS + 3
