@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mmcl check", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("store", type=Path, metavar="DIR", help="a store made by `mmcl prepare`")
+    parser.add_argument("store", metavar="DIR", help="a store made by `mmcl prepare`")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (DIR/check)")
     return parser
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     store = open_store(args.store)
     report = check(store, official_splits(store))
-    page, sheet = write(report, args.out or args.store / "check")
+    page, sheet = write(report, args.out or store.path / "check")
     print(as_text(report))
     print(f"report: {page}\npicture: {sheet}")
     return 1 if report.verdict == BAD else 0

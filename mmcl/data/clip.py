@@ -52,12 +52,15 @@ class RawClip:
         pixels: (M, T, V, 2) float32, joints in pixels of the clip's own video, where the files say so; else None.
         recorded: (T,) int32, which recorded frame each frame is, where some were left out; None where none was.
         recorded_frames: frames of the recording, with those left out; 0 where none was.
+        picture: width and height of the picture that ``pixels`` are for. They are scaled where the video at hand has
+            another size (a smaller copy); None: they fit the video as it is.
     """
 
     joints: np.ndarray
     pixels: np.ndarray | None = None
     recorded: np.ndarray | None = None
     recorded_frames: int = 0
+    picture: tuple[int, int] | None = None
 
 
 class Reader(Protocol):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmcl.errors import UserError
+from mmcl.towers.strip import strip
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -88,23 +89,8 @@ class ChatEncoder:
         return inputs
 
     def strip(self, images: Sequence[Image]) -> Image:
-        """Glue pictures left to right in time order, all at the first one's height.
-
-        Where the model's processor keeps only the centre of a picture, the strip is resized to that square first:
-        every frame stays in sight, narrower than it was (MMCL resizes its strips to a square in the same way).
-        """
-        from PIL import Image as Pil
-
-        height = images[0].height
-        parts = [
-            part.convert("RGB") if part.height == height else _to_height(part.convert("RGB"), height) for part in images
-        ]
-        strip = Pil.new("RGB", (sum(part.width for part in parts), height))
-        left = 0
-        for part in parts:
-            strip.paste(part, (left, 0))
-            left += part.width
-        return strip.resize(self._crop, Pil.Resampling.BICUBIC) if self._crop else strip
+        """Glue pictures into one; to the model's own square where its processor would keep only the centre."""
+        return strip(images, self._crop)
 
     def _render(self, pictures: int, question: str, answer: str | None = None) -> str:
         if not getattr(self.processor, "chat_template", None):
@@ -139,7 +125,3 @@ class ChatEncoder:
         inputs["input_ids"] = torch.cat([inputs["input_ids"], ids], dim=1)
         inputs["attention_mask"] = torch.cat([inputs["attention_mask"], mask], dim=1)
         inputs["labels"] = ids.masked_fill(mask == 0, IGNORED)
-
-
-def _to_height(image: Image, height: int) -> Image:
-    return image.resize((max(1, round(image.width * height / image.height)), height))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mmcl.errors import UserError
 from mmcl.towers.clip_load import load_clip
 from mmcl.towers.frozen import constant_forward, save_only_trained
+from mmcl.towers.strip import strip
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,6 +31,8 @@ class ClipOptions:
         trainable: train the visual tower too (the text tower never is). A trainable tower may start without weights.
         precision: arithmetic of a frozen tower; weights stay float32. A trainable one follows the training's own
             mixed precision.
+        images: separate: the crops of a clip are embedded one by one, and the mean counts; strip: they are glued left
+            to right in time order, resized to the tower's square, and embedded as one picture.
         images_per_step: a frozen tower takes this many images at a time, which bounds its memory.
     """
 
@@ -37,7 +40,26 @@ class ClipOptions:
     pretrained: str | None = None
     trainable: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"
+    images: Literal["separate", "strip"] = "separate"
     images_per_step: int = 64
+
+
+@dataclass(frozen=True)
+class ClipPreprocess:
+    """From the pictures of a clip to the tower's input. Holds no weights, so data workers can carry it.
+
+    Attributes:
+        transform: the model's own evaluation transform, without augmentation: picture -> (3, H, W).
+        strip_size: width and height of a strip of all pictures; None where each goes in by itself.
+    """
+
+    transform: Callable[[Image], Tensor]
+    strip_size: tuple[int, int] | None
+
+    def __call__(self, images: Sequence[Image]) -> Tensor:
+        """Turn m pictures into (m, 3, H, W), or (1, 3, H, W) where they are glued into a strip."""
+        pictures = [strip(images, self.strip_size)] if self.strip_size else images
+        return torch.stack([self.transform(picture) for picture in pictures])
 
 
 class ClipTower(nn.Module):
@@ -51,7 +73,7 @@ class ClipTower(nn.Module):
 
     Attributes:
         width: D of the joint embedding space.
-        transform: PIL image -> (3, H, W); picklable, for data workers.
+        preprocess: pictures of a clip -> what :meth:`forward` takes of it; picklable, for data workers.
     """
 
     def __init__(self, options: ClipOptions, *, text: bool = False) -> None:
@@ -59,7 +81,9 @@ class ClipTower(nn.Module):
         if options.images_per_step < 1:
             raise UserError(f"clip.images_per_step must be at least 1, not {options.images_per_step}")
         loaded = load_clip(options.model, options.pretrained, allow_random=options.trainable)
-        self.options, self.width, self.transform = options, loaded.width, loaded.transform
+        self.options, self.width = options, loaded.width
+        size = loaded.size if options.images == "strip" else None
+        self.preprocess = ClipPreprocess(loaded.transform, size)
         model: Any = loaded.model.requires_grad_(False)
         self.visual: nn.Module = model.visual.requires_grad_(options.trainable)
         del model.visual  # the text side below does not need it, and the same weights must not be listed twice
@@ -78,10 +102,6 @@ class ClipTower(nn.Module):
             self.text.eval()
         return self
 
-    def preprocess(self, images: Sequence[Image]) -> Tensor:
-        """Turn n pictures into (n, 3, H, W) by the model's own evaluation transform, without augmentation."""
-        return torch.stack([self.transform(image) for image in images])
-
     def embed(self, images: Tensor) -> Tensor:
         """Embed single pictures: (n, 3, H, W) -> (n, D), float32, of length 1."""
         if self.options.trainable:
@@ -90,10 +110,10 @@ class ClipTower(nn.Module):
             return torch.cat([self._embed(part) for part in images.split(self.options.images_per_step)])
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Embed clips of m crops each: (N, m, 3, H, W) -> (N, D), float32.
+        """Embed clips of m pictures each (one, where they are strips): (N, m, 3, H, W) -> (N, D), float32.
 
-        The mean of the crops' unit-length embeddings. It is not brought to length 1 again: every loss here compares
-        by cosine, and as it is its length (at most 1) still says how far the crops agree.
+        The mean of the pictures' unit-length embeddings. It is not brought to length 1 again: every loss here compares
+        by cosine, and as it is its length (at most 1) still says how far the pictures agree.
         """
         return self.embed(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2]).mean(1)
 

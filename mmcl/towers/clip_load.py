@@ -21,10 +21,19 @@ WEIGHTS = (".safetensors", ".bin", ".pth")  # what open_clip looks for in a fold
 
 @dataclass(frozen=True)
 class LoadedClip:
-    """An open_clip model, its evaluation transform (PIL image -> (3, H, W)), its own name and embedding width D."""
+    """An open_clip model, ready to look at pictures.
+
+    Attributes:
+        model: the whole network.
+        transform: its evaluation transform, PIL image -> (3, H, W).
+        size: width and height of the pictures it takes.
+        name: open_clip's name for it.
+        width: D of the joint embedding space.
+    """
 
     model: nn.Module
     transform: Callable[[Any], Tensor]
+    size: tuple[int, int]
     name: str
     width: int
 
@@ -63,8 +72,9 @@ def load_clip(model: str, pretrained: str | None, *, allow_random: bool = False)
             width = int((get_model_config(name) or {})["embed_dim"])
         except Exception as error:  # open_clip wraps network, file and state dict errors in whatever is at hand
             raise UserError(_explain(model, pretrained, error)) from error
-    transform = image_transform_v2(PreprocessCfg(**network.visual.preprocess_cfg), is_train=False)
-    return LoadedClip(network, transform, name, width)
+    config = PreprocessCfg(**network.visual.preprocess_cfg)
+    high, wide = (config.size, config.size) if isinstance(config.size, int) else config.size
+    return LoadedClip(network, image_transform_v2(config, is_train=False), (wide, high), name, width)
 
 
 def _refuse_pretrained(model: str, pretrained: str | None) -> None:

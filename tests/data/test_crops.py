@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+import recordings
 from PIL import Image
 
 from mmcl.data import crops
+from mmcl.data.clip import ClipSource, RawClip
+from mmcl.data.preparation.worker import Job, make_row
+from mmcl.data.readers.utd_mhad import UTDMHAD
 
 
 @pytest.mark.parametrize(("frames", "count"), [(1, 5), (3, 5), (5, 5), (67, 5), (125, 8), (300, 1)])
@@ -84,3 +90,75 @@ def test_points_go_where_the_crop_goes() -> None:
     y, x = np.indices(picture.shape)
     centre = np.array([(x * picture).sum(), (y * picture).sum()]) / picture.sum() + 0.5
     assert crops.to_crop(np.array([150.5, 100.5]), box, 100) == pytest.approx(centre, abs=0.3)
+
+
+class WithPixels(UTDMHAD):
+    """Its files say where the joints are, in pixels of a picture three times as wide and twice as high as the video."""
+
+    picture: tuple[int, int] | None = (960, 480)
+
+    def read(self, source: ClipSource) -> RawClip:
+        joints = super().read(source).joints
+        pixels = UTDMHAD.pixels(self, joints, 320, 240) * (np.array(self.picture or (320, 240)) / (320, 240))
+        return RawClip(joints=joints, pixels=pixels.astype(np.float32), picture=self.picture)
+
+    def pixels(self, joints: np.ndarray, width: int, height: int) -> np.ndarray:
+        raise AssertionError("the files have said it")
+
+
+@pytest.mark.parametrize("picture", [(960, 480), None])
+def test_pixels_of_another_picture_size_are_scaled(tmp_path: Path, picture: tuple[int, int] | None) -> None:
+    recordings.write_take(tmp_path, 1, 1, video=20)
+    known, by_camera = WithPixels(tmp_path), UTDMHAD(tmp_path)
+    known.picture = picture
+    rows = [make_row(reader.scan()[0], Job(reader, 20, 5, 224, 9)) for reader in (known, by_camera)]
+    assert rows[0]["pixels"] == pytest.approx(rows[1]["pixels"], abs=1e-3)
+    assert np.array_equal(rows[0]["boxes"], rows[1]["boxes"]) and rows[0]["crops"] == rows[1]["crops"]
+    assert (np.diff(rows[0]["boxes"].reshape(5, 4)[:, [0, 2]]) < 240).all()  # a person, not the whole picture
+
+
+class WithAbsentBody(UTDMHAD):
+    """A second body that comes late, and a joint that is never seen."""
+
+    def read(self, source: ClipSource) -> RawClip:
+        body = super().read(source).joints
+        second = np.where(np.arange(body.shape[1])[:, None, None] < 10, 0, body + np.float32([0.8, 0, 0]))
+        body[:, :, 3] = 0
+        return RawClip(joints=np.concatenate([body, second]))
+
+    def pixels(self, joints: np.ndarray, width: int, height: int) -> np.ndarray:
+        return np.nan_to_num(super().pixels(joints, width, height))  # a camera that puts the sensor itself at 0, 0
+
+
+def test_joints_that_are_not_there_do_not_pull_the_box(tmp_path: Path) -> None:
+    recordings.write_take(tmp_path, 1, 1, video=20)
+    alone, both = UTDMHAD(tmp_path), WithAbsentBody(tmp_path)
+    one, two = (make_row(reader.scan()[0], Job(reader, 20, 4, 224, 9)) for reader in (alone, both))
+    pixels = two["pixels"].reshape(4, 2, 20, 2)
+    assert np.isnan(pixels[:2, 1]).all() and np.isnan(pixels[:, 0, 3]).all() and np.isfinite(pixels[2:, 1]).all()
+    boxes = np.stack([row["boxes"].reshape(4, 4) for row in (one, two)])
+    assert np.array_equal(boxes[0, :2], boxes[1, :2])
+    reach = pixels[2:, 1, :, 0].max(axis=1)  # there the second body is in the box, to the right of the first
+    assert (boxes[0, 2:, 2] < reach).all() and (reach < boxes[1, 2:, 2]).all()
+
+
+def test_crops_of_a_smaller_copy_of_an_ntu_video_show_the_same_person(test_data: Path, tmp_path: Path) -> None:
+    from mmcl.data.readers.ntu import NTU60
+
+    name = "S001C001P001R001A001_rgb.avi"
+    with av.open(str(test_data / "ntu" / "rgb" / name)) as source, av.open(str(tmp_path / name), "w") as copy:
+        stream = copy.add_stream("mpeg4", rate=30)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 640, 360, "yuv420p", 8_000_000
+        for frame in source.decode(video=0):
+            copy.mux(stream.encode(frame.reformat(640, 360, "yuv420p")))
+        copy.mux(stream.encode())
+    rows = []
+    for folder in (test_data / "ntu" / "rgb", tmp_path):
+        reader = NTU60(test_data / "ntu" / "skeleton", folder)
+        clip = next(clip for clip in reader.scan() if clip.video is not None)
+        rows.append(make_row(clip, Job(reader, 25, 3, 112, 60)))
+    full, small = (row["boxes"].reshape(-1, 4) for row in rows)
+    assert np.abs(full / 3 - small).max() < 2
+    assert (full[:, 3] - full[:, 1]).min() > 300 and (full[:, 3] - full[:, 1]).max() < 900
+    for ours, theirs in zip(rows[0]["crops"], rows[1]["crops"], strict=True):
+        assert np.abs(np.asarray(crops.decode(ours)).astype(int) - np.asarray(crops.decode(theirs))).mean() < 8

@@ -133,17 +133,31 @@ def test_frozen_weights_are_bit_identical_after_training_and_not_in_the_state(de
 
 
 @pytest.mark.parametrize("options", ["tiny-llava"], indirect=True)
-def test_cached_towers_say_what_live_ones_say(demo_store, options) -> None:
-    frozen = replace(options, llm=replace(options.llm, lora_rank=0))
+@pytest.mark.parametrize("images", ["separate", "strip"])
+def test_cached_towers_say_what_live_ones_say(demo_store, options, images) -> None:
+    frozen = replace(options, clip=replace(options.clip, images=images), llm=replace(options.llm, lora_rank=0))
     live, cached = (build(demo_store, replace(frozen, cache=flag)).eval() for flag in (False, True))
     assert live.needs_images and not cached.needs_images and cached.clip is None and cached.llm is None
     a, b = live(batch_of(live, demo_store)), cached(batch_of(cached, demo_store))
     for key in a:
         torch.testing.assert_close(a[key], b[key], rtol=1e-5, atol=1e-5, msg=key)
+    assert batch_of(live, demo_store)["pixels"].shape[1] == {"separate": 2, "strip": 1}[images]  # of two crops a clip
     again = build(demo_store, frozen)
     assert again.inputs.clip_cache is not None and again.inputs.clip_cache.hit  # computed once
     other = build(demo_store, replace(frozen, clip=replace(frozen.clip, precision="bf16")))
     assert other.inputs.clip_cache is not None and not other.inputs.clip_cache.hit  # other settings, other file
+    assert again.inputs.clip_cache.path != other.inputs.clip_cache.path
+
+
+@pytest.mark.parametrize("options", ["tiny-llava"], indirect=True)
+def test_strips_and_separate_crops_are_not_mixed_up_in_the_cache(demo_store, options) -> None:
+    alone = replace(options, refinement=RefinementOptions(weight=0))
+    caches = [
+        build(demo_store, replace(alone, clip=replace(alone.clip, images=images))).inputs.clip_cache
+        for images in ("separate", "strip")
+    ]
+    assert caches[0] is not None and caches[1] is not None and caches[0].path != caches[1].path
+    assert (caches[0](CLIPS) - caches[1](CLIPS)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("options", ["tiny-llava"], indirect=True)

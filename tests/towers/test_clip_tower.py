@@ -1,9 +1,12 @@
 import json
+import pickle
 
+import numpy as np
 import open_clip
 import pytest
 import torch
 from open_clip.transform import image_transform
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
@@ -47,6 +50,30 @@ def test_forward_is_the_mean_of_open_clips_normalised_embeddings(tower, by_hand,
     assert features.shape == (2, tower.width) == (2, 32)
     torch.testing.assert_close(features, expected, rtol=0, atol=1e-6)
     assert (features.norm(dim=1) < 1).all()
+
+
+def test_a_strip_is_one_picture_of_all_crops_in_time_order(folder, by_hand, crops):
+    clips = crops(2, 4, width=50, height=50)
+    tower = ClipTower(ClipOptions(str(folder), images="strip"))
+    pixels = torch.stack([tower.preprocess(clip) for clip in clips])
+    assert pixels.shape == (2, 1, 3, 64, 64)
+    glued = [Image.fromarray(np.concatenate([np.asarray(crop) for crop in clip], axis=1)) for clip in clips]
+    assert glued[0].size == (200, 50)
+    square = [image_transform(64, is_train=False)(strip.resize((64, 64), Image.Resampling.BICUBIC)) for strip in glued]
+    assert torch.equal(pixels[:, 0], torch.stack(square))
+    features = tower(pixels)
+    torch.testing.assert_close(features, by_hand.encode_image(torch.stack(square), normalize=True), rtol=0, atol=1e-6)
+    backwards = tower(torch.stack([tower.preprocess(clip[::-1]) for clip in clips]))
+    assert (features - backwards).abs().max() > 1e-3  # separate crops have no order, a strip has
+
+
+def test_what_makes_the_input_travels_to_data_workers(folder, crops):
+    for images in ("separate", "strip"):
+        preprocess = ClipTower(ClipOptions(str(folder), images=images)).preprocess
+        data = pickle.dumps(preprocess)
+        assert len(data) < 5000  # without the weights
+        clip = crops(1, 3)[0]
+        assert torch.equal(pickle.loads(data)(clip), preprocess(clip))
 
 
 def test_text_embeddings_are_open_clips(tower, by_hand):

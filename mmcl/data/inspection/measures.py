@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmcl.data.inspection.posture import Posture, posture
 from mmcl.data.store import ClipStore
-from mmcl.skeletons.layout import Layout
 
 STILL = 1e-6  # metres: a sensor's joint always jitters more than this
 MOVING = 1e-3  # metres: a body whose median joint travels this far does move
@@ -21,24 +21,21 @@ class Measures:
     Attributes:
         nan_frames: frames with a NaN or infinite coordinate.
         zero_frames: frames in which every coordinate of every body is zero.
+        missing: share of joints of zeros in the frames in which their body is there.
         dead: joints that are zero throughout while their body is not.
-        frozen: joints that never move while their body does.
-        height: median distance of head and hips, metres.
-        upright: median of the vertical share of that direction: 1 standing, 0 lying, -1 upside down.
-        handedness: median of (forward x up) . (left -> right), unit vectors; positive where left is left.
-        agreement: median cosine of left -> right at the hips and at the shoulders; negative where one is swapped.
+        frozen: joints that never move while their body does; none of planar clips, where a joint may well rest on a
+            pixel.
+        posture: how its bodies stand.
         inside: share of the known joints that lie in the crop made of their frame.
         content: digest of the joints; equal for copies.
     """
 
     nan_frames: int
     zero_frames: int
+    missing: float
     dead: tuple[int, ...]
     frozen: tuple[int, ...]
-    height: float
-    upright: float
-    handedness: float
-    agreement: float
+    posture: Posture
     inside: float
     content: str
 
@@ -47,82 +44,37 @@ def measure(store: ClipStore, index: int) -> Measures:
     """Measure one clip of a store."""
     joints = store.joints(index)
     finite = np.nan_to_num(joints, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float64)
-    dead, frozen = _still_joints(finite)
-    frames = finite.reshape(-1, *finite.shape[2:])  # bodies one after the other
-    frames = frames[frames.reshape(len(frames), -1).any(axis=1)]
-    height, upright, handedness, agreement = _posture(frames, store.layout)
+    there = finite.any(axis=(2, 3))  # (M, T): in which frames a body is there at all
+    dead, frozen = _still_joints(finite, there)
+    bodies = finite[there]  # one after the other, without the frames in which they are absent
+    stance = posture(bodies, store.layout)
     return Measures(
         nan_frames=int((~np.isfinite(joints)).any(axis=(0, 2, 3)).sum()),
         zero_frames=int((~joints.any(axis=(0, 2, 3))).sum()),
+        missing=float((~bodies.any(axis=-1)).mean()) if len(bodies) else np.nan,
         dead=dead,
-        frozen=frozen,
-        height=height,
-        upright=upright,
-        handedness=handedness,
-        agreement=agreement,
+        frozen=() if stance.planar else frozen,
+        posture=stance,
         inside=_share_inside(store.pixels(index), store.boxes(index)),
         content=hashlib.sha256(joints.tobytes()).hexdigest(),
     )
 
 
-def _still_joints(joints: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Joints (of any body) that are zero throughout, and those that never move; (M, T, V, 3)."""
+def _still_joints(joints: np.ndarray, there: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Joints (of any body) that are zero throughout, and those that never move; (M, T, V, 3) and (M, T)."""
     dead, frozen = set[int](), set[int]()
-    for body in joints:
-        present = body[body.reshape(len(body), -1).any(axis=1)]
-        if len(present) == 0:
+    for body, frames in zip(joints, there, strict=True):
+        if not frames.any():
             continue
-        zero = ~present.any(axis=(0, 2))
-        travel = np.ptp(present, axis=0).max(axis=1)
-        dead |= set(np.flatnonzero(zero).tolist())
+        present = body[frames]
+        known = present.any(axis=-1, keepdims=True)
+        lost = ~known.any(axis=(0, 2))
+        low, high = (np.where(known, present, end) for end in (np.inf, -np.inf))
+        travel = np.where(lost, 0.0, (high.max(axis=0) - low.min(axis=0)).max(axis=-1))
+        dead |= set(np.flatnonzero(lost).tolist())
         if np.median(travel) > MOVING:
-            frozen |= set(np.flatnonzero((travel < STILL) & ~zero).tolist())
+            frozen |= set(np.flatnonzero((travel < STILL) & ~lost).tolist())
     return tuple(sorted(dead)), tuple(sorted(frozen))
-
-
-def _posture(frames: np.ndarray, layout: Layout) -> tuple[float, float, float, float]:
-    """height, upright, handedness, agreement of (frames, V, 3) bodies."""
-    at = {name: frames[:, i] for i, name in enumerate(layout.joints)}
-
-    def middle(joint: str) -> np.ndarray | None:
-        """A joint on the body's middle line, or the middle between its left and right."""
-        if joint in at:
-            return at[joint]
-        left, right = at.get(f"left_{joint}"), at.get(f"right_{joint}")
-        return None if left is None or right is None else (left + right) / 2
-
-    def across(joint: str) -> np.ndarray | None:
-        """From left to right."""
-        left, right = at.get(f"left_{joint}"), at.get(f"right_{joint}")
-        return None if left is None or right is None else right - left
-
-    head, low = middle("head"), middle("base_spine")
-    head = middle("nose") if head is None else head
-    low = middle("hip") if low is None else low
-    if len(frames) == 0 or head is None or low is None:
-        return (np.nan,) * 4
-    up = head - low
-    hips, shoulders = across("hip"), across("shoulder")
-    foot, ankle = middle("foot"), middle("ankle")
-    agreement = handedness = np.nan
-    if hips is not None and shoulders is not None:
-        agreement = _median(_dot(_unit(hips), _unit(shoulders)))
-        if foot is not None and ankle is not None:
-            right = np.cross(_unit(foot - ankle), _unit(up))  # toes point forward; right-handed coordinates
-            handedness = _median(_dot(right, _unit(hips + shoulders)))
-    return _median(np.linalg.norm(up, axis=1)), _median(_unit(up)[:, 1]), handedness, agreement
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
-
-
-def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return (a * b).sum(axis=-1)
-
-
-def _median(values: np.ndarray) -> float:
-    return float(np.median(values))
 
 
 def _share_inside(pixels: np.ndarray, boxes: np.ndarray) -> float:
@@ -136,8 +88,8 @@ def _share_inside(pixels: np.ndarray, boxes: np.ndarray) -> float:
 
 
 def column(measures: list[Measures], name: str) -> np.ndarray:
-    """One number of every clip, (clips,)."""
-    return np.array([getattr(entry, name) for entry in measures])
+    """One measure of every clip, of the clip itself or of its posture: (clips,), or (clips, 3)."""
+    return np.array([getattr(entry if hasattr(entry, name) else entry.posture, name) for entry in measures])
 
 
 def gather(store: ClipStore, progress: bool) -> list[Measures]:

@@ -23,16 +23,20 @@ def facts(report: Report) -> list[tuple[str, str]]:
     people, takes = np.unique(store.subjects, return_counts=True)
     crowds = np.unique(store.bodies, return_counts=True)
     lines = [
-        ("dataset", f"{store.info['title']}, layout {store.layout.name}, {store.fps:g} fps"),
+        ("dataset", f"{store.title}, layout {store.layout.name}, {store.fps:g} fps"),
         ("clips", f"{len(store)}, and {store.info['skipped']} skipped while preparing; {video} with video"),
         ("classes", f"{len(used)} of {len(store.class_names)}, {_spread(clips)} clips each"),
-        ("subjects", f"{len(people)}, {_spread(takes)} clips each"),
+        ("subjects", f"{len(people)}, {_spread(takes)} clips each" if people.any() else "not named by these files"),
         ("frames", f"{_spread(store.frames)} (min / median / max)"),
-        ("bodies", ", ".join(f"{count} clips with {bodies}" for bodies, count in zip(*crowds, strict=True))),
+        ("bodies", ", ".join(f"{_clips(count)} with {bodies}" for bodies, count in zip(*crowds, strict=True))),
     ]
     for protocol, sides in report.splits.items():
         lines.append((protocol, " / ".join(f"{len(members)} {side}" for side, members in sides.items())))
     return [*lines, ("fingerprint", store.fingerprint)]
+
+
+def _clips(count: int) -> str:
+    return f"{count} clip{'s' if count != 1 else ''}"
 
 
 def _spread(values: np.ndarray) -> str:
@@ -54,7 +58,7 @@ def as_text(report: Report) -> str:
 def as_markdown(report: Report) -> str:
     """For ``check.md``: the same, and a table of the classes."""
     store = report.store
-    lines = [f"# {store.info['title']}: {report.verdict}", "", f"{MEANING[report.verdict]}.".capitalize(), ""]
+    lines = [f"# {store.title}: {report.verdict}", "", f"{MEANING[report.verdict]}.".capitalize(), ""]
     lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts(report)), ""]
     if report.findings:
         lines += ["| level | what | how many | which | what to do |", "|---|---|---|---|---|"]
@@ -70,7 +74,8 @@ def as_markdown(report: Report) -> str:
     for label, name in enumerate(store.class_names):
         mine = store.labels == label
         frames = f"{np.median(store.frames[mine]):g}" if mine.any() else "-"
-        lines.append(f"| {label} | {name} | {mine.sum()} | {len(np.unique(store.subjects[mine]))} | {frames} |")
+        people = len(np.unique(store.subjects[mine])) if store.subjects.any() else "-"
+        lines.append(f"| {label} | {name} | {mine.sum()} | {people} | {frames} |")
     return "\n".join([*lines, ""])
 
 

@@ -32,7 +32,8 @@ def process_clips(
     """Run :func:`mmcl.data.preparation.worker.process` over clips; results come in the order of ``sources``.
 
     A clip that exceeds ``job.timeout`` has its worker killed: SIGTERM, which native code that holds the interpreter
-    never gets to see, and SIGKILL three seconds later. A crash of a worker costs the clip it worked on.
+    never gets to see, and SIGKILL three seconds later. A crash of a worker costs the clip it worked on. Where that
+    clip has a video it gets a second chance without decord, which may have been what hung or crashed.
 
     Yields:
         The clip, and its row or the reason why there is none.
@@ -51,21 +52,26 @@ def process_clips(
             if not waiting:
                 return
             source, future = waiting.popleft()
-            yield source, _outcome(future, job.timeout)
+            outcome, lost = _outcome(future, job.timeout)
+            if lost and source.video is not None:
+                again = pool.schedule(worker.process, args=[source, False], timeout=job.timeout)
+                outcome, _ = _outcome(again, job.timeout)
+            yield source, outcome
     finally:
         pool.stop()
         pool.join()
 
 
-def _outcome(future: Any, timeout: float) -> dict[str, Any] | str:
+def _outcome(future: Any, timeout: float) -> tuple[dict[str, Any] | str, bool]:
+    """Row or reason, and whether the worker was lost over it."""
     from pebble import ProcessExpired
 
     try:
-        return future.result()
+        return future.result(), False
     except (FutureTimeoutError, TimeoutError):
-        return f"took longer than {timeout:g} s and was ended"
+        return f"took longer than {timeout:g} s and was ended", True
     except ProcessExpired as error:
-        return f"its worker process died ({_exit_reason(error.exitcode)})"
+        return f"its worker process died ({_exit_reason(error.exitcode)})", True
     except BrokenProcessPool as error:
         raise UserError(
             "worker processes cannot start; a script that calls prepare() must do so under `if __name__ == '__main__':`"

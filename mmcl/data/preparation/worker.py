@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mmcl.data.clip import ClipSource, Reader, check_joints
+from mmcl.data.clip import ClipSource, RawClip, Reader, check_joints
 from mmcl.data.crops import crop, person_box, sample_frames, video_frames
 from mmcl.data.video import read_frames
 from mmcl.errors import BadClip
@@ -51,12 +51,17 @@ def start(job: Job) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
-def process(source: ClipSource) -> dict[str, Any] | str:
-    """Make one row of the store, or say in words why the clip cannot be used. Never raises."""
+def process(source: ClipSource, decord: bool = True) -> dict[str, Any] | str:
+    """Make one row of the store, or say in words why the clip cannot be used. Never raises.
+
+    Args:
+        source: the clip.
+        decord: see :func:`mmcl.data.video.read_frames`.
+    """
     assert _job is not None, "start() has not run in this process"
     _arm(_job.timeout + GRACE)
     try:
-        return make_row(source, _job)
+        return make_row(source, _job, decord)
     except BadClip as error:
         return str(error)
     except Exception as error:  # a file that no test thought of costs its own clip, not the whole job
@@ -75,7 +80,7 @@ def _arm(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-def make_row(source: ClipSource, job: Job) -> dict[str, Any]:
+def make_row(source: ClipSource, job: Job, decord: bool = True) -> dict[str, Any]:
     """Read one clip and its video: one value for each column of the store.
 
     Raises:
@@ -106,29 +111,48 @@ def make_row(source: ClipSource, job: Job) -> dict[str, Any]:
     if source.video is not None:
         at = indices if raw.recorded is None else raw.recorded[indices]
         recorded = frames if raw.recorded is None else raw.recorded_frames
-        pictures, total = read_frames(source.video, lambda count: video_frames(at, recorded, count))
-        row |= {"video_frames": total, **_crops(pictures, joints, raw.pixels, indices, job)}
+        pictures, total = read_frames(
+            source.video, lambda count: video_frames(at, recorded, count), expected=recorded, decord=decord
+        )
+        row |= {"video_frames": total, **_crops(pictures, joints, raw, indices, job)}
     return row
 
 
-def _crops(
-    pictures: np.ndarray, joints: np.ndarray, known: np.ndarray | None, indices: np.ndarray, job: Job
-) -> dict[str, Any]:
+def _crops(pictures: np.ndarray, joints: np.ndarray, raw: RawClip, indices: np.ndarray, job: Job) -> dict[str, Any]:
     """Crops, boxes and pixel joints of the sampled frames.
 
     Args:
         pictures: (m, H, W, 3) uint8.
         joints: (M, T, V, 3) of the whole clip.
-        known: (M, T, V, 2) joints in pixels, where the files say so.
+        raw: what the files say of their joints in pixels.
         indices: (m,) sampled skeleton frames.
         job: crop size and the reader's camera.
     """
     height, width = pictures.shape[1:3]
-    points = known[:, indices] if known is not None else job.reader.pixels(joints[:, indices], width, height)
-    points = None if points is None else np.asarray(points, dtype=np.float32).swapaxes(0, 1)  # (m, M, V, 2)
+    points = _in_pixels(joints[:, indices], raw, indices, job.reader, width, height)
     boxes = [person_box(None if points is None else points[i], width, height) for i in range(len(pictures))]
     return {
         "crops": [crop(picture, box, job.crop_size) for picture, box in zip(pictures, boxes, strict=True)],
         "boxes": np.concatenate(boxes),
         "pixels": np.zeros(0, dtype=np.float32) if points is None else np.ascontiguousarray(points).reshape(-1),
     }
+
+
+def _in_pixels(
+    joints: np.ndarray, raw: RawClip, indices: np.ndarray, reader: Reader, width: int, height: int
+) -> np.ndarray | None:
+    """Joints (M, m, V, 3) of the sampled frames in pixels of a picture of that size: (m, M, V, 2) float32.
+
+    They come from the clip's files, else from the reader's camera, else there are none. Missing joints are NaN: a
+    body that is not there must not pull the box towards a corner of the picture.
+    """
+    if raw.pixels is None:
+        points = reader.pixels(joints, width, height)
+        if points is None:
+            return None
+    else:
+        points = raw.pixels[:, indices]
+        if raw.picture is not None:
+            points = points * (np.array([width, height]) / raw.picture)
+    known = joints.any(axis=-1, keepdims=True)
+    return np.where(known, points, np.nan).astype(np.float32).swapaxes(0, 1)

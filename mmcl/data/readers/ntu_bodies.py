@@ -1,8 +1,8 @@
 """Which of the bodies in a recording are the one or two people: the Kinect also sees chairs and tables as bodies.
 
 The rules are those that the data set's authors recommend (Y spread against X spread, motion) with the thresholds of
-the preparation behind SGN, CTR-GCN and their successors. As there, the class of the clip plays
-no part: to keep one body in single-person actions and two in mutual ones would tell the test clips' labels.
+the preparation behind SGN, CTR-GCN and their successors. As there, the class of the clip plays no part: to keep one
+body in single-person actions and two in mutual ones would tell the test clips' labels.
 """
 
 from __future__ import annotations
