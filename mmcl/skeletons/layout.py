@@ -134,8 +134,8 @@ def load_layout(name: str | Path) -> Layout:
     import yaml  # only needed where a layout is looked up by name: a bundle carries its own
 
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else BUILTIN / f"{name}.yaml"
-    if not path.is_file():
-        raise UserError(f"no layout '{name}': choose one of {', '.join(layout_names())}, or give a .yaml file")
+    if len(path.name) > 255 or not path.is_file():  # looking for a longer name is an OSError
+        raise UserError(f"no layout '{str(name):.80}': choose one of {', '.join(layout_names())}, or give a .yaml file")
     try:
         facts = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

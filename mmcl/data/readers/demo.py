@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 
 from mmcl.data.clip import ClipSource, RawClip
-from mmcl.data.demo.camera import Intrinsics
+from mmcl.data.demo.camera import SENSORS, Intrinsics
+from mmcl.data.readers.arrays import parse_npy
+from mmcl.data.readers.files import read_bytes, require_folder
 from mmcl.errors import BadClip, UserError
 
 
@@ -40,15 +44,16 @@ class Demo:
         facts = source / "demo.json"
         if not facts.is_file():
             raise UserError(f"{source}: not a demo dataset (no demo.json in it); `mmcl prepare demo` generates one")
-        if video is not None and not video.is_dir():
-            raise UserError(f"{video}: the video folder does not exist")
+        require_folder(video, "the video folder")
         self.videos = video or source / "videos"
         try:
-            content = json.loads(facts.read_text(encoding="utf-8"))
+            content = json.loads(read_bytes(facts))
             self.layout, self.fps = str(content["layout"]), float(content["fps"])
             self.class_names = [str(name) for name in content["classes"]]
             self.camera = Intrinsics(**content["camera"])
-        except (ValueError, KeyError, TypeError) as error:
+            if self.layout not in SENSORS or not (math.isfinite(self.fps) and self.fps > 0):
+                raise ValueError("no such sensor, or no frame rate")
+        except (BadClip, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise UserError(f"{facts}: damaged ({error}); delete the folder and generate it again") from error
 
     def scan(self) -> list[ClipSource]:
@@ -60,24 +65,23 @@ class Demo:
         path = self.source / "clips.csv"
         videos = {file.name: str(file) for file in self.videos.iterdir()} if self.videos.is_dir() else {}
         try:
-            with open(path, newline="", encoding="utf-8") as file:
-                clips = [
-                    ClipSource(
-                        id=row["id"],
-                        label=int(row["label"]),
-                        subject=int(row["subject"]),
-                        camera=int(row["camera"]),
-                        trial=int(row["trial"]),
-                        skeleton=str(self.source / "skeletons" / f"{row['id']}.npy"),
-                        video=videos.get(f"{row['id']}.mp4"),
-                    )
-                    for row in csv.DictReader(file)
-                ]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            text = read_bytes(path).decode("utf-8")
+            clips = [self._clip(row, videos) for row in csv.DictReader(StringIO(text, newline=""))]
+        except (BadClip, csv.Error, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: no readable list of clips ({error}); generate the folder again") from error
-        if not clips:
-            raise UserError(f"{path}: no clips in it; generate the folder again")
+        if not clips or len({clip.id for clip in clips}) < len(clips):
+            raise UserError(f"{path}: no clips in it, or one of them twice; generate the folder again")
         return sorted(clips, key=lambda clip: clip.id)
+
+    def _clip(self, row: dict[str, str], videos: dict[str, str]) -> ClipSource:
+        name = row["id"]
+        label, subject, camera, trial = (int(row[column]) for column in ("label", "subject", "camera", "trial"))
+        if not name.isprintable() or not 0 <= label < len(self.class_names):
+            raise ValueError(f"{name!r:.80} is no clip of one of the {len(self.class_names)} classes")
+        if not all(0 <= number < 1 << 31 for number in (subject, camera, trial)):
+            raise ValueError(f"{name:.80}: a number out of range")
+        skeleton, video = str(self.source / "skeletons" / f"{name}.npy"), videos.get(f"{name}.mp4")
+        return ClipSource(name, label, subject, camera, trial=trial, skeleton=skeleton, video=video)
 
     def read(self, source: ClipSource) -> RawClip:
         """Read one ``.npy`` file: joints (M, T, V, 3) float32.
@@ -85,15 +89,8 @@ class Demo:
         Raises:
             BadClip: the file has gone, is cut off, or holds no numbers.
         """
-        try:
-            joints = np.load(source.skeleton, allow_pickle=False)
-        except FileNotFoundError as error:
-            raise BadClip("the skeleton file has gone") from error
-        except (OSError, ValueError, EOFError) as error:
-            raise BadClip(f"not a readable NumPy file ({error})") from error
-        if not isinstance(joints, np.ndarray) or joints.dtype.kind not in "fiu":
-            raise BadClip("the skeleton file holds no array of numbers")
-        return RawClip(joints=np.ascontiguousarray(joints, dtype=np.float32))
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as that
+            return RawClip(joints=np.ascontiguousarray(parse_npy(read_bytes(source.skeleton)), dtype=np.float32))
 
     def pixels(self, joints: np.ndarray, width: int, height: int) -> np.ndarray:
         """Exact projection: (M, T, V, 3) metres -> (M, T, V, 2) float32 pixels of a video of that size."""

@@ -20,7 +20,7 @@ from mmcl.errors import BadClip, UserError
 from mmcl.prompts import class_names
 
 JOINTS = 20
-NAME = re.compile(r"(a(\d+)_s(\d+)_e(\d+)_v(\d+))\.json")
+NAME = re.compile(r"(a(\d{1,9})_s(\d{1,9})_e(\d{1,9})_v(\d{1,9}))\.json")
 # The a-numbers have gaps (7 and 10 were never released); their order is the order of the labels.
 ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
 

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from mmcl.data.clip import ClipSource, RawClip
-from mmcl.errors import BadClip, UserError
+from mmcl.data.readers.matlab import load_mat
+from mmcl.errors import UserError
 from mmcl.prompts import class_names
 
 ACTIONS = 27
 JOINTS = 20
-NAME = re.compile(r"(a(\d+)_s(\d+)_t(\d+))_skeleton\.mat")
+NAME = re.compile(r"(a(\d{1,9})_s(\d{1,9})_t(\d{1,9}))_skeleton\.mat")
 VIDEO_FOLDERS = ("RGB", "Video")
 VIDEO_SUFFIXES = (".avi", ".mp4")
 
@@ -114,22 +115,7 @@ def read_mat(path: str | Path) -> np.ndarray:
     Raises:
         BadClip: not a MATLAB file, cut off, no ``d_skel`` in it, or not (20, 3, T) numbers.
     """
-    from scipy.io import loadmat
-
-    try:
-        content = loadmat(str(path), appendmat=False, variable_names=["d_skel"])
-    except FileNotFoundError as error:
-        raise BadClip("the skeleton file has gone") from error
-    except Exception as error:  # scipy raises a dozen kinds on damaged files, TypeError and zlib.error among them
-        raise BadClip(f"not a readable MATLAB file ({type(error).__name__}: {error})") from error
-    if "d_skel" not in content:
-        raise BadClip("no variable 'd_skel' in the file")
-    values = content["d_skel"]
-    if values.ndim == 2 and values.shape == (JOINTS, 3):
-        values = values[..., None]  # MATLAB drops a last axis of one
-    if values.dtype.kind not in "fiu" or values.ndim != 3 or values.shape[:2] != (JOINTS, 3):
-        raise BadClip(f"'d_skel' is {values.dtype} {values.shape}, expected numbers ({JOINTS}, 3, frames)")
-    return np.ascontiguousarray(values.transpose(2, 0, 1)[None], dtype=np.float32)
+    return load_mat(path, "d_skel", JOINTS)
 
 
 def _guess(source: Path) -> str:

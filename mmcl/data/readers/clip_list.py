@@ -1,0 +1,172 @@
+"""``clips.csv``, the list by which people describe their own clips, and ``classes.txt``, their class names."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmcl.data.readers.files import read_bytes
+from mmcl.data.readers.naming import MAX_CLASSES, numbered, plain_classes
+from mmcl.errors import BadClip, UserError
+
+LIST, CLASSES = "clips.csv", "classes.txt"
+NEEDED = ("id", "label")
+COLUMNS = (*NEEDED, "subject", "split", "camera", "setup", "trial", "file", "video", "width", "height")
+LARGEST = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Line:
+    """One clip of the list.
+
+    Attributes:
+        number: of the line in the file, from 1.
+        cells: what it says, by column; "" where a column or a cell is empty.
+    """
+
+    number: int
+    cells: dict[str, str]
+
+    def __getitem__(self, column: str) -> str:
+        return self.cells.get(column, "")
+
+
+class ClipList:
+    """``clips.csv`` and, where there is one, ``classes.txt`` of a folder.
+
+    Attributes:
+        lines: one for each clip.
+        columns: what the header names, of :data:`COLUMNS`.
+        labels: class index of each clip.
+        subjects: number of each clip's person; 0 where no column says who it is.
+        class_names: K names in label order.
+
+    Raises:
+        UserError: no such list, or a line of it cannot be used; the message names it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LIST
+        if not self.path.is_file():
+            raise UserError(
+                f"{folder}: no clips.csv in it; it lists the clips, one a line, under the header "
+                f"{','.join(NEEDED)} and, if wanted, {','.join(COLUMNS[2:])}"
+            )
+        self.columns, self.lines = self._read()
+        self._check_ids()
+        self.class_names, self.labels = self._classes(_names(folder / CLASSES))
+        self.subjects = self._people()
+
+    def number(self, line: Line, column: str, default: int = 1) -> int:
+        """A whole number from 0 of a line; ``default`` where the cell is empty.
+
+        Raises:
+            UserError: the cell holds something else.
+        """
+        cell = line[column]
+        if not cell:
+            return default
+        if not re.fullmatch(r"\d{1,10}", cell, re.ASCII) or int(cell) > LARGEST:
+            raise self.error(line, f"{column} '{cell}' is no whole number from 0")
+        return int(cell)
+
+    def error(self, line: Line, message: str) -> UserError:
+        """An error that names the line."""
+        return UserError(f"{self.path}, line {line.number}: {message}")
+
+    def _read(self) -> tuple[list[str], list[Line]]:
+        text = _text(self.path)
+        header = text.partition("\n")[0]
+        separator = max(",;\t", key=header.count)  # spreadsheets of half of Europe write semicolons
+        rows = csv.reader(io.StringIO(text), delimiter=separator)
+        try:
+            columns = [cell.strip().lower() for cell in next(rows, [])]
+            self._check_columns(columns)
+            lines = []
+            for row in rows:
+                cells = [cell.strip() for cell in row]
+                line = Line(rows.line_num, dict(zip(columns, cells, strict=False)))
+                if len(cells) != len(columns) and any(cells):
+                    raise self.error(line, f"{len(cells)} cells, but the header has {len(columns)}")
+                if not all(cell.isprintable() for cell in cells):
+                    raise self.error(line, f"an unprintable character in {','.join(cells)!r:.80}")
+                if any(cells):
+                    lines.append(line)
+        except csv.Error as error:
+            raise UserError(f"{self.path}, line {rows.line_num}: {error}") from error
+        if not lines:
+            raise UserError(f"{self.path}: no clips in it, only a header")
+        return columns, lines
+
+    def _check_columns(self, columns: list[str]) -> None:
+        for column in NEEDED:
+            if columns.count(column) != 1:
+                raise UserError(f"{self.path}: the first line must name a column '{column}'; it says {columns}")
+        for column in columns:
+            if column in COLUMNS and columns.count(column) > 1:
+                raise UserError(f"{self.path}: two columns '{column}'")
+            meant = difflib.get_close_matches(column, COLUMNS, 1, 0.8)
+            if column not in COLUMNS and meant:  # ignored as any other column, the slip would show up much later
+                raise UserError(f"{self.path}: unknown column '{column}': did you mean '{meant[0]}'?")
+
+    def _check_ids(self) -> None:
+        seen: dict[str, int] = {}
+        for line in self.lines:
+            name = line["id"]
+            if not name or len(name) > 200 or "/" in name or "\\" in name:
+                raise self.error(line, f"id {name!r:.80} is no name; say where the file lies in a column 'file'")
+            if name in seen:
+                raise self.error(line, f"id '{name}' is the one of line {seen[name]}, too")
+            seen[name] = line.number
+
+    def _classes(self, names: list[str] | None) -> tuple[list[str], list[int]]:
+        """Class names and the label of each clip, by whichever of numbers and names the list uses."""
+        for line in self.lines:
+            if not line["label"]:
+                raise self.error(line, "no label")
+        whole = [re.fullmatch(r"\d{1,9}", line["label"], re.ASCII) is not None for line in self.lines]
+        if not all(whole) and any(whole):
+            first, other = self.lines[whole.index(True)], self.lines[whole.index(False)]
+            raise self.error(other, f"label '{other['label']}' is a name, that of line {first.number} is a number")
+        if not any(whole):
+            names = names or sorted({line["label"] for line in self.lines})
+            index = {name: label for label, name in enumerate(names)}
+            for line in self.lines:
+                if line["label"] not in index:
+                    raise self.error(line, f"label '{line['label']}' is none of the {len(names)} lines of {CLASSES}")
+            return names, [index[line["label"]] for line in self.lines]
+        labels = [int(line["label"]) for line in self.lines]
+        count = len(names) if names else MAX_CLASSES
+        for line, label in zip(self.lines, labels, strict=True):
+            if label >= count:
+                raise self.error(line, f"label {label}, but there are {count} classes, counted from 0")
+        return names or plain_classes(max(labels) + 1), labels
+
+    def _people(self) -> list[int]:
+        who = [line["subject"] for line in self.lines]
+        if all(not name or re.fullmatch(r"\d{1,9}", name, re.ASCII) for name in who):
+            return [int(name or 0) for name in who]
+        numbers = {"": 0, **numbered(name for name in who if name)}
+        return [numbers[name] for name in who]
+
+
+def _names(path: Path) -> list[str] | None:
+    """Lines of ``classes.txt``; None where there is none."""
+    if not path.exists():
+        return None
+    names = [line.strip() for line in _text(path).splitlines() if line.strip()]
+    if not names or len(set(names)) != len(names) or len(names) > MAX_CLASSES or not all(map(str.isprintable, names)):
+        raise UserError(f"{path}: expected different class names, one a line")
+    return names
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_bytes(path).decode("utf-8-sig")  # spreadsheets put a mark before the text
+    except (BadClip, UnicodeDecodeError) as error:
+        reason = error if isinstance(error, BadClip) else "not UTF-8 text; save it as CSV UTF-8"
+        raise UserError(f"{path}: {reason}") from error

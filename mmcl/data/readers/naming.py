@@ -1,0 +1,38 @@
+"""Names that come out of other people's files, made fit for a store: ids, subjects, class names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+MAX_CLASSES = 10_000  # a label beyond this is a mistake, not a class
+_UNSAFE = re.compile(r"[^\w.+-]+")
+
+
+def safe_name(name: str) -> str:
+    """Letters, digits and ``_ . + -`` of a name, other characters replaced by ``_``; at most 200 of them."""
+    return _UNSAFE.sub("_", name)[:200] or "_"
+
+
+def unique_ids(names: Iterable[str]) -> list[str]:
+    """Safe names for clips; one that has been there before gets ``-2``, ``-3`` … appended."""
+    counts: dict[str, int] = {}
+    ids = []
+    for name in map(safe_name, names):
+        unique = name
+        while unique in counts:
+            counts[name] += 1
+            unique = f"{name}-{counts[name]}"
+        counts[unique] = 1
+        ids.append(unique)
+    return ids
+
+
+def numbered(names: Iterable[str]) -> dict[str, int]:
+    """Each different name with its number, from 1, in sorted order."""
+    return {name: number for number, name in enumerate(sorted(set(names)), 1)}
+
+
+def plain_classes(count: int) -> list[str]:
+    """K class names ("class 0" and so on) for files that do not say them."""
+    return [f"class {label}" for label in range(count)]

@@ -1,0 +1,202 @@
+"""Pickles of PYSKL and MMAction2: ``ntu60_3danno.pkl``, ``ntu120_hrnet.pkl``, ``gym_2d.pkl``, ``ucf101_2d.pkl``, ….
+
+Accepted are PYSKL's form, which MMAction2 1.x took over, a dictionary with ``annotations`` (a list) and ``split`` (name
+-> list of clips); and MMAction2 0.x's, the bare list, one file a side. An annotation is a dictionary of
+
+- ``frame_dir`` (or ``filename``): name of the clip;
+- ``label``: class from 0; a clip without one is skipped;
+- ``keypoint``: (M, T, V, C) of any float type. C = 3: metres, y up, as the sensor has them. C = 2: pixels;
+- ``keypoint_score``, if any: (M, T, V), 0 where a joint was not found;
+- ``img_shape`` or ``original_shape``, for C = 2: height and width of the picture.
+
+``total_frames`` is not needed: T says it. Kinetics, whose joints lie in files of their own (``raw_file``), is not read.
+Pickles are programs; :mod:`mmcl.data.readers.safe_pickle` sees to it that none of this one is run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmcl.data.clip import ClipSource, RawClip
+from mmcl.data.readers.files import find_videos, require_folder
+from mmcl.data.readers.joints import clip_in_plane, clip_in_space
+from mmcl.data.readers.naming import MAX_CLASSES, plain_classes, safe_name, unique_ids
+from mmcl.data.readers.safe_pickle import load_pickle
+from mmcl.errors import BadClip, UserError
+from mmcl.prompts import class_names
+from mmcl.skeletons.layout import layout_names, load_layout
+
+NTU = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
+LAYOUTS = {17: "coco_17", 20: "kinect_v1_20", 25: "kinect_v2_25"}
+
+
+class PySKL:
+    """Reader of one pickle.
+
+    Args:
+        source: the ``.pkl`` file.
+        video: folder of videos, or of folders of pictures, named ``<frame_dir>`` or ``<frame_dir>_rgb``.
+        layout: which joints the file holds (name or layout file); None: by their number, 17 COCO, 20 and 25 Kinect.
+
+    Attributes:
+        dataset: "ntu60" or "ntu120" where every clip is called as NTU's are, else the file's name.
+
+    Raises:
+        UserError: no such file, it is no such pickle, it asks for code, or its joints are of no known layout.
+    """
+
+    name = "pyskl"
+    options = ("layout",)
+    fps = 30.0
+
+    def __init__(self, source: Path, video: Path | None = None, layout: str | None = None) -> None:
+        require_folder(video, "the video folder")
+        self.source, self.video = source, video
+        self.annotations, self.lists = _content(source)
+        self.names = [_name(entry, row) for row, entry in enumerate(self.annotations)]
+        self.stems = [name.replace("\\", "/").rpartition("/")[2].removesuffix("_rgb") for name in self.names]
+        self.is_ntu = all(map(NTU.fullmatch, self.stems))
+        self.layout = str(layout or self._guess_layout())
+        self.joint_count = load_layout(self.layout).joint_count
+        labels = [label for entry in self.annotations if (label := _label(entry)) is not None]
+        count = max(labels, default=0) + 1
+        if count <= 120 and self.is_ntu:
+            self.dataset = "ntu60" if count <= 60 else "ntu120"
+            self.title = f"NTU RGB+D {self.dataset[3:]}"
+            self.class_names = class_names(self.dataset)
+        else:
+            self.dataset = self.title = safe_name(source.stem)
+            self.class_names = plain_classes(count)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Worker processes get each clip with its source; the whole file, they need not.
+        return self.__dict__ | {"annotations": [], "lists": {}, "names": [], "stems": []}
+
+    def _guess_layout(self) -> str:
+        found = [entry.get("keypoint") for entry in self.annotations if isinstance(entry, dict)]
+        counts = Counter(array.shape[2] for array in found if isinstance(array, np.ndarray) and array.ndim == 4)
+        if not counts:
+            raise UserError(f"{self.source}: no 'keypoint' of shape (bodies, frames, joints, coordinates) in it")
+        joints = counts.most_common(1)[0][0]
+        if joints not in LAYOUTS:
+            raise UserError(
+                f"{self.source}: {joints} joints, of no layout known by that: add --layout NAME "
+                f"({', '.join(layout_names())}) or your own layout file, --layout FILE.yaml"
+            )
+        return LAYOUTS[joints]
+
+    def scan(self) -> list[ClipSource]:
+        """All annotations, sorted by id, each with its arrays.
+
+        Raises:
+            UserError: there are none.
+        """
+        videos = find_videos(self.video)
+        on: dict[str, list[str]] = {}
+        for listed, names in self.lists.items():
+            for name in dict.fromkeys(names):
+                on.setdefault(name, []).append(safe_name(listed))
+        ids = unique_ids(self.stems if self.is_ntu else self.names)
+        clips = []
+        for entry, name, stem, clip_id in zip(self.annotations, self.names, self.stems, ids, strict=True):
+            match = NTU.fullmatch(stem) if self.is_ntu else None
+            setup, camera, subject, trial = map(int, match.groups()[:4]) if match else (1, 1, 0, 1)
+            clips.append(
+                ClipSource(
+                    id=clip_id,
+                    label=_label(entry) or 0,
+                    subject=subject,
+                    camera=camera,
+                    setup=setup,
+                    trial=trial,
+                    skeleton=str(self.source),
+                    member=safe_name(name),
+                    video=videos.get(stem) or videos.get(f"{stem}_rgb"),
+                    splits=tuple(on.get(name, ())),
+                    payload=_payload(entry),
+                )
+            )
+        return sorted(clips, key=lambda clip: clip.id)
+
+    def read(self, source: ClipSource) -> RawClip:
+        """The clip that came with the source: joints (M, T, V, 3) float32, in two dimensions pixels, too.
+
+        Raises:
+            BadClip: no label, no joints, not the layout's, or no size of the picture for joints in pixels.
+        """
+        if not isinstance(source.payload, dict):
+            raise BadClip(str(source.payload))
+        keypoint, score = source.payload["keypoint"], source.payload["score"]
+        if keypoint.ndim != 4 or keypoint.dtype.kind not in "fiu" or keypoint.shape[3] not in (2, 3):
+            raise BadClip(f"'keypoint' is {keypoint.dtype} {keypoint.shape}, expected (bodies, frames, joints, 2 or 3)")
+        if keypoint.shape[2] != self.joint_count:
+            raise BadClip(f"{keypoint.shape[2]} joints, expected {self.joint_count}")
+        if keypoint.shape[3] == 3:
+            return clip_in_space(keypoint, score)
+        if source.payload["shape"] is None:
+            raise BadClip("joints in pixels need the picture's 'img_shape' (height, width)")
+        height, width = source.payload["shape"]
+        return clip_in_plane(keypoint, (width, height), score)
+
+    def pixels(self, joints: np.ndarray, width: int, height: int) -> None:
+        """None: joints in pixels bring them along, and for others the file says nothing about the camera."""
+        return None
+
+
+def _content(source: Path) -> tuple[list[Any], dict[str, list[str]]]:
+    """Annotations and split lists of a file, whichever form it has."""
+    content = load_pickle(source)
+    lists = {}
+    if isinstance(content, dict):
+        given, content = content.get("split"), content.get("annotations")
+        if isinstance(given, Mapping):
+            lists = {
+                name: [str(entry) for entry in names if isinstance(entry, str)]
+                for name, names in given.items()
+                if isinstance(name, str) and isinstance(names, (list, tuple, set, frozenset))
+            }
+    if not isinstance(content, list) or not any(isinstance(entry, dict) for entry in content):
+        raise UserError(f"{source}: no list of annotations in it; expected PYSKL's or MMAction2's form of skeletons")
+    return content, lists
+
+
+def _name(entry: Any, row: int) -> str:
+    """What the file calls a clip; its place in the file where it has no name."""
+    name = entry.get("frame_dir", entry.get("filename")) if isinstance(entry, dict) else None
+    return str(name) if isinstance(name, str) and name else f"annotation_{row:06d}"
+
+
+def _label(entry: Any) -> int | None:
+    label = entry.get("label") if isinstance(entry, dict) else None
+    return int(label) if isinstance(label, (int, np.integer)) and 0 <= label < MAX_CLASSES else None
+
+
+def _payload(entry: Any) -> dict[str, Any] | str:
+    """What a worker needs of a clip, or why the clip cannot be used."""
+    if not isinstance(entry, dict):
+        return f"the annotation is a {type(entry).__name__}, not a dictionary"
+    if _label(entry) is None:
+        return "no 'label' that is a class number"
+    keypoint, score = entry.get("keypoint"), entry.get("keypoint_score")
+    if not isinstance(keypoint, np.ndarray):
+        return "no array 'keypoint'" + " (it lies in a file of its own, 'raw_file')" * ("raw_file" in entry)
+    if score is not None and not (isinstance(score, np.ndarray) and score.dtype.kind in "fiu"):
+        return "'keypoint_score' is not an array of numbers"
+    return {"keypoint": keypoint, "score": score, "shape": _shape(entry)}
+
+
+def _shape(entry: dict[str, Any]) -> tuple[int, int] | None:
+    """Height and width of the picture, where the annotation says them."""
+    for key in ("img_shape", "original_shape"):
+        shape = entry.get(key)
+        if isinstance(shape, (tuple, list, np.ndarray)) and len(shape) >= 2:
+            sides = list(shape[:2])
+            if all(isinstance(side, (int, float, np.number)) and 0 < side < 1 << 16 for side in sides):
+                return int(sides[0]), int(sides[1])
+    return None

@@ -1,0 +1,115 @@
+"""What a newcomer gets wrong with a folder of clips, and what they are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from own_clips import LAYOUT, listed, made, read, text
+
+from mmcl.data.clip import check_joints
+from mmcl.data.readers.folder import Folder
+from mmcl.errors import BadClip, UserError
+
+WRONG_LISTS = {
+    "id,label": "no clips in it",
+    "": r"must name a column 'id'; it says \[",
+    "id,klass\na,0": "must name a column 'label'",
+    "id,label,label\na,0,0": "must name a column 'label'",
+    "id,label,subjet\na,0,1": "unknown column 'subjet': did you mean 'subject'",
+    "id,label,split,split\na,0,x,y": "two columns 'split'",
+    "id,label\na,0\na,1": "line 3: id 'a' is the one of line 2, too",
+    "id,label\na/b,0": "line 2: id 'a/b' is no name; say where the file lies in a column 'file'",
+    "id,label\n,0": "line 2: id '' is no name",
+    "id,label\na,": "line 2: no label",
+    "id,label\na": "line 2: 1 cells, but the header has 2",
+    "id,label\na,jump, high": "line 2: 3 cells, but the header has 2",
+    "id,label\na,0\nb,wave": "line 3: label 'wave' is a name, that of line 2 is a number",
+    "id,label\na,999999": "label 999999, but there are 10000 classes",
+    "id,label\na\x00,1": "line 2: an unprintable character",
+    "id,label,camera\na,0,left": "line 2: camera 'left' is no whole number from 0",
+    "id,label,trial\na,0,99999999999": "line 2: trial '99999999999'",
+    "id,label,setup\na,0,-1": "line 2: setup '-1'",
+    "id,label,width\na,0,640": "line 2: width and height belong together",
+    'id,label\n"a,0': "no clips|line 2",
+}
+
+
+@pytest.mark.parametrize("content", WRONG_LISTS)
+def test_a_wrong_list_is_refused_with_its_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "clips.csv").write_text(content)
+    with pytest.raises(UserError, match=WRONG_LISTS[content]) as error:
+        Folder(tmp_path, layout=LAYOUT).scan()
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder.*clips.csv"):
+        Folder(tmp_path / "nowhere", layout=LAYOUT)
+    with pytest.raises(UserError, match="no clips.csv in it.*id,label and, if wanted, subject"):
+        Folder(tmp_path, layout=LAYOUT)
+    listed(tmp_path, "a,0")
+    with pytest.raises(UserError, match=r"--layout NAME \(coco_17, kinect_v1_20.*--layout FILE.yaml"):
+        Folder(tmp_path)
+    with pytest.raises(UserError, match="no layout 'kinect'"):
+        Folder(tmp_path, layout="kinect")
+    with pytest.raises(UserError, match="unit 'inch': choose one of m, cm, mm"):
+        Folder(tmp_path, layout=LAYOUT, unit="inch")
+    with pytest.raises(UserError, match="fps 0"):
+        Folder(tmp_path, layout=LAYOUT, fps=0)
+    with pytest.raises(UserError, match="the video folder"):
+        Folder(tmp_path, tmp_path / "nowhere", layout=LAYOUT)
+    (tmp_path / "clips.csv").write_bytes("id,label\nä,0".encode("latin1"))
+    with pytest.raises(UserError, match="not UTF-8 text; save it as CSV UTF-8"):
+        Folder(tmp_path, layout=LAYOUT)
+    listed(tmp_path, "a,run")
+    (tmp_path / "classes.txt").write_text("walk\nwalk")
+    with pytest.raises(UserError, match="expected different class names"):
+        Folder(tmp_path, layout=LAYOUT)
+    (tmp_path / "classes.txt").write_text("walk")
+    with pytest.raises(UserError, match=r"label 'run' is none of the 1 lines of classes\.txt"):
+        Folder(tmp_path, layout=LAYOUT)
+    listed(tmp_path, "a,1")
+    with pytest.raises(UserError, match="label 1, but there are 1 classes, counted from 0"):
+        Folder(tmp_path, layout=LAYOUT)
+
+
+WRONG_FILES = {
+    "joints.npy": (made(joints=25), "25 joints, expected 20"),
+    "shape.npy": (np.ones((6, 60)), r"holds float64 \(6, 60\), expected numbers \(frames, joints, coordinates\)"),
+    "four.npy": (made(coordinates=4), "4 coordinates a joint"),
+    "words.npy": (np.full((6, 20, 3), "x"), "not numbers"),
+    "zeros.npy": (made() * 0, "all coordinates are zero"),
+    "unknown.npy": (made() * np.nan, "all coordinates are zero"),
+    "infinite.npy": (made() * np.inf, "infinite"),
+    "nobody.npy": (made(0), "no body"),
+    "short.npy": (made(frames=0), "no frames"),
+    "x.npz": ({"a": made(), "b": made()}, "holds a, b; expected one array, or one that is called 'joints'"),
+    "empty.npz": ({}, "holds no array"),
+    "ragged.json": ("[[[1, 2, 3]], [[1, 2]]]", "not an array of numbers"),
+    "words.json": ('[[["a"]]]', "not an array of numbers"),
+    "object.json": ('{"frames": []}', "no joints, skeletons, keypoints in the JSON object"),
+    "text.json": ("walk", "not a JSON file"),
+    "deep.json": ("[" * 100_000, "not a JSON file|not an array"),
+    "width.csv": (text(made(joints=19)[0]), "57 numbers a line, expected 20 joints x 3, or x 2 in pixels"),
+    "indexed.csv": ("0," + text(made()[0]), "61 numbers a line.*leave out the first column"),
+    "ragged.csv": (text(made()[0]) + "\n1,2,3", "lines of different length"),
+    "words.csv": (text(made()[0]).replace("0.", "zero"), "no numbers"),
+    "header.csv": ("frame,x,y", "no frames"),
+    "a.txt": ("1", "files of clips end in .npy, .npz, .json, .csv"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FILES)
+def test_a_wrong_file_costs_itself(tmp_path: Path, name: str) -> None:
+    content, reason = WRONG_FILES[name]
+    listed(tmp_path, f"a,0,{name}", header="id,label,file")
+    if isinstance(content, str):
+        (tmp_path / name).write_text(content)
+    elif isinstance(content, dict):
+        np.savez(tmp_path / name, **content)
+    else:
+        np.save(tmp_path / name, content)
+    with pytest.raises(BadClip, match=reason):
+        check_joints(read(tmp_path, "a"), 20)
