@@ -1,8 +1,8 @@
 """Protocols: named rules that say which clips train and which test. Data, in ``data/splits/*.yaml``.
 
-A rule names one or more clip attributes (subject, camera, setup, trial, id, split) and the values that belong to a
-side, or says that one half of the clips or people, drawn at random, trains (``halves``, then ``/0``, ``/1`` … after
-the name choose the draw). A validation split is always taken from the *training* side, so that a model can be
+A rule names one or more clip attributes (subject, camera, setup, trial, label from 0, id, split) and the values that
+belong to a side, or says that one half of the clips or people, drawn at random, trains (``halves``, then ``/0``, ``/1``
+… after the name choose the draw). A validation split is always taken from the *training* side, so that a model can be
 selected without seeing a test clip.
 """
 
@@ -18,7 +18,7 @@ from mmcl.errors import UserError
 
 BUILTIN = Path(__file__).parent / "splits"
 ANY = "any"  # a rule for clips of every data set
-ATTRIBUTES = ("subject", "camera", "setup", "trial", "id", "split")
+ATTRIBUTES = ("subject", "camera", "setup", "trial", "label", "id", "split")
 HALVES = ("clips", "subjects")
 Rule = Mapping[str, Sequence[Any]]
 

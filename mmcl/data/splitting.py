@@ -55,7 +55,10 @@ def split(store: ClipStore, protocol: Protocol, validation: Rule | None = None) 
 
 def _match(store: ClipStore, rule: Rule) -> np.ndarray:
     """(clips,) bool: every attribute of the rule has one of its values."""
-    columns = {"subject": store.subjects, "camera": store.cameras, "setup": store.setups, "trial": store.trials}
+    columns = {
+        **{"subject": store.subjects, "camera": store.cameras, "setup": store.setups, "trial": store.trials},
+        "label": store.labels,
+    }
     mask = np.ones(len(store), dtype=bool)
     for attribute, values in rule.items():
         if attribute not in ATTRIBUTES:

@@ -50,6 +50,17 @@ def test_views_split_as_published(store: ClipStore) -> None:
     assert Counter(store.labels.tolist()) == dict(enumerate([150, 152, 141, 173, 148, 149, 142, 142, 145, 142]))
 
 
+def test_the_rule_without_copies_leaves_out_exactly_what_was_trained_on(store: ClipStore) -> None:
+    whole, others = (split(store, load_protocol(f"nw_ucla/view_3{end}")) for end in ("", "_without_copies"))
+    np.testing.assert_array_equal(whole.train, others.train)
+    trained = {store.joints(index).tobytes() for index in whole.train}
+    copies = [index for index in whole.test if store.joints(index).tobytes() in trained]
+    assert len(copies) == 95 and sorted({*whole.test} - {*copies}) == others.test.tolist()
+    for index in copies:
+        twin = store.ids.index(store.ids[index].replace("v03", "v02"))
+        np.testing.assert_array_equal(store.joints(index), store.joints(twin))
+
+
 def write(folder: Path, name: str, content: object) -> None:
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.json").write_text(content if isinstance(content, str) else json.dumps(content))
