@@ -27,7 +27,8 @@ export PATH="$venv/bin:$PATH"
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} TOKENIZERS_PARALLELISM=${TOKENIZERS_PARALLELISM:-false}
 
 case "${1:-demo}" in
-  test) shift; cd "$root"; export HF_HUB_OFFLINE=1; exec "$venv/bin/python" -m pytest "$@" ;;
+  # Up to four processes, each with whole files of tests, so that what the tests of a file share is made once.
+  test) shift; cd "$root"; export HF_HUB_OFFLINE=1; exec "$venv/bin/python" -m pytest -n logical --maxprocesses 4 --dist loadfile "$@" ;;
   lint) cd "$root"; "$venv/bin/ruff" check . && exec "$venv/bin/mypy" ;;
   *)    exec "$venv/bin/python" -m mmcl "${@:-demo}" ;;
 esac

@@ -1,6 +1,7 @@
 """Fixtures that every room uses."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
+# A shell that starts the tests in the background makes them, and all they start, deaf to Ctrl-C, which some of them send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
 
 

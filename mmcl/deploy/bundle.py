@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,7 @@ def bundle_config(
         "class_names": list(class_names),
         "layout": source.to_dict(),
         "encoder_layout": preprocess.target.to_dict(),
-        "preprocess": {
-            "stream": options.stream, "window": options.window, "centring": options.centring, "crop": options.crop,
-        },
+        "preprocess": asdict(options),
         "input": (
             f"float32 array (clips, persons, frames, {source.joint_count}, 3): raw joint positions in metres, joints "
             f"in the order of layout '{source.name}'; any number of frames; up to {preprocess.persons} person(s) are "

@@ -25,7 +25,7 @@ A skeleton-only model exported by mmcl. It needs no video and none of the towers
 - **Layout**: {layout["name"]}: {", ".join(layout["joints"])}
 - **Preprocessing** (inside the model): layout {config["encoder_layout"]["name"]}, centring {preprocess["centring"]},
   the central {preprocess["crop"]:.0%} of the clip resized to {preprocess["window"]} frames,
-  {preprocess["stream"]} stream
+  scaling {preprocess["scaling"]}, {preprocess["stream"]} stream
 
 ```python
 import mmcl, torch

@@ -34,7 +34,8 @@ def trained():
     """An encoder with lived-in statistics on 25 joints, fed from 20 through layout conversion."""
     torch.manual_seed(0)
     encoder = build_encoder("ctrgcn", TARGET, len(NAMES), {"width": 16, "depth": 4, "persons": 2})
-    preprocess = Preprocess(SOURCE, TARGET, 2, PreprocessOptions(stream="bone", window=24))
+    options = PreprocessOptions(stream="bone", window=24, centring="every_frame", crop=0.9, scaling="box")  # no default
+    preprocess = Preprocess(SOURCE, TARGET, 2, options)
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
