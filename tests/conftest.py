@@ -12,7 +12,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
-# A shell that starts the tests in the background makes them, and all they start, deaf to Ctrl-C, which some of them send.
+# A shell that starts the tests in the background makes them, and all they start, deaf to the Ctrl-C that some send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
 
