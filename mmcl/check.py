@@ -27,7 +27,7 @@ example:
 
 Prints what the store holds, one line for each thing found (level, what, how many, which clips, what to do) and a
 verdict: OK, WARN (look at it) or BAD (do not train on it). Writes check.md and contact_sheet.png into DIR/check, or
-into --out. Exit status: 0 for OK and WARN, 1 for BAD, 2 where DIR is no store.
+into --out (of a store behind a URL: into ./check). Exit status: 0 for OK and WARN, 1 for BAD, 2 where DIR is no store.
 """
 
 
@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     store = open_store(args.store)
     report = check(store, official_splits(store))
-    page, sheet = write(report, args.out or store.path / "check")
+    behind_url = "://" in args.store and not args.store.startswith("file://")  # its folder here is only a cache
+    page, sheet = write(report, args.out or (Path("check") if behind_url else store.path / "check"))
     print(as_text(report))
     print(f"report: {page}\npicture: {sheet}")
     return 1 if report.verdict == BAD else 0
@@ -64,10 +65,10 @@ def official_splits(store: ClipStore) -> dict[str, dict[str, np.ndarray]]:
     from mmcl.data.splitting import split
 
     splits = {}
-    for protocol in map(load_protocol, protocol_names(store)):
+    for name in protocol_names(store):
         with contextlib.suppress(UserError):  # a store of a few subjects: nothing to count
-            found = split(store, protocol)
-            splits[protocol.name] = {"train": found.train, "test": found.test}
+            found = split(store, load_protocol(name))
+            splits[name] = {"train": found.train, "test": found.test}
     return splits
 
 

@@ -20,9 +20,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Command line of ``mmcl predict``."""
     parser = argparse.ArgumentParser(
         prog="mmcl predict",
-        description="Classify recorded skeletons with an exported bundle. One clip a file: UTD-MHAD .mat, or .npy, "
-        ".npz holding (frames, joints, 3) or (persons, frames, joints, 3) in metres. Needs torch, safetensors and "
-        "numpy (and scipy for .mat).",
+        description="Classify recorded skeletons with an exported bundle. One clip a file: .npy, .npz, .json or .csv "
+        "holding (frames, joints, 3) or (persons, frames, joints, 3), NTU .skeleton, or UTD-MHAD .mat. Needs torch, "
+        "safetensors and numpy (and scipy for .mat).",
         epilog="example: mmcl predict checkpoints/utd a1_s2_t1_skeleton.mat mine.npy --top 5",
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that mmcl export wrote")
@@ -32,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
     parser.add_argument("--layout", metavar="NAME", help="joint layout of the files, where it is not the bundle's own")
+    parser.add_argument("--unit", choices=("m", "cm", "mm"), default="m", help="of the coordinates (default: m)")
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
     return parser
 
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--top is {arguments.top}: it must be at least 1")
     from mmcl.deploy.predictor import Predictor
 
-    predictor = Predictor(arguments.bundle, arguments.layout, arguments.device)
+    predictor = Predictor(arguments.bundle, arguments.layout, arguments.device, arguments.unit)
     width = max(len(str(path)) for path in arguments.files)
     for path in arguments.files:
         ranking = predictor.classify_file(path)[: arguments.top]

@@ -9,6 +9,7 @@ if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so 
     sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
 
 import argparse
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,7 +89,7 @@ def _shard(text: str) -> tuple[int, int]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare a store and print what it came to. Returns the exit status: 130 after Ctrl-C or SIGTERM."""
     args = build_parser().parse_args(argv)
-    if args.timeout <= 0:
+    if not 0 < args.timeout < math.inf:
         raise UserError(f"--timeout {args.timeout:g}: a clip needs some time, give seconds above 0")
     require_packages()
     from mmcl.data.preparation.build import prepare  # late: worker processes import this file and need none of it

@@ -18,6 +18,7 @@ from mmcl.errors import UserError
 
 BUILTIN = Path(__file__).parent / "splits"
 ANY = "any"  # a rule for clips of every data set
+SIDES = ("train", "test")
 ATTRIBUTES = ("subject", "camera", "setup", "trial", "label", "id", "split")
 HALVES = ("clips", "subjects")
 Rule = Mapping[str, Sequence[Any]]
@@ -29,11 +30,10 @@ class Protocol:
 
     Attributes:
         name: ``dataset/rule`` ("utd_mhad/cross_subject").
-        dataset: name of the data set it belongs to; "any" for rules about split lists that clips bring along.
+        dataset: name of the data set it belongs to; "any" for the lists that clips bring along.
         train: attribute -> values of the training clips; several attributes must all match.
         test: the same for test clips.
-        validation: the same for what is held out of the training side, unless a recipe says otherwise and as far as
-            there are such clips.
+        lists: stem of the clips' own lists that take the place of train and test; see :func:`by_lists`.
         halves: "clips" (half of each class's clips train) or "subjects" (half of the people); "" for a fixed rule.
         draws: how many random halves the published protocol averages over.
         draw: which of them this is.
@@ -44,7 +44,7 @@ class Protocol:
     dataset: str
     train: Rule = field(default_factory=dict)
     test: Rule = field(default_factory=dict)
-    validation: Rule = field(default_factory=dict)
+    lists: str = ""
     halves: str = ""
     draws: int = 1
     draw: int = 0
@@ -63,19 +63,44 @@ def _builtin() -> dict[str, Protocol]:
 
 def _parse(name: str, facts: Any, where: str) -> Protocol:
     try:
-        protocol = Protocol(name=name, **facts)
+        rules: dict[str, Any] = {key: _rule(value) if key in SIDES else value for key, value in facts.items()}
+        protocol = Protocol(name=name, **rules)
         if not protocol.halves and not (protocol.train and protocol.test):
             raise KeyError("a side is missing")
-        attributes = {*protocol.train, *protocol.test, *protocol.validation}
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{where}: protocol '{name}' needs dataset, train and test ({error})") from error
-    if unknown := attributes - set(ATTRIBUTES):
+    if unknown := {*protocol.train, *protocol.test} - set(ATTRIBUTES):
         raise UserError(f"{where}: protocol '{name}' splits by {sorted(unknown)}; clips have {', '.join(ATTRIBUTES)}")
-    if protocol.halves not in ("", *HALVES):
-        raise UserError(
-            f"{where}: protocol '{name}' halves {protocol.halves!r:.40}; it can halve {' or '.join(HALVES)}"
-        )
+    if protocol.halves not in ("", *HALVES) or not isinstance(protocol.draw, int):
+        raise UserError(f"{where}: protocol '{name}': halves is {' or '.join(HALVES)}, and draw a whole number")
     return protocol
+
+
+def _rule(value: Mapping[str, Any]) -> Rule:
+    """One value may stand for a list of one."""
+    rule = {key: values if isinstance(values, list) else [values] for key, values in value.items()}
+    if any(not isinstance(entry, (int, str)) for values in rule.values() for entry in values):
+        raise TypeError(f"values are numbers or words, found {value!r:.80}")
+    return rule
+
+
+def _list_names(stem: str) -> tuple[str, str, str]:
+    """Names of the training, validation and test list of a stem."""
+    if stem == "split" or stem.isdecimal():  # train, train1
+        number = stem.removeprefix("split")
+        return f"train{number}", f"val{number}", f"test{number}"
+    return f"{stem}_train", f"{stem}_val", f"{stem}_test"
+
+
+def by_lists(stem: str, lists: set[str]) -> tuple[Rule, Rule, Rule]:
+    """Rules for training (validation clips among them), validation and test by the lists that there are.
+
+    Where there is no test list, the list called val is what its authors test on, as in PYSKL's files.
+    """
+    train, held, test = _list_names(stem)
+    if test not in lists:
+        return {"split": [train]}, {}, {"split": [held]}
+    return {"split": [train, held]}, ({"split": [held]} if held in lists else {}), {"split": [test]}
 
 
 def protocol_names(store: ClipStore | None = None) -> list[str]:
@@ -83,23 +108,23 @@ def protocol_names(store: ClipStore | None = None) -> list[str]:
 
     Random halves are named by their first draw, lists that the clips bring along as ``own/…``.
     """
-    found = [protocol for protocol in _builtin().values() if protocol.dataset != ANY]
-    if store is not None:
-        found = [protocol for protocol in found if protocol.dataset == store.dataset]
-    names = [f"{protocol.name}/0" if protocol.halves else protocol.name for protocol in found]
+    found = [entry for entry in _builtin().values() if store is None or entry.dataset == store.dataset]
+    names = [f"{entry.name}/0" if entry.halves else entry.name for entry in found]
     lists = {name for clip in store.splits for name in clip} if store is not None else set()
-    if {"train", "test"} <= lists:
-        names.append("own/split")
-    stems = {name.removesuffix("_train") for name in lists if name.endswith("_train")}
-    names += [f"own/{stem}" for stem in stems if {f"{stem}_val", f"{stem}_test"} & lists]
+    stems = {"split"} | {name.removesuffix("_train") or "split" for name in lists if name.endswith("_train")}
+    stems |= {name.removeprefix("train") or "split" for name in lists if name.startswith("train")}
+    for stem in stems:
+        train, *judged = _list_names(stem)
+        if train in lists and lists.intersection(judged):
+            names.append(f"own/{stem}")
     return sorted(names)
 
 
 def load_protocol(name: str) -> Protocol:
     """A protocol by name, or ``file.yaml`` / ``file.yaml:name`` for a user's own.
 
-    ``own/split`` goes by the clips' lists train, val and test; ``own/X`` by X_train, and X_val or X_test (which is what
-    PYSKL's files call their test lists). ``sysu/setting-1/7`` is the eighth random half.
+    ``own/split`` goes by the clips' lists train, val and test, ``own/X`` by X_train, X_val and X_test, ``own/1`` by
+    train1 and test1; see :func:`by_lists`. ``sysu/setting-1/7`` is the eighth random half.
 
     Raises:
         UserError: no such protocol, or the file is none.
@@ -111,9 +136,7 @@ def load_protocol(name: str) -> Protocol:
     if name in builtin and not builtin[name].halves:
         return builtin[name]
     if stem == "own" and last:
-        return Protocol(
-            name=name, dataset=ANY, train={"split": [f"{last}_train"]}, test={"split": [f"{last}_val", f"{last}_test"]}
-        )
+        return Protocol(name=name, dataset=ANY, lists=last)
     if (halving := builtin.get(stem)) is not None and halving.halves and last.isdecimal() and int(last) < halving.draws:
         return replace(halving, name=name, draw=int(last))
     if name in builtin:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmcl.data.protocols import ANY, ATTRIBUTES, Protocol, Rule, protocol_names
+from mmcl.data.protocols import ANY, ATTRIBUTES, Protocol, Rule, by_lists, protocol_names
 from mmcl.data.store import ClipStore
 from mmcl.errors import UserError
 
@@ -26,7 +26,7 @@ def split(store: ClipStore, protocol: Protocol, validation: Rule | None = None) 
     Args:
         store: the clips.
         protocol: the rule.
-        validation: attribute -> values held out of the training side; None or empty leaves that to the protocol.
+        validation: attribute -> values held out of the training side; None or empty for none but the clips' own list.
 
     Raises:
         UserError: the protocol is another data set's, a side comes out empty, or both sides share a clip.
@@ -36,17 +36,23 @@ def split(store: ClipStore, protocol: Protocol, validation: Rule | None = None) 
             f"protocol '{protocol.name}' is for '{protocol.dataset}', but {store.location} holds clips of "
             f"'{store.dataset}'"
         )
-    train, test = (
-        _halves(store, protocol) if protocol.halves else (_match(store, r) for r in (protocol.train, protocol.test))
-    )
+    own: Rule = {}
+    if protocol.halves:
+        train, test = _halves(store, protocol)
+    elif protocol.lists:
+        into_train, own, into_test = by_lists(protocol.lists, {name for clip in store.splits for name in clip})
+        train, test = _match(store, into_train), _match(store, into_test)
+    else:
+        train, test = _match(store, protocol.train), _match(store, protocol.test)
     if (train & test).any():
         raise UserError(f"protocol '{protocol.name}': {int((train & test).sum())} clips are in both train and test")
-    rule = validation or protocol.validation
+    rule = validation or own
     held = train & _match(store, rule) if rule else np.zeros_like(train)
     train = train & ~held
     for side, mask in {"train": train, "test": test, **({"validation": held} if validation else {})}.items():
         if not mask.any():
-            hint = "; it has " + ", ".join(protocol_names(store)) if protocol_names(store) else ""
+            own_lists = [name for name in protocol_names(store) if name.startswith("own/")]
+            hint = f"; its clips bring {', '.join(own_lists)} along" if own_lists else ""
             raise UserError(
                 f"protocol '{protocol.name}' finds no {side} clip in {store.location} ({len(store)} clips{hint})"
             )

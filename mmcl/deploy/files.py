@@ -1,64 +1,67 @@
-"""Skeleton files that `mmcl predict` reads: one clip a file, straight from where people have them."""
+"""Skeleton files that `mmcl predict` reads: one clip a file, by the same rules as `mmcl prepare`."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from mmcl.data.clip import RawClip, check_joints
+from mmcl.data.readers.clip_file import SUFFIXES, read_clip
+from mmcl.data.readers.files import read_bytes
+from mmcl.data.readers.joints import UNITS, clip_in_space
 from mmcl.errors import BadClip, UserError
+from mmcl.skeletons.layout import Layout
 
-SUFFIXES = (".mat", ".npy", ".npz")
+# Formats of data sets say which joints they hold.
+LAYOUTS = {".mat": "utd_mhad_20", ".skeleton": "kinect_v2_25"}
 
 
-def read_joints(path: Path) -> tuple[np.ndarray, str | None]:
+def implied_layout(path: Path) -> str | None:
+    """Name of the layout that a file's format implies, or None where it does not."""
+    return LAYOUTS.get(path.suffix.lower())
+
+
+def read_joints(path: Path, layout: Layout, unit: str = "m") -> np.ndarray:
     """Read one clip.
 
-    ``.npy``: (T, V, 3) or (M, T, V, 3). ``.npz``: the same under ``joints`` or as its only array. ``.mat``: UTD-MHAD's
-    ``d_skel`` (20, 3, T).
+    ``.npy``, ``.npz``, ``.json``, ``.csv``: (T, V, 3) or (M, T, V, 3), see :mod:`mmcl.data.readers.folder`.
+    ``.skeleton``: NTU RGB+D. ``.mat``: UTD-MHAD's ``d_skel`` (20, 3, T).
+
+    Args:
+        path: the file.
+        layout: which joints it is taken to hold.
+        unit: of the coordinates of the first four: m, cm or mm.
 
     Returns:
-        (M, T, V, 3) float32 joints, and the layout's name where the file format implies one.
+        (M, T, V, 3) float32 joints, metres; missing ones are zero.
 
     Raises:
-        UserError: the file is missing, damaged, of another kind, or holds no skeleton.
+        UserError: the file is missing, damaged, of another kind, or holds no skeleton of that layout.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"{path}: skeleton files end in {', '.join(SUFFIXES)}")
-    layout = None
+    if path.suffix.lower() not in (*SUFFIXES, *LAYOUTS):
+        raise UserError(f"{path}: skeleton files end in {', '.join((*SUFFIXES, *LAYOUTS))}")
     try:
-        if path.suffix == ".mat":
-            from mmcl.data.readers.utd_mhad import read_mat
-
-            joints, layout = read_mat(path), "utd_mhad_20"
-        else:
-            joints = _read_numpy(path)
+        joints = np.ascontiguousarray(_read(path, layout.joint_count, unit).joints, dtype=np.float32)
+        check_joints(joints, layout.joint_count)
     except BadClip as error:
-        raise UserError(f"{path}: {error}") from error
-    if joints.ndim == 3:
-        joints = joints[None]
-    if joints.ndim != 4 or joints.shape[-1] != 3 or 0 in joints.shape:
-        raise UserError(f"{path}: expected (frames, joints, 3) or (persons, frames, joints, 3), found {joints.shape}")
-    if not np.isfinite(joints).all():
-        frames = int((~np.isfinite(joints)).any(axis=(0, 2, 3)).sum())
-        raise UserError(f"{path}: NaN or infinite coordinates in {frames} of {joints.shape[1]} frames")
-    return np.ascontiguousarray(joints, dtype=np.float32), layout
+        raise UserError(f"{path}: {error} (read as layout '{layout.name}'; --layout names another)") from error
+    return joints
 
 
-def _read_numpy(path: Path) -> np.ndarray:
-    try:
-        content = np.load(path, allow_pickle=False)
-        if path.suffix == ".npz":
-            names = list(content.files)
-            if "joints" not in names and len(names) != 1:
-                raise BadClip(f"an .npz file needs an array 'joints'; this one has {names}")
-            content = content["joints" if "joints" in names else names[0]]
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise BadClip(f"not a readable {path.suffix} file ({error})") from error
-    if content.dtype.kind not in "fiu":
-        raise BadClip(f"the array holds {content.dtype}, not numbers")
-    return content
+def _read(path: Path, joint_count: int, unit: str) -> RawClip:
+    if path.suffix.lower() == ".mat":
+        from mmcl.data.readers.utd_mhad import read_mat
+
+        return RawClip(joints=read_mat(path))
+    if path.suffix.lower() == ".skeleton":
+        from mmcl.data.readers.ntu_bodies import choose
+        from mmcl.data.readers.ntu_skeleton import parse
+
+        return choose(*parse(read_bytes(path)))
+    coordinates = read_clip(path, joint_count)
+    if coordinates.shape[3] != 3:
+        raise BadClip("joints with two coordinates: a model needs them as `mmcl prepare` makes them, x, y up and z = 0")
+    return clip_in_space(coordinates, metres=UNITS[unit])

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from mmcl.deploy.bundle import Bundle, load_bundle, read_config
-from mmcl.deploy.files import read_joints
+from mmcl.deploy.files import implied_layout, read_joints
 from mmcl.device import pick_device
-from mmcl.errors import UserError
 
 
 class Predictor:
@@ -20,10 +19,11 @@ class Predictor:
         bundle: folder of an exported bundle.
         layout: layout of what it will be shown, where it is not the bundle's own.
         device: torch device.
+        unit: of the coordinates in its files: m, cm or mm.
     """
 
-    def __init__(self, bundle: Path, layout: str | None = None, device: str = "cpu") -> None:
-        self.path, self.layout, self.device = bundle, layout, str(pick_device(device))
+    def __init__(self, bundle: Path, layout: str | None = None, device: str = "cpu", unit: str = "m") -> None:
+        self.path, self.layout, self.device, self.unit = bundle, layout, str(pick_device(device)), unit
         self.own_layout = str(read_config(bundle)["layout"]["name"])
         self._models: dict[str, Bundle] = {}
 
@@ -49,12 +49,5 @@ class Predictor:
         Raises:
             UserError: the file cannot be read, or has other joints than the model's layout.
         """
-        joints, implied = read_joints(path)
-        layout = self.layout or implied
-        expected = self.model(layout).layout
-        if joints.shape[2] != expected.joint_count:
-            raise UserError(
-                f"{path}: {joints.shape[2]} joints, but layout '{expected.name}' has {expected.joint_count}; "
-                "name the file's layout with --layout"
-            )
-        return self.classify(joints, layout)
+        layout = self.layout or implied_layout(path)
+        return self.classify(read_joints(path, self.model(layout).layout, self.unit), layout)

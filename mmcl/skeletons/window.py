@@ -90,8 +90,8 @@ def centre(x: Tensor, joint: int, mode: str = "first_frame") -> Tensor:
         x: (N, M, T, V, C) joints.
         joint: index of the centre joint.
         mode: ``first_frame`` subtracts the first person's centre in its first frame from everything (CTR-GCN's NTU
-            preparation, MMCL's zero-shot pipeline), ``every_frame`` the first person's centre frame by frame
-            (NW-UCLA in CTR-GCN), ``none`` nothing.
+            preparation, MMCL's zero-shot pipeline), ``every_frame`` the first person's centre frame by frame, ``none``
+            nothing.
     """
     if mode == "none":
         return x

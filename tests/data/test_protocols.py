@@ -33,6 +33,9 @@ def test_utd_mhad_protocol_is_the_official_one() -> None:
         ("demo/own: {dataset: ntu60, train: {subject: [1]}, test: {subject: [2]}}", "is for 'ntu60'"),
         ("demo/own: {dataset: demo, train: {weather: [1]}, test: {subject: [2]}}", "splits by"),
         ("demo/own: {dataset: demo, test: {subject: [2]}}", "needs dataset, train and test"),
+        ("demo/own: {dataset: demo, train: {subject: null}, test: {subject: [2]}}", "numbers or words"),
+        ("demo/own: {dataset: demo, halves: people}", "halves is clips or subjects"),
+        ("demo/own: {dataset: demo, halves: clips, draw: a}", "draw a whole number"),
         ("- 1", "expected `dataset/rule:`"),
         ("a: [", "not a YAML file"),
     ],
@@ -46,7 +49,7 @@ def test_own_protocols_and_their_mistakes(demo_store, tmp_path, text, complaint)
 
 def test_own_protocol_works(demo_store, tmp_path) -> None:
     path = tmp_path / "own.yaml"
-    path.write_text("demo/own: {dataset: demo, train: {subject: [1], trial: [1]}, test: {subject: [4]}}")
+    path.write_text("demo/own: {dataset: demo, train: {subject: 1, trial: [1]}, test: {subject: [4]}}")
     parts = split(open_store(demo_store), load_protocol(f"{path}:demo/own"))
     assert len(parts.train) == len(parts.test) == 12 and len(parts.validation) == 0
 
@@ -109,12 +112,25 @@ def test_lists_that_clips_bring_along() -> None:
     assert [side[:2].tolist() for side in (parts.train, parts.validation, parts.test)] == [[0, 4], [1, 5], [2, 6]]
     parts = split(store, load_protocol("own/split"), {"subject": [1]})  # the recipe's word goes first
     assert set(store.subjects[parts.validation]) == {1} and 13 in parts.train
-    with pytest.raises(UserError, match="finds no test clip.*it has own/split"):
-        split(store, load_protocol("own/xsub"))
+    with pytest.raises(UserError, match="finds no train clip.*its clips bring own/split along"):
+        split(store, load_protocol("own/xset"))
     store.splits[7] = ["xsub_val"]
     assert protocol_names(store) == ["own/split", "own/xsub"]
     parts = split(store, load_protocol("own/xsub"))
     assert (len(parts.train), parts.test.tolist()) == (119, [7])
+    store.splits[11] = ["xsub_test"]  # with a test list, val is for validation
+    parts = split(store, load_protocol("own/xsub"))
+    assert (len(parts.train), parts.validation.tolist(), parts.test.tolist()) == (118, [7], [11])
+
+
+def test_lists_as_other_people_call_them() -> None:
+    store = Clips("gym", [["train"], ["val"]] * 240)  # PYSKL's FineGYM: val is the test list
+    parts = split(store, load_protocol("own/split"))
+    assert (len(parts.train), len(parts.validation), len(parts.test)) == (240, 0, 240)
+    store = Clips("ucf101", [["train1", "test2"], ["test1", "train2"], ["_train", "_val"]] * 160)
+    assert protocol_names(store) == ["own/1", "own/2"]
+    parts = split(store, load_protocol("own/2"))
+    assert parts.train[0] == 1 and parts.test[0] == 0 and len(parts.test) == 160
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,23 @@ def test_predict_prints_labels_and_json(bundle, tmp_path, capsys) -> None:
     assert best["name"] in capsys.readouterr().out
 
 
+def test_predict_reads_what_prepare_reads(bundle, tmp_path, capsys) -> None:
+    joints = np.random.default_rng(1).normal(size=(30, 20, 3))
+    joints[4, 7] = np.nan  # missing: zero for the model, whatever the format
+    np.save(tmp_path / "a.npy", np.nan_to_num(joints))
+    np.save(tmp_path / "b.npy", joints)
+    np.savetxt(tmp_path / "c.csv", joints.reshape(30, 60), delimiter=",")
+    (tmp_path / "d.json").write_text(json.dumps({"skeletons": np.where(np.isnan(joints), None, joints).tolist()}))
+    assert predict([str(bundle), *(str(tmp_path / name) for name in ("a.npy", "b.npy", "c.csv", "d.json"))]) == 0
+    answers = {line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()}
+    np.save(tmp_path / "mm.npy", 1000 * joints)
+    assert predict([str(bundle), str(tmp_path / "mm.npy"), "--unit", "mm"]) == 0
+    assert answers == {capsys.readouterr().out.split(maxsplit=1)[1].strip()}
+
+
 def test_predict_reads_real_takes(bundle, test_data, capsys) -> None:
+    recording = test_data / "ntu" / "skeleton" / "S001C003P008R002A058.skeleton"
+    assert predict([str(bundle), str(recording)]) == 0 and "1" in capsys.readouterr().out
     takes = test_data / "utd_mhad" / "Skeleton"
     assert predict([str(bundle), str(takes / "a1_s1_t1_skeleton.mat"), str(takes / "a27_s8_t1_skeleton.mat")]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
@@ -168,13 +184,16 @@ def test_predict_needs_none_of_the_training_stack(bundle, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("a.npy", np.zeros((40, 19, 3)), "19 joints, but layout 'utd_mhad_20' has 20"),
-        ("b.npy", np.full((40, 20, 3), np.nan), "NaN or infinite coordinates in 40 of 40 frames"),
-        ("c.npy", np.zeros((40, 20)), "expected .frames, joints, 3."),
-        ("d.npy", np.array([["x"]]), "not numbers"),
-        ("e.npy", b"\x93NUMPY broken", "not a readable .npy file"),
+        ("a.npy", np.zeros((40, 19, 3)), "19 joints, expected 20.*layout 'utd_mhad_20'; --layout"),
+        ("b.npy", np.full((40, 20, 3), np.nan), "all coordinates are zero"),
+        ("j.npy", np.full((40, 20, 3), np.inf), "NaN or infinite coordinates in 40 of 40 frames"),
+        ("k.npy", np.ones((40, 20, 2)), "two coordinates"),
+        ("c.npy", np.zeros((40, 20)), "expected numbers .frames, joints, coordinates."),
+        ("d.npy", np.array([["x"]]), "numbers"),
+        ("e.npy", b"\x93NUMPY broken", "readable"),
         ("f.mat", b"MATLAB 5.0 cut", "not a readable MATLAB file"),
-        ("i.npz", b"PK\x03\x04 cut", "not a readable .npz file"),
+        ("i.npz", b"PK\x03\x04 cut", "damaged or cut off"),
+        ("l.skeleton", b"3\n1\n", "ends in frame 1"),
         ("g.avi", b"", "skeleton files end in"),
         ("h.npy", None, "no such file"),
     ],

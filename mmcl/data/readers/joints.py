@@ -7,6 +7,8 @@ import numpy as np
 from mmcl.data.clip import RawClip
 from mmcl.errors import BadClip
 
+UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}  # in metres
+
 
 def clip_in_space(coordinates: np.ndarray, score: np.ndarray | None = None, metres: float = 1.0) -> RawClip:
     """A clip from joints with three coordinates.
