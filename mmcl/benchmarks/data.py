@@ -17,7 +17,7 @@ from mmcl.benchmarks.machine import PeakMemory, machine
 from mmcl.benchmarks.reading import time_loader, time_open, time_parse, time_training
 from mmcl.benchmarks.recordings import link_recordings
 from mmcl.data.preparation.build import prepare
-from mmcl.data.preparation.pool import default_workers
+from mmcl.data.preparation.pool import default_workers, sigterm_as_interrupt
 from mmcl.data.readers.ntu import NTU120
 from mmcl.data.store import ClipStore
 from mmcl.errors import UserError
@@ -31,7 +31,9 @@ example:
 
 The clips are links to the given .skeleton files (or to two dozen made-up ones) under names of NTU RGB+D 120, in a
 temporary folder, so that the text mostly comes from the page cache: a slow disk adds its own time. Training takes a few
-steps of CTR-GCN as published, on the CPU. Nothing is left behind.
+steps of CTR-GCN as published, on the CPU. The given files are only read. The temporary folder, mmcl-bench-*, is removed
+at the end, and so it is after an error, Ctrl-C or SIGTERM; only what ends the process at once (kill -9, a power cut)
+leaves it there.
 """
 
 
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     workers = args.workers or default_workers()
     if args.clips < FEWEST or workers < 1:
         raise UserError(f"--clips must be at least {FEWEST} and --workers at least 1")
-    with tempfile.TemporaryDirectory(prefix="mmcl-bench-", dir=args.folder) as folder:
+    with sigterm_as_interrupt(), tempfile.TemporaryDirectory(prefix="mmcl-bench-", dir=args.folder) as folder:
         facts = measure(args.source, Path(folder), args.clips, workers)
     print(table(facts))
     if args.json:

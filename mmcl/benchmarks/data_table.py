@@ -43,6 +43,7 @@ def _preparing(facts: dict[str, Any]) -> Iterator[Row]:
         "parse",
         f"{own:.0f} MB/s of text in one process; NumPy's C parser over all numbers of that text: {plain:.0f} MB/s",
     )
+    yield "", f"timed on {parse['files']} of the files, {parse['bytes'] / MB:.1f} MB"
     for run in facts["prepare"]:
         clips, speed = text["clips"] / run["seconds"], text["bytes"] / run["seconds"] / MB
         parent, workers = run["memory"]["parent"] / MIB, run["memory"]["children"] / MIB

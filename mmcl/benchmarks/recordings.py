@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,49 +16,57 @@ from mmcl.errors import UserError
 # What the 120 classes' names may say: setup, camera, performer, replication.
 SETUPS, CAMERAS, PERFORMERS, REPLICATIONS = 32, 3, 106, 2
 MADE_UP = 24  # different made-up files
-ACTION = re.compile(r"A\d{3}")
+ACTIONS = range(1, 121)
 
 
 def link_recordings(source: Path | None, folder: Path, count: int) -> list[Path]:
-    """Fill a folder with ``count`` recordings under valid names.
+    """Fill a folder with ``count`` recordings under valid names, no two of them the same.
 
     Args:
-        source: folder with real ``.skeleton`` files, of which each is linked as often as it takes; None: made-up ones.
-        folder: to be filled.
+        source: folder with real ``.skeleton`` files, of which each is linked as often as it takes and none is written
+            to; None: made-up ones.
+        folder: to be made and filled.
         count: recordings.
 
     Returns:
-        The different files behind them.
+        For each of the different files behind them, the first recording that is a link to it.
 
     Raises:
         UserError: no ``.skeleton`` file in ``source``, or more copies wanted than there are names.
     """
     folder.mkdir(parents=True)
     files = make_up(folder.with_name(folder.name + "-made-up")) if source is None else _real(source)
-    names = {file: _names(file) for file in files}
+    actions = {file: _action(file) for file in files}
+    names = {action: _names(action) for action in set(actions.values())}  # files of an action share its names
+    links = []
     for file in itertools.islice(itertools.cycle(files), count):
-        name = next(names[file], None)
+        name = next(names[actions[file]], None)
         if name is None:
             raise UserError(f"{count} clips are more than {len(files)} files have names for; take fewer clips")
         _link(file, folder / name)
-    return files
+        links.append(folder / name)
+    return links[: len(files)]
 
 
 def _real(source: Path) -> list[Path]:
-    files = sorted(path.absolute() for path in source.glob("*.skeleton") if NAME.fullmatch(path.name))
+    named = sorted(path.absolute() for path in source.glob("*.skeleton") if NAME.fullmatch(path.name))
+    files = [path for path in named if _action(path) in ACTIONS and path.stem not in missing_skeletons()]
     if not files:
         raise UserError(f"{source}: no SsssCcccPpppRrrrAaaa.skeleton in it")
     return files
 
 
-def _names(file: Path) -> Iterator[str]:
-    """Names with the action of a file, those of the missing-skeleton list left out."""
-    action = ACTION.findall(file.stem)[-1]
+def _action(file: Path) -> int:
+    return int(file.stem[-3:])
+
+
+def _names(action: int) -> Iterator[str]:
+    """Names of recordings of an action, those of the missing-skeleton list left out."""
     for take in itertools.product(
         range(1, REPLICATIONS + 1), range(1, CAMERAS + 1), range(1, SETUPS + 1), range(1, PERFORMERS + 1)
     ):
         replication, camera, setup, performer = take
-        name = f"S{setup:03d}C{camera:03d}P{performer:03d}R{replication:03d}{action}"
+        name = f"S{setup:03d}C{camera:03d}P{performer:03d}R{replication:03d}A{action:03d}"
         if name not in missing_skeletons():
             yield f"{name}.skeleton"
 
@@ -67,8 +74,11 @@ def _names(file: Path) -> Iterator[str]:
 def _link(file: Path, to: Path) -> None:
     try:
         os.symlink(file, to)
-    except OSError:  # Windows, without the right to
-        shutil.copyfile(file, to)
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError):  # Windows, without the right to; file systems without links
+        with open(file, "rb") as original, open(to, "xb") as copy:  # x: never into a file or through a link
+            shutil.copyfileobj(original, copy)
 
 
 def make_up(folder: Path) -> list[Path]:

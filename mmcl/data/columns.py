@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-FORMAT = 2
+FORMAT = 3
 WHOLE_NUMBERS = ("label", "subject", "camera", "setup", "trial", "bodies", "frames", "video_frames")
 SHORT = ("id", "digest", *WHOLE_NUMBERS, "splits")  # what the index repeats of every clip
 FLAT = {"joints": np.float32, "frame_indices": np.int32, "boxes": np.float32, "pixels": np.float32}
@@ -84,12 +84,17 @@ def clip_digest(row: Mapping[str, Any]) -> bytes:
     return total.digest()
 
 
-def content_fingerprint(digests: Iterable[bytes]) -> str:
-    """sha256 over the clips' digests, in clip order.
+def content_fingerprint(digests: Iterable[bytes], facts: Mapping[str, Any]) -> str:
+    """sha256 over what the numbers of a store mean, and over the clips' digests, in clip order.
 
     It does not depend on how clips are spread over files, nor on where or by how many processes they were made.
+
+    Args:
+        digests: see :func:`clip_digest`.
+        facts: content of ``store.json``, of which layout, frame rate and class names are looked at.
     """
-    total = hashlib.sha256()
+    meaning = [facts["layout"], float(facts["fps"]), facts["class_names"]]
+    total = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode())
     for digest in digests:
         total.update(digest)
     return total.hexdigest()

@@ -20,7 +20,7 @@ from mmcl.files import atomic_file
 FACTS = "store.json"
 
 
-class Folder:
+class StoreFolder:
     """A folder of this machine.
 
     Attributes:
@@ -65,7 +65,7 @@ class Folder:
         return self.path / name
 
 
-class Mirror(Folder):
+class Mirror(StoreFolder):
     """A folder elsewhere. ``path`` is the folder of its copies, which holds as much as was needed so far.
 
     The filesystem object is asked for anew at each use: fsspec keeps one a process, and those with threads of their
@@ -123,7 +123,7 @@ class Mirror(Folder):
             raise UserError(f"{self.location}/{name}: cannot be fetched ({type(error).__name__}: {error})") from error
 
 
-def locate(where: str | Path) -> Folder:
+def locate(where: str | Path) -> StoreFolder:
     """The folder or URL that somebody means.
 
     Raises:
@@ -133,8 +133,8 @@ def locate(where: str | Path) -> Folder:
         from fsspec.implementations.local import LocalFileSystem
 
         files, root = filesystem(where)
-        return Folder(Path(root)) if isinstance(files, LocalFileSystem) else Mirror(where.rstrip("/"))
-    return Folder(Path(where).expanduser().absolute())
+        return StoreFolder(Path(root)) if isinstance(files, LocalFileSystem) else Mirror(where.rstrip("/"))
+    return StoreFolder(Path(where).expanduser().absolute())
 
 
 def filesystem(url: str) -> tuple[Any, str]:
@@ -155,7 +155,7 @@ def filesystem(url: str) -> tuple[Any, str]:
 
 
 def cache_root() -> Path:
-    """Folder of all copies on this machine."""
+    """StoreFolder of all copies on this machine."""
     return Path(os.environ.get("MMCL_CACHE") or Path.home() / ".cache" / "mmcl") / "stores"
 
 

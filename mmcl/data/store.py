@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmcl.data.columns import FORMAT, content_fingerprint, map_file
-from mmcl.data.location import Folder, locate
+from mmcl.data.location import StoreFolder, locate
 from mmcl.errors import UserError
 from mmcl.skeletons.layout import Layout
 
@@ -42,14 +42,14 @@ class ClipStore:
         layout: joints of its skeletons.
         class_names: K names in label order.
         fps: skeleton frames per second.
-        fingerprint: sha256 over the content; see :func:`mmcl.data.columns.content_fingerprint`.
+        fingerprint: sha256 over content and meaning; see :func:`mmcl.data.columns.content_fingerprint`.
         has_video: at least one clip has crops.
         shard: (index from 1, count) where the store is one shard of the dataset; None where it is whole.
         ids: names of the clips, unique.
         labels, subjects, cameras, setups, trials, bodies, frames, video_frames: (clips,) int64.
     """
 
-    def __init__(self, folder: Folder, info: dict[str, Any], index: pa.Table) -> None:
+    def __init__(self, folder: StoreFolder, info: dict[str, Any], index: pa.Table) -> None:
         self.folder, self.info, self.index = folder, info, index
         self.path, self.location = folder.path, folder.location
         self.dataset: str = info["dataset"]
@@ -163,7 +163,7 @@ def open_store(where: str | Path) -> ClipStore:
         for part in info["parts"]:
             folder.check(f"clips/{part['file']}", part["bytes"])
         index = pa.Table.from_batches(map_file(folder.file(INDEX, info["index_bytes"])))
-        if content_fingerprint(index.column("digest").to_pylist()) != info["fingerprint"]:
+        if content_fingerprint(index.column("digest").to_pylist(), info) != info["fingerprint"]:
             raise UserError(
                 f"{folder.location}/{INDEX}: not the index of this store; prepare it again with --overwrite"
             )

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from mmcl import bench
-from mmcl.benchmarks import data, reading
+from mmcl.benchmarks import data, reading, recordings
 from mmcl.benchmarks.data_table import table
 from mmcl.benchmarks.machine import PeakMemory
 from mmcl.benchmarks.recordings import link_recordings, skeleton_text
@@ -78,11 +79,80 @@ def test_copies_carry_their_action_and_keep_off_the_missing_list(tmp_path: Path)
     assert len(clips) == 1001 and reader.left_out == []
     assert sorted(np.unique([clip.label for clip in clips], return_counts=True)[1]) == [500, 501]
     assert all(os.stat(clip.skeleton).st_size == clip.label + 1 for clip in clips)
+    assert len(link_recordings(tmp_path, tmp_path / "one", 1)) == 1
     with pytest.raises(UserError, match="more than 2 files have names for"):
         link_recordings(tmp_path, tmp_path / "more", 100_000)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no SsssCcccPpppRrrrAaaa.skeleton"):
         link_recordings(tmp_path / "empty", tmp_path / "other", 10)
+
+
+def refuse_links(*_: object) -> None:
+    raise OSError("a required privilege is not held")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_given_files_are_only_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    if not links:
+        monkeypatch.setattr(os, "symlink", refuse_links)
+    texts = {f"S001C00{i}P001R001A007.skeleton": b"x" * i for i in (1, 2, 3)}
+    of_no_use = {"S001C001P001R001A121.skeleton": b"no such action", "S001C002P005R002A008.skeleton": b"listed"}
+    for name, text in (texts | of_no_use).items():
+        (tmp_path / name).write_bytes(text)
+    firsts = link_recordings(tmp_path, tmp_path / "raw", 100)
+    made = list((tmp_path / "raw").iterdir())
+    assert len(made) == 100 and {path.is_symlink() for path in made} == {links}
+    assert [path.read_bytes() for path in firsts] == [b"x", b"xx", b"xxx"]
+    assert sum(path.stat().st_size for path in made) == 34 + 2 * 33 + 3 * 33
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.skeleton")} == texts | of_no_use
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_nothing_is_written_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    for name in ("mine", "other"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    if not links:
+        monkeypatch.setattr(os, "symlink", refuse_links)
+    for taken in ("link", "mine"):
+        with pytest.raises(FileExistsError):
+            recordings._link(tmp_path / "other", tmp_path / taken)
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_both_parsers_get_the_same_text_of_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(1, 10):
+        (tmp_path / f"S001C001P001R001A{i:03d}.skeleton").write_text(skeleton_text(rng, 20 + i, 1))
+    (tmp_path / "S001C001P001R001A005.skeleton").write_text("damaged")
+    read, parsed, original = [], [], NTU120.read
+    monkeypatch.setattr(NTU120, "read", lambda self, clip: read.append(clip.skeleton) or original(self, clip))
+    monkeypatch.setattr(np, "fromstring", lambda text, sep: parsed.append(text))
+    monkeypatch.setattr(reading, "PARSED", 4)
+    files = link_recordings(tmp_path, tmp_path / "raw", 50)
+    facts = reading.time_parse(NTU120(tmp_path / "raw"), files)
+    assert facts["files"] == 3 and len(set(read)) == 3  # every third of nine
+    assert {Path(name).read_bytes() for name in read} == set(parsed)
+    assert facts["bytes"] == sum(map(len, set(parsed)))
+    monkeypatch.setattr(reading, "PARSED", 200)
+    assert reading.time_parse(NTU120(tmp_path / "raw"), files)["files"] == 8  # one is damaged
+
+
+def test_a_time_limit_leaves_nothing_behind(tmp_path: Path) -> None:
+    script = "import sys; from mmcl.bench import main; from mmcl.errors import run; run(lambda: main(sys.argv[1:]))"
+    words = ["data", "--clips", "1000", "--workers", "1", "--folder", str(tmp_path)]
+    bench_run = subprocess.Popen([sys.executable, "-c", script, *words], stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("mmcl-bench-*/raw")):
+            assert bench_run.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        bench_run.terminate()
+        errors = bench_run.communicate(timeout=60)[1]
+    finally:
+        bench_run.kill()
+    assert bench_run.returncode == 130 and errors.splitlines()[-1] == "stopped"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_made_up_text_has_the_form_of_the_real_files(test_data: Path) -> None:

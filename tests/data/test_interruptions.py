@@ -14,7 +14,7 @@ import psutil
 import pytest
 import recordings
 
-from mmcl.data.preparation import parts
+from mmcl.data.preparation import build, parts
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.store import open_store
@@ -67,7 +67,6 @@ def test_what_a_crash_left_half_written_is_cut_off(
     takes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
     monkeypatch.setattr(parts, "GROUP_CLIPS", 1)
-    straight = prepare(UTDMHAD(takes), tmp_path / "straight", workers=1, progress=False).store
     good = damage(takes, "a1_s4_t1")
     with pytest.raises(UserError, match="a1_s4_t1"):
         prepare(UTDMHAD(takes), tmp_path / "out", workers=1, strict=True, progress=False)
@@ -80,6 +79,7 @@ def test_what_a_crash_left_half_written_is_cut_off(
     else:  # half a group, for which there is no line; half a line
         part.write_bytes(part.read_bytes() + part.read_bytes()[-700:])
         journal.write_text(journal.read_text()[: -40 if lost == "journal line" else None] + '{"mark": "ab')
+    straight = prepare(UTDMHAD(takes), tmp_path / "straight", workers=1, progress=False).store
     resumed = prepare(UTDMHAD(takes), tmp_path / "out", workers=1, progress=False)
     assert resumed.processed == (2 if lost == "nothing" else 3)
     assert content(resumed.store.path) == content(straight.path) and resumed.store.info == straight.info
@@ -95,6 +95,70 @@ def test_clips_after_a_changed_one_are_made_again(takes: Path, tmp_path: Path, m
     summary = prepare(UTDMHAD(takes), tmp_path / "out", workers=1, progress=False)
     assert summary.processed == 3 and summary.store.frames.tolist() == [20, 20, 33, 20]
     assert [name for name, _ in summary.skipped] == ["a1_s5_t1"]
+
+
+def test_another_spelling_of_the_source_goes_on(takes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "GROUP_CLIPS", 1)
+    good = damage(takes, "a1_s4_t1")
+    with pytest.raises(UserError, match="a1_s4_t1"):
+        prepare(UTDMHAD(takes), tmp_path / "out", workers=1, strict=True, progress=False)
+    (takes / "Skeleton" / "a1_s4_t1_skeleton.mat").write_bytes(good)
+    monkeypatch.chdir(takes)
+    assert prepare(UTDMHAD(Path("../takes")), tmp_path / "out", workers=1, progress=False).processed == 2
+    assert prepare(UTDMHAD(Path()), tmp_path / "out", workers=1, progress=False).processed == 0
+
+
+@pytest.mark.parametrize("kind", [recordings.HangingReader, recordings.CrashingReader])
+def test_lost_clips_are_tried_again(
+    takes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[recordings.HangingReader]
+) -> None:
+    """The third of five: with --strict, or with another time limit; by the same command it is not."""
+    monkeypatch.setattr(parts, "GROUP_CLIPS", 1)
+    reader, out = kind(takes), tmp_path / "out"
+    reader.victim = "a1_s3_t1"
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(build, "finish", stop)
+        prepare(reader, out, workers=1, timeout=1, progress=False)
+
+    def lines() -> int:
+        return len((tmp_path / "out.partial" / "progress" / "journal.jsonl").read_text().splitlines())
+
+    with pytest.raises(UserError, match="a1_s3_t1: .*--strict"):  # tried again, and lost again
+        prepare(reader, out, workers=1, timeout=1, strict=True, progress=False)
+    assert lines() == 2
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(build, "finish", stop)
+        prepare(reader, out, workers=1, timeout=1, progress=False)
+    reader.victim = ""
+    if kind is recordings.HangingReader:  # the same limit: as it was; another one: from the lost clip on
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(build, "_fill", stop)
+            prepare(reader, out, workers=1, timeout=1, progress=False)
+        assert lines() == 5
+        assert prepare(reader, out, workers=1, timeout=30, progress=False).processed == 3
+    else:
+        assert prepare(reader, out, workers=1, timeout=1, strict=True, progress=False).processed == 3
+    assert len(open_store(out)) == 5
+
+
+def test_strict_sees_what_an_earlier_call_skipped(takes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damage(takes, "a1_s2_t1")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(build, "finish", stop)
+        prepare(UTDMHAD(takes), tmp_path / "out", workers=1, progress=False)
+    with pytest.raises(UserError, match=r"out.partial: 1 clips were skipped, the first is a1_s2_t1: .*--strict"):
+        prepare(UTDMHAD(takes), tmp_path / "out", workers=1, strict=True, progress=False)
+    assert prepare(UTDMHAD(takes), tmp_path / "out", workers=1, progress=False).processed == 0  # nothing was lost
+    with pytest.raises(UserError, match=r"out: 1 clips were skipped, the first is a1_s2_t1: .*--overwrite"):
+        prepare(UTDMHAD(takes), tmp_path / "out", workers=1, strict=True, progress=False)
 
 
 # Interruptions. A FIFO as the last skeleton file holds the preparation at a known place: nobody writes to it.

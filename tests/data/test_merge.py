@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +143,53 @@ def test_another_shard_does_not_go_over_a_finished_one(shards: list[Path], takes
     with pytest.raises(UserError, match="different shard"):
         prepare(Takes(takes), shards[0], workers=1, progress=False, shard=(2, 3))
     assert prepare(Takes(takes), shards[0], workers=1, progress=False, shard=(1, 3)).processed == 0
+
+
+def test_a_shard_of_bad_clips_only_is_joined_with_the_others(tmp_path: Path) -> None:
+    source = tmp_path / "takes"
+    for subject in range(1, 5):
+        recordings.write_take(source, 1, subject)
+    for bad in (1, 3):
+        recordings.write_skeleton(source, f"a1_s{bad}_t1", recordings.person(9) * np.nan)
+    whole = prepare(Takes(source), tmp_path / "whole", workers=1, progress=False).store
+    stores = [tmp_path / str(index) for index in range(1, 5)]
+    for index, path in enumerate(stores, 1):
+        summary = prepare(Takes(source), path, workers=1, progress=False, shard=(index, 4))
+        assert len(summary.store) == index % 2 ^ 1 and f"{len(summary.store)} clips of UTD-MHAD" in str(summary)
+    merged = merge(stores, tmp_path / "out").store
+    assert merged.ids == whole.ids == ["a1_s2_t1", "a1_s4_t1"] and merged.fingerprint == whole.fingerprint
+    assert np.array_equal(merged.joints(1), whole.joints(1))
+    assert prepare(Takes(source), tmp_path / "out", workers=1, progress=False).processed == 0
+
+
+def test_nothing_but_bad_clips_is_no_data_set(tmp_path: Path) -> None:
+    for subject in (1, 2):
+        recordings.write_skeleton(tmp_path / "takes", f"a1_s{subject}_t1", recordings.person(9) * np.nan)
+    for shard in ((1, 2), (2, 2)):
+        prepare(Takes(tmp_path / "takes"), tmp_path / str(shard[0]), workers=1, progress=False, shard=shard)
+    with pytest.raises(UserError, match="every clip of all 2 shards is bad"):
+        merge([tmp_path / "1", tmp_path / "2"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_sigterm_leaves_nothing_behind(shards: list[Path], tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys, time\n"
+        "from mmcl import merge as script\n"
+        "from mmcl.data.preparation import merge\n"
+        "from mmcl.errors import run\n"
+        "take = merge._take\n"
+        "def last(file, to):\n"
+        "    take(file, to)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(60)\n"
+        "merge._take = last\n"
+        "run(script.main)\n"
+    )
+    words = [*map(str, shards), "--out", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130 and done.stderr == "stopped\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_script_joins_and_tells(shards: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

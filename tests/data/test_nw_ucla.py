@@ -90,6 +90,17 @@ def test_files_that_disagree_with_themselves_are_skipped_with_the_reason(tmp_pat
     assert len(reasons) == 6
 
 
+def test_of_copies_in_folders_the_first_counts(tmp_path: Path) -> None:
+    for number, folder in enumerate(("b", "a/deeper", "c"), start=1):
+        (tmp_path / folder).mkdir(parents=True)
+        write(tmp_path / folder, "a01_s01_e00_v01", {"label": 1, "skeletons": np.full((2, 20, 3), number).tolist()})
+    write(tmp_path / "c", "a01_s01_e00_v02", {"label": 1, "skeletons": np.ones((2, 20, 3)).tolist()})
+    reader = NWUCLA(tmp_path)
+    clips = reader.scan()
+    assert [clip.id for clip in clips] == ["a01_s01_e00_v01", "a01_s01_e00_v02"]
+    assert (reader.read(clips[0]).joints == 2).all()
+
+
 def test_a_folder_of_something_else_says_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="aAA_sSS_eEE_vVV.json"):
         NWUCLA(tmp_path).scan()

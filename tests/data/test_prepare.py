@@ -12,6 +12,7 @@ import pytest
 import recordings
 from scipy.io import loadmat
 
+from mmcl.data.columns import FORMAT
 from mmcl.data.crops import decode, video_frames
 from mmcl.data.preparation import parts
 from mmcl.data.preparation.build import prepare
@@ -180,7 +181,7 @@ def test_a_damaged_or_unfinished_store_says_so(takes: Path, tmp_path: Path) -> N
     os.truncate(part, part.stat().st_size - 100)
     with pytest.raises(UserError, match="missing or cut off"):
         open_store(store.path)
-    (store.path / "store.json").write_text(json.dumps({"format": 2}))
+    (store.path / "store.json").write_text(json.dumps({"format": FORMAT}))
     with pytest.raises(UserError, match="damaged store"):
         open_store(store.path)
 

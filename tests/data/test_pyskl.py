@@ -117,6 +117,22 @@ def test_names_decide_between_the_two_ntu(tmp_path: Path) -> None:
     assert {clip.subject for clip in reader.scan()} == {0}
 
 
+def test_classes_numbered_anew_are_not_named_after_ntu(tmp_path: Path) -> None:
+    entries = [annotation(ntu(1, 2, 3, 50), 0), annotation(ntu(17, 1, 1, 55), 1), annotation(ntu(1, 1, 4, 50), 0)]
+    reader = READERS["pyskl"](write(tmp_path, entries, "pairs.pkl"))
+    assert (reader.dataset, reader.title, reader.class_names) == ("pairs", "pairs", ["class 0", "class 1"])
+    clip = reader.scan()[1]
+    assert (clip.id, clip.subject, clip.camera, clip.setup) == (ntu(1, 2, 3, 50), 3, 2, 1)  # these, the names still say
+    for setup, dataset in ((17, "ntu60"), (18, "ntu120")):
+        entries = [
+            annotation(ntu(1, 2, 3, 50), 49),
+            annotation(ntu(setup, 1, 1, 55), 54),
+            annotation(ntu(1, 1, 1, 9), -1),
+        ]
+        reader = READERS["pyskl"](write(tmp_path, entries, "pairs.pkl"))
+        assert (reader.dataset, len(reader.class_names)) == (dataset, int(dataset[3:]))
+
+
 def test_videos_are_found_by_name(tmp_path: Path) -> None:
     for name in (f"{ntu(1, 1, 1, 1)}_rgb.avi", f"{ntu(1, 1, 2, 1)}.mp4"):
         (tmp_path / name).touch()

@@ -12,12 +12,16 @@ import fsspec
 import made_stores
 import numpy as np
 import pytest
+import recordings
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
 
 from mmcl.data import location
 from mmcl.data.dataset import ClipDataset, loader
 from mmcl.data.preparation import parts
+from mmcl.data.preparation.build import prepare
+from mmcl.data.preparation.merge import merge
+from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.sampler import StepBatches
 from mmcl.data.store import ClipStore, open_store
 from mmcl.errors import UserError
@@ -145,6 +149,26 @@ def test_mistakes_are_one_clear_line(remote: MemoryFileSystem, monkeypatch: pyte
     monkeypatch.setattr(MemoryFileSystem, "cat_file", refuse)
     with pytest.raises(UserError, match=r"cannot be read \(PermissionError: no credentials\)"):
         open_store(URL)
+
+
+def test_shards_behind_urls_are_joined(remote: MemoryFileSystem, tmp_path: Path) -> None:
+    for subject in range(1, 5):
+        recordings.write_take(tmp_path / "takes", 1, subject)
+    recordings.write_skeleton(tmp_path / "takes", "a1_s3_t1", recordings.person(9) * 0)
+    reader, urls = UTDMHAD(tmp_path / "takes"), []
+    whole = prepare(reader, tmp_path / "whole", workers=1, progress=False).store
+    for index in (1, 2):
+        path = prepare(reader, tmp_path / str(index), workers=1, progress=False, shard=(index, 2)).store.path
+        remote.put(str(path), f"/bucket/{index}", recursive=True)
+        urls.append(f"memory://bucket/{index}")
+    summary = merge(urls, tmp_path / "out")
+    assert [name for name, _ in summary.skipped] == ["a1_s3_t1"]
+    assert (tmp_path / "out" / "skipped.csv").read_bytes() == (whole.path / "skipped.csv").read_bytes()
+    assert (summary.store.fingerprint, summary.store.ids) == (whole.fingerprint, whole.ids)
+    remote.rm("/bucket/1/skipped.csv")
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(UserError, match=r"memory://bucket/1/skipped.csv: missing"):
+        merge(urls, tmp_path / "again")
 
 
 def test_chained_urls_and_the_default_cache(made: ClipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

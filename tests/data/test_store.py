@@ -81,7 +81,8 @@ def test_pickles_small_however_many_clips(made: ClipStore) -> None:
 def test_the_fingerprint_is_that_of_the_content(made: ClipStore) -> None:
     columns = dict(zip(WHOLE_NUMBERS, ("labels", "subjects", "cameras", "setups", "trials", "bodies", "frames",
                                        "video_frames"), strict=True))  # fmt: skip
-    total = hashlib.sha256()
+    meaning = [made_stores.LAYOUT.to_dict(), 30.0, list("abcde")]
+    total = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode())
     for index, name in enumerate(made.ids):
         facts = {"id": name, "splits": made.splits[index]}
         facts |= {column: int(getattr(made, attribute)[index]) for column, attribute in columns.items()}

@@ -13,12 +13,15 @@ from mmcl.data.clip import ClipSource, Reader
 from mmcl.data.preparation.finish import Clips, Summary, finish, read_skipped
 from mmcl.data.preparation.parts import PROGRESS, Parts, flush, groups, only_writer
 from mmcl.data.preparation.pool import default_workers, process_clips, sigterm_as_interrupt
-from mmcl.data.preparation.sources import list_digest, marks_of, options_of, stretch, together
+from mmcl.data.preparation.sources import check_ids, list_digest, marks_of, options_of, stretch, together
 from mmcl.data.preparation.worker import Job
 from mmcl.data.store import open_store
 from mmcl.errors import UserError
 from mmcl.files import recover_folder, replace_folder, write_json
 from mmcl.skeletons.layout import load_layout
+
+# How mmcl.data.preparation.pool begins to say that a clip was lost.
+TIMED_OUT, DIED = "took longer than", "its worker process died"
 
 
 def prepare(
@@ -37,8 +40,10 @@ def prepare(
     """Read every clip of a dataset into a store at ``out``.
 
     Work goes on in ``out.partial`` and is renamed at the end. After an interruption the same call takes up what is
-    done, as long as dataset, options and the clips' files are the same. A call from a script must stand under
-    ``if __name__ == "__main__":``, since worker processes import the script.
+    done, as long as dataset, options and the clips' files are the same. What is done includes clips that were lost, to
+    the time limit or with their worker: work goes back to the first of them where ``timeout`` is another one (only for
+    the time limit) or with ``strict``; in a finished store they stay lost until ``overwrite``. A call from a script
+    must stand under ``if __name__ == "__main__":``, since worker processes import the script.
 
     Args:
         reader: of the dataset. Clips that it leaves out by a list of its own are named by its ``left_out``, if it has
@@ -48,16 +53,18 @@ def prepare(
         crop_size: side of a stored person crop, pixels.
         workers: processes; the result does not depend on it. None: as many as there are processors.
         timeout: seconds a clip may take.
-        strict: a bad clip is an error; what is done stays for the next call.
+        strict: a bad clip is an error, also one that an earlier call skipped; what is done stays for the next call.
         overwrite: replace a store made from something else.
         progress: show a progress bar on stderr.
         shard: (i, n) takes the i-th (from 1) of n stretches of the clips; `mmcl merge` joins the n stores.
 
     Raises:
-        UserError: nothing to read, every clip is bad, ``out`` is something else, or a bad clip with ``strict``.
+        UserError: nothing to read, two clips of one name, every clip is bad (a shard is empty then), ``out`` is
+            something else, or a bad clip with ``strict``.
     """
     out = out.absolute()  # so that "." has a name, too
     sources = reader.scan()
+    check_ids(sources)
     left_out: Clips = sorted(getattr(reader, "left_out", []))
     about: dict[str, Any] = {}
     options = options_of(reader, frames_per_clip=frames_per_clip, crop_size=crop_size)
@@ -68,15 +75,20 @@ def prepare(
     marks = marks_of(sources)
     plan = {**options, "sources": together(marks)}
     if (finished := _existing(out, plan, overwrite)) is not None:
+        if strict and finished.skipped:
+            raise _strict(out, finished.skipped, "--overwrite makes the store anew")
         return finished
     began = time.monotonic()
     partial = out.with_name(out.name + ".partial")
     job = Job(reader, load_layout(reader.layout).joint_count, frames_per_clip, crop_size, timeout)
     with sigterm_as_interrupt(), only_writer(partial):
         _open_partial(partial, options)
-        parts = Parts(partial, [together(group) for group in groups(marks)])
+        done = [together(group) for group in groups(marks)]
+        parts = Parts(partial, done, lambda reason: _again(reason, timeout, strict))
+        if strict and parts.skipped:
+            raise _strict(partial, parts.skipped, "without it the same command goes on")
         processed = _fill(parts, sources, job, workers or default_workers(), strict, progress)
-        if len(parts.skipped) == len(sources):
+        if len(parts.skipped) == len(sources) and shard is None:  # an empty shard is needed to join them all
             shutil.rmtree(partial)
             name, reason = parts.skipped[0]
             raise UserError(f"all {len(sources)} clips are bad, nothing was written; the first is {name}: {reason}")
@@ -118,7 +130,21 @@ def _existing(out: Path, plan: dict[str, Any], overwrite: bool) -> Summary | Non
     there = store.info["plan"]
     if differs := ", ".join(key for key in {**plan, **there} if plan.get(key) != there.get(key)):
         raise UserError(f"{out} holds another store (different {differs}); give another --out, or --overwrite")
-    return Summary(store, *read_skipped(out))
+    return Summary(store, *read_skipped(store))
+
+
+def _strict(folder: Path, skipped: Clips, what_to_do: str) -> UserError:
+    """The error that an earlier call's bad clips are."""
+    name, reason = skipped[0]
+    bad = f"{len(skipped)} clips were skipped, the first is {name}: {reason}"
+    return UserError(f"{folder}: {bad} (--strict; {what_to_do})")
+
+
+def _again(reason: str, timeout: float, strict: bool) -> bool:
+    """Whether a clip that an earlier call skipped may turn out well this time, though its files are the same."""
+    if strict:
+        return reason.startswith((TIMED_OUT, DIED))
+    return reason.startswith(TIMED_OUT) and not reason.startswith(f"{TIMED_OUT} {timeout:g} s ")
 
 
 def _open_partial(partial: Path, options: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from mmcl.data.columns import FORMAT, SHORT, content_fingerprint, map_file, schema, stream
 from mmcl.data.preparation.parts import flush
 from mmcl.data.store import INDEX, ClipStore
-from mmcl.files import write_json, write_text
+from mmcl.files import write_json
 
 SKIPPED = "skipped.csv"
 BAD, LEFT_OUT = "bad", "left out"
@@ -55,10 +55,11 @@ def describe(store: ClipStore, skipped: Clips, left_out: Clips) -> list[str]:
     """A store in a few lines: what it holds, and which clips are not in it."""
     clips, info = len(store), store.info
     size = sum(part["bytes"] for part in info["parts"])
+    each = f" ({size / clips / 1e3:.1f} kB a clip)" if clips else ""
     lines = [
         f"{store.location}: {clips} clips of {store.title}, {len(skipped)} skipped, "
         f"{info['with_video']} with video, {clips - info['with_video']} without; "
-        f"{size / 1e6:.1f} MB ({size / clips / 1e3:.1f} kB a clip)"
+        f"{size / 1e6:.1f} MB{each}"
     ]
     lines += [f"{count} left out: {reason}" for reason, count in Counter(reason for _, reason in left_out).items()]
     lines += [f"skipped {name}: {reason}" for name, reason in skipped[:5]]
@@ -67,9 +68,9 @@ def describe(store: ClipStore, skipped: Clips, left_out: Clips) -> list[str]:
     return lines
 
 
-def read_skipped(folder: Path) -> tuple[Clips, Clips]:
-    """Bad clips, and those that were left out, of a finished store."""
-    with (folder / SKIPPED).open(encoding="utf-8", newline="") as file:
+def read_skipped(store: ClipStore) -> tuple[Clips, Clips]:
+    """Bad clips, and those that were left out, of a finished store; fetched where it lies behind a URL."""
+    with store.folder.file(SKIPPED, store.info["skipped_bytes"]).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     found = {kind: [(row["id"], row["reason"]) for row in rows if row["kind"] == kind] for kind in (BAD, LEFT_OUT)}
     return found[BAD], found[LEFT_OUT]
@@ -86,7 +87,7 @@ def finish(
 
     Args:
         folder: holds ``clips/``.
-        about: dataset, title, fps, layout, class names, plan, shard: facts that nothing here looks into.
+        about: dataset, title, fps, layout, class names, plan, shard.
         parts: file, clips and bytes of each part, in order.
         skipped: (id, reason) of the bad clips.
         left_out: (id, reason) of clips that the reader never offered.
@@ -94,7 +95,8 @@ def finish(
     table = io.StringIO()
     rows = [(*entry, kind) for kind, entries in ((BAD, skipped), (LEFT_OUT, left_out)) for entry in entries]
     csv.writer(table, lineterminator="\n").writerows([("id", "reason", "kind"), *rows])
-    write_text(folder / SKIPPED, table.getvalue())
+    (folder / SKIPPED).write_bytes(skipped_data := table.getvalue().encode())
+    flush(folder / SKIPPED)
     columns = schema(SHORT)
     index = _index(columns, (folder / "clips" / part["file"] for part in parts))
     (folder / INDEX).write_bytes(data := stream(columns, [index]))
@@ -106,8 +108,9 @@ def finish(
         "skipped": len(skipped),
         "left_out": len(left_out),
         "with_video": int(np.count_nonzero(index.column("video_frames").to_numpy())),
-        "fingerprint": content_fingerprint(index.column("digest").to_pylist()),
+        "fingerprint": content_fingerprint(index.column("digest").to_pylist(), about),
         "index_bytes": len(data),
+        "skipped_bytes": len(skipped_data),
         "parts": list(parts),
     }
     write_json(folder / "store.json", facts)
@@ -117,5 +120,7 @@ def finish(
 def _index(columns: pa.Schema, files: Iterable[Path]) -> pa.RecordBatch:
     """The short columns of all clips. Parts are mapped one at a time."""
     batches = [batch.select(SHORT) for file in files for batch in map_file(file)]
+    if not batches:  # a shard of bad clips only
+        return pa.RecordBatch.from_pylist([], schema=columns)
     merged = pa.Table.from_batches(batches).combine_chunks()
     return merged.cast(columns).to_batches()[0]

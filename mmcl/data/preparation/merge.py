@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmcl.data.preparation.finish import Summary, finish, read_skipped
+from mmcl.data.preparation.finish import SKIPPED, Summary, finish, read_skipped
 from mmcl.data.preparation.parts import flush
+from mmcl.data.preparation.pool import sigterm_as_interrupt
 from mmcl.data.store import ClipStore, open_store
 from mmcl.errors import UserError
 from mmcl.files import atomic_folder, check_replaceable
@@ -27,13 +28,14 @@ def merge(locations: Sequence[str | Path], out: Path, overwrite: bool = False) -
         overwrite: replace a store that is there.
 
     Raises:
-        UserError: a shard is missing, comes twice, or is of another preparation; or ``out`` is something else.
+        UserError: a shard is missing, comes twice, or is of another preparation; every clip is bad; or ``out`` is
+            something else.
     """
     out = out.absolute()
     check_replaceable(out, "store.json", overwrite)
     shards = sorted((open_store(location) for location in locations), key=lambda store: store.shard or (0, 0))
     _check_set(shards)
-    with atomic_folder(out, "store.json") as folder:
+    with sigterm_as_interrupt(), atomic_folder(out, "store.json") as folder:
         (folder / "clips").mkdir()
         parts: list[dict[str, Any]] = []
         for store in shards:
@@ -41,7 +43,7 @@ def merge(locations: Sequence[str | Path], out: Path, overwrite: bool = False) -
                 name = f"part-{len(parts):05d}.arrow"
                 _take(store.folder.file(f"clips/{part['file']}", part["bytes"]), folder / "clips" / name)
                 parts.append({**part, "file": name})
-        lists = [read_skipped(store.folder.path) for store in shards]
+        lists = [read_skipped(store) for store in shards]
         skipped = [entry for bad, _ in lists for entry in bad]
         left_out = [entry for _, left in lists for entry in left]
         finish(folder, _about(shards), parts, skipped, left_out)
@@ -65,6 +67,10 @@ def _check_set(shards: list[ClipStore]) -> None:
     there = {store.info["shard"]["index"] for store in shards}
     if missing := [str(index) for index in range(1, count + 1) if index not in there]:
         raise UserError(f"{len(missing)} of {count} shards missing: {', '.join(missing)}")
+    if not any(map(len, shards)):
+        raise UserError(
+            f"every clip of all {count} shards is bad, nothing to join; {first.location}/{SKIPPED} says why"
+        )
 
 
 def _differences(one: ClipStore, other: ClipStore) -> str:

@@ -6,31 +6,80 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
 from mmcl.data.clip import ClipSource, Reader
+from mmcl.errors import UserError
 from mmcl.skeletons.layout import load_layout
 
 T = TypeVar("T")
 
 
 def marks_of(sources: Sequence[ClipSource]) -> list[int]:
-    """Of each clip, a 256-bit number over what it is said to be and how large its files are.
+    """Of each clip, a 256-bit number over what it is said to be, and where, how large and how old its files are.
 
-    Each file is looked at once, however many clips lie in it.
+    Of a folder (of arrays, of pictures) that holds for the files in it. Each file is looked at once, however many clips
+    lie in it. Another spelling of the same path makes no difference.
     """
-    names = [entry.name for entry in fields(ClipSource) if entry.compare]
-    sizes: dict[str | None, int] = {None: 0, "": 0}
-    marks = []
+    plain = [entry.name for entry in fields(ClipSource) if entry.compare and entry.name not in ("skeleton", "video")]
+    marks, looks = [], _Looks()
     for source in sources:
-        for path in (source.skeleton, source.video):
-            if path not in sizes:
-                sizes[path] = _size(path)
-        facts = [*(getattr(source, name) for name in names), sizes[source.skeleton], sizes[source.video]]
+        facts = [getattr(source, name) for name in plain]
+        facts += [looks.at(source.skeleton, source.member), looks.at(source.video)]
         marks.append(int.from_bytes(hashlib.sha256(json.dumps(facts).encode()).digest(), "big"))
     return marks
+
+
+class _Looks:
+    """What files and folders look like from outside; remembered."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, str] = {}
+
+    def at(self, path: str | None, member: str = "") -> str:
+        """Digest of absolute path, sizes and times; where ``path`` is a folder and ``member`` a file in it, of that."""
+        if not path:
+            return ""
+        path = os.path.abspath(path)
+        if member and os.path.isfile(inside := os.path.join(path, member)):
+            path = inside
+        if path not in self.known:
+            self.known[path] = _digest([path, _look(path)])
+        return self.known[path]
+
+
+def _look(path: str) -> list[Any]:
+    """Size and time of a file; names, sizes and times of what lies in a folder."""
+    try:
+        if stat.S_ISDIR(os.stat(path).st_mode):
+            with os.scandir(path) as entries:
+                return sorted([entry.name, *_size_and_time(entry.path)] for entry in entries)
+    except OSError:
+        return []
+    return _size_and_time(path)
+
+
+def _size_and_time(path: str) -> list[int]:
+    with contextlib.suppress(OSError):
+        found = os.stat(path)
+        return [found.st_size, found.st_mtime_ns]
+    return [-1, -1]
+
+
+def check_ids(sources: Sequence[ClipSource]) -> None:
+    """Refuse clips that share a name: predictions, splits and skipped.csv tell clips apart by it.
+
+    Raises:
+        UserError: names one of them, and both its files.
+    """
+    known: dict[str, ClipSource] = {}
+    for source in sources:
+        if (other := known.setdefault(source.id, source)) is not source:
+            files = " and ".join(" in ".join(filter(None, (one.member, one.skeleton))) for one in (other, source))
+            raise UserError(f"two clips are called {source.id}: {files}; rename or remove one of them")
 
 
 def together(marks: Sequence[int]) -> str:
@@ -68,9 +117,3 @@ def options_of(reader: Reader, **more: Any) -> dict[str, Any]:
 
 def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _size(path: str | None) -> int:
-    with contextlib.suppress(OSError):
-        return os.stat(path).st_size if path else 0
-    return -1

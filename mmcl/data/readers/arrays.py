@@ -14,9 +14,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
+from mmcl.data.readers.packed import UNPACKED_LIMIT
 from mmcl.errors import BadClip
-
-UNPACKED_LIMIT = 1 << 30  # bytes that the compressed arrays of a file may come to
 
 
 def parse_npy(data: bytes) -> np.ndarray:

@@ -52,32 +52,32 @@ class NWUCLA:
     def scan(self) -> list[ClipSource]:
         """All clips, sorted by id; files of any other name are left alone.
 
+        Where a clip is there twice, in two folders, the first in the order of their names counts.
+
         Raises:
             UserError: no file has the name of a clip.
         """
         videos = find_videos(self.video)
-        clips = []
+        clips: dict[str, ClipSource] = {}
         for member in self.files.names():
             match = NAME.fullmatch(member.rpartition("/")[2])
-            if match is None or int(match[2]) not in ACTIONS:
+            if match is None or match[1] in clips or int(match[2]) not in ACTIONS:
                 continue
-            clips.append(
-                ClipSource(
-                    id=match[1],
-                    label=ACTIONS.index(int(match[2])),
-                    subject=int(match[3]),
-                    camera=int(match[5]),
-                    trial=int(match[4]),
-                    skeleton=str(self.files.path),
-                    member=member,
-                    video=videos.get(match[1]),
-                )
+            clips[match[1]] = ClipSource(
+                id=match[1],
+                label=ACTIONS.index(int(match[2])),
+                subject=int(match[3]),
+                camera=int(match[5]),
+                trial=int(match[4]),
+                skeleton=str(self.files.path),
+                member=member,
+                video=videos.get(match[1]),
             )
         if not clips:
             raise UserError(
                 f"{self.files.path}: no aAA_sSS_eEE_vVV.json in it; --source is the folder all_sqe, or its archive"
             )
-        return sorted(clips, key=lambda clip: clip.id)
+        return [clips[name] for name in sorted(clips)]
 
     def read(self, source: ClipSource) -> RawClip:
         """Read one file: joints (1, T, 20, 3) float32.

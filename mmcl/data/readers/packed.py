@@ -12,7 +12,7 @@ from typing import Any
 
 from mmcl.errors import UserError
 
-UNPACKED_LIMIT = 1 << 30  # bytes of a .tar.gz, which each worker process keeps unpacked
+UNPACKED_LIMIT = 1 << 30  # bytes that a process keeps unpacked: of a .tar.gz, or of the compressed arrays of a file
 
 
 def open_zip(path: Path) -> tuple[zipfile.ZipFile, dict[str, Any]]:

@@ -1,5 +1,8 @@
 """Pickles of PYSKL and MMAction2: ``ntu60_3danno.pkl``, ``ntu120_hrnet.pkl``, ``gym_2d.pkl``, ``ucf101_2d.pkl``, ….
 
+The lists under ``split`` become protocols: xsub_train and xsub_val (NTU's files) are ``own/xsub``, train and val
+(``gym_2d.pkl``) ``own/split``, train1 and test1 (the first of the three splits of ``ucf101_2d.pkl``) ``own/1``.
+
 Accepted are PYSKL's form, which MMAction2 1.x took over, a dictionary with ``annotations`` (a list) and ``split`` (name
 -> list of clips); and MMAction2 0.x's, the bare list, one file a side. An annotation is a dictionary of
 
@@ -45,7 +48,8 @@ class PySKL:
         layout: which joints the file holds (name or layout file); None: by their number, 17 COCO, 20 and 25 Kinect.
 
     Attributes:
-        dataset: "ntu60" or "ntu120" where every clip is called as NTU's are, else the file's name.
+        dataset: "ntu60" or "ntu120" where every clip is called as NTU's are and labelled with the action of its name
+            (ntu120 where a setup or an action is one that only it has), else the file's name.
 
     Raises:
         UserError: no such file, it is no such pickle, it asks for code, or its joints are of no known layout.
@@ -64,10 +68,16 @@ class PySKL:
         self.is_ntu = all(map(NTU.fullmatch, self.stems))
         self.layout = str(layout or self._guess_layout())
         self.joint_count = load_layout(self.layout).joint_count
-        labels = [label for entry in self.annotations if (label := _label(entry)) is not None]
-        count = max(labels, default=0) + 1
-        if count <= 120 and self.is_ntu:
-            self.dataset = "ntu60" if count <= 60 else "ntu120"
+        labels = {row: label for row, entry in enumerate(self.annotations) if (label := _label(entry)) is not None}
+        count = max(labels.values(), default=0) + 1
+        # A selection of NTU's classes may be numbered anew, and then NTU's names of classes are not its own.
+        if (
+            self.is_ntu
+            and count <= 120
+            and all(label == int(self.stems[row][-3:]) - 1 for row, label in labels.items())
+        ):
+            setups = max(int(stem[1:4]) for stem in self.stems)
+            self.dataset = "ntu120" if setups > 17 or count > 60 else "ntu60"
             self.title = f"NTU RGB+D {self.dataset[3:]}"
             self.class_names = class_names(self.dataset)
         else:
