@@ -37,7 +37,8 @@ what --source is:
   demo           synthetic people; they are generated into --source first, unless they are there already
 
 The store lands in --out: store.json, skipped.csv (bad clips, each with its reason) and clips/*.arrow. Until it is
-complete it lies in OUT.partial; after an interruption the same command goes on where it stopped. On several machines
+complete it lies in OUT.partial; after an interruption the same command goes on where it stopped. Clips that took too
+long are tried again with another --timeout (in a finished store: and --overwrite). On several machines
 give each --shard 1/8, 2/8 … with its own --out, then `mmcl merge` what they made.
 """
 
