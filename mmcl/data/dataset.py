@@ -39,22 +39,29 @@ class ClipDataset(Dataset[Sample]):
         store: the clips.
         seed: run seed; with the key it determines the augmentation draws.
         images: also decode the stored person crops.
+        classes: (K,) store labels of the model's outputs, ascending; sample labels count among them. All where None.
+        pairing: (clips,) the clip whose pictures each clip gets; itself where None.
     """
 
-    def __init__(self, store: ClipStore, seed: int = 0, images: bool = False) -> None:
-        self.store, self.seed, self.images = store, seed, images
+    def __init__(
+        self, store: ClipStore, seed: int = 0, images: bool = False, classes: np.ndarray | None = None,
+        pairing: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        self.store, self.seed, self.images, self.pairing = store, seed, images, pairing
+        self.labels = store.labels if classes is None else np.searchsorted(classes, store.labels)
 
     def __len__(self) -> int:
         return len(self.store)
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, clip = key
+        seen = clip if self.pairing is None else int(self.pairing[clip])
         return Sample(
             clip=clip,
-            label=int(self.store.labels[clip]),
+            label=int(self.labels[clip]),
             joints=self.store.joints(clip),
             draws=draw(self.seed, epoch, clip),
-            images=load_crops(self.store, clip) if self.images else [],
+            images=load_crops(self.store, seen) if self.images else [],
         )
 
 

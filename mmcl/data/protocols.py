@@ -4,6 +4,10 @@ A rule names one or more clip attributes (subject, camera, setup, trial, label f
 belong to a side, or says that one half of the clips or people, drawn at random, trains (``halves``, then ``/0``, ``/1``
 … after the name choose the draw). A validation split is always taken from the *training* side, so that a model can be
 selected without seeing a test clip.
+
+An open-vocabulary protocol takes the sides of another one (``base``) and withholds classes from training: a published
+list (``unseen``), or as many as ``unseen_count`` says, drawn at random. ``/gate`` after its name withholds a second set
+of classes and stays on the training side: what the seen/unseen gate of generalised zero-shot is fitted on.
 """
 
 from __future__ import annotations
@@ -35,8 +39,14 @@ class Protocol:
         test: the same for test clips.
         lists: stem of the clips' own lists that take the place of train and test; see :func:`by_lists`.
         halves: "clips" (half of each class's clips train) or "subjects" (half of the people); "" for a fixed rule.
-        draws: how many random halves the published protocol averages over.
+        draws: how many random halves, or random sets of withheld classes, the protocol averages over.
         draw: which of them this is.
+        base: protocol whose sides an open-vocabulary protocol takes; "" for every other protocol.
+        unseen: labels of the withheld classes.
+        unseen_count: how many classes to draw at random in their place.
+        pseudo_unseen: labels withheld too in the ``/gate`` variant; as many as unseen, drawn at random, where empty.
+        calibrate: training-side clips that the ``/gate`` variant keeps for judging.
+        gate: whether this is the ``/gate`` variant.
         source: where the rule comes from.
     """
 
@@ -48,28 +58,59 @@ class Protocol:
     halves: str = ""
     draws: int = 1
     draw: int = 0
+    base: str = ""
+    unseen: Sequence[int] = ()
+    unseen_count: int = 0
+    pseudo_unseen: Sequence[int] = ()
+    calibrate: Rule = field(default_factory=dict)
+    gate: bool = False
     source: str = ""
 
+    @property
+    def drawn(self) -> bool:
+        """Whether the rule is random, so that its name needs a draw."""
+        return bool(self.halves or self.unseen_count)
 
-def _builtin() -> dict[str, Protocol]:
+    @property
+    def open(self) -> bool:
+        """Whether classes are withheld from training, to be recognised by their text."""
+        return bool(self.unseen or self.unseen_count)
+
+
+def builtin_protocols() -> dict[str, Protocol]:
+    """The protocols that come with mmcl, by name; random ones without a draw."""
     import yaml
 
     found = {}
     for path in sorted(BUILTIN.glob("*.yaml")):
         for name, facts in yaml.safe_load(path.read_text(encoding="utf-8")).items():
             found[name] = _parse(name, facts, str(path))
-    return found
+    return {name: _on_base(protocol, found) for name, protocol in found.items()}
+
+
+def _on_base(protocol: Protocol, known: Mapping[str, Protocol]) -> Protocol:
+    """Give an open-vocabulary protocol the sides of its base."""
+    if not protocol.base:
+        return protocol
+    base = known.get(protocol.base)
+    if base is None or base.drawn or base.dataset != protocol.dataset:
+        raise UserError(f"protocol '{protocol.name}': base '{protocol.base}' is no fixed protocol of its data set")
+    return replace(protocol, train=base.train, test=base.test)
 
 
 def _parse(name: str, facts: Any, where: str) -> Protocol:
     try:
-        rules: dict[str, Any] = {key: _rule(value) if key in SIDES else value for key, value in facts.items()}
+        rules: dict[str, Any] = {
+            key: _rule(value) if key in (*SIDES, "calibrate") else value for key, value in facts.items()
+        }
         protocol = Protocol(name=name, **rules)
-        if not protocol.halves and not (protocol.train and protocol.test):
+        if not (protocol.halves or protocol.base) and not (protocol.train and protocol.test):
             raise KeyError("a side is missing")
+        if bool(protocol.base) != protocol.open:
+            raise KeyError("base and unseen (or unseen_count) belong together")
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{where}: protocol '{name}' needs dataset, train and test ({error})") from error
-    if unknown := {*protocol.train, *protocol.test} - set(ATTRIBUTES):
+    if unknown := {*protocol.train, *protocol.test, *protocol.calibrate} - set(ATTRIBUTES):
         raise UserError(f"{where}: protocol '{name}' splits by {sorted(unknown)}; clips have {', '.join(ATTRIBUTES)}")
     if protocol.halves not in ("", *HALVES) or not isinstance(protocol.draw, int):
         raise UserError(f"{where}: protocol '{name}': halves is {' or '.join(HALVES)}, and draw a whole number")
@@ -106,10 +147,10 @@ def by_lists(stem: str, lists: set[str]) -> tuple[Rule, Rule, Rule]:
 def protocol_names(store: ClipStore | None = None) -> list[str]:
     """Names of the protocols that come with mmcl; of those that fit a store, where one is given.
 
-    Random halves are named by their first draw, lists that the clips bring along as ``own/…``.
+    Random rules are named by their first draw, lists that the clips bring along as ``own/…``.
     """
-    found = [entry for entry in _builtin().values() if store is None or entry.dataset == store.dataset]
-    names = [f"{entry.name}/0" if entry.halves else entry.name for entry in found]
+    found = [entry for entry in builtin_protocols().values() if store is None or entry.dataset == store.dataset]
+    names = [f"{entry.name}/0" if entry.drawn else entry.name for entry in found]
     lists = {name for clip in store.splits for name in clip} if store is not None else set()
     stems = {"split"} | {name.removesuffix("_train") or "split" for name in lists if name.endswith("_train")}
     stems |= {name.removeprefix("train") or "split" for name in lists if name.startswith("train")}
@@ -124,25 +165,26 @@ def load_protocol(name: str) -> Protocol:
     """A protocol by name, or ``file.yaml`` / ``file.yaml:name`` for a user's own.
 
     ``own/split`` goes by the clips' lists train, val and test, ``own/X`` by X_train, X_val and X_test, ``own/1`` by
-    train1 and test1; see :func:`by_lists`. ``sysu/setting-1/7`` is the eighth random half.
+    train1 and test1; see :func:`by_lists`. ``sysu/setting-1/7`` is the eighth random half, and
+    ``utd_mhad/open_22_5/7/gate`` what the gate of the eighth draw of withheld classes is fitted on.
 
     Raises:
         UserError: no such protocol, or the file is none.
     """
-    builtin = _builtin()
+    builtin = builtin_protocols()
     stem, _, last = name.rpartition("/")
+    if last == "gate" and (protocol := load_protocol(stem)).open:
+        return replace(protocol, name=name, gate=True)
     if name.endswith((".yaml", ".yml")) or ".yaml:" in name or ".yml:" in name:
         return _from_file(name)
-    if name in builtin and not builtin[name].halves:
+    if name in builtin and not builtin[name].drawn:
         return builtin[name]
     if stem == "own" and last:
         return Protocol(name=name, dataset=ANY, lists=last)
-    if (halving := builtin.get(stem)) is not None and halving.halves and last.isdecimal() and int(last) < halving.draws:
-        return replace(halving, name=name, draw=int(last))
+    if (random := builtin.get(stem)) is not None and random.drawn and last.isdecimal() and int(last) < random.draws:
+        return replace(random, name=name, draw=int(last))
     if name in builtin:
-        raise UserError(
-            f"protocol '{name}' is {builtin[name].draws} random halves: choose one, '{name}/0' for instance"
-        )
+        raise UserError(f"protocol '{name}' is {builtin[name].draws} random draws: choose one, '{name}/0' for instance")
     raise UserError(
         f"no protocol '{name}': choose one of {', '.join(protocol_names())}, own/split (lists train, val, test that "
         "the clips bring along), own/X (lists X_train, X_val), or give a .yaml file"
@@ -162,4 +204,4 @@ def _from_file(name: str) -> Protocol:
     if not isinstance(own, dict) or not own or (wanted and wanted not in own):
         raise UserError(f"{file}: expected `dataset/rule:` with dataset, train and test below it, found {own!r:.80}")
     chosen = wanted or next(iter(own))
-    return _parse(chosen, own[chosen], file)
+    return _on_base(_parse(chosen, own[chosen], file), builtin_protocols())

@@ -13,11 +13,27 @@ from mmcl.errors import UserError
 
 @dataclass(frozen=True)
 class Split:
-    """Clip positions in a store, each an int64 array in ascending order."""
+    """Clip positions in a store, each an int64 array in ascending order.
+
+    Attributes:
+        train: clips to train on.
+        validation: clips held out of the training side.
+        test: test-side clips of the classes that are trained.
+        classes: (K,) labels that are trained, ascending: output k of a model is class ``classes[k]``.
+        unseen: test-side clips of withheld classes; empty but for open-vocabulary protocols.
+        unseen_classes: (U,) withheld labels that ``unseen`` is judged among, ascending.
+    """
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+    classes: np.ndarray
+    unseen: np.ndarray
+    unseen_classes: np.ndarray
+
+    def targets(self, labels: np.ndarray) -> np.ndarray:
+        """Store labels -> outputs of a model of this split."""
+        return np.searchsorted(self.classes, labels)
 
 
 def split(store: ClipStore, protocol: Protocol, validation: Rule | None = None) -> Split:
@@ -46,6 +62,12 @@ def split(store: ClipStore, protocol: Protocol, validation: Rule | None = None) 
         train, test = _match(store, protocol.train), _match(store, protocol.test)
     if (train & test).any():
         raise UserError(f"protocol '{protocol.name}': {int((train & test).sum())} clips are in both train and test")
+    if protocol.gate:  # nothing of the test side is looked at
+        test = train & _match(store, protocol.calibrate)
+        train = train & ~test
+    seen, unseen = divide_classes(protocol, len(store.class_names))
+    withheld = test & np.isin(store.labels, unseen)
+    train, test = train & np.isin(store.labels, seen), test & np.isin(store.labels, seen)
     rule = validation or own
     held = train & _match(store, rule) if rule else np.zeros_like(train)
     train = train & ~held
@@ -56,7 +78,8 @@ def split(store: ClipStore, protocol: Protocol, validation: Rule | None = None) 
             raise UserError(
                 f"protocol '{protocol.name}' finds no {side} clip in {store.location} ({len(store)} clips{hint})"
             )
-    return Split(np.flatnonzero(train), np.flatnonzero(held), np.flatnonzero(test))
+    train_clips, held_clips, test_clips, withheld_clips = map(np.flatnonzero, (train, held, test, withheld))
+    return Split(train_clips, held_clips, test_clips, seen, withheld_clips, unseen)
 
 
 def _match(store: ClipStore, rule: Rule) -> np.ndarray:
@@ -95,3 +118,25 @@ def _halves(store: ClipStore, protocol: Protocol) -> tuple[np.ndarray, np.ndarra
             clips = rng.permutation(clips[np.argsort(ids[clips])])
             train[clips[: (len(clips) + 1) // 2]] = True
     return train, ~train
+
+
+def divide_classes(protocol: Protocol, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels that are trained, and labels that are withheld to be recognised by text; both ascending.
+
+    A pure function of the protocol: the draw seeds a permutation of all labels. In the ``/gate`` variant the withheld
+    labels are the pseudo-unseen ones, and the really unseen ones take part in nothing.
+
+    Raises:
+        UserError: the protocol names a label that there is not, or leaves fewer than two classes to train.
+    """
+    order = np.random.default_rng(np.random.SeedSequence(protocol.draw)).permutation(classes)
+    unseen = np.array(protocol.unseen or order[: protocol.unseen_count], dtype=np.int64)
+    rest = order[~np.isin(order, unseen)]
+    pseudo = np.array(protocol.pseudo_unseen or rest[: len(unseen)], dtype=np.int64) if protocol.gate else unseen[:0]
+    seen = np.setdiff1d(rest, pseudo)
+    if (np.concatenate([unseen, pseudo]) >= classes).any() or len(seen) < 2:
+        raise UserError(
+            f"protocol '{protocol.name}' withholds {sorted({*unseen.tolist(), *pseudo.tolist()})} of {classes} classes: "
+            "labels count from 0, and at least two must be left to train"
+        )
+    return seen, np.sort(pseudo if protocol.gate else unseen)

@@ -97,7 +97,7 @@ def test_sysu_halves_are_random_repeatable_and_of_the_published_kind() -> None:
 
 
 def test_halves_need_their_number() -> None:
-    with pytest.raises(UserError, match="30 random halves: choose one, 'sysu/setting-1/0'"):
+    with pytest.raises(UserError, match="30 random draws: choose one, 'sysu/setting-1/0'"):
         load_protocol("sysu/setting-1")
     for name in ("sysu/setting-1/30", "sysu/setting-1/x", "utd_mhad/cross_subject/0", "nothing"):
         with pytest.raises(UserError, match="no protocol"):

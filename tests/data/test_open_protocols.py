@@ -1,0 +1,116 @@
+"""Open-vocabulary protocols: published class lists, and what is withheld from whom."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmcl.data.protocols import load_protocol, protocol_names
+from mmcl.data.splitting import divide_classes, split
+from mmcl.data.store import ClipStore, open_store
+from mmcl.errors import UserError
+
+# SynSE's and SMIE's lists as the literature gives them, labels from 0.
+PUBLISHED = {
+    "synse/ntu60_55_5": ({10, 11, 19, 26, 56}, 60),
+    "synse/ntu60_48_12": ({3, 5, 9, 12, 15, 40, 42, 47, 51, 56, 58, 59}, 60),
+    "synse/ntu120_110_10": ({4, 13, 37, 43, 49, 65, 88, 95, 99, 106}, 120),
+    "synse/ntu120_96_24": (
+        {5, 9, 11, 16, 18, 20, 22, 29, 35, 39, 45, 49, 59, 68, 70, 81, 84, 87, 93, 94, 104, 113, 114, 119},
+        120,
+    ),
+    "smie/ntu60/0": ({4, 19, 31, 47, 51}, 60),
+    "smie/ntu60/1": ({12, 29, 32, 44, 59}, 60),
+    "smie/ntu60/2": ({7, 20, 28, 39, 58}, 60),
+    "smie/ntu120/0": ({3, 18, 26, 38, 41, 60, 87, 99, 102, 110}, 120),
+    "smie/ntu120/1": ({5, 12, 14, 15, 17, 42, 67, 82, 100, 119}, 120),
+    "smie/ntu120/2": ({6, 20, 27, 33, 42, 55, 71, 97, 104, 118}, 120),
+}
+PSEUDO = {
+    "synse/ntu60_55_5": {21, 16, 31, 25, 48},
+    "synse/ntu60_48_12": {22, 8, 17, 54, 33, 50, 39, 30, 4, 46, 13, 10},
+    "synse/ntu120_110_10": {96, 83, 74, 77, 72, 76, 61, 5, 32, 10},
+    "synse/ntu120_96_24": {
+        *(17, 10, 1, 103, 105, 58, 108, 4, 48, 83, 97, 66, 92, 86, 79, 89, 53, 100, 47, 27, 98, 3, 19, 63)
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def nw_ucla_store(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
+    """All NW-UCLA sequences."""
+    from mmcl.prepare import main
+
+    folder = tmp_path_factory.mktemp("nw_ucla") / "store"
+    assert main(["nw-ucla", "--source", str(test_data / "nw_ucla" / "all_sqe.tar.gz"), "--out", str(folder)]) == 0
+    return open_store(folder)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_classes_are_withheld(name: str) -> None:
+    unseen, classes = PUBLISHED[name]
+    seen, withheld = divide_classes(load_protocol(name), classes)
+    assert set(withheld.tolist()) == unseen
+    assert set(seen.tolist()) == set(range(classes)) - unseen
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_gate_variant_withholds_as_many_other_classes(name: str) -> None:
+    unseen, classes = PUBLISHED[name]
+    seen, pseudo = map(set, (part.tolist() for part in divide_classes(load_protocol(f"{name}/gate"), classes)))
+    assert len(pseudo) == len(unseen) and not pseudo & unseen
+    assert pseudo == PSEUDO.get(name, pseudo)
+    assert seen == set(range(classes)) - unseen - pseudo
+
+
+@pytest.mark.parametrize("dataset", ["ntu60", "ntu120"])
+def test_calibration_subjects_are_training_subjects(dataset: str) -> None:
+    training = set(load_protocol(f"{dataset}/xsub").train["subject"])
+    for name in (name for name in PUBLISHED if dataset in name):
+        protocol = load_protocol(name)
+        assert set(protocol.calibrate["subject"]) < training == set(protocol.train["subject"])
+
+
+def test_draws_differ_and_repeat() -> None:
+    draws = [tuple(divide_classes(load_protocol(f"utd_mhad/open_22_5/{draw}"), 27)[1]) for draw in range(30)]
+    assert all(len(set(draw)) == 5 for draw in draws)
+    assert sum(a == b for a, b in combinations(draws, 2)) == 0
+    assert tuple(divide_classes(load_protocol("utd_mhad/open_22_5/0"), 27)[1]) == draws[0]
+    assert {label for draw in draws for label in draw} == set(range(27))  # every class is tried
+
+
+@pytest.mark.parametrize("draw", range(3))
+def test_real_clips_on_the_right_side(nw_ucla_store: ClipStore, draw: int) -> None:
+    store = nw_ucla_store
+    ordinary = split(store, load_protocol("nw_ucla/view_3"))
+    opened = split(store, load_protocol(f"nw_ucla/open_7_3/{draw}"))
+    gate = split(store, load_protocol(f"nw_ucla/open_7_3/{draw}/gate"))
+    unseen = set(opened.unseen_classes.tolist())
+    assert len(unseen) == 3 and len(opened.classes) == 7
+    assert set(opened.train) == {c for c in ordinary.train if store.labels[c] not in unseen}
+    assert set(opened.test) | set(opened.unseen) == set(ordinary.test)
+    assert set(store.labels[opened.unseen].tolist()) == unseen
+    # The gate is fitted on training-side clips alone, and never sees a really unseen class.
+    everything = {*gate.train, *gate.test, *gate.unseen}
+    assert everything <= set(opened.train)
+    assert not set(gate.train) & {*gate.test, *gate.unseen}
+    assert set(store.labels[gate.unseen].tolist()) == set(gate.unseen_classes.tolist())
+    assert set(store.subjects[gate.train].tolist()).isdisjoint({9, 10})
+    assert np.array_equal(opened.classes[opened.targets(store.labels[opened.train])], store.labels[opened.train])
+
+
+def test_names_and_mistakes(tmp_path: Path) -> None:
+    assert "synse/ntu60_55_5" in protocol_names() and "utd_mhad/open_22_5/0" in protocol_names()
+    for wrong in ("utd_mhad/open_22_5", "utd_mhad/open_22_5/30", "utd_mhad/cross_subject/gate", "smie/ntu60/3"):
+        with pytest.raises(UserError, match=r"utd_mhad/open_22_5|protocol"):
+            load_protocol(wrong)
+    own = tmp_path / "own.yaml"
+    own.write_text("mine: {dataset: utd_mhad, base: utd_mhad/cross_subject, unseen: [3, 40]}\n", encoding="utf-8")
+    with pytest.raises(UserError, match="labels count from 0"):
+        divide_classes(load_protocol(str(own)), 27)
+    own.write_text("mine: {dataset: utd_mhad, base: utd_mhad/nothing, unseen: [3]}\n", encoding="utf-8")
+    with pytest.raises(UserError, match="no fixed protocol"):
+        load_protocol(str(own))
