@@ -1,4 +1,4 @@
-"""Make a tower that needs no model hub: a random tiny one for trying things out, or the mini CLIP of real weights."""
+"""Make a tower that needs no model hub: random and tiny for trying things out, or of weights that packages carry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ kinds:
   tiny-clip        random open_clip CLIP, 1.7 M parameters           --task.clip.model OUT
   tiny-llava       random LLaVA (CLIP ViT + Llama), 0.2 M            --task.llm.path OUT
   tiny-qwen2_5_vl  random Qwen2.5-VL, 0.2 M                          --task.llm.path OUT
-  mini-clip        ImageNet EfficientNet-lite0 + MiniLM, 27 M; needs `pip install "mmcl[mini]"`
+  mini-clip        ImageNet EfficientNet-lite0 + MiniLM, 27 M        --task.clip.model OUT
+  mini-sentence    all-MiniLM-L6-v2, a sentence encoder, 23 M        --task.text.source sentence --task.text.model OUT
+  gemma-llava      Gemma 3 270M behind EfficientNet-lite0, 273 M     --task.llm.path OUT --task.llm.train_projector true
+the mini ones need `pip install "mmcl[mini]"`, gemma-llava needs `pip install "mmcl[gemma]"` and is under Gemma's terms
 
 example:
   mmcl build-tower tiny-llava --out towers/tiny-llava
@@ -41,10 +44,12 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Build one tower folder and say where it is."""
     arguments = build_parser().parse_args(argv)
-    from mmcl.towers.build import build_tower
+    from mmcl.towers.build import NOTICES, build_tower
 
     build_tower(arguments.kind, arguments.out)
     print(f"{arguments.kind}: {arguments.out}")
+    if arguments.kind in NOTICES:
+        print(NOTICES[arguments.kind])
     return 0
 
 

@@ -10,14 +10,18 @@ from pathlib import Path
 
 from mmcl.errors import UserError
 from mmcl.stack import quiet_libraries, require_training_stack
-from mmcl.towers.mini import build_mini_clip
+from mmcl.towers.gemma import NOTICE, build_gemma_llava
+from mmcl.towers.mini import build_mini_clip, build_mini_sentence
 from mmcl.towers.tiny import FAMILIES, build_tiny_clip, build_tiny_llm
 
 BUILDERS: dict[str, Callable[[Path], None]] = {
     "tiny-clip": build_tiny_clip,
     **{f"tiny-{family}": partial(build_tiny_llm, family=family) for family in FAMILIES},
     "mini-clip": build_mini_clip,
+    "mini-sentence": build_mini_sentence,
+    "gemma-llava": build_gemma_llava,
 }
+NOTICES = {"gemma-llava": NOTICE}  # what whoever builds one must be told
 
 
 def build_tower(kind: str, out: Path) -> None:
@@ -36,6 +40,8 @@ def build_tower(kind: str, out: Path) -> None:
         partial_folder.mkdir(parents=True)
         with quiet_libraries():
             BUILDERS[kind](partial_folder)
+        for weights in partial_folder.glob("*.safetensors"):
+            weights.chmod(0o644)  # safetensors makes them readable by their owner only
         partial_folder.rename(out)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error}") from error

@@ -51,6 +51,19 @@ def build_mini_clip(folder: Path) -> None:
     save_config_for_hf(model, folder / "open_clip_config.json", _config("text", 384))
 
 
+def build_mini_sentence(folder: Path) -> None:
+    """Make the folder of a sentence encoder, all-MiniLM-L6-v2, from the ``mini`` extra (D = 384, 23 M parameters).
+
+    Raises:
+        UserError: the package is missing, or does not hold what it should.
+    """
+    from transformers import AutoModel, AutoTokenizer
+
+    minilm = package_file(TEXT_PACKAGE, TEXT_FILE).parent
+    AutoModel.from_pretrained(minilm).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(minilm).save_pretrained(folder)
+
+
 def efficientnet_weights(path: Path) -> dict[str, Tensor]:
     """EfficientNet-lite0's published weights under timm's names, classifier included.
 
@@ -68,8 +81,13 @@ def efficientnet_weights(path: Path) -> dict[str, Tensor]:
     return dict(zip(target, source.values(), strict=True))
 
 
-def package_file(package: str, name: str) -> Path:
+def package_file(package: str, name: str, extra: str = "mini") -> Path:
     """Path of a file that an installed package carries.
+
+    Args:
+        package: its name.
+        name: of the file, without folders.
+        extra: of mmcl's, that brings the package.
 
     Raises:
         UserError: the package is not installed, or lacks the file.
@@ -77,7 +95,9 @@ def package_file(package: str, name: str) -> Path:
     try:
         files = distribution(package).files or []
     except PackageNotFoundError:
-        raise UserError(f'the mini CLIP needs {package}, not installed here: run `pip install "mmcl[mini]"`') from None
+        raise UserError(
+            f'this tower is made of {package}, not installed here: run `pip install "mmcl[{extra}]"`'
+        ) from None
     found = [Path(str(file.locate())) for file in files if file.name == name]
     if not found or not found[0].is_file():
         raise UserError(f"package {package} does not carry {name}: install another version of it")
