@@ -38,7 +38,7 @@ def projection(width_in: int, width_out: int) -> nn.Sequential:
 
 
 class Alignment(nn.Module):
-    """Projection into the common space, and the contrastive loss in it.
+    """The contrastive loss in the common space, and the image's way into the encoder's.
 
     Args:
         skeleton_width: D of the encoder's features.
@@ -49,24 +49,20 @@ class Alignment(nn.Module):
     def __init__(self, skeleton_width: int, image_width: int, options: AlignmentOptions) -> None:
         super().__init__()
         self.options = options
-        to_skeleton = options.space == "skeleton"
-        self.project = (
-            projection(image_width, skeleton_width) if to_skeleton else projection(skeleton_width, image_width)
-        )
+        # Into CLIP's space it is the skeleton that is projected, by the task: texts may be compared there as well.
+        self.project = projection(image_width, skeleton_width) if options.space == "skeleton" else None
         self.siglip = SigLIP() if options.loss == "siglip" else None
 
     def forward(self, skeleton: Tensor, image: Tensor, labels: Tensor) -> Tensor:
         """L_FAM of this process's clips.
 
         Args:
-            skeleton: (n, D_skeleton) features of the encoder.
+            skeleton: (n, D) features of the encoder, or their projection into CLIP's space.
             image: (n, D_image) embeddings of the CLIP tower.
             labels: (n,) classes, used where same-class clips are no negatives.
         """
-        if self.options.space == "skeleton":
+        if self.project is not None:
             image = self.project(image)
-        else:
-            skeleton = self.project(skeleton)
         classes = None if self.options.same_class_negatives else labels
         with torch.autocast(skeleton.device.type, enabled=False):  # similarities in float32, whatever the precision
             if self.siglip is not None:

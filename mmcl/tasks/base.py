@@ -28,7 +28,8 @@ class Context:
         augmentation: of training clips.
         store: the clips.
         training_clips: positions of the clips that will be trained on.
-        prompts: gives class names, instructions, templates; called by tasks that need text.
+        class_names: K names of the classes that are trained.
+        prompts: gives their descriptions, instructions, templates; called by tasks that need text.
         device: where frozen towers may work before training starts.
     """
 
@@ -37,6 +38,7 @@ class Context:
     augmentation: Augmentation
     store: ClipStore
     training_clips: Any
+    class_names: list[str]
     prompts: Callable[[], Prompts]
     device: torch.device
 
@@ -90,6 +92,11 @@ class Task(nn.Module, ABC):
     def needs_images(self) -> bool:
         """Whether training batches need the decoded person crops."""
         return False
+
+    @property
+    def pairing(self) -> Any:
+        """(clips in the store,) the clip whose pictures each clip gets, or None where that is itself."""
+        return None
 
     def loaded(self) -> dict[str, str]:
         """What was loaded besides the encoder, in words, for the run's summary."""

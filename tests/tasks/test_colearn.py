@@ -21,7 +21,8 @@ from mmcl.tasks.alignment import AlignmentOptions
 from mmcl.tasks.base import Context
 from mmcl.tasks.colearn import CoLearning, CoLearningOptions
 from mmcl.tasks.refinement import RefinementOptions
-from mmcl.towers.clip import ClipOptions
+from mmcl.tasks.semantics import SemanticsOptions
+from mmcl.towers.clip import ClipOptions, ClipTower
 from mmcl.towers.llm import LLMOptions
 
 CLIPS = list(range(0, 48, 6))
@@ -33,7 +34,14 @@ def build(store_path: Path, options: CoLearningOptions) -> CoLearning:
     encoder = build_encoder("ctrgcn", store.layout, len(store.class_names), {"width": 8, "depth": 3})
     preprocess = Preprocess(store.layout, store.layout, 2, PreprocessOptions(window=16))
     context = Context(
-        encoder, preprocess, Augmentation(), store, np.array(CLIPS), partial(load_prompts, "demo"), torch.device("cpu")
+        encoder,
+        preprocess,
+        Augmentation(),
+        store,
+        np.array(CLIPS),
+        list(store.class_names),
+        partial(load_prompts, "demo"),
+        torch.device("cpu"),
     )
     return CoLearning(context, options)
 
@@ -165,11 +173,57 @@ def test_strips_and_separate_crops_are_not_mixed_up_in_the_cache(demo_store, opt
 def test_clip_space_projects_the_skeleton(demo_store, options, loss) -> None:
     aligned = AlignmentOptions(space="clip", loss=loss, same_class_negatives=False)
     task = build(demo_store, replace(options, alignment=aligned, refinement=RefinementOptions(weight=0)))
-    assert task.alignment is not None and task.alignment.project[0].in_features == task.encoder.feature_width
+    assert task.joint is not None and task.joint[0].in_features == task.encoder.feature_width
     out = task.train()(batch_of(task, demo_store))
     out["loss"].backward()
     assert torch.isfinite(out["loss"])
-    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in task.alignment.parameters())
+    learned = [*task.joint.parameters(), *task.alignment.parameters()]
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in learned)
+
+
+@pytest.mark.parametrize("options", ["tiny-llava"], indirect=True)
+def test_class_texts_share_the_projection_and_their_loss_is_cross_entropy_over_cosines(demo_store, options) -> None:
+    both = replace(
+        options, alignment=AlignmentOptions(space="clip"), refinement=RefinementOptions(weight=0),
+        text=SemanticsOptions(weight=0.5, temperature=0.2),
+    )  # fmt: skip
+    task = build(demo_store, both).eval()
+    batch = batch_of(task, demo_store)
+    out = task(batch)
+    prompts = load_prompts("demo")
+    tower = ClipTower(options.clip, text=True)
+    rows = np.stack([tower.encode_text(prompts.texts(k)).numpy().mean(0) for k in range(12)])
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    assert task.joint is not None
+    with torch.no_grad():
+        z = task.joint(task.encoder.features(task.augmented(batch))).numpy()
+    logits = z @ rows.T / np.linalg.norm(z, axis=1, keepdims=True) / 0.2
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    naive = -np.log(shares[np.arange(len(z)), batch["labels"].numpy()]).mean()
+    assert out["loss_text"].item() == pytest.approx(naive, abs=1e-5)
+    rest = out["loss_classes"] + 0.1 * out["loss_alignment"] + 0.5 * out["loss_text"]
+    assert out["loss"].item() == pytest.approx(rest.item(), abs=1e-5)
+    groups = {group.name: len(group.parameters) for group in task.parameter_groups()}
+    assert groups["projection"] == 4  # one projection serves pictures and texts
+    assert "joint.0.weight" in task.state_dict() and not any("rows" in key for key in task.state_dict())
+
+
+@pytest.mark.parametrize("options", ["tiny-llava"], indirect=True)
+@pytest.mark.parametrize("cache", [True, False])
+def test_shuffled_pairs_show_every_clip_another_clips_video(demo_store, options, cache) -> None:
+    alone = replace(options, refinement=RefinementOptions(weight=0), cache=cache)
+    true, shuffled = build(demo_store, alone), build(demo_store, replace(alone, shuffle_pairs=True))
+    pairing = shuffled.pairing
+    assert true.pairing is None and pairing is not None
+    assert sorted(pairing[CLIPS]) == CLIPS and (pairing[CLIPS] != CLIPS).all()
+    assert np.array_equal(build(demo_store, replace(alone, shuffle_pairs=True)).pairing, pairing)
+    dataset = ClipDataset(open_store(demo_store), 0, not cache, pairing=pairing)
+    mine = collate([dataset[(0, clip)] for clip in CLIPS], shuffled.extras())
+    whole = batch_of(true, demo_store)
+    key = "image_features" if cache else "pixels"
+    for row, clip in enumerate(CLIPS):
+        assert torch.equal(mine[key][row], whole[key][CLIPS.index(int(pairing[clip]))])
+    assert torch.equal(mine["joints"], whole["joints"]) and torch.equal(mine["labels"], whole["labels"])
 
 
 @pytest.mark.parametrize("options", ["tiny-llava"], indirect=True)

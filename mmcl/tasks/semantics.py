@@ -1,0 +1,89 @@
+"""Open vocabulary: the skeleton's embedding in the joint space is pulled towards the text of the clip's own class.
+
+What is learned of the seen classes' texts carries over to texts of classes that were never trained: there, a clip is
+given the class whose text its embedding is most similar to. The loss is cross-entropy over cosines with the texts of
+the classes that are trained, as in GAP (ICCV 2023) and other skeleton-language models; features may be mixed on the way
+(manifold mixup, ICML 2019).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmcl.errors import UserError
+from mmcl.prompts import Prompts
+from mmcl.towers.clip import ClipOptions
+from mmcl.towers.text import TextOptions, build_text_tower, class_rows
+
+
+@dataclass(frozen=True)
+class SemanticsOptions(TextOptions):
+    """Options of the alignment with class texts.
+
+    Attributes:
+        weight: of its loss in the total; 0 leaves it out.
+        temperature: that cosines are divided by.
+        source: clip: the text tower of `task.clip`; sentence: a sentence encoder.
+        model: folder or hub name of the sentence encoder.
+        mixing: clips' features are mixed in pairs, with shares from Beta(mixing, mixing), before they are projected, and
+            answer to both texts in these shares: a few classes then cover the space between them. 0 does not mix.
+    """
+
+    weight: float = 0.0
+    temperature: float = 0.1
+    mixing: float = 0.0
+
+
+class Semantics(nn.Module):
+    """Cross-entropy over cosines between embeddings and the texts of the trained classes.
+
+    Args:
+        options: temperature and mixing.
+    """
+
+    rows: Tensor
+
+    def __init__(self, rows: Tensor, options: SemanticsOptions) -> None:
+        super().__init__()
+        if options.temperature <= 0 or options.mixing < 0:
+            raise UserError(
+                f"task.text.temperature is {options.temperature} and mixing {options.mixing}: the one must be positive, "
+                "the other not negative"
+            )
+        self.options = options
+        self.register_buffer("rows", rows, persistent=False)
+
+    def forward(self, features: Tensor, labels: Tensor, project: nn.Module) -> Tensor:
+        """Mean loss of this process's clips.
+
+        Args:
+            features: (n, Df) of the encoder.
+            labels: (n,) positions among the rows.
+            project: (n, Df) -> (n, D), into the space of the texts.
+        """
+        if not (self.training and self.options.mixing):
+            return self._loss(project(features), labels).mean()
+        share = torch.distributions.Beta(self.options.mixing, self.options.mixing).sample((len(labels),))
+        share, other = share.to(features.device), torch.randperm(len(labels), device=features.device)
+        embedding = project(torch.lerp(features[other], features, share[:, None].to(features.dtype)))
+        both = share * self._loss(embedding, labels) + (1 - share) * self._loss(embedding, labels[other])
+        return both.mean()
+
+    def _loss(self, embedding: Tensor, labels: Tensor) -> Tensor:
+        with torch.autocast(embedding.device.type, enabled=False):  # similarities in float32, whatever the precision
+            cosines = F.normalize(embedding.float(), dim=-1) @ self.rows.T
+            return F.cross_entropy(cosines / self.options.temperature, labels, reduction="none")
+
+
+def class_table(options: TextOptions, clip: ClipOptions, prompts: Prompts, device: torch.device) -> Tensor:
+    """(K, D) unit-length text embeddings of a data set's classes, each the mean over all of its texts.
+
+    Raises:
+        UserError: the text tower cannot be loaded.
+    """
+    tower = build_text_tower(options, clip).to(device)
+    return class_rows(tower.encode_text, [prompts.texts(label) for label in range(len(prompts.names))])
