@@ -12,74 +12,105 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmcl.errors import run
 from mmcl.files import check_replaceable
 from mmcl.stack import require_packages
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mmcl.deploy.vocabulary import Vocabulary
+    from mmcl.encoders.base import Encoder
+    from mmcl.engine.config import TrainConfig
+    from mmcl.engine.setup import Experiment
+    from mmcl.skeletons.preprocess import Preprocess
+
+ABOUT = """Write the skeleton branch of a run as a bundle: weights, config, model card. The bundle
+is loaded in a fresh process, in which no training package can be imported, and its
+scores are compared with those the trained network recorded with its checkpoint; only
+then is it put in place.
+
+A run that learned a projection into a space of texts (recipe utd_mhad_open) takes it
+along: with --classes, its bundle can name classes that were never trained."""
+EXAMPLES = """examples:
+  mmcl export --run runs/utd --out checkpoints/utd --onnx
+  mmcl export --run runs/open --out checkpoints/open --classes own
+  mmcl export --run runs/open --out checkpoints/open --classes "own,juggle,climb a ladder"
+"""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Command line of ``mmcl export``."""
     parser = argparse.ArgumentParser(
         prog="mmcl export",
-        description="Write the skeleton branch of a run as a bundle: weights, config, model card. The bundle is loaded "
-        "in a fresh process, in which no training package can be imported, and its scores are compared with those "
-        "the trained network recorded with its checkpoint; only then is it put in place.",
-        epilog="example: mmcl export --run runs/utd --out checkpoints/utd --onnx",
+        description=ABOUT,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--run", required=True, type=Path, metavar="DIR", help="run folder (--out of mmcl train)")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="bundle folder to write")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint (default: last)")
     parser.add_argument("--onnx", action="store_true", help="also write model.onnx (needs the onnx extra)")
+    parser.add_argument(
+        "--classes",
+        metavar="C",
+        help="open vocabulary: also write texts of these classes, trained or not, so that `mmcl predict --classes` can "
+        "tell them apart without a text model. Names separated by commas, where `own` stands for all classes of the "
+        "run's data set, withheld ones included; or a .yaml file of names and descriptions like those in prompts/. "
+        "Templates are the run's",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is already there")
     return parser
 
 
-def export(folder: Path, out: Path, which: str = "last", onnx: bool = False) -> dict[str, Any]:
+def export(
+    folder: Path, out: Path, which: str = "last", onnx: bool = False, classes: str | None = None
+) -> dict[str, Any]:
     """Export one run.
+
+    Args:
+        folder: the run.
+        out: bundle folder to write.
+        which: checkpoint, last or best.
+        onnx: also write ``model.onnx``.
+        classes: whose texts the bundle's table shall hold, as on the command line; None for no table.
 
     Returns:
         ``config.json`` of the bundle, and the measured difference under ``verified``.
 
     Raises:
-        UserError: no run, no checkpoint, or the verification failed (nothing is written then).
+        UserError: no run, no checkpoint, ``classes`` for a run without a projection, or the verification failed
+            (nothing is written then).
     """
-    from mmcl.data.store import open_store
     from mmcl.deploy.bundle import bundle_config, write_bundle
     from mmcl.deploy.verify import verify_bundle
     from mmcl.encoders.counting import count_macs, count_parameters
     from mmcl.engine.checkpoint import PROBE, find_checkpoint
     from mmcl.engine.run_folder import read_run_config
-    from mmcl.engine.setup import build_skeleton_branch
-    from mmcl.evaluation.model import load_encoder, selection
+    from mmcl.engine.setup import build_skeleton_branch, open_data
+    from mmcl.evaluation.model import load_encoder
     from mmcl.files import atomic_folder
 
     config = read_run_config(folder)
     checkpoint = find_checkpoint(folder / "checkpoints", which)
-    store = open_store(config.data.path)
-    encoder, preprocess = build_skeleton_branch(config, store.layout, len(store.class_names))
+    data = open_data(config)
+    vocabulary = _vocabulary(folder, config, checkpoint, data, classes)
+    encoder, preprocess = build_skeleton_branch(config, data.store.layout, len(data.class_names))
     load_encoder(encoder, checkpoint)
     counts = {"parameters": count_parameters(encoder), "macs": count_macs(encoder, config.preprocess.window)}
-    summary_file = folder / "summary.json"
-    summary = json.loads(summary_file.read_text(encoding="utf-8")) if summary_file.is_file() else {}
-    provenance = {
-        "dataset": store.dataset,
-        "protocol": config.data.protocol,
-        "data_fingerprint": summary["data"]["fingerprint"] if summary else store.fingerprint,
-        "task": config.task_name,
-        "helped_by": summary.get("loaded") or None,
-        "epochs": config.schedule.epochs,
-        "seed": config.seed,
-        "selection": selection(config, checkpoint),
-        "complete": bool(summary),
-    }
+    if vocabulary is not None:
+        counts["projection"] = count_parameters(vocabulary)
     facts = bundle_config(
-        config.encoder_name, asdict(config.encoder), preprocess, store.class_names, counts, provenance
-    )
+        config.encoder_name, asdict(config.encoder), preprocess, data.class_names, counts,
+        _provenance(folder, config, checkpoint, data), vocabulary,
+    )  # fmt: skip
+    embeddings = None if vocabulary is None else _trained_embeddings(encoder, preprocess, checkpoint)
     with atomic_folder(out, "config.json") as temporary:
-        write_bundle(temporary, encoder, facts)
-        difference = verify_bundle(temporary, checkpoint / PROBE, counts["parameters"])
+        write_bundle(temporary, encoder, facts, vocabulary)
+        parameters = counts["parameters"] + counts.get("projection", 0)
+        difference = verify_bundle(temporary, checkpoint / PROBE, parameters, embeddings)
         if onnx:
             from mmcl.deploy.onnx import write_onnx
 
@@ -87,18 +118,74 @@ def export(folder: Path, out: Path, which: str = "last", onnx: bool = False) -> 
     return {**facts, "verified": difference}
 
 
+def _provenance(folder: Path, config: TrainConfig, checkpoint: Path, data: Experiment) -> dict[str, Any]:
+    """Where the weights come from, for the model card."""
+    from mmcl.evaluation.model import selection
+
+    summary_file = folder / "summary.json"
+    summary = json.loads(summary_file.read_text(encoding="utf-8")) if summary_file.is_file() else {}
+    return {
+        "dataset": data.store.dataset,
+        "protocol": config.data.protocol,
+        "data_fingerprint": summary["data"]["fingerprint"] if summary else data.store.fingerprint,
+        "task": config.task_name,
+        "helped_by": summary.get("loaded") or None,
+        "epochs": config.schedule.epochs,
+        "seed": config.seed,
+        "selection": selection(config, checkpoint),
+        "complete": bool(summary),
+    }
+
+
+def _vocabulary(
+    folder: Path, config: TrainConfig, checkpoint: Path, data: Experiment, classes: str | None
+) -> Vocabulary | None:
+    """The run's projection, with a table of class texts where one is asked for; None where it has learned none."""
+    import torch
+
+    from mmcl.deploy.texts import named_classes
+    from mmcl.deploy.vocabulary import require_vocabulary
+    from mmcl.engine.setup import task_prompts
+    from mmcl.evaluation.vocabulary import class_text_rows, run_vocabulary
+
+    vocabulary = run_vocabulary(config, checkpoint, data.store)
+    if classes is None:
+        return vocabulary
+    vocabulary = require_vocabulary(vocabulary, folder)
+    asked = named_classes(classes, vocabulary.templates, task_prompts(config, data.store))
+    return vocabulary.extended(asked.names, class_text_rows(vocabulary, asked, torch.device("cpu")))
+
+
+def _trained_embeddings(encoder: Encoder, preprocess: Preprocess, checkpoint: Path) -> Tensor:
+    """(N, D) unit-length embeddings of the probe's clips, straight from what the checkpoint's projection holds."""
+    import torch
+    import torch.nn.functional as F
+    from safetensors.torch import load_file
+
+    from mmcl.engine.checkpoint import LEARNED, PROBE
+
+    learned, probe = load_file(checkpoint / LEARNED), load_file(checkpoint / PROBE)
+    with torch.no_grad():
+        features = encoder.features(preprocess(probe["joints"], probe["lengths"]))
+    hidden = F.relu(features @ learned["joint.0.weight"].T + learned["joint.0.bias"])
+    return F.normalize(hidden @ learned["joint.2.weight"].T + learned["joint.2.bias"], dim=-1)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, export, say what was written."""
     arguments = build_parser().parse_args(argv)
     require_packages()
     check_replaceable(arguments.out, "config.json", arguments.overwrite)
-    facts = export(arguments.run, arguments.out, arguments.which, arguments.onnx)
+    facts = export(arguments.run, arguments.out, arguments.which, arguments.onnx, arguments.classes)
     size = sum(file.stat().st_size for file in arguments.out.iterdir()) / 2**20
     print(
         f"{arguments.out}: {facts['counts']['parameters']:,} parameters, {size:.1f} MiB, "
         f"{len(facts['class_names'])} classes; same scores as the trained network in a fresh process without any "
         f"training package (largest difference {facts['verified']:.1e})"
     )
+    if vocabulary := facts.get("vocabulary"):
+        table = f"texts of {len(vocabulary['names'])} classes" if vocabulary["names"] else "no class texts (--classes)"
+        print(f"open vocabulary: projection of {facts['counts']['projection']:,} parameters, {table}")
     if not facts["provenance"]["complete"]:
         print("note: this run has not reached its last epoch")
     return 0

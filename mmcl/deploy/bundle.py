@@ -1,7 +1,8 @@
 """A bundle: the skeleton branch and everything needed to use it, in one folder.
 
 ``model.safetensors`` (exactly the encoder's tensors), ``config.json`` (encoder, layouts, preprocessing, class names,
-input in words, counts, provenance), ``README.md`` (model card). Loads with torch, safetensors and numpy alone.
+input in words, counts, provenance), ``README.md`` (model card), and where it has an open vocabulary,
+``vocabulary.safetensors``. Loads with torch, safetensors and numpy alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mmcl.deploy.vocabulary import Vocabulary, read_vocabulary, require_vocabulary, write_vocabulary
 from mmcl.encoders.base import Encoder, build_encoder
 from mmcl.errors import UserError
 from mmcl.skeletons.layout import Layout, load_layout
@@ -35,24 +37,31 @@ class Bundle(nn.Module):
         config: content of ``config.json``.
         class_names: K names in the order of the scores.
         layout: layout of the raw joints.
+        vocabulary: the way to classes that were never trained, by text; None where it was trained without.
     """
 
-    def __init__(self, encoder: Encoder, preprocess: Preprocess, config: dict[str, Any]) -> None:
+    def __init__(
+        self, encoder: Encoder, preprocess: Preprocess, config: dict[str, Any], vocabulary: Vocabulary | None = None
+    ) -> None:
         super().__init__()
-        self.encoder, self.preprocess, self.config = encoder, preprocess, config
+        self.encoder, self.preprocess, self.config, self.vocabulary = encoder, preprocess, config, vocabulary
         self.class_names: list[str] = config["class_names"]
         self.layout: Layout = preprocess.source
         self.eval()
 
     def forward(self, joints: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Class scores of raw clips.
+        """Class scores of raw clips: (N, K), unnormalised. Arguments as in :meth:`features`."""
+        return self.encoder.head(self.features(joints, lengths))
+
+    def features(self, joints: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Features of raw clips, which the head turns into scores.
 
         Args:
             joints: (N, M, T, V, C) float32 joints in the bundle's layout, metres; any M and T.
             lengths: (N,) real frames of each clip where shorter ones are padded at the end; None where all have T.
 
         Returns:
-            (N, K) unnormalised scores.
+            (N, Df), not normalised.
 
         Raises:
             UserError: the joints have another shape than the layout.
@@ -62,13 +71,41 @@ class Bundle(nn.Module):
                 f"this model takes joints (clips, persons, frames, {self.layout.joint_count}, 3) of layout "
                 f"'{self.layout.name}', not {tuple(joints.shape)}; another layout can be named when loading"
             )
-        return self.encoder(self.preprocess(joints, lengths))
+        return self.encoder.features(self.preprocess(joints, lengths))
+
+    def open_scores(self, joints: Tensor, lengths: Tensor | None, rows: Tensor) -> Tensor:
+        """Scores of raw clips for classes given by text, trained or not.
+
+        Args:
+            joints: (N, M, T, V, C), as in :meth:`features`.
+            lengths: (N,) or None, as in :meth:`features`.
+            rows: (n, D) embeddings of the classes' texts: ``vocabulary.rows_of(["wave", "throw a ball"])``.
+
+        Returns:
+            (N, n) cosine / temperature; softmax gives probabilities among these classes.
+
+        Raises:
+            UserError: the bundle has no vocabulary.
+        """
+        vocabulary = require_vocabulary(self.vocabulary, "this model")
+        return vocabulary.scores(self.features(joints, lengths), rows)
 
 
-def write_bundle(folder: Path, encoder: Encoder, config: Mapping[str, Any]) -> None:
-    """Write the files of a bundle into an existing (temporary) folder."""
+def write_bundle(
+    folder: Path, encoder: Encoder, config: Mapping[str, Any], vocabulary: Vocabulary | None = None
+) -> None:
+    """Write the files of a bundle into an existing (temporary) folder.
+
+    Args:
+        folder: where.
+        encoder: whose weights are written.
+        config: from :func:`bundle_config`, given the same vocabulary.
+        vocabulary: projection and table of class texts, where the run has learned the former.
+    """
     from mmcl.deploy.card import model_card
 
+    if vocabulary is not None:
+        write_vocabulary(folder, vocabulary)
     tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in encoder.state_dict().items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / WEIGHTS).chmod(0o644)  # safetensors makes it readable by its owner only
@@ -78,11 +115,11 @@ def write_bundle(folder: Path, encoder: Encoder, config: Mapping[str, Any]) -> N
 
 def bundle_config(
     encoder_name: str, encoder_options: Mapping[str, Any], preprocess: Preprocess, class_names: list[str],
-    counts: Mapping[str, int], provenance: Mapping[str, Any],
+    counts: Mapping[str, int], provenance: Mapping[str, Any], vocabulary: Vocabulary | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The content of ``config.json``."""
     source, options = preprocess.source, preprocess.options
-    return {
+    config = {
         "format": FORMAT,
         "encoder": {"name": encoder_name, "options": dict(encoder_options)},
         "class_names": list(class_names),
@@ -98,6 +135,7 @@ def bundle_config(
         "counts": dict(counts),
         "provenance": dict(provenance),
     }  # fmt: skip
+    return config if vocabulary is None else {**config, "vocabulary": vocabulary.facts}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -147,5 +185,6 @@ def load_bundle(folder: str | Path, layout: str | Layout | None = None, device: 
         raise UserError(f"{folder} is damaged or of another version of mmcl: {error}") from error
     if layout is not None:
         source = layout if isinstance(layout, Layout) else load_layout(layout)
+    vocabulary = read_vocabulary(folder, config.get("vocabulary"), encoder.feature_width)
     persons = config["encoder"]["options"]["persons"]
-    return Bundle(encoder, Preprocess(source, target, persons, options), config).to(torch.device(device))
+    return Bundle(encoder, Preprocess(source, target, persons, options), config, vocabulary).to(torch.device(device))

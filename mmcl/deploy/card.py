@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from mmcl.deploy.vocabulary import class_key
 
 
 def model_card(config: Mapping[str, Any]) -> str:
@@ -15,12 +17,13 @@ def model_card(config: Mapping[str, Any]) -> str:
         f"| {key.replace('_', ' ')} | {_flat(value)} |" for key, value in done.items() if value is not None
     )
     classes = ", ".join(f"{label} {name}" for label, name in enumerate(names))
-    macs = f"{counts['macs'] / 1e9:.3f} G multiply-accumulates a clip" if counts.get("macs") else ""
+    projection = f"; {counts['projection']:,} more in the projection to texts" if counts.get("projection") else ""
+    macs = f"; {counts['macs'] / 1e9:.3f} G multiply-accumulates a clip" if counts.get("macs") else ""
     return f"""# Skeleton action recognition: {encoder["name"]}, {preprocess["stream"]} stream, {len(names)} classes
 
 A skeleton-only model exported by mmcl. It needs no video and none of the towers it may have been trained with.
 
-- **Encoder**: {encoder["name"]} ({options}); {counts["parameters"]:,} parameters{"; " + macs if macs else ""}
+- **Encoder**: {encoder["name"]} ({options}); {counts["parameters"]:,} parameters{macs}{projection}
 - **Input**: {config["input"]}
 - **Layout**: {layout["name"]}: {", ".join(layout["joints"])}
 - **Preprocessing** (inside the model): layout {config["encoder_layout"]["name"]}, centring {preprocess["centring"]},
@@ -43,6 +46,43 @@ probabilities = model(torch.as_tensor(joints)).softmax(dim=-1)
 ## Classes
 
 {classes}
+{_open_vocabulary(config["vocabulary"], names) if config.get("vocabulary") else ""}"""
+
+
+def _open_vocabulary(facts: Mapping[str, Any], trained: Sequence[str]) -> str:
+    """What the projection and its table are, and how they are used."""
+    text, names, keys = facts["text"], facts["names"] or [], {class_key(name) for name in trained}
+    if text["source"] == "sentence":
+        model = f"the sentence encoder {text['model']}"
+    else:
+        pretrained = f" ({text['clip_pretrained']})" if text["clip_pretrained"] else ""
+        model = f"the text tower of CLIP {text['clip_model']}{pretrained}"
+    templates = ", ".join(f"`{template}`" for template in facts["templates"])
+    table = ", ".join(name if class_key(name) in keys else f"**{name}**" for name in names)
+    some = names[:2] if len(names) > 1 else ["wave", "throw a ball"]
+    return f"""
+## Open vocabulary
+
+`vocabulary.safetensors` holds a projection of the encoder's feature into the {facts["width"]}-wide space of
+{model}.
+There a clip can be compared with the text of *any* class, also of one that was never trained. A class's text is the
+unit-length mean of the unit-length embeddings of {templates}.
+Its score is the cosine of clip and text over the temperature, {facts["temperature"]:g}. Softmax over the classes that
+you give, and no others, makes probabilities of them: they say which of these a clip is most like, never that it is one.
+
+Texts in the table, those never trained in bold: {table or "none; `mmcl export --classes NAMES` puts them there"}.
+
+```bash
+mmcl predict THIS_FOLDER clip.npy --classes "{", ".join(some)}"
+```
+
+```python
+rows = model.vocabulary.rows_of({some!r})  # of model.vocabulary.names
+probabilities = model.open_scores(torch.as_tensor(joints), None, rows).softmax(dim=-1)
+```
+
+For other classes, give `open_scores` rows that this text model made. Where there is a `model.onnx`, its second output
+`embedding` is the clip's unit-length embedding, to be compared with the rows `classes` of `vocabulary.safetensors`.
 """
 
 

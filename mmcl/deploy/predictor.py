@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mmcl.deploy.bundle import Bundle, load_bundle, read_config
 from mmcl.deploy.files import implied_layout, read_joints
+from mmcl.deploy.vocabulary import Vocabulary, require_vocabulary
 from mmcl.device import pick_device
+from mmcl.errors import UserError
 
 
 class Predictor:
@@ -26,6 +30,32 @@ class Predictor:
         self.path, self.layout, self.device, self.unit = bundle, layout, str(pick_device(device)), unit
         self.own_layout = str(read_config(bundle)["layout"]["name"])
         self._models: dict[str, Bundle] = {}
+        self._open: tuple[list[str], Tensor] | None = None
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The way to classes by text.
+
+        Raises:
+            UserError: the bundle has none.
+        """
+        return require_vocabulary(self.model().vocabulary, self.path)
+
+    def judge_only(self, names: Sequence[str], rows: Tensor | None = None) -> None:
+        """From now on, judge only these classes, trained or not, by the similarity of clips with their texts.
+
+        Args:
+            names: of two classes or more.
+            rows: (n, D) embeddings of their texts, made by the text model that the bundle names; None where the
+                bundle's table has them all.
+
+        Raises:
+            UserError: the bundle has no vocabulary, or its table lacks a name.
+        """
+        if len(names) < 2:
+            raise UserError(f"{list(names)}: it takes two classes or more to tell one from another")
+        rows = self.vocabulary.rows_of(names) if rows is None else rows
+        self._open = (list(names), rows.to(self.device))
 
     def model(self, layout: str | None = None) -> Bundle:
         """The model for joints in a layout (loaded once each); None is the bundle's own."""
@@ -36,12 +66,18 @@ class Predictor:
 
     @torch.inference_mode()
     def classify(self, joints: np.ndarray, layout: str | None = None) -> list[tuple[int, str, float]]:
-        """Rank the classes of one clip (M, T, V, 3): (label, name, probability), most probable first."""
-        model = self.model(layout)
-        scores = model(torch.from_numpy(joints)[None].to(self.device))
+        """Rank the classes of one clip (M, T, V, 3): (label, name, probability), most probable first.
+
+        After :meth:`judge_only`, labels count the classes that were given there, and probabilities are among them.
+        """
+        model, clip = self.model(layout), torch.from_numpy(joints)[None].to(self.device)
+        if self._open is None:
+            names, scores = model.class_names, model(clip)
+        else:
+            names, scores = self._open[0], model.open_scores(clip, None, self._open[1])
         probabilities = scores.float().softmax(dim=-1)[0].cpu()
         order = probabilities.argsort(descending=True).tolist()
-        return [(label, model.class_names[label], float(probabilities[label])) for label in order]
+        return [(label, names[label], float(probabilities[label])) for label in order]
 
     def classify_file(self, path: Path) -> list[tuple[int, str, float]]:
         """Rank the classes of one skeleton file.

@@ -30,22 +30,26 @@ import mmcl
 model = mmcl.load({bundle!r})
 probe = load_file({probe!r})
 with torch.no_grad():
-    scores = model(probe["joints"], probe.get("lengths"))
-count = sum(parameter.numel() for parameter in model.parameters())
-save_file({{"scores": scores.contiguous(), "parameters": torch.tensor([count])}}, {answer!r})
+    features = model.features(probe["joints"], probe.get("lengths"))
+    answer = {{"scores": model(probe["joints"], probe.get("lengths")).contiguous()}}
+    if model.vocabulary is not None:
+        answer["embeddings"] = model.vocabulary.embed(features).contiguous()
+answer["parameters"] = torch.tensor([sum(parameter.numel() for parameter in model.parameters())])
+save_file(answer, {answer!r})
 """
 
 
-def verify_bundle(bundle: Path, probe: Path, parameters: int) -> float:
+def verify_bundle(bundle: Path, probe: Path, parameters: int, embeddings: torch.Tensor | None = None) -> float:
     """Compare a bundle with the scores that the trained network recorded.
 
     Args:
         bundle: folder to verify.
         probe: safetensors file with ``joints`` (N, M, T, V, C), ``lengths`` (N,) and the ``scores`` (N, K) they got.
-        parameters: the encoder's parameter count, which the bundle must have exactly.
+        parameters: count of the encoder, and of the projection where there is one: what the bundle must have exactly.
+        embeddings: (N, D) what the trained projection makes of the probe; None where the run has no projection.
 
     Returns:
-        Largest absolute difference of the scores, relative to their largest magnitude where that exceeds 1.
+        Largest absolute difference of scores or embeddings, relative to their largest magnitude where that exceeds 1.
 
     Raises:
         UserError: the bundle does not load alone, differs by more than 1e-5, or has another number of parameters.
@@ -62,11 +66,19 @@ def verify_bundle(bundle: Path, probe: Path, parameters: int) -> float:
             raise UserError(f"the bundle does not load on its own: {done.stderr.strip().splitlines()[-1]}")
         result = load_file(answer)
     if int(result["parameters"]) != parameters:
-        raise UserError(f"the bundle has {int(result['parameters'])} parameters, the trained encoder {parameters}")
+        what = "the trained encoder" + ("" if embeddings is None else " with its projection")
+        raise UserError(f"the bundle has {int(result['parameters'])} parameters, {what} {parameters}")
+    worst = _difference("scores", result["scores"], expected)
+    if embeddings is not None:
+        worst = max(worst, _difference("embeddings", result["embeddings"], embeddings))
+    return worst
+
+
+def _difference(what: str, found: torch.Tensor, expected: torch.Tensor) -> float:
     scale = max(1.0, float(expected.abs().max()))
-    difference = float((result["scores"] - expected).abs().max()) / scale
+    difference = float((found - expected).abs().max()) / scale
     if not difference <= TOLERANCE:
-        raise UserError(f"the bundle's scores differ from the trained network's by {difference:.2e} (> {TOLERANCE})")
+        raise UserError(f"the bundle's {what} differ from the trained network's by {difference:.2e} (> {TOLERANCE})")
     return difference
 
 
