@@ -17,7 +17,7 @@ from mmcl.skeletons.augment import Augmentation, augment, crop_span, time_positi
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.streams import stream_bones, to_stream
-from mmcl.skeletons.window import centre, crop_resize, even_positions, fill_box, span
+from mmcl.skeletons.window import central_span, centre, crop_resize, even_positions, fill_box, span
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Preprocess(nn.Module):
             x = convert(x, self.matrix)
         x = centre(x, self.target.centre, self.options.centring)
         if augmentation is None or draws is None:
-            start, frames = span(lengths, self.options.crop, 0.5)
+            start, frames = central_span(lengths, self.options.crop)
             x = crop_resize(x, start, frames, even_positions(self.options.window, x))
         else:
             start, frames = span(lengths, *crop_span(draws, augmentation), floor=augmentation.crop_floor)

@@ -29,6 +29,22 @@ def span(lengths: Tensor, ratio: Tensor | float, position: Tensor | float, floor
     return torch.minimum(start, lengths - frames).clamp(min=0.0), frames
 
 
+def central_span(lengths: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
+    """The middle of each clip: as many frames are cut from either end, as in the released feeders' evaluation.
+
+    Args:
+        lengths: (N,) frames in each clip.
+        ratio: share of the clip that is kept; int((1 - ratio) T / 2) frames go from each end.
+
+    Returns:
+        start (N,) and frames (N,), both whole numbers as float32.
+    """
+    lengths = lengths.to(torch.float32)
+    # What float32 rounds to just below a whole number counts as one.
+    start = torch.floor(lengths * (1.0 - ratio) / 2 + 1e-4)
+    return start, lengths - 2 * start
+
+
 def even_positions(window: int, like: Tensor) -> Tensor:
     """Middles of ``window`` equal parts of the span [0, 1): (1, window)."""
     return ((torch.arange(window, device=like.device, dtype=torch.float32) + 0.5) / window)[None]

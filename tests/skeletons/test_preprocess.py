@@ -8,7 +8,7 @@ from mmcl.errors import UserError
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 from mmcl.skeletons.streams import bone_matrix, check_stream, stream_bones, to_stream
-from mmcl.skeletons.window import centre, crop_resize, even_positions, fill_box, span
+from mmcl.skeletons.window import central_span, centre, crop_resize, even_positions, fill_box, span
 
 LAYOUT = load_layout("kinect_v2_25")
 
@@ -60,7 +60,16 @@ def test_spans_stay_inside_their_clips_and_reach_both_ends() -> None:
         assert (start + frames <= lengths).all()
     start, frames = span(lengths, 0.5, 0.9999, floor=1)
     assert ((start + frames)[1:] == lengths[1:]).all()
-    assert span(torch.tensor([100]), 0.95, 0.5)[0].item() == 3.0  # the central 95 %, to a frame
+
+
+def test_evaluation_cuts_the_ends_as_the_released_feeder_does() -> None:
+    """int((1 - p) * T / 2) frames from either end, for every length up to the longest of the field."""
+    lengths = torch.arange(1, 1001)
+    start, frames = central_span(lengths, 0.95)
+    bias = [int((1 - 0.95) * length / 2) for length in range(1, 1001)]
+    assert start.tolist() == bias
+    assert frames.tolist() == [length - 2 * cut for length, cut in zip(range(1, 1001), bias, strict=True)]
+    assert central_span(lengths, 1.0)[1].tolist() == lengths.tolist()
 
 
 def test_centring_leaves_absent_bodies_and_missing_joints_at_zero() -> None:
