@@ -19,8 +19,10 @@ def build_parser() -> argparse.ArgumentParser:
     """Command line of ``mmcl evaluate``."""
     parser = argparse.ArgumentParser(
         prog="mmcl evaluate",
-        description="Judge the skeleton branch on a protocol's test clips. Writes report.json, report.md, "
-        "per_class.csv, wrong.csv, confusion.png and scores.npz (scores by clip id).",
+        description="Judge the skeleton branch on a protocol's test clips. Writes a report: report.md to read "
+        "(confusion matrix, accuracy by class, calibration, pictures of the clips it was surest of and wrong about), "
+        "report.json, per_class.csv, wrong.csv and scores.npz (scores by clip id), which `mmcl ensemble` fuses and "
+        "`mmcl compare` sets side by side.",
         epilog="example: mmcl evaluate --checkpoint runs/utd (data and protocol come from the run)",
     )
     parser.add_argument("--checkpoint", required=True, type=Path, metavar="X", help="run folder, checkpoint or bundle")
@@ -56,21 +58,27 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
         raise UserError(f"{arguments.checkpoint} is a bundle: say what to judge it on with --data and --protocol")
     store = open_store(data)
     judged = load_judged(found, store.layout)
-    if judged.model.class_names != store.class_names:
+    sides = split(store, load_protocol(protocol), held)
+    names = [store.class_names[label] for label in sides.classes]
+    if judged.model.class_names != names:
         raise UserError(
-            f"{arguments.checkpoint} knows {len(judged.model.class_names)} classes, {data} has "
-            f"{len(store.class_names)} others: to judge it on foreign classes use `mmcl zero-shot`"
+            f"{arguments.checkpoint} knows {len(judged.model.class_names)} classes, {protocol} on {data} has "
+            f"{len(names)} others: to judge it on foreign classes use `mmcl zero-shot`"
         )
-    clips = getattr(split(store, load_protocol(protocol), held), arguments.split)
+    clips = getattr(sides, arguments.split)
     if not len(clips):
         raise UserError(f"the run holds no clips out for validation: --split={arguments.split} is empty")
     device = pick_device(arguments.device)
     model = judged.model.to(device)
     scores = score_clips(model, store, clips, device, arguments.batch_size, progress=True)
     out = arguments.out or found.report_folder(arguments.split)
-    facts = {"protocol": protocol, "split": arguments.split, "data": str(data), "data_fingerprint": store.fingerprint}
+    facts = {
+        "protocol": protocol, "split": arguments.split, "held_out": dict(held) if held else None,
+        "data": str(data), "data_fingerprint": store.fingerprint, "stream": model.config["preprocess"]["stream"],
+    }  # fmt: skip
     ids = [store.ids[clip] for clip in clips]
-    return write_report(out, scores, store.labels[clips], ids, store.class_names, facts | judged.facts), out
+    labels = sides.targets(store.labels[clips])
+    return write_report(out, scores, labels, ids, names, facts | judged.facts, store), out
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -72,6 +72,7 @@ def train(config: TrainConfig) -> int:
     from mmcl.engine.loop import Loop
     from mmcl.engine.run_folder import check_run, start_run
     from mmcl.engine.setup import build_task, open_data
+    from mmcl.engine.start import start, write_start
 
     accelerator = make_accelerator(config)
     if accelerator.is_main_process:
@@ -80,6 +81,7 @@ def train(config: TrainConfig) -> int:
     set_seed(config.seed)
     with accelerator.main_process_first():  # the first one fills the caches that the others read
         task = build_task(config, data, accelerator.device)
+    begun = start(config, data, task.encoder)
     folder = Path(config.out)
     if accelerator.num_processes > 1 and config.engine.sync_batchnorm:
         globalise_batchnorm(task.encoder)
@@ -90,13 +92,15 @@ def train(config: TrainConfig) -> int:
         return 0
     if accelerator.is_main_process:  # only now: everything that can be refused has been
         start_run(config)
+        if begun is not None:
+            write_start(begun, folder)
     accelerator.wait_for_everyone()
     accelerator.init_trackers("trackers", config={"config": config.text})
-    accelerator.print(_opening(config, loop))
+    accelerator.print(_opening(config, loop, begun))
     started = time.perf_counter()
     finished = loop.run()
     if accelerator.is_main_process and finished:
-        _write_summary(config, loop, folder, time.perf_counter() - started)
+        _write_summary(config, loop, folder, time.perf_counter() - started, begun)
     accelerator.end_training()
     if not finished:
         accelerator.print(
@@ -107,7 +111,7 @@ def train(config: TrainConfig) -> int:
     return 0
 
 
-def _opening(config: TrainConfig, loop: Loop) -> str:
+def _opening(config: TrainConfig, loop: Loop, begun: dict[str, str] | None) -> str:
     split, accelerator = loop.data.split, loop.accelerator
     lines = [
         f"{config.task_name} training of {config.encoder_name} on {loop.data.store.title}, {config.data.protocol}: "
@@ -116,12 +120,33 @@ def _opening(config: TrainConfig, loop: Loop) -> str:
         f"{loop.batches.steps} steps an epoch of {config.data.batch_size} clips, {config.schedule.epochs} epochs",
         *(f"{name}: {words}" for name, words in loop.task.loaded().items()),
     ]
+    if config.data.shots:
+        short = ", ".join(f"{name} {count}" for name, count in _shots(config, loop)["fewer"].items())
+        lines.append(
+            f"{config.data.shots} training clips a class, drawn by seed {config.seed}"
+            + (f"; classes that have fewer: {short}" if short else "")
+        )
+    if begun is not None:
+        words = [
+            f"{key.replace('_', ' ')}: {value}" for key, value in begun.items() if key not in ("checkpoint", "sha256")
+        ]
+        lines.append(f"start: {begun['checkpoint']} ({'; '.join(words)})")
     if loop.global_step:
         lines.append(f"resuming at step {loop.global_step} (epoch {loop.position.epoch + 1})")
     return "\n".join(lines)
 
 
-def _write_summary(config: TrainConfig, loop: Loop, folder: Path, seconds: float) -> None:
+def _shots(config: TrainConfig, loop: Loop) -> dict[str, Any]:
+    """How few training clips a class there are, by which draw, and where there are even fewer."""
+    from mmcl.data.shots import short_classes
+
+    fewer = short_classes(loop.data.split, loop.data.store, config.data.shots)
+    return {"clips_a_class": config.data.shots, "seed": config.seed, "fewer": fewer}
+
+
+def _write_summary(
+    config: TrainConfig, loop: Loop, folder: Path, seconds: float, begun: dict[str, str] | None
+) -> None:  # fmt: skip
     from importlib.metadata import version
 
     from mmcl.files import write_json
@@ -131,6 +156,8 @@ def _write_summary(config: TrainConfig, loop: Loop, folder: Path, seconds: float
         "protocol": config.data.protocol,
         "data": {"path": store.location, "title": store.title, "fingerprint": store.fingerprint},
         "clips": {"train": len(split.train), "validation": len(split.validation)},
+        "shots": _shots(config, loop) if config.data.shots else None,
+        "start": begun,
         "selection": "last epoch",
         "epochs": config.schedule.epochs,
         "steps": loop.global_step,

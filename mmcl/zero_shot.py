@@ -1,4 +1,4 @@
-"""``mmcl zero-shot --checkpoint X --data DIR --protocol P``: judge a model on a data set it never saw."""
+"""``mmcl zero-shot``: judge a model on another data set by a label map, or on classes it never saw by their text."""
 
 from __future__ import annotations
 
@@ -14,50 +14,72 @@ from typing import Any
 
 from mmcl.errors import UserError, run
 
+ABOUT = """Three things are called zero-shot in this field. mmcl never mixes them up:
+
+  transfer by label map   a classifier judged on another data set's clips of the actions that both share, argmax over
+                          all its own classes, no fine-tuning. MMCL's paper calls this zero-shot.
+  open vocabulary         clips of classes that were withheld from training, recognised by their text. What SynSE, SMIE
+                          and others call (generalised) zero-shot.
+  domain adaptation       trained on one half of the target data set, judged on the other: that is `mmcl train` with
+                          --start.checkpoint, and `mmcl evaluate`."""
+EXAMPLES = """examples:
+  mmcl zero-shot --list-protocols
+  mmcl zero-shot --checkpoint checkpoints/ntu120 --data data/utd --protocol mmcl/utd_mhad
+  mmcl zero-shot --checkpoint runs/open0 --gate runs/open0_gate       (protocol and data come from the run)
+  mmcl zero-shot --checkpoint checkpoints/open --data data/utd --classes "wave,clap,jog"
+"""
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Command line of ``mmcl zero-shot``."""
     parser = argparse.ArgumentParser(
-        prog="mmcl zero-shot",
-        description="Transfer by label map, as MMCL's paper judges it: the classifier sees clips of another data set, "
-        "answers with any of its own classes, and is right where a label map pairs the two. No fine-tuning; joints are "
-        "converted between layouts by name. (Recognition of unseen classes from text is another protocol.)",
-        epilog="example: mmcl zero-shot --checkpoint checkpoints/ntu120 --data data/utd --protocol mmcl/utd_mhad",
+        prog="mmcl zero-shot", description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--list-protocols", action="store_true", help="print the protocols with their class pairs")
+    parser.add_argument("--list-protocols", action="store_true", help="print the protocols with rules and class lists")
     parser.add_argument("--checkpoint", type=Path, metavar="X", help="run folder, checkpoint or bundle")
-    parser.add_argument("--data", metavar="DIR", help="clip store of the other data set")
-    parser.add_argument("--protocol", metavar="P", help="protocol name, or a .yaml file with source, target, pairs")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="report folder (default: RUN/report-PROTOCOL, or reports/)"
+    parser.add_argument("--data", metavar="DIR", help="clip store to judge on (open vocabulary: the run's own)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--protocol",
+        metavar="P",
+        help="label map or open-vocabulary protocol, by name or .yaml file (default: the run's)",
     )
+    what.add_argument(
+        "--classes", metavar="C", help="open vocabulary among these: names separated by commas, or a prompts .yaml file"
+    )
+    parser.add_argument(
+        "--gate", type=Path, metavar="RUN", help="run of P/gate: fits the gate of generalised zero-shot"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="report folder (default: RUN/report-…, or reports/)")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="clips at once (default: 64)")
     parser.add_argument("--device", metavar="D", help="torch device (default: a GPU where there is one)")
     return parser
 
 
 def describe_protocols() -> str:
-    """Every shipped protocol with its rule and class pairs."""
-    from mmcl.evaluation.transfer import transfer_maps
+    """Every shipped protocol with its rule and classes, by kind."""
+    from mmcl.evaluation.listing import describe_maps, describe_open_protocols
 
-    blocks = []
-    for name, rule in transfer_maps().items():
-        pairs = "\n".join(f"    {own} -> {foreign}" for own, foreign in rule.pairs.items())
-        head = f"{name}: trained on {rule.source}, judged on {rule.target}, argmax over all source classes"
-        blocks.append(f"{head}\n    [{rule.reference}]\n{pairs}")
-    return "\n".join(blocks)
+    return (
+        "TRANSFER BY LABEL MAP: argmax over all source classes, no fine-tuning\n\n"
+        f"{describe_maps()}\n\nOPEN VOCABULARY: withheld classes, recognised by their text\n\n"
+        f"{describe_open_protocols()}\n\n"
+        "DOMAIN ADAPTATION: `mmcl train --start.checkpoint X`, judged by `mmcl evaluate`; protocols "
+        "sysu/setting-1/0 … 29, sysu/setting-2/0 … 29, or any protocol of the target data set"
+    )
 
 
-def judge(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
-    """Score the mapped clips and write the report; returns the report and its folder."""
+def judge_transfer(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
+    """Score the clips of a label map and write the report; returns the report and its folder."""
     from mmcl.data.store import open_store
     from mmcl.device import pick_device
     from mmcl.engine.scoring import score_clips
-    from mmcl.evaluation.metrics import chance
     from mmcl.evaluation.model import find_model, load_judged
     from mmcl.evaluation.report import write_report
-    from mmcl.evaluation.transfer import load_map, mapped_clips
+    from mmcl.evaluation.transfer import load_map, mapped_clips, transfer_facts
 
+    if arguments.data is None:
+        raise UserError("transfer by label map needs --data, a clip store of the other data set")
     rule, store = load_map(arguments.protocol), open_store(arguments.data)
     found = find_model(arguments.checkpoint)
     judged = load_judged(found, store.layout)
@@ -74,31 +96,78 @@ def judge(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     scores = score_clips(judged.model.to(device), store, clips, device, arguments.batch_size, progress=True)
     out = arguments.out or found.report_folder(rule.name.replace("/", "-"))
     facts = {
-        "protocol": rule.name, "kind": "transfer by label map, argmax over all source classes, no fine-tuning",
-        "trained_on": judged.dataset or "unknown (the checkpoint does not say)",
-        "chance": chance(labels, len(names)), "data": str(arguments.data), "data_fingerprint": store.fingerprint,
-        "pairs": {str(own): foreign for own, foreign in rule.pairs.items()}, **judged.facts,
+        **transfer_facts(rule, labels, names), "trained_on": judged.dataset or "unknown (the checkpoint does not say)",
+        "data": str(arguments.data), "data_fingerprint": store.fingerprint, **judged.facts,
     }  # fmt: skip
-    return write_report(out, scores, labels, [store.ids[clip] for clip in clips], names, facts), out
+    return write_report(out, scores, labels, [store.ids[clip] for clip in clips], names, facts, store), out
+
+
+def judge_open(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
+    """Judge the withheld classes of an open-vocabulary protocol, or the classes named; write the report."""
+    from mmcl.device import pick_device
+    from mmcl.evaluation.model import find_model
+    from mmcl.evaluation.open_vocabulary import judge_classes, judge_protocol
+
+    found, device = find_model(arguments.checkpoint), pick_device(arguments.device)
+    data, out, size = arguments.data, arguments.out, arguments.batch_size
+    if arguments.classes is None:
+        return judge_protocol(found, data, arguments.protocol, arguments.gate, out, device, size)
+    if data is None:
+        raise UserError("--classes needs --data, a clip store that holds clips of them")
+    return judge_classes(found, data, arguments.classes, out, device, size)
+
+
+def is_open(arguments: argparse.Namespace) -> bool:
+    """Whether open vocabulary is asked for, rather than transfer by label map.
+
+    Raises:
+        UserError: neither the command line nor the checkpoint says which protocol, or it is none.
+    """
+    from mmcl.data.protocols import load_protocol
+    from mmcl.evaluation.listing import is_map
+    from mmcl.evaluation.model import find_model
+
+    if arguments.classes is not None:
+        return True
+    config = find_model(arguments.checkpoint).config
+    name = arguments.protocol or (config.data.protocol if config is not None else None)
+    if name is None:
+        raise UserError("which protocol? Give --protocol, or --classes (or look at --list-protocols)")
+    if is_map(name):
+        return False
+    try:
+        protocol = load_protocol(name)
+    except UserError as error:
+        raise UserError(f"no zero-shot protocol '{name}': look at --list-protocols, or give a .yaml file") from error
+    if not protocol.open:
+        raise UserError(f"protocol '{name}' withholds no class: `mmcl evaluate` judges it, or see --list-protocols")
+    return True
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, judge, print one line."""
+    """Parse, judge, print what came out."""
     arguments = build_parser().parse_args(argv)
     if arguments.list_protocols:
         print(describe_protocols())
         return 0
-    if missing := [f"--{key}" for key in ("checkpoint", "data", "protocol") if getattr(arguments, key) is None]:
-        raise UserError(f"zero-shot needs {', '.join(missing)} (or --list-protocols)")
+    if arguments.checkpoint is None:
+        raise UserError("zero-shot needs --checkpoint (or --list-protocols)")
     from mmcl.stack import require_training_stack
 
     require_training_stack()
-    report, out = judge(arguments)
+    report, out = judge_open(arguments) if is_open(arguments) else judge_transfer(arguments)
     top5 = f", top-5 {report['top5']:.2%}" if report["top5"] is not None else ""
+    uniform = f", guessing {report['chance_uniform']:.2%}" if "chance_uniform" in report else ""
     print(
         f"{report['protocol']} ({report['kind']}): top-1 {report['top1']:.2%} ({report['correct']} of {report['n']}"
-        f"; most frequent class {report['chance']:.2%}){top5}; report in {out}"
+        f"; most frequent class {report['chance']:.2%}{uniform}){top5}; report in {out}"
     )
+    for key in ("generalised", "generalised_by_text_alone"):
+        if sides := report.get(key):
+            print(
+                f"{key.replace('_', ' ')}: seen {sides['seen']:.2%}, unseen {sides['unseen']:.2%}, "
+                f"harmonic mean {sides['harmonic']:.2%}"
+            )
     return 0
 
 

@@ -25,13 +25,16 @@ class Encoder(nn.Module, ABC):
     them, every field with a default, ``UserError`` for a value out of range) and takes (layout, classes, options).
 
     Attributes:
+        head_parts: names of the modules that only :meth:`head` uses; they alone know how many classes there are.
         layout: the joints it was built for.
         classes: K.
         options: its options.
         feature_width: D.
+        frozen: whether :meth:`freeze_features` was called.
     """
 
     options_type: ClassVar[type]
+    head_parts: ClassVar[tuple[str, ...]] = ("classifier",)
     feature_width: int
 
     def __init__(self, layout: Layout, classes: int, options: Any) -> None:
@@ -41,6 +44,7 @@ class Encoder(nn.Module, ABC):
         self.layout = layout
         self.classes = classes
         self.options = options
+        self.frozen = False
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:
@@ -53,6 +57,25 @@ class Encoder(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """(N, M, T, V, C) -> (N, K) unnormalised scores."""
         return self.head(self.features(x))
+
+    def in_head(self, name: str) -> bool:
+        """Whether a parameter or buffer, by its name in ``state_dict()``, belongs to the head."""
+        return name.partition(".")[0] in self.head_parts
+
+    def freeze_features(self) -> None:
+        """Leave only the head to be trained: the rest takes no gradient, and keeps its batch statistics for good."""
+        self.frozen = True
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(self.in_head(name))
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Encoder:
+        """Switch to training or evaluation; what is frozen stays in evaluation."""
+        super().train(mode)
+        if self.frozen:
+            for name, child in self.named_children():
+                child.train(mode and name in self.head_parts)
+        return self
 
     def example(self, frames: int, clips: int = 1) -> Tensor:
         """Zeros of the shape this encoder takes, (clips, M, frames, V, C), on the device it is on."""

@@ -108,6 +108,7 @@ class CTRGCN(Encoder):
     """
 
     options_type: ClassVar[type] = CTRGCNOptions
+    head_parts: ClassVar[tuple[str, ...]] = ("dropout", "classifier")
 
     def __init__(self, layout: Layout, classes: int, options: CTRGCNOptions | None = None) -> None:
         options = options or CTRGCNOptions()

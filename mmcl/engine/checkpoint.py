@@ -128,6 +128,13 @@ class Checkpoints:
         self.accelerator.load_state(str(folder))
 
 
+def encoder_tensors(checkpoint: Path) -> tuple[dict[str, Tensor], int]:
+    """The encoder's tensors in a checkpoint of a run, by their names in the encoder, and how many others there are."""
+    learned = load_file(checkpoint / LEARNED)
+    own = {key.removeprefix("encoder."): tensor for key, tensor in learned.items() if key.startswith("encoder.")}
+    return own, len(learned) - len(own)
+
+
 def find_checkpoint(folder: Path, name: str = "last") -> Path:
     """The folder of one checkpoint of a run.
 

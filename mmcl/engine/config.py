@@ -21,6 +21,8 @@ class DataOptions:
         protocol: which clips train and which test, by name or as a .yaml file.
         validation: attribute -> values held out of the training side, for example {subject: [7]}; empty for none.
         prompts: prompt file (name or path); the data set's own where not given.
+        shuffle_texts: give every class the text of another one, by the run's seed: the control that tells what the
+            meaning of texts is worth.
         layout: joints the encoder works on, by name or .yaml file; the store's own where not given.
         batch_size: clips in one optimiser step, over all processes and micro-batches together.
         eval_batch_size: clips at once in evaluation.
@@ -28,17 +30,38 @@ class DataOptions:
         sharded: each process draws only from a stretch of the training clips of its own, so that on several machines
             each reads (and, of a store behind a URL, fetches) only its share. The order of the clips then depends on
             the number of processes.
+        shots: train on so many clips a class, drawn by the run's seed; 0 for all. A class with fewer gives all it has.
     """
 
     path: str = ""
     protocol: str = ""
     validation: dict[str, list[int | str]] = field(default_factory=dict)
     prompts: str | None = None
+    shuffle_texts: bool = False
     layout: str | None = None
     batch_size: int = 64
     eval_batch_size: int = 64
     workers: int = 2
     sharded: bool = False
+    shots: int = 0
+
+
+@dataclass(frozen=True)
+class StartOptions:
+    """What a run starts from, other than random weights.
+
+    Attributes:
+        checkpoint: bundle, run folder or checkpoint whose encoder is loaded. Keys of encoder and preprocess, and
+            data.layout, are its own where you do not give them. Its classifier is kept if its class names are the
+            target's, and is new otherwise.
+        weights: false takes the checkpoint's shape and input alone, and starts from random weights: the control that
+            tells what its weights are worth.
+        train: all of it, or head: the classifier alone, on an encoder that stays as it is (a linear probe).
+    """
+
+    checkpoint: str = ""
+    weights: bool = True
+    train: Literal["all", "head"] = "all"
 
 
 @dataclass(frozen=True)
@@ -119,6 +142,7 @@ class TrainConfig:
     seed: int
     resume: bool
     data: DataOptions
+    start: StartOptions
     preprocess: PreprocessOptions
     augmentation: Augmentation
     optimiser: OptimiserOptions
@@ -142,10 +166,13 @@ class TrainConfig:
             raise UserError(
                 "the recipe names no data: give --data.path DIR (from `mmcl prepare`) and --data.protocol NAME"
             )
+        if self.start.train == "head" and not (self.start.checkpoint and self.start.weights):
+            raise UserError("start.train is head, which needs the weights of a start.checkpoint: random ones are none")
         checks: list[tuple[str, object, bool, str]] = [
             ("data.batch_size", data.batch_size, data.batch_size >= 2, "at least 2"),
             ("data.eval_batch_size", data.eval_batch_size, data.eval_batch_size >= 1, "at least 1"),
             ("data.workers", data.workers, data.workers >= 0, "0 or more"),
+            ("data.shots", data.shots, data.shots >= 0, "0 or more"),
             ("schedule.epochs", schedule.epochs, schedule.epochs >= 1, "at least 1"),
             ("schedule.warmup_epochs", schedule.warmup_epochs, schedule.warmup_epochs >= 0, "0 or more"),
             ("seed", self.seed, self.seed >= 0, "0 or more"),

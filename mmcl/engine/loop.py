@@ -62,7 +62,7 @@ class Loop:
             data.split.train, config.data.batch_size, config.seed, config.engine.accumulation,
             accelerator.process_index, accelerator.num_processes, config.data.sharded,
         )  # fmt: skip
-        dataset = ClipDataset(data.store, config.seed, images=task.needs_images)
+        dataset = ClipDataset(data.store, config.seed, task.needs_images, data.split.classes, task.pairing)
         self.loader = loader(dataset, self.batches, config.data.workers, task.extras())
         self.model, self.optimiser = accelerator.prepare(task, RunOptimiser(self.groups, config.optimiser))
         self.factor = schedule_factor(config.schedule, self.batches.steps)
@@ -174,7 +174,8 @@ class Loop:
         if not len(clips) or not due:
             return
         scores = self.scores(clips)
-        top1 = float((scores.argmax(axis=1) == self.data.store.labels[clips]).mean())
+        labels = self.data.split.targets(self.data.store.labels[clips])
+        top1 = float((scores.argmax(axis=1) == labels).mean())
         self.validation = {"top1": top1}
         self._record("validation", self.validation)
         if top1 > self.position.best:

@@ -1,7 +1,8 @@
 """YAML recipe + command line -> :class:`TrainConfig`, through jsonargparse.
 
 ``--config`` may be given several times; later files and options win. The options of the chosen encoder and task are
-known only once their names are, so the names are looked up first and the parser is built for them.
+known only once their names are, so the names are looked up first and the parser is built for them. Where a run starts
+from a checkpoint, that one's encoder and preprocessing are the defaults.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.encoders.base import encoder_options
-from mmcl.engine.config import DataOptions, EngineOptions, OptimiserOptions, ScheduleOptions, TrainConfig
+from mmcl.engine.config import DataOptions, EngineOptions, OptimiserOptions, ScheduleOptions, StartOptions, TrainConfig
 from mmcl.errors import UserError
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import PreprocessOptions
@@ -21,6 +22,7 @@ from mmcl.tasks import TASKS
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 _SECTIONS = {
     "data": DataOptions,
+    "start": StartOptions,
     "preprocess": PreprocessOptions,
     "augmentation": Augmentation,
     "optimiser": OptimiserOptions,
@@ -28,6 +30,7 @@ _SECTIONS = {
     "engine": EngineOptions,
 }
 _DEFAULT_NAMES = {"encoder": "ctrgcn", "task": "supervised"}
+_LOOKED_UP = {"encoder": "name", "task": "name", "start": "checkpoint"}  # section -> key that must be known beforehand
 _ABOUT = """Train a skeleton encoder, alone or together with CLIP and a multimodal LLM.
 
   accelerate launch mmcl/train.py --config RECIPE [--key.sub=value ...]
@@ -54,11 +57,11 @@ def find_recipe(name: str) -> Path:
     raise UserError(f"no recipe '{name}': give a .yaml file or one of {', '.join(recipe_names())}")
 
 
-def _chosen_names(files: Sequence[Path], argv: Sequence[str]) -> dict[str, str]:
-    """Which encoder and task the recipe and the command line ask for."""
+def _look_up(files: Sequence[Path], argv: Sequence[str]) -> dict[str, str]:
+    """Which encoder, task and start the recipes and the command line ask for; by section, where they do."""
     import yaml
 
-    names = dict(_DEFAULT_NAMES)
+    found: dict[str, str] = {}
     for path in files:
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -66,14 +69,14 @@ def _chosen_names(files: Sequence[Path], argv: Sequence[str]) -> dict[str, str]:
             raise UserError(f"{path}: not a YAML file: {error}") from error
         if not isinstance(content, Mapping):
             raise UserError(f"{path}: a recipe holds keys and values")
-        for section in names:
+        for section, key in _LOOKED_UP.items():
             part = content.get(section)
-            if isinstance(part, Mapping) and "name" in part:
-                names[section] = str(part["name"])
-    scout = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for section in names:
-        scout.add_argument(f"--{section}.name", dest=section, default=names[section])
-    return vars(scout.parse_known_args(list(argv))[0])
+            if isinstance(part, Mapping) and part.get(key) is not None:
+                found[section] = str(part[key])
+    scout = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    for section, key in _LOOKED_UP.items():
+        scout.add_argument(f"--{section}.{key}", dest=section)
+    return found | vars(scout.parse_known_args(list(argv))[0])
 
 
 def build_parser(names: Mapping[str, str]) -> Any:
@@ -97,8 +100,12 @@ def build_parser(names: Mapping[str, str]) -> Any:
     return parser
 
 
-def parse(argv: Sequence[str]) -> TrainConfig:
+def parse(argv: Sequence[str], complete: bool = False) -> TrainConfig:
     """Read, check and type a run's configuration.
+
+    Args:
+        argv: the command line.
+        complete: it lacks nothing, being a run's own ``config.yaml``: nothing is taken from a ``start.checkpoint``.
 
     Raises:
         UserError: an unknown key, a value of the wrong type, a missing recipe; naming it.
@@ -108,8 +115,18 @@ def parse(argv: Sequence[str]) -> TrainConfig:
     scout = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     scout.add_argument("--config", action="append", default=[])
     files = [find_recipe(name) for name in scout.parse_known_args(list(argv))[0].config]
-    names = _chosen_names(files, argv)
+    found = _look_up(files, argv)
+    defaults = {}
+    if found.get("start") and not complete:
+        from mmcl.engine.start import source_defaults
+
+        defaults = source_defaults(Path(found["start"]))
+        if found.get("encoder", defaults["encoder.name"]) != defaults["encoder.name"]:  # then its options are not, too
+            defaults = {key: value for key, value in defaults.items() if not key.startswith("encoder.")}
+    names = {**_DEFAULT_NAMES, "encoder": defaults.get("encoder.name", _DEFAULT_NAMES["encoder"])}
+    names |= {section: name for section, name in found.items() if section in names}
     parser = build_parser(names)
+    parser.set_defaults(defaults)
     try:
         config = parser.parse_args(_with_paths(argv))
     except jsonargparse.ArgumentError as error:

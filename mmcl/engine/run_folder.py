@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mmcl.engine.checkpoint import LEARNED
 from mmcl.engine.config import TrainConfig
 from mmcl.errors import UserError
 from mmcl.files import write_text
@@ -55,6 +56,19 @@ def start_run(config: TrainConfig) -> Path:
     return saved.parent
 
 
+def find_run(path: Path, which: str = "last") -> tuple[Path, str]:
+    """The run folder, and the name of the checkpoint, that a run folder or one of its checkpoints stands for.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if (path / LEARNED).is_file():
+        path, which = path.parent.parent, path.name
+    if not (path / "config.yaml").is_file():
+        raise UserError(f"{path} is neither a bundle (config.json) nor a run folder (config.yaml)")
+    return path, which
+
+
 def read_run_config(folder: Path) -> TrainConfig:
     """The configuration a run folder was made with.
 
@@ -66,4 +80,4 @@ def read_run_config(folder: Path) -> TrainConfig:
     saved = folder / "config.yaml"
     if not saved.is_file():
         raise UserError(f"{folder} is no run folder (no config.yaml): give the --out folder of `mmcl train`")
-    return parse(["--config", str(saved)])
+    return parse(["--config", str(saved)], complete=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
 from mmcl.data.protocols import load_protocol
+from mmcl.data.shots import draw_shots
 from mmcl.data.splitting import Split, split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.encoders.base import Encoder, build_encoder
@@ -27,15 +27,21 @@ class Experiment:
     store: ClipStore
     split: Split
 
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the K classes that are trained, in the order of a model's outputs."""
+        return [self.store.class_names[label] for label in self.split.classes]
+
 
 def open_data(config: TrainConfig) -> Experiment:
-    """Open the store and apply the protocol.
+    """Open the store and apply the protocol; of the training side, only the shots where those are asked for.
 
     Raises:
         UserError: no store, no such protocol, an empty side.
     """
-    store = open_store(config.data.path)
-    return Experiment(store, split(store, load_protocol(config.data.protocol), config.data.validation))
+    store, shots = open_store(config.data.path), config.data.shots
+    sides = split(store, load_protocol(config.data.protocol), config.data.validation)
+    return Experiment(store, draw_shots(sides, store, shots, config.seed) if shots else sides)
 
 
 def target_layout(config: TrainConfig, source: Layout) -> Layout:
@@ -51,7 +57,7 @@ def build_skeleton_branch(config: TrainConfig, source: Layout, classes: int) -> 
 
 
 def task_prompts(config: TrainConfig, store: ClipStore) -> Prompts:
-    """The text that goes with a store's classes.
+    """The text that goes with all of a store's classes.
 
     Raises:
         UserError: no such prompts, or their classes are not the store's.
@@ -63,7 +69,7 @@ def task_prompts(config: TrainConfig, store: ClipStore) -> Prompts:
             f"prompts '{name}' list {len(prompts.names)} classes that are not those of {store.location} "
             f"({len(store.class_names)}): class names must agree, in order"
         )
-    return prompts
+    return prompts.shuffled(config.seed) if config.data.shuffle_texts else prompts
 
 
 def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> Task:
@@ -73,14 +79,15 @@ def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> T
         UserError: prompts and store disagree on the classes, or a tower cannot be loaded.
     """
     store = data.store
-    encoder, preprocess = build_skeleton_branch(config, store.layout, len(store.class_names))
+    encoder, preprocess = build_skeleton_branch(config, store.layout, len(data.class_names))
     context = Context(
         encoder=encoder,
         preprocess=preprocess,
         augmentation=config.augmentation,
         store=store,
         training_clips=data.split.train,
-        prompts=partial(task_prompts, config, store),
+        class_names=data.class_names,
+        prompts=lambda: task_prompts(config, store).subset(data.split.classes.tolist()),
         device=device,
     )
     return TASKS[config.task_name](context, config.task)

@@ -42,12 +42,16 @@ def classification_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, 
 
 
 def per_class(scores: np.ndarray, labels: np.ndarray, names: list[str]) -> list[dict[str, Any]]:
-    """One row a class: clips, correct, recall, precision, and what it was taken for most often."""
+    """One row a class: clips, correct, recall, precision, and what it was taken for most often.
+
+    Recall is None for a class without clips, precision for one that was never answered.
+    """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     every, predicted = np.arange(len(names)), scores.argmax(axis=1)
     precision, recall, _, support = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
     matrix = confusion_matrix(labels, predicted, labels=every)
+    answered = matrix.sum(axis=0)
     rows = []
     for label, name in enumerate(names):
         wrong = matrix[label].copy()
@@ -55,11 +59,30 @@ def per_class(scores: np.ndarray, labels: np.ndarray, names: list[str]) -> list[
         rows.append(
             {
                 "label": label, "name": name, "clips": int(support[label]), "correct": int(matrix[label, label]),
-                "recall": float(recall[label]), "precision": float(precision[label]),
+                "recall": float(recall[label]) if support[label] else None,
+                "precision": float(precision[label]) if answered[label] else None,
                 "mostly_taken_for": names[int(wrong.argmax())] if wrong.any() else "",
             }
         )  # fmt: skip
     return rows
+
+
+def most_confused(predicted: np.ndarray, labels: np.ndarray, limit: int) -> list[tuple[int, int, int, float]]:
+    """Which classes are taken for which others, the most frequent first.
+
+    Args:
+        predicted: (n,) answers.
+        labels: (n,) true classes.
+        limit: at most so many pairs.
+
+    Returns:
+        (true class, answered class, clips, share of the true class's clips).
+    """
+    wrong = predicted != labels
+    pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
+    clips = np.bincount(labels)
+    rows = [(int(t), int(p), int(n), float(n / clips[t])) for (t, p), n in zip(pairs, counts, strict=True)]
+    return sorted(rows, key=lambda row: (-row[2], -row[3], row[0], row[1]))[:limit]
 
 
 def chance(labels: np.ndarray, classes: int) -> float:

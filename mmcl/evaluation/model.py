@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from mmcl.data.store import open_store
 from mmcl.deploy.bundle import CONFIG, Bundle, bundle_config, load_bundle
 from mmcl.encoders.base import Encoder
-from mmcl.engine.checkpoint import LEARNED, POSITION, find_checkpoint
+from mmcl.engine.checkpoint import POSITION, encoder_tensors, find_checkpoint
 from mmcl.engine.config import TrainConfig
-from mmcl.engine.run_folder import read_run_config
-from mmcl.engine.setup import build_skeleton_branch
+from mmcl.engine.run_folder import find_run, read_run_config
+from mmcl.engine.setup import build_skeleton_branch, open_data
 from mmcl.errors import UserError
+from mmcl.evaluation.vocabulary import run_vocabulary
 from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.preprocess import Preprocess
 
@@ -66,10 +65,7 @@ def find_model(path: Path, which: str = "last") -> Found:
     """
     if (path / CONFIG).is_file():
         return Found(path, None, which)
-    if (path / LEARNED).is_file():
-        path, which = path.parent.parent, path.name
-    if not (path / "config.yaml").is_file():
-        raise UserError(f"{path} is neither a bundle (config.json) nor a run folder (config.yaml)")
+    path, which = find_run(path, which)
     return Found(path, read_run_config(path), which)
 
 
@@ -82,20 +78,29 @@ def load_judged(found: Found, layout: Layout) -> Judged:
     if found.config is None:
         bundle = load_bundle(found.path, layout)
         done = bundle.config["provenance"]
-        facts = {"checkpoint": str(found.path), "selection": done.get("selection"), "task": done.get("task")}
+        facts = {"checkpoint": str(found.path)} | {key: done.get(key) for key in ("selection", "task", "adapted")}
         return Judged(bundle, done.get("dataset"), facts)
     config = found.config
-    store = open_store(config.data.path)
-    encoder, preprocess = build_skeleton_branch(config, store.layout, len(store.class_names))
+    data = open_data(config)
+    encoder, preprocess = build_skeleton_branch(config, data.store.layout, len(data.class_names))
     checkpoint = find_checkpoint(found.path / "checkpoints", found.which)
     load_encoder(encoder, checkpoint)
     preprocess = Preprocess(layout, preprocess.target, preprocess.persons, config.preprocess)
     facts = {
         "checkpoint": str(checkpoint), "selection": selection(config, checkpoint), "task": config.task_name,
-        "seed": config.seed,
+        "seed": config.seed, **_adaptation(config),
     }  # fmt: skip
-    about = bundle_config(config.encoder_name, asdict(config.encoder), preprocess, store.class_names, {}, facts)
-    return Judged(Bundle(encoder, preprocess, about), store.dataset, facts)
+    about = bundle_config(config.encoder_name, asdict(config.encoder), preprocess, data.class_names, {}, facts)
+    vocabulary = run_vocabulary(config, checkpoint, data.store)
+    return Judged(Bundle(encoder, preprocess, about, vocabulary), data.store.dataset, facts)
+
+
+def _adaptation(config: TrainConfig) -> dict[str, Any]:
+    """What a run started from and how few clips it had, where it was no ordinary one."""
+    start, shots = config.start, config.data.shots
+    weights = "" if start.weights else " (its shape alone, random weights)"
+    began = {"started_from": start.checkpoint + weights, "trained_part": start.train} if start.checkpoint else {}
+    return began | ({"shots": shots} if shots else {})
 
 
 def load_encoder(encoder: Encoder, checkpoint: Path) -> None:
@@ -105,10 +110,7 @@ def load_encoder(encoder: Encoder, checkpoint: Path) -> None:
         UserError: the checkpoint is another encoder's.
     """
     try:
-        learned = load_file(checkpoint / LEARNED)
-        encoder.load_state_dict(
-            {key.removeprefix("encoder."): tensor for key, tensor in learned.items() if key.startswith("encoder.")}
-        )
+        encoder.load_state_dict(encoder_tensors(checkpoint)[0])
     except (RuntimeError, SafetensorError) as error:
         raise UserError(f"{checkpoint} is damaged or does not fit its run's config.yaml: {error}") from error
     encoder.eval()

@@ -3,108 +3,79 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmcl.evaluation.metrics import classification_metrics, per_class, softmax
+from mmcl.data.store import ClipStore
+from mmcl.errors import UserError
+from mmcl.evaluation.calibration import calibration
+from mmcl.evaluation.metrics import classification_metrics, most_confused, per_class, softmax
+from mmcl.evaluation.reporting.page import PAIRS, report_page
+from mmcl.evaluation.reporting.pictures import draw_classes, draw_confusion, draw_reliability
+from mmcl.evaluation.reporting.wrong_clips import COLUMNS, draw_sheets, wrong_clips
 from mmcl.files import atomic_folder, write_json
 
 
 def write_report(
-    out: Path, scores: np.ndarray, labels: np.ndarray, ids: list[str], names: list[str], facts: Mapping[str, Any]
+    out: Path,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    ids: list[str],
+    names: list[str],
+    facts: Mapping[str, Any],
+    store: ClipStore | None = None,
 ) -> dict[str, Any]:
-    """Write report.json, report.md, per_class.csv, wrong.csv, confusion.png and scores.npz in one go.
+    """Write a report folder in one go.
+
+    It holds report.json and report.md; per_class.csv and wrong.csv; confusion.png, classes.png and reliability.png;
+    scores.npz (ids, scores, labels, class_names); and, where the clips are at hand, ``wrong/`` with a picture of each
+    of the most confidently wrong ones.
 
     Args:
         out: folder to write; an older report there is replaced.
-        scores: (n, K).
+        scores: (n, K), unnormalised: their softmax is what the model believes.
         labels: (n,).
         ids: n clip names; scores are joined by them, never by row order.
         names: K class names.
         facts: protocol, data fingerprint, checkpoint, split used for selection, whatever else identifies the number.
+        store: where the clips are, to draw some of them.
 
     Returns:
         The content of report.json.
+
+    Raises:
+        UserError: ``out`` holds something else than a report, or scores are not finite.
     """
-    report = {**facts, **classification_metrics(scores, labels)}
-    rows = per_class(scores, labels, names)
-    probabilities = softmax(scores)
-    predicted = scores.argmax(axis=1)
+    if bad := int((~np.isfinite(scores)).any(axis=1).sum()):
+        raise UserError(f"the scores of {bad} of {len(ids)} clips are not finite: the training of this model diverged")
+    found, predicted = calibration(scores, labels), scores.argmax(axis=1)
+    report = {**facts, **classification_metrics(scores, labels), "ece": found.ece, "nll": found.nll}
+    classes = per_class(scores, labels, names)
+    wrong = wrong_clips(softmax(scores), predicted, labels, ids, names)
+    title = " ".join(str(facts[key]) for key in ("protocol", "split") if facts.get(key))
     with atomic_folder(out, "report.json") as folder:
+        undrawn = draw_sheets(wrong, store, folder) if store is not None else ""
         write_json(folder / "report.json", report)
-        _write_csv(folder / "per_class.csv", rows)
-        wrong = [
-            {
-                "id": ids[i], "label": names[labels[i]], "predicted": names[predicted[i]],
-                "probability": f"{probabilities[i, predicted[i]]:.4f}",
-                "probability_of_label": f"{probabilities[i, labels[i]]:.4f}",
-            }
-            for i in np.flatnonzero(predicted != labels)
-        ]  # fmt: skip
-        _write_csv(folder / "wrong.csv", wrong, ["id", "label", "predicted", "probability", "probability_of_label"])
-        np.savez(folder / "scores.npz", ids=np.array(ids), scores=scores.astype(np.float32), labels=labels)
-        draw_confusion(folder / "confusion.png", predicted, labels, names, str(report.get("protocol", "")))
-        (folder / "report.md").write_text(_markdown(report, rows, len(wrong)), encoding="utf-8")
+        _write_csv(folder / "per_class.csv", classes, list(classes[0]))
+        _write_csv(folder / "wrong.csv", wrong, COLUMNS)
+        np.savez(
+            folder / "scores.npz", ids=np.array(ids), scores=scores.astype(np.float32), labels=labels,
+            class_names=np.array(names),
+        )  # fmt: skip
+        draw_confusion(folder / "confusion.png", predicted, labels, names, title)
+        draw_classes(folder / "classes.png", classes, report["mean_class_accuracy"], title)
+        draw_reliability(folder / "reliability.png", found, title)
+        page = report_page(report, classes, most_confused(predicted, labels, PAIRS), wrong, undrawn)
+        (folder / "report.md").write_text(page, encoding="utf-8")
     return report
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]], columns: list[str] | None = None) -> None:
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns or list(rows[0]))
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows(rows)
-
-
-def draw_confusion(path: Path, predicted: np.ndarray, labels: np.ndarray, names: list[str], title: str) -> None:
-    """Draw the confusion matrix, rows (true classes) summing to one."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from sklearn.metrics import ConfusionMatrixDisplay
-
-    side = max(4.0, 0.32 * len(names) + 2.0)
-    figure, axes = plt.subplots(figsize=(side, side))
-    display = ConfusionMatrixDisplay.from_predictions(
-        labels, predicted, labels=np.arange(len(names)), display_labels=names, normalize="true",
-        xticks_rotation="vertical", include_values=len(names) <= 15, values_format=".2f", cmap="Blues",
-        colorbar=False, ax=axes,
-    )  # fmt: skip
-    display.ax_.set_title(title)
-    figure.savefig(path, dpi=110, bbox_inches="tight", format="png")
-    plt.close(figure)
-
-
-def _markdown(report: Mapping[str, Any], rows: list[dict[str, Any]], wrong: int) -> str:
-    top5 = f", top-5 {report['top5']:.2%}" if report["top5"] is not None else ""
-    facts = "\n".join(
-        f"| {key.replace('_', ' ')} | {value} |"
-        for key, value in report.items()
-        if key not in ("top1", "top5", "mean_class_accuracy", "n", "correct") and value is not None
-    )
-    worst = sorted((row for row in rows if row["clips"]), key=lambda row: row["recall"])
-    table = "\n".join(
-        f"| {row['name']} | {row['correct']} / {row['clips']} | {row['recall']:.1%} | {row['mostly_taken_for']} |"
-        for row in worst
-    )
-    return f"""# {report["top1"]:.2%} top-1 on {report["protocol"]}
-
-{report["correct"]} of {report["n"]} clips right{top5}, mean class accuracy {report["mean_class_accuracy"]:.2%}.
-
-| | |
-|---|---|
-{facts}
-
-![confusion](confusion.png)
-
-## Classes, the hardest first
-
-| class | right | recall | mostly taken for |
-|---|---|---|---|
-{table}
-
-{wrong} wrong clips are in `wrong.csv`, all scores by clip id in `scores.npz`.
-"""
+        for row in rows:
+            writer.writerow({key: f"{v:.4f}" if isinstance(v, float) else v for key, v in row.items()})

@@ -2,6 +2,10 @@
 
 This is what MMCL (ACM MM 2024) calls zero-shot: no fine-tuning, argmax over *all* source classes, correct where the
 answer is the class that the map pairs with the clip's own. It is not recognition of unseen classes.
+
+A map is a YAML file of two columns, target class and source class. Several target classes may share a source class. A
+target class has one right answer and no more: where two source classes would do, whoever writes the map decides
+beforehand, or leaves the class out, and no number depends on what a model happened to answer.
 """
 
 from __future__ import annotations
@@ -46,14 +50,26 @@ def _parse(path: Path) -> TransferMap:
     import yaml
 
     try:
-        facts: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return TransferMap(
+        text = path.read_text(encoding="utf-8")
+        tree: Any = yaml.compose(text)
+        facts: Any = yaml.safe_load(text)
+        rule = TransferMap(
             name=str(facts.get("protocol", path.stem)), source=str(facts["source"]), target=str(facts["target"]),
             pairs=dict(facts["pairs"]), clips=facts.get("clips"), classes=facts.get("classes"),
             reference=str(facts.get("reference", "")),
         )  # fmt: skip
+        rows = [key.value for name, rows in tree.value if name.value == "pairs" for key, _ in rows.value]
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: a label map needs source, target and pairs ({error})") from error
+    if twice := sorted({row for row in rows if rows.count(row) > 1}):  # YAML itself would keep the last one
+        raise UserError(f"{path}: target class '{twice[0]}' is there twice: a class has one right answer")
+    for own, foreign in rule.pairs.items():
+        if any(isinstance(entry, bool) or not isinstance(entry, (str, int)) for entry in (own, foreign)):
+            raise UserError(
+                f"{path}: pair '{own}: {foreign}' is not two names or labels: a target class has one right answer, and "
+                "words like yes and no want quotes"
+            )
+    return rule
 
 
 def transfer_maps() -> dict[str, TransferMap]:
@@ -106,11 +122,39 @@ def mapped_clips(rule: TransferMap, store: ClipStore, source_names: list[str]) -
             f"protocol '{rule.name}' judges classifiers of {rule.source} ({rule.classes} classes), "
             f"this one has {len(source_names)}"
         )
-    answer = {
-        _label(own, store.class_names, rule.target): _label(foreign, source_names, "source")
-        for own, foreign in rule.pairs.items()
-    }
+    answer: dict[int, int] = {}
+    for own, foreign in rule.pairs.items():
+        label = _label(own, store.class_names, rule.target)
+        if label in answer:
+            raise UserError(f"protocol '{rule.name}' names {rule.target} class '{store.class_names[label]}' twice")
+        answer[label] = _label(foreign, source_names, "source")
     clips = np.flatnonzero(np.isin(store.labels, list(answer)))
     if not len(clips):
         raise UserError(f"protocol '{rule.name}' finds no clip in {store.location}")
     return clips, np.array([answer[int(label)] for label in store.labels[clips]])
+
+
+def transfer_facts(rule: TransferMap, labels: np.ndarray, source_names: list[str]) -> dict[str, Any]:
+    """What must be printed with the number: the rule, and what no skill at all would reach under it.
+
+    Args:
+        rule: the map.
+        labels: (n,) right answers, from :func:`mapped_clips`.
+        source_names: K classes of the classifier.
+
+    Returns:
+        protocol, kind, reference and pairs in words; chance: always answering the most frequent right answer;
+        chance_uniform: guessing among all K source classes. Fractions of 1.
+    """
+    own = len(rule.pairs)
+    return {
+        "protocol": rule.name,
+        "kind": (
+            f"transfer by label map: trained on {rule.source}, judged on {own} class{'' if own == 1 else 'es'} of "
+            f"{rule.target}, argmax over all {len(source_names)} source classes, no fine-tuning"
+        ),
+        "reference": rule.reference,
+        "pairs": {str(target): str(source) for target, source in rule.pairs.items()},
+        "chance": float(np.bincount(labels).max() / len(labels)),
+        "chance_uniform": 1.0 / len(source_names),
+    }

@@ -1,126 +1,95 @@
-"""Metrics against loops; transfer maps against the specification's arithmetic; reports."""
+"""Metrics against scikit-learn, loops and closed forms."""
 
 from __future__ import annotations
 
-import csv
-import json
+import math
 
 import numpy as np
 import pytest
+from made_reports import NAMES, invented
+from sklearn import metrics as reference
 
-from mmcl.data.preparation.build import prepare
-from mmcl.data.readers.utd_mhad import UTDMHAD
-from mmcl.data.store import open_store
-from mmcl.errors import UserError
-from mmcl.evaluation.metrics import chance, classification_metrics, per_class
-from mmcl.evaluation.report import write_report
-from mmcl.evaluation.transfer import load_map, mapped_clips, transfer_maps
-
-NAMES = [f"class {k}" for k in range(7)]
+from mmcl.evaluation.calibration import calibration
+from mmcl.evaluation.metrics import chance, classification_metrics, most_confused, per_class
 
 
-@pytest.fixture
-def judged() -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 6, 200)  # the last class never occurs
-    scores = rng.normal(size=(200, 7))
-    scores[np.arange(200), labels] += 1.0
-    return scores, labels
-
-
-def test_metrics_equal_loops(judged) -> None:
-    scores, labels = judged
-    top1 = top5 = 0
-    by_class: dict[int, list[bool]] = {}
-    for row, label in zip(scores, labels, strict=True):
-        order = sorted(range(7), key=lambda k: -row[k])
-        top1 += order[0] == label
-        top5 += label in order[:5]
-        by_class.setdefault(int(label), []).append(order[0] == label)
+def test_metrics_equal_scikit_learns_and_loops() -> None:
+    scores, labels = invented(3)
+    predicted = scores.argmax(axis=1)
+    assert set(predicted) == set(range(7)) and 6 not in labels  # an absent class is answered: it counts nowhere
     found = classification_metrics(scores, labels)
-    assert (found["n"], found["correct"]) == (200, top1)
-    assert found["top1"] == pytest.approx(top1 / 200) and found["top5"] == pytest.approx(top5 / 200)
-    mean = sum(sum(right) / len(right) for right in by_class.values()) / len(by_class)
-    assert found["mean_class_accuracy"] == pytest.approx(mean)
-    for row in per_class(scores, labels, NAMES):
-        right = by_class.get(row["label"], [])
-        assert (row["clips"], row["correct"]) == (len(right), sum(right))
+    assert found["n"] == 200 and found["correct"] == sum(a == b for a, b in zip(predicted, labels, strict=True))
+    assert found["top1"] == pytest.approx(reference.accuracy_score(labels, predicted))
+    assert found["top5"] == pytest.approx(reference.top_k_accuracy_score(labels, scores, k=5, labels=range(7)))
+    in_five = [label in sorted(range(7), key=lambda k: -row[k])[:5] for row, label in zip(scores, labels, strict=True)]
+    assert found["top5"] == pytest.approx(np.mean(in_five))
+    with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
+        balanced = reference.balanced_accuracy_score(labels, predicted)
+    assert found["mean_class_accuracy"] == pytest.approx(balanced)
+    by_hand = [np.mean(predicted[labels == k] == k) for k in range(6)]
+    assert found["mean_class_accuracy"] == pytest.approx(np.mean(by_hand))
+
+
+def test_rows_by_class_equal_scikit_learns() -> None:
+    scores, labels = invented(4)
+    predicted = scores.argmax(axis=1)
+    predicted[predicted == 2] = 3  # nothing is ever taken for class 2
+    scores = np.eye(7)[predicted]
+    matrix = reference.confusion_matrix(labels, predicted, labels=range(7))
+    precision = reference.precision_score(labels, predicted, labels=range(7), average=None, zero_division=np.nan)
+    recall = reference.recall_score(labels, predicted, labels=range(7), average=None, zero_division=np.nan)
+    for k, row in enumerate(per_class(scores, labels, NAMES)):
+        assert (row["label"], row["name"], row["clips"], row["correct"]) == (k, NAMES[k], matrix[k].sum(), matrix[k, k])
+        for ours, theirs in ((row["recall"], recall[k]), (row["precision"], precision[k])):
+            assert ours is None if math.isnan(theirs) else ours == pytest.approx(theirs)
+        wrong = {NAMES[j]: n for j, n in enumerate(matrix[k]) if j != k and n}
+        assert wrong.get(row["mostly_taken_for"], 0) == max(wrong.values(), default=0)
+    assert per_class(scores, labels, NAMES)[6]["recall"] is None is per_class(scores, labels, NAMES)[2]["precision"]
+    off = {(i, j): n for i in range(7) for j, n in enumerate(matrix[i]) if i != j and n}
+    pairs = most_confused(predicted, labels, 1000)
+    assert {(i, j): n for i, j, n, _ in pairs} == off
+    assert [n for _, _, n, _ in pairs] == sorted(off.values(), reverse=True)
+    assert all(share == pytest.approx(n / matrix[i].sum()) for i, _, n, share in pairs)
+    assert most_confused(predicted, labels, 3) == pairs[:3] and most_confused(labels, labels, 3) == []
+
+
+@pytest.mark.parametrize("sharpness", [0.3, 1.0, 4.0, 60.0])
+def test_calibration_equals_a_naive_computation(sharpness: float) -> None:
+    scores, labels = invented(5)
+    scores = scores * sharpness
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(15)]
+    losses = []
+    for row, label in zip(scores, labels, strict=True):
+        top = max(row)
+        total = math.fsum(math.exp(s - top) for s in row)
+        losses.append(math.log(total) - (row[label] - top))
+        confidence = 1 / total
+        number = next(m for m in range(15) if m / 15 < confidence <= (m + 1) / 15 + 1e-15)
+        bins[number].append((confidence, row[label] == top))
+    ece = sum(
+        len(entries) / 200 * abs(np.mean([right for _, right in entries]) - np.mean([c for c, _ in entries]))
+        for entries in bins
+        if entries
+    )
+    found = calibration(scores, labels)
+    assert found.ece == pytest.approx(ece) and found.nll == pytest.approx(math.fsum(losses) / 200)
+    assert found.counts.tolist() == [len(entries) for entries in bins]
+    if sharpness < 10:  # beyond that scikit-learn's clipping shows
+        probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+        assert found.nll == pytest.approx(reference.log_loss(labels, probabilities, labels=range(7)))
+
+
+def test_calibration_has_a_closed_form_for_constant_confidence() -> None:
+    logit = math.log(0.7 / 0.1)  # softmax of (logit, 0, 0, 0) is (0.7, 0.1, 0.1, 0.1)
+    scores = np.tile([logit, 0, 0, 0], (10, 1))
+    found = calibration(scores, np.array([0] * 9 + [1]))
+    assert found.ece == pytest.approx(0.9 - 0.7) and found.nll == pytest.approx(
+        -(9 * math.log(0.7) + math.log(0.1)) / 10
+    )
+    assert calibration(scores, np.array([0] * 7 + [1] * 3)).ece == pytest.approx(0)
+    assert calibration(np.eye(4) * 1e4, np.arange(4)).nll == 0  # sure and right; nothing overflows
 
 
 def test_chance_is_the_best_constant_answer() -> None:
     assert chance(np.array([0, 0, 0, 1]), 10) == 0.75
     assert chance(np.array([0, 1]), 2) == 0.5
-
-
-def test_a_report_is_complete_and_joins_by_id(judged, tmp_path) -> None:
-    scores, labels = judged
-    ids = [f"clip{i}" for i in range(200)]
-    facts = {"protocol": "none/test", "data_fingerprint": "f", "checkpoint": "c", "selection": "last epoch"}
-    report = write_report(tmp_path / "report", scores, labels, ids, NAMES, facts)
-    assert json.loads((tmp_path / "report" / "report.json").read_text()) == report
-    assert {
-        "protocol",
-        "data_fingerprint",
-        "checkpoint",
-        "selection",
-        "n",
-        "top1",
-        "top5",
-        "mean_class_accuracy",
-    } <= set(report)
-    wrong = list(csv.DictReader((tmp_path / "report" / "wrong.csv").open()))
-    assert len(wrong) == report["n"] - report["correct"]
-    saved = np.load(tmp_path / "report" / "scores.npz")
-    assert saved["ids"].tolist() == ids
-    np.testing.assert_allclose(saved["scores"], scores, rtol=1e-6)
-    assert (tmp_path / "report" / "confusion.png").read_bytes()[:4] == b"\x89PNG"
-    assert "none/test" in (tmp_path / "report" / "report.md").read_text()
-
-
-def test_a_report_never_replaces_what_is_no_report(judged, tmp_path) -> None:
-    scores, labels = judged
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.yaml").write_text("precious")
-    ids = [str(i) for i in range(200)]
-    with pytest.raises(UserError, match="holds something else"):
-        write_report(tmp_path / "run", scores, labels, ids, NAMES, {"protocol": "p"})
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    for _ in range(2):  # an older report may go
-        write_report(tmp_path / "report", scores, labels, ids, NAMES, {"protocol": "p"})
-
-
-def test_mmcl_utd_mhad_is_191_clips_and_101_of_them_print_52_88(utd_all) -> None:
-    rule = load_map("mmcl/utd_mhad")
-    clips, labels = mapped_clips(rule, utd_all, [f"A{k + 1}" for k in range(120)])
-    assert len(clips) == rule.clips == 191
-    pairs = {(int(utd_all.labels[clip]) + 1, int(label)) for clip, label in zip(clips, labels, strict=True)}
-    assert pairs == {(3, 22), (6, 95), (7, 62), (24, 8), (25, 7), (27, 79)}  # the specification's table
-    scores = np.zeros((191, 120))
-    scores[np.arange(191), np.where(np.arange(191) < 101, labels, 0)] = 1.0
-    assert f"{classification_metrics(scores, labels)['top1']:.2%}" == "52.88%"
-
-
-@pytest.fixture(scope="module")
-def utd_all(test_data, tmp_path_factory):
-    """All 861 takes, skeletons only."""
-    root, out = tmp_path_factory.mktemp("root"), tmp_path_factory.mktemp("out") / "store"
-    (root / "Skeleton").symlink_to(test_data / "utd_mhad" / "Skeleton")
-    return prepare(UTDMHAD(root), out, workers=2, progress=False).store
-
-
-def test_a_users_own_map_and_its_mistakes(demo_store, tmp_path) -> None:
-    store = open_store(demo_store)
-    own = tmp_path / "own.yaml"
-    own.write_text("source: mine\ntarget: demo\npairs: {bow: 3, kick: jump}\n")
-    clips, labels = mapped_clips(load_map(str(own)), store, ["sit", "run", "jump", "greet"])
-    assert len(clips) == 8 and set(labels) == {3, 2}
-    with pytest.raises(UserError, match="source class 'jump'"):
-        mapped_clips(load_map(str(own)), store, ["sit", "run", "hop", "greet"])
-    with pytest.raises(UserError, match="judges 'utd_mhad' clips"):
-        mapped_clips(load_map("mmcl/utd_mhad"), store, NAMES)
-    own.write_text("pairs: 3")
-    with pytest.raises(UserError, match="needs source, target and pairs"):
-        load_map(str(own))
-    with pytest.raises(UserError, match="choose one of"):
-        load_map("no/such")
-    assert set(transfer_maps()) == {"demo/kinect_v1", "mmcl/utd_mhad"}

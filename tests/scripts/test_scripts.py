@@ -65,13 +65,23 @@ def test_no_verb_lists_the_verbs() -> None:
         (["evaluate", "--checkpoint", "nowhere"], "nowhere is neither a bundle"),
         (["train", "--data.path=x", "--data.protocol=y", "--seed=-1"], "seed is -1"),
         (["export", "--run", "nowhere", "--out", "never"], "nowhere is no run folder"),
-        (["zero-shot"], "needs --checkpoint, --data, --protocol"),
+        (["zero-shot"], "needs --checkpoint (or --list-protocols)"),
         (["predict", "nowhere", "file.npy"], "nowhere is no bundle"),
         (["predict", "nowhere", "file.npy", "--device", "warp"], "--device warp is not to be had here"),
         (["import-checkpoint", "nowhere.pt", "--out", "never"], "nowhere.pt"),
         (["prepare", "utd-mhad", "--source", "nowhere", "--out", "never"], "nowhere"),
         (["check", "nowhere"], "nowhere: not a clip store"),
         (["build-tower", "tiny-clip"], "--out"),
+        (["study", "--config", "nosuch", "--out", "never"], "no study 'nosuch'"),
+        (
+            ["study", "--config", "utd_mhad", "--out", "never", "--only", "nosuch"],
+            "--only nosuch: the arms are skeleton",
+        ),
+        (["train", "--config", "adapt", "--start.checkpoint=nowhere"], "nowhere is neither a bundle"),
+        (
+            ["adapt", "--checkpoint", "x", "--data", "nowhere", "--protocol", "y", "--out", "never"],
+            "nowhere: not a clip",
+        ),
     ],
 )
 def test_mistakes_end_in_one_clear_line_and_status_2(tmp_path, words, complaint) -> None:

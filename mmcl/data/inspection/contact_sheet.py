@@ -37,7 +37,7 @@ def contact_sheet(store: ClipStore, rows: int = 8) -> Image:
     for row, index in enumerate(chosen):
         top = HEAD + row * (TILE + GAP)
         _caption(draw, store, index, top)
-        for column, tile in enumerate(_tiles(store, index)):
+        for column, tile in enumerate(frame_pictures(store, index, TILE)):
             sheet.paste(tile, (LABEL + column * (TILE + GAP), top))
     return sheet
 
@@ -66,15 +66,14 @@ def _of_class(store: ClipStore, label: int, turn: int) -> int:
     return int(clips[store.subjects[clips] == people[turn % len(people)]][0])
 
 
-def _tiles(store: ClipStore, index: int) -> list[Image]:
-    """One picture for each sampled frame."""
+def frame_pictures(store: ClipStore, index: int, size: int) -> list[Image]:
+    """One square picture for each sampled frame: its crop where the clip has video, else the skeleton on paper."""
     from PIL import Image
 
-    frames = store.frame_indices(index)
     if store.video_frames[index]:
-        return crop_pictures(store, index, TILE)
-    points = flat_points(store.joints(index)[:, frames].swapaxes(0, 1), TILE)
-    return [draw_skeleton(Image.new("RGB", (TILE, TILE), PAPER), p, store.layout) for p in points]
+        return crop_pictures(store, index, size)
+    points = flat_points(store.joints(index)[:, store.frame_indices(index)].swapaxes(0, 1), size)
+    return [draw_skeleton(Image.new("RGB", (size, size), PAPER), p, store.layout) for p in points]
 
 
 def crop_pictures(store: ClipStore, index: int, size: int) -> list[Image]:

@@ -1,0 +1,100 @@
+"""``mmcl compare A B …``: set runs side by side, seeds' mean and deviation, and intervals of their differences."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so that no module of ours shadows a library
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mmcl.errors import UserError, run
+from mmcl.stack import require_packages
+
+if TYPE_CHECKING:
+    from mmcl.evaluation.reporting.saved import SavedReport
+
+ABOUT = """\
+Set runs side by side: top-1, mean class accuracy and calibration error, mean and standard deviation over seeds, and
+the difference of each group to the first one with a 95 % interval (paired bootstrap over clips and seeds). All must
+have been judged on the same clips of the same data by the same protocol."""
+EPILOG = """\
+GROUP is NAME=PATH,PATH,… or PATH,PATH,…: the seeds of one thing. A PATH is a report folder (of `mmcl evaluate`,
+`mmcl zero-shot`, `mmcl ensemble`) or a run folder (its report-test is taken), and may be a pattern in quotes.
+
+examples:
+  mmcl compare runs/joint runs/bone
+  mmcl compare 'joint=runs/joint_*' 'bone=runs/bone_*' fused=reports/two_streams --out reports/streams
+
+An interval that holds 0 says that these runs show no difference; it does not say that there is none.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line of ``mmcl compare``."""
+    parser = argparse.ArgumentParser(
+        prog="mmcl compare", description=ABOUT, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("groups", nargs="+", metavar="GROUP", help="the first one is what others are compared with")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for comparison.md, .json and .png")
+    return parser
+
+
+def read_groups(words: Sequence[str]) -> dict[str, list[SavedReport]]:
+    """Groups of the command line: name -> reports.
+
+    Raises:
+        UserError: fewer than two groups, a name that comes twice, or a path that holds no report.
+    """
+    from mmcl.evaluation.reporting.saved import read_report
+
+    groups: dict[str, list[SavedReport]] = {}
+    for word in words:
+        name, sign, paths = word.partition("=")
+        if not sign or "/" in name or Path(word).exists():  # folders may be called lr=0.1
+            name = paths = word
+        if name in groups:
+            raise UserError(f"two groups are called '{name}': write NAME=PATH,PATH,… with names of your own")
+        groups[name] = [read_report(path) for entry in paths.split(",") for path in _matching(entry)]
+    if len(groups) < 2:
+        raise UserError("nothing to compare: give at least two groups (NAME=PATH,PATH,… holds the seeds of one)")
+    return groups
+
+
+def _matching(entry: str) -> list[Path]:
+    """The paths that an entry means: itself, or what a pattern finds, in order."""
+    import glob
+
+    if Path(entry).exists() or not glob.has_magic(entry):
+        return [Path(entry)]
+    found = sorted(glob.glob(entry))
+    if not found:
+        raise UserError(f"nothing matches {entry}")
+    return [Path(path) for path in found]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare, print the table, write it."""
+    arguments = build_parser().parse_args(argv)
+    require_packages()
+    from mmcl.evaluation.compare import compare
+    from mmcl.evaluation.reporting.comparison import comparison_text, write_comparison
+    from mmcl.files import check_replaceable
+
+    groups = read_groups(arguments.groups)
+    if arguments.out is not None:
+        check_replaceable(arguments.out, "comparison.json")
+    rows = compare(groups)
+    print(comparison_text(rows, next(iter(groups.values()))[0]))
+    if arguments.out is not None:
+        write_comparison(arguments.out, rows, groups)
+        print(f"\nwritten to {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,109 @@
+"""Runs side by side: seeds' mean and deviation, and paired bootstrap intervals of differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmcl.evaluation.calibration import calibration
+from mmcl.evaluation.metrics import classification_metrics
+from mmcl.evaluation.reporting.saved import SavedReport, check_given_once, check_same_clips
+
+RESAMPLES = 10000
+CHUNK = 500  # resamples at once: bounds memory
+
+
+def paired_bootstrap(
+    correct_a: np.ndarray, correct_b: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float, float]:
+    """Accuracy of A minus accuracy of B, with a 95 % percentile interval.
+
+    In each resample the same clips, drawn with replacement, judge both; where a side has several seeds, its seeds are
+    drawn with replacement too, each side by itself. So the interval covers the choice of test clips and of training
+    seeds, and errs on the wide side (A. Owen, The pigeonhole bootstrap, Annals of Applied Statistics 2007). Clips
+    count as independent of each other, and two or three seeds say little of how much seeds matter: the true
+    interval is then wider. An interval that holds 0 is no evidence of a difference.
+
+    Args:
+        correct_a: (seeds, n) or (n,), whether each clip was answered right.
+        correct_b: the same for the same clips in the same order; the number of seeds may differ.
+        resamples: how many.
+        seed: of the draws; the result is a pure function of the arguments.
+
+    Returns:
+        difference, low, high: fractions of 1.
+
+    Raises:
+        ValueError: the sides have different numbers of clips, or none.
+    """
+    a, b = np.atleast_2d(correct_a).astype(np.float64), np.atleast_2d(correct_b).astype(np.float64)
+    if a.shape[1] != b.shape[1] or a.size == 0 or b.size == 0:
+        raise ValueError(f"correct_a is {a.shape}, correct_b {b.shape}: both must hold the same clips, at least one")
+    # Clips on which all seeds of both sides do alike are interchangeable: drawing how often each such pattern comes
+    # is the same as drawing clips, and there are far fewer patterns than clips.
+    patterns, counts = np.unique(np.concatenate([a, b]), axis=1, return_counts=True)
+    clips, rng = a.shape[1], np.random.default_rng(seed)
+    differences = []
+    for start in range(0, resamples, CHUNK):
+        size = min(CHUNK, resamples - start)
+        drawn = rng.multinomial(clips, counts / clips, size=size) / clips  # (size, patterns)
+        mean_a = _draw_seeds(rng, len(a), size) @ patterns[: len(a)]
+        mean_b = _draw_seeds(rng, len(b), size) @ patterns[len(a) :]
+        differences.append(((mean_a - mean_b) * drawn).sum(axis=1))
+    low, high = np.quantile(np.concatenate(differences), [0.025, 0.975])
+    return float(a.mean() - b.mean()), float(low), float(high)
+
+
+def _draw_seeds(rng: np.random.Generator, seeds: int, size: int) -> np.ndarray:
+    """(size, seeds) weights that sum to one: how often each seed was drawn."""
+    return rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=size) / seeds
+
+
+@dataclass(frozen=True)
+class Row:
+    """One group of a comparison; fractions of 1.
+
+    Attributes:
+        name: of the group.
+        top1: of each seed.
+        mean_class_accuracy: of each seed.
+        ece: of each seed.
+        difference: top-1 minus the first group's, with the ends of its 95 % interval; None for the first group.
+    """
+
+    name: str
+    top1: list[float]
+    mean_class_accuracy: list[float]
+    ece: list[float]
+    difference: tuple[float, float, float] | None
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean, and sample standard deviation (n - 1); None for a single value."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def compare(groups: Mapping[str, Sequence[SavedReport]]) -> list[Row]:
+    """Set groups of reports side by side; the reports of one group are seeds of one thing.
+
+    Raises:
+        UserError: they were not judged on the same clips by the same rule, or a group holds a report twice.
+    """
+    check_same_clips([report for reports in groups.values() for report in reports])
+    rows: list[Row] = []
+    first: np.ndarray | None = None
+    for name, reports in groups.items():
+        check_given_once(reports)
+        found = [classification_metrics(report.scores, report.labels) for report in reports]
+        correct = np.stack([report.correct for report in reports])
+        rows.append(
+            Row(
+                name, [entry["top1"] for entry in found], [entry["mean_class_accuracy"] for entry in found],
+                [calibration(report.scores, report.labels).ece for report in reports],
+                None if first is None else paired_bootstrap(correct, first),
+            )
+        )  # fmt: skip
+        first = correct if first is None else first
+    return rows

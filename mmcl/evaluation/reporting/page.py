@@ -1,0 +1,122 @@
+"""``report.md``: a report as a page to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mmcl.evaluation.calibration import BINS
+
+HARDEST, PAIRS, SHOWN = 10, 15, 6  # classes and pairs in the tables; wrong clips whose pictures stand on the page
+NUMBERS = ("n", "correct", "top1", "top5", "mean_class_accuracy", "ece", "nll")  # told in sentences, not as facts
+
+
+def report_page(
+    report: Mapping[str, Any], classes: Sequence[Mapping[str, Any]], pairs: Sequence[tuple[int, int, int, float]],
+    wrong: Sequence[Mapping[str, Any]], undrawn: str,
+) -> str:  # fmt: skip
+    """The page of a report.
+
+    Args:
+        report: content of ``report.json``.
+        classes: of :func:`mmcl.evaluation.metrics.per_class`.
+        pairs: of :func:`mmcl.evaluation.metrics.most_confused`.
+        wrong: of :func:`mmcl.evaluation.reporting.wrong_clips.wrong_clips`.
+        undrawn: why some wrong clips have no picture; "" where there is nothing to say.
+    """
+    top5 = f", top-5 {report['top5']:.2%}" if report["top5"] is not None else ""
+    split = f", {report['split']} clips" if report.get("split") else ""
+    blocks = [
+        f"# {report['top1']:.2%} top-1 on {report.get('protocol', 'an unnamed protocol')}{split}",
+        f"{report['correct']} of {report['n']} clips right{top5}, mean class accuracy "
+        f"{report['mean_class_accuracy']:.2%} (over the classes that occur), expected calibration error "
+        f"{report['ece']:.2%}, negative log-likelihood {report['nll']:.3f}.",
+        *_facts(report),
+        "## Which classes are taken for which",
+        "![confusion matrix](confusion.png)",
+        *_pairs(pairs, [row["name"] for row in classes]),
+        "## Classes, the hardest first",
+        "![accuracy by class](classes.png)",
+        *_hardest(classes),
+        "## Can its probabilities be believed?",
+        "![reliability](reliability.png)",
+        f"The expected calibration error is the mean over clips of |accuracy - mean confidence| in {BINS} bins of "
+        "equal width, where confidence is the softmax probability of the answer; negative log-likelihood is in nats.",
+        "## Wrong clips, the surest answers first",
+        *_wrong(wrong, undrawn),
+        "All scores by clip id, with labels and class names, are in `scores.npz`.",
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table; a bar in a cell does not end it."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def _facts(report: Mapping[str, Any]) -> list[str]:
+    """What identifies the number; a list of things alike (members of an ensemble) is a table of its own."""
+    facts, lists = [], []
+    for key, value in report.items():
+        if key in NUMBERS or value is None:
+            continue
+        if isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
+            head = list(value[0])
+            rows = [[_words(entry.get(column, "")) for column in head] for entry in value]
+            lists += [
+                f"## {key.replace('_', ' ').capitalize()}",
+                table([name.replace("_", " ") for name in head], rows),
+            ]
+        else:
+            facts.append([key.replace("_", " "), _words(value)])
+    return [table(["", ""], facts), *lists]
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_words(entry)}" for key, entry in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_words(entry) for entry in value)
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def _pairs(pairs: Sequence[tuple[int, int, int, float]], names: Sequence[str]) -> list[str]:
+    if not pairs:
+        return []
+    rows = [(f"{names[true]} → {names[answer]}", count, f"{share:.1%}") for true, answer, count, share in pairs]
+    return [table(["true → answered", "clips", "share of the true class"], rows)]
+
+
+def _hardest(classes: Sequence[Mapping[str, Any]]) -> list[str]:
+    judged = sorted((row for row in classes if row["clips"]), key=lambda row: (row["recall"], row["label"]))
+    rows = [
+        (row["name"], f"{row['correct']} / {row['clips']}", f"{row['recall']:.1%}", row["mostly_taken_for"])
+        for row in judged[:HARDEST]
+    ]
+    absent = len(classes) - len(judged)
+    note = f" {absent} of the {len(classes)} classes have no clip here." if absent else ""
+    return [
+        table(["class", "right", "recall", "mostly taken for"], rows),
+        f"All {len(classes)}, with precision, are in `per_class.csv`.{note}",
+    ]
+
+
+def _wrong(wrong: Sequence[Mapping[str, Any]], undrawn: str) -> list[str]:
+    if not wrong:
+        return ["There are none."]
+    drawn = [row for row in wrong if row["sheet"]]
+    listed = drawn or wrong[:PAIRS]
+    rows = [
+        (
+            f"[{row['id']}]({row['sheet']})" if row["sheet"] else row["id"],
+            row["label"], row["predicted"], f"{row['probability']:.1%}", f"{row['probability_of_label']:.1%}",
+        )
+        for row in listed
+    ]  # fmt: skip
+    pictures = "\n".join(f"![{row['id']}]({row['sheet']})\n" for row in drawn[:SHOWN])
+    return [
+        table(["clip", "true class", "answered", "probability", "of the true class"], rows),
+        *([pictures.rstrip()] if pictures else []),
+        f"All {len(wrong)} are in `wrong.csv`." + (f" Note: {undrawn}." if undrawn else ""),
+    ]

@@ -1,0 +1,137 @@
+"""Reports read again: their scores by clip id, and whether several of them judged the same clips."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from mmcl.data.store import ClipStore, open_store
+from mmcl.errors import UserError
+
+RULE = ("protocol", "split", "data_fingerprint")  # what two reports must share to be of one judgement
+FEW = 3  # names in a message
+
+
+@dataclass(frozen=True)
+class SavedReport:
+    """A report folder as it was read; rows are in the order of the clips' ids, whatever order they were saved in.
+
+    Attributes:
+        path: its folder.
+        facts: content of ``report.json``.
+        ids: n clip names, unique, ascending.
+        scores: (n, K) float64.
+        labels: (n,) int64.
+        class_names: K names.
+    """
+
+    path: Path
+    facts: dict[str, Any]
+    ids: list[str]
+    scores: np.ndarray
+    labels: np.ndarray
+    class_names: list[str]
+
+    @property
+    def correct(self) -> np.ndarray:
+        """(n,) bool: clips that were answered right."""
+        return self.scores.argmax(axis=1) == self.labels
+
+
+def read_report(where: Path, split: str = "test") -> SavedReport:
+    """Read a report folder, or the one that a run folder holds of a split.
+
+    Raises:
+        UserError: there is none, it is damaged or too old, a clip is in it twice, or its scores are not finite.
+    """
+    folder = where if (where / "report.json").is_file() else where / f"report-{split}"
+    if not (folder / "report.json").is_file():
+        hint = "give a folder that `mmcl evaluate` wrote, or a run folder that holds one"
+        if (where / "config.yaml").is_file():
+            hint = f"run `mmcl evaluate --checkpoint {where} --split {split}` first"
+        raise UserError(f"{where} holds no report.json and no report-{split}: {hint}")
+    try:
+        facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        with np.load(folder / "scores.npz", allow_pickle=False) as saved:
+            arrays = {name: saved[name] for name in saved.files}
+        if "class_names" not in arrays:
+            raise UserError(f"{folder} was written by an older mmcl, without class names: evaluate the model again")
+        ids, names = arrays["ids"].tolist(), arrays["class_names"].tolist()
+        scores, labels = arrays["scores"].astype(np.float64), arrays["labels"].astype(np.int64)
+        _ = facts["protocol"], facts["top1"]  # there is no report without
+        if scores.shape != (len(ids), len(names)) or labels.shape != (len(ids),) or not isinstance(facts, dict):
+            raise ValueError(f"{len(ids)} ids, scores {scores.shape}, {len(labels)} labels, {len(names)} classes")
+        if len(ids) == 0 or labels.min() < 0 or labels.max() >= len(names):
+            raise ValueError("no clip, or labels beyond the classes")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+        raise UserError(f"{folder}: damaged report ({error}); evaluate the model again") from error
+    order = np.argsort(arrays["ids"], kind="stable")
+    ids = [ids[i] for i in order]
+    if twice := sorted({a for a, b in zip(ids, ids[1:], strict=False) if a == b}):
+        raise UserError(f"{folder}: {len(twice)} clips are in scores.npz more than once ({_some(twice)})")
+    if not np.isfinite(scores).all():
+        raise UserError(f"{folder}: scores.npz holds scores that are not finite")
+    return SavedReport(folder, facts, ids, scores[order], labels[order], names)
+
+
+def check_same_clips(reports: Sequence[SavedReport]) -> None:
+    """Make sure that reports judged the same clips by the same rule, so that their rows belong together.
+
+    Raises:
+        UserError: naming the first report that does not fit the first one, and the clips.
+    """
+    first = reports[0]
+    for other in reports[1:]:
+        pair = f"{first.path} and {other.path}"
+        for key in RULE:
+            if first.facts.get(key) != other.facts.get(key):
+                raise UserError(
+                    f"{pair} differ in {key.replace('_', ' ')}: {first.facts.get(key)} and {other.facts.get(key)}"
+                )
+        if first.class_names != other.class_names:
+            raise UserError(f"{pair} differ in their classes: {_difference(first.class_names, other.class_names)}")
+        if first.ids != other.ids:
+            raise UserError(f"{pair} did not judge the same clips: {_difference(first.ids, other.ids)}")
+        if (wrong := np.flatnonzero(first.labels != other.labels)).size:
+            raise UserError(f"{pair} differ in the labels of {wrong.size} clips ({_some(first.ids[i] for i in wrong)})")
+
+
+def check_given_once(reports: Iterable[SavedReport]) -> None:
+    """Make sure that no report is given twice.
+
+    Raises:
+        UserError: naming it.
+    """
+    seen: set[Path] = set()
+    for report in reports:
+        if report.path.resolve() in seen:
+            raise UserError(f"{report.path} is given twice")
+        seen.add(report.path.resolve())
+
+
+def clips_of(report: SavedReport) -> ClipStore | None:
+    """The store that a report judged, where it is still at hand and still the same."""
+    try:
+        store = open_store(report.facts["data"])
+    except (UserError, OSError, KeyError):
+        return None
+    return store if store.fingerprint == report.facts.get("data_fingerprint") else None
+
+
+def _difference(first: Sequence[str], second: Sequence[str]) -> str:
+    only = [sorted(set(first) - set(second)), sorted(set(second) - set(first))]
+    if not any(only):
+        return "the same names in another order"
+    sides = zip(("first", "second"), only, strict=True)
+    return ", ".join(f"{len(names)} only in the {side} ({_some(names)})" for side, names in sides if names)
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:FEW]) + (", …" if len(names) > FEW else "")

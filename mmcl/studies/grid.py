@@ -1,0 +1,202 @@
+"""What a study is: arms as data, and the runs that they and the seeds span."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from mmcl.engine.parsing import RECIPES, parse
+from mmcl.engine.run_folder import check_run
+from mmcl.errors import UserError
+
+STUDIES = RECIPES / "studies"
+DRAW = "{draw}"  # in a value of a study file: the number of the draw
+JUDGES = {"evaluate": "report-test", "zero-shot": "report-zero-shot"}  # verb -> report folder inside a run folder
+_OWN_KEYS = ("out", "resume", "config", "seed")  # of every run, the study's own business
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training with its judgement.
+
+    Attributes:
+        arm: name of the arm.
+        seed: of the run.
+        draw: of the protocol, or None.
+        folder: run folder.
+        arguments: command line of ``mmcl train``.
+        judge: verb that judges it.
+    """
+
+    arm: str
+    seed: int
+    draw: int | None
+    folder: Path
+    arguments: tuple[str, ...]
+    judge: str
+
+    @property
+    def name(self) -> str:
+        """arm/seed or arm/seed/draw."""
+        return f"{self.arm}/{self.seed}" + (f"/{self.draw}" if self.draw is not None else "")
+
+    @property
+    def report(self) -> Path:
+        """Report folder."""
+        return self.folder / JUDGES[self.judge]
+
+    @property
+    def log(self) -> Path:
+        """What its commands print; beside the run folder, which is there only once training has begun."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    @property
+    def commands(self) -> list[list[str]]:
+        """Words after ``mmcl`` of what is still to be done; empty when finished."""
+        if (self.report / "report.json").is_file():
+            return []
+        judge = [self.judge, "--checkpoint", str(self.folder), "--out", str(self.report)]
+        trained = (self.folder / "summary.json").is_file()
+        return [judge] if trained else [["train", *self.arguments], judge]
+
+    def check(self) -> None:
+        """Whether the run may begin, or go on in its folder.
+
+        Raises:
+            UserError: naming a key that is unknown or wrong, or that differs from the run's own ``config.yaml``.
+        """
+        try:
+            check_run(parse(self.arguments))
+        except UserError as error:
+            raise UserError(f"run {self.name}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study file.
+
+    Attributes:
+        name: stem of the file.
+        recipe: recipes by name or path; later ones win.
+        arms: name -> dotted key -> value; the first arm is the baseline.
+        seeds: each arm is trained with each.
+        draws: how many draws of a random protocol; None where no value holds ``{draw}``.
+        set: dotted key -> value, for all arms.
+        judge: ``evaluate`` (test clips of the protocol) or ``zero-shot`` (classes that its protocol withholds).
+    """
+
+    name: str
+    recipe: str | list[str]
+    arms: dict[str, dict[str, Any] | None]
+    seeds: list[int] = field(default_factory=lambda: [0])
+    draws: int | None = None
+    set: dict[str, Any] = field(default_factory=dict)
+    judge: Literal["evaluate", "zero-shot"] = "evaluate"
+
+    @property
+    def recipes(self) -> list[str]:
+        """The recipe as a list."""
+        return [self.recipe] if isinstance(self.recipe, str) else self.recipe
+
+    def own(self, arm: str) -> dict[str, Any]:
+        """What tells an arm apart; nothing for an arm that is the recipe as it is."""
+        return self.arms[arm] or {}
+
+    @property
+    def baseline(self) -> str:
+        """Name of the arm that the others are compared with."""
+        return next(iter(self.arms))
+
+    def facts(self) -> dict[str, Any]:
+        """The content of the study file, with what the command line changed."""
+        return asdict(self)
+
+    def runs(self, out: Path) -> list[Run]:
+        """Every run of the grid: seed by seed (and draw by draw), so that arms can be compared early."""
+        draws = [None] if self.draws is None else list(range(self.draws))
+        return [self._run(out, arm, seed, draw) for seed in self.seeds for draw in draws for arm in self.arms]
+
+    def _run(self, out: Path, arm: str, seed: int, draw: int | None) -> Run:
+        folder = out / arm / str(seed) / ("" if draw is None else str(draw))
+        settings = {**self.set, **self.own(arm)}
+        arguments = [word for name in self.recipes for word in ("--config", name)]
+        arguments += [f"--{key}={_word(value).replace(DRAW, str(draw))}" for key, value in settings.items()]
+        arguments += [f"--seed={seed}", "--resume=true", f"--out={folder}"]
+        return Run(arm, seed, draw, folder, tuple(arguments), self.judge)
+
+    def changed(self, seeds: Sequence[int] | None, settings: Mapping[str, str]) -> Study:
+        """The study with other seeds, and with settings for all arms.
+
+        Raises:
+            UserError: a setting is one that tells arms apart.
+        """
+        for key in settings:
+            _check_key(key, "the command line")
+            if arms := [arm for arm in self.arms if key in self.own(arm)]:
+                raise UserError(f"--{key} on the command line is for all arms, but arm '{arms[0]}' sets it itself")
+        return replace(self, seeds=list(dict.fromkeys(seeds or self.seeds)), set={**self.set, **settings})
+
+
+def _word(value: Any) -> str:
+    """A value as the command line takes it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def study_names() -> list[str]:
+    """Studies that come with mmcl."""
+    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
+
+
+def read_study(name: str) -> Study:
+    """A study by path, or by the name of one that comes with mmcl.
+
+    Raises:
+        UserError: there is none, or the file is wrong; naming the key.
+    """
+    import jsonargparse
+    import yaml
+
+    path = next((path for path in (Path(name), STUDIES / f"{name}.yaml") if path.is_file()), None)
+    if path is None:
+        raise UserError(f"no study '{name}': give a .yaml file or one of {', '.join(study_names())}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a YAML file: {error}") from error
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Study, skip={"name"})
+    try:
+        if not isinstance(content, dict):
+            raise TypeError("a study holds keys and values")
+        parsed = parser.parse_object({key: value for key, value in content.items() if value is not None})
+    except (jsonargparse.ArgumentError, TypeError) as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())}; `mmcl study --help` shows a study file") from error
+    study = Study(path.stem, **vars(parsed))
+    _check(study, str(path))
+    return study
+
+
+def _check(study: Study, where: str) -> None:
+    if not study.arms or not all(re.fullmatch(r"\w[\w.-]*", arm) for arm in study.arms):
+        raise UserError(f"{where}: arms need names of letters, digits, '_', '-' and '.', since they name folders")
+    seeds = study.seeds
+    if not seeds or len({*seeds}) < len(seeds) or min(seeds) < 0:
+        raise UserError(f"{where}: seeds is {seeds}: it must be different whole numbers from 0 up")
+    for place, settings in {"set": study.set, **{f"arm '{arm}'": study.own(arm) for arm in study.arms}}.items():
+        for key in settings:
+            _check_key(str(key), f"{where}, {place}")
+    every = [study.set, *map(study.own, study.arms)]
+    drawn = any(DRAW in _word(value) for settings in every for value in settings.values())
+    if drawn != (study.draws is not None) or not (study.draws is None or study.draws >= 1):
+        raise UserError(f"{where}: `draws: N` and a value with {DRAW} in it (data.protocol: …/{DRAW}) go together")
+
+
+def _check_key(key: str, where: str) -> None:
+    if key in _OWN_KEYS:
+        raise UserError(f"{where}: '{key}' is the study's own business; arms are told apart by other keys")
+    if "." not in key:
+        raise UserError(f"{where}: '{key}' is no key of a recipe: write section.key, such as encoder.width")

@@ -1,0 +1,133 @@
+"""What the runs of a study say about its arms: means, deviations, and intervals of the difference to the baseline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmcl.evaluation.compare import paired_bootstrap
+from mmcl.evaluation.reporting.saved import SavedReport, check_same_clips, read_report
+from mmcl.studies.grid import Run, Study
+
+Reports = Mapping[Run, SavedReport]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm. Accuracies, differences and deviations are fractions of 1; None where there is nothing to know.
+
+    Attributes:
+        arm: its name.
+        seeds: how many it was finished with.
+        draws: of the protocol, at least one seed finished; None where the protocol is not random.
+        n: clips judged by one run, the fewest and the most.
+        top1: mean.
+        deviation: over draws (of their means over seeds) where there are some, else over seeds; n - 1 below.
+        difference: to the baseline arm.
+        low, high: its 95 % interval.
+    """
+
+    arm: str
+    seeds: int
+    draws: int | None
+    n: tuple[int, int]
+    top1: float | None
+    deviation: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def verdict(self) -> str:
+        """better, worse, or no difference shown; empty where nothing was compared."""
+        if self.low is None or self.high is None:
+            return ""
+        return "better" if self.low > 0 else "worse" if self.high < 0 else "no difference shown"
+
+
+def read_reports(runs: Iterable[Run]) -> dict[Run, SavedReport]:
+    """Reports of the runs that are finished.
+
+    Raises:
+        UserError: a report is damaged, or runs of one draw did not judge the same clips of the same data.
+    """
+    found = {run: read_report(run.report) for run in runs if not run.commands}
+    for draw in {run.draw for run in found}:
+        check_same_clips([report for run, report in found.items() if run.draw == draw])
+    return found
+
+
+def compare_arms(study: Study, reports: Reports) -> list[Row]:
+    """One row an arm, in the study's order, with its difference to the first."""
+    return [_row(study, arm, reports) for arm in study.arms]
+
+
+def _row(study: Study, arm: str, reports: Reports) -> Row:
+    own = {run: report for run, report in reports.items() if run.arm == arm}
+    if not own:
+        return Row(arm, 0, None if study.draws is None else 0, (0, 0), None, None, None, None, None)
+    counts = [len(report.ids) for report in own.values()]
+    drawn, accuracies = study.draws is not None, [report.correct.mean() for report in own.values()]
+    by_draw = _accuracy_by_draw(own)
+    spread = list(by_draw.values()) if drawn else accuracies
+    difference = low = high = None
+    base = {run: report for run, report in reports.items() if run.arm == study.baseline}
+    if base and arm != study.baseline:
+        difference, low, high = (_over_draws if drawn else _over_clips)(own, base)
+    return Row(
+        arm, len({run.seed for run in own}), len(by_draw) if drawn else None, (min(counts), max(counts)),
+        float(np.mean(spread)), float(np.std(spread, ddof=1)) if len(spread) > 1 else None, difference, low, high,
+    )  # fmt: skip
+
+
+def _accuracy_by_draw(reports: Reports) -> dict[int | None, float]:
+    """Draw -> accuracy, the mean over its seeds."""
+    draws = sorted({run.draw for run in reports}, key=lambda draw: draw or 0)
+    return {
+        draw: float(np.mean([report.correct.mean() for run, report in reports.items() if run.draw == draw]))
+        for draw in draws
+    }
+
+
+def _over_clips(own: Reports, base: Reports) -> tuple[float, float, float]:
+    """Difference and interval on a fixed test set: paired bootstrap over clips and seeds."""
+    correct, correct_base = (np.stack([report.correct for report in side.values()]) for side in (own, base))
+    return paired_bootstrap(correct, correct_base)
+
+
+def _over_draws(own: Reports, base: Reports) -> tuple[float | None, float | None, float | None]:
+    """Difference and interval over the draws that both arms have; no interval from a single one."""
+    sides = _accuracy_by_draw(own), _accuracy_by_draw(base)
+    shared = [draw for draw in sides[0] if draw in sides[1]]
+    if not shared:
+        return None, None, None
+    differences = np.array([sides[0][draw] - sides[1][draw] for draw in shared])
+    judged = np.mean([len(report.ids) for report in own.values()])
+    trained = np.mean([json.loads((run.folder / "summary.json").read_text())["clips"]["train"] for run in own])
+    return corrected_interval(differences, float(judged / trained))
+
+
+def corrected_interval(differences: np.ndarray, ratio: float) -> tuple[float, float | None, float | None]:
+    """Mean of differences over random splits of one data set, with a 95 % interval.
+
+    Splits share most of their clips, so that their differences are not independent and a plain t interval is far too
+    narrow. The corrected resampled t interval (Nadeau and Bengio, Machine Learning 52, 2003) takes the variance of the
+    mean as (1 / J + n_test / n_train) s^2 instead of s^2 / J.
+
+    Args:
+        differences: (J,) one a split.
+        ratio: n_test / n_train.
+
+    Returns:
+        mean, low, high; no interval where J is 1.
+    """
+    from scipy.stats import t
+
+    count, mean = len(differences), float(differences.mean())
+    if count < 2:
+        return mean, None, None
+    half = float(t.ppf(0.975, count - 1) * np.sqrt((1 / count + ratio) * differences.var(ddof=1)))
+    return mean, mean - half, mean + half

@@ -1,0 +1,169 @@
+"""The one table a study ends in: study.md, study.csv, study.json and study.png."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from mmcl.evaluation.reporting.page import table
+from mmcl.files import atomic_file, write_json, write_text
+from mmcl.studies.grid import Run, Study
+from mmcl.studies.statistics import Reports, Row
+
+DPI = 110
+BLUE, GREY = "#2f6db3", "#8a8a8a"
+
+
+def write_table(
+    out: Path, study: Study, rows: Sequence[Row], reports: Reports, unfinished: Mapping[str, str]
+) -> str:  # fmt: skip
+    """Write the table of a study.
+
+    Args:
+        out: the study's folder.
+        study: what was asked for.
+        rows: of :func:`mmcl.studies.statistics.compare_arms`.
+        reports: of the finished runs.
+        unfinished: name of a run -> why it is not among them.
+
+    Returns:
+        Table and sentences, to be printed.
+    """
+    body = f"{_table(rows)}\n\n" + "\n".join(f"- {line}" for line in sentences(study, rows))
+    write_text(out / "study.md", _page(study, body, reports, unfinished))
+    write_text(out / "study.csv", _csv(rows))
+    runs = [
+        {**_name(run), "top1": float(report.correct.mean()), "n": len(report.ids)} for run, report in reports.items()
+    ]
+    content = {
+        "study": study.facts(), "judgement": _judgement(reports), "runs": runs, "unfinished": dict(unfinished),
+        "rows": [{**asdict(row), "verdict": row.verdict} for row in rows],
+    }  # fmt: skip
+    write_json(out / "study.json", content)
+    if any(row.top1 is not None for row in rows):
+        draw_study(out / "study.png", study, rows, reports)
+    return body
+
+
+def sentences(study: Study, rows: Sequence[Row]) -> list[str]:
+    """What each arm's difference to the baseline means, in plain words."""
+    lines = []
+    for row in rows[1:]:
+        if row.top1 is None:
+            lines.append(f"{row.arm}: no finished run yet.")
+        elif row.difference is None:
+            lines.append(f"{row.arm}: nothing to compare it with, {study.baseline} has no finished run yet.")
+        elif not row.verdict:
+            lines.append(f"{row.arm}: {_points(row.difference)} points to {study.baseline} on one draw: no interval.")
+        else:
+            lines.append(
+                f"{row.arm}: {row.verdict}, {_points(row.difference)} points against {study.baseline}, 95 % interval "
+                f"{_interval(row)}."
+            )
+    return lines
+
+
+def _table(rows: Sequence[Row]) -> str:
+    drawn = any(row.draws is not None for row in rows)
+    head = ["arm", "seeds", *["draws"] * drawn, "n", "top-1 %", "difference", "95 % interval"]
+    return table(head, [_cells(row, drawn) for row in rows])
+
+
+def _cells(row: Row, drawn: bool) -> list[Any]:
+    n = str(row.n[0]) if row.n[0] == row.n[1] else f"{row.n[0]} to {row.n[1]}"
+    mean = "" if row.top1 is None else f"{100 * row.top1:.2f}"
+    spread = "" if row.deviation is None else f" ± {100 * row.deviation:.2f}"
+    difference = "" if row.difference is None else _points(row.difference)
+    return [row.arm, row.seeds, *[row.draws] * drawn, n, mean + spread, difference, _interval(row)]
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.2f}"
+
+
+def _interval(row: Row) -> str:
+    return "" if row.low is None or row.high is None else f"{_points(row.low)} to {_points(row.high)}"
+
+
+def _name(run: Run) -> dict[str, Any]:
+    return {"arm": run.arm, "seed": run.seed, "draw": run.draw, "folder": str(run.folder)}
+
+
+def _judgement(reports: Reports) -> dict[str, Any]:
+    """What identifies the numbers; the protocol of the first draw stands for all."""
+    facts = next(iter(reports.values())).facts if reports else {}
+    keys = ("protocol", "kind", "split", "data", "data_fingerprint", "selection")
+    return {key: facts[key] for key in keys if facts.get(key)}
+
+
+def _page(study: Study, body: str, reports: Reports, unfinished: Mapping[str, str]) -> str:
+    method = (
+        "± is the deviation over draws. Intervals: corrected resampled t (Nadeau and Bengio 2003), since random halves "
+        "of one data set are not independent."
+        if study.draws is not None
+        else "± is the deviation over seeds. Intervals: paired bootstrap over clips and seeds, 10,000 resamples; two "
+        "or three seeds say little of how much seeds matter, so that the true ones are wider."
+    )
+    arms = [[arm, _settings(study.own(arm)) or "as the recipe"] for arm in study.arms]
+    blocks = [
+        f"# Study {study.name}",
+        "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in _judgement(reports).items()),
+        body,
+        "![accuracy of every run, and differences with intervals](study.png)" if reports else "",
+        f"{method} Each interval stands by itself: of twenty arms that differ in nothing, one is expected to look as "
+        "if it did. An interval that holds 0 shows no difference; it does not show that there is none.",
+        f"## Arms\n\nRecipe {' + '.join(study.recipes)}; for all arms: {_settings(study.set) or 'nothing else'}.\n\n"
+        + table(["arm", "settings"], arms),
+        "## Not finished\n\n" + "\n".join(f"- {name}: {why}" for name, why in unfinished.items()) if unfinished else "",
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in settings.items())
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["arm", "seeds", "draws", "n", "top1", "deviation", "difference", "low", "high", "verdict"])
+    for row in rows:
+        numbers = (row.top1, row.deviation, row.difference, row.low, row.high)
+        n = row.n[0] if row.n[0] == row.n[1] else f"{row.n[0]}-{row.n[1]}"
+        writer.writerow(
+            [row.arm, row.seeds, row.draws, n, *("" if v is None else f"{v:.6f}" for v in numbers), row.verdict]
+        )
+    return text.getvalue()
+
+
+def draw_study(path: Path, study: Study, rows: Sequence[Row], reports: Reports) -> None:
+    """Draw every run's accuracy by arm, and beside it the differences to the baseline with their intervals."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 1.2 + 0.5 * len(rows)), dpi=DPI, layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for height, row in enumerate(rows):
+        dots = [100 * report.correct.mean() for run, report in reports.items() if run.arm == row.arm]
+        left.plot(dots, [height] * len(dots), "o", color=GREY, alpha=0.6, markersize=5)
+        if row.top1 is not None:
+            left.plot([100 * row.top1], [height], "|", color=BLUE, markersize=18, markeredgewidth=2.5)
+        if row.difference is not None:
+            right.plot([100 * row.difference], [height], "o", color=BLUE)
+        if row.low is not None and row.high is not None:
+            right.plot([100 * row.low, 100 * row.high], [height, height], color=BLUE, linewidth=2)
+    right.axvline(0, color=GREY, linestyle="--", linewidth=1)
+    left.set_yticks(range(len(rows)), [row.arm for row in rows], parse_math=False)
+    left.set_ylim(len(rows) - 0.5, -0.5)
+    left.set_xlabel("top-1, %: every run, and the mean")
+    right.set_xlabel(f"difference to {study.baseline}, points, with 95 % interval", parse_math=False)
+    for axes in (left, right):
+        axes.grid(axis="x", color="#e4e4e4")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, format="png")

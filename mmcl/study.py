@@ -1,0 +1,138 @@
+"""``mmcl study --config STUDY --out DIR``: arms x seeds from one recipe, resumable, and one table at the end."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so that no module of ours shadows a library
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mmcl.errors import UserError, run
+from mmcl.stack import require_training_stack
+
+if TYPE_CHECKING:
+    from mmcl.studies.grid import Run, Study
+
+ABOUT = """\
+Train and judge a grid of arms x seeds (x draws of a random protocol), all from one recipe, and put them in one table
+with the difference of every arm to the first and its 95 % interval: study.md, study.csv, study.json, study.png.
+
+Every run is `mmcl train` and then `mmcl evaluate`, in processes of their own, in DIR/ARM/SEED[/DRAW], with a log beside
+it. The same command again goes on: finished runs are skipped, interrupted ones resume from their checkpoint. A run that
+fails is named and does not stop the others (exit status 1). Ctrl-C saves checkpoints first."""
+EPILOG = """\
+A study file holds
+
+  recipe: [utd_mhad_joint, utd_mhad_colearn]     recipes by name or path; later ones win
+  seeds: [0, 1, 2]
+  set: {data.path: data/utd}                     keys of a recipe, for all arms
+  arms:                                          the first one is the baseline
+    skeleton: {task.alignment.weight: 0, task.refinement.weight: 0}
+    fam: {task.refinement.weight: 0}
+  draws: 30                                      only where a value holds {draw}: data.protocol: sysu/setting-1/{draw}
+  judge: evaluate                                or zero-shot, for protocols that withhold classes
+
+examples:
+  mmcl study --config utd_mhad --out studies/utd --dry-run
+  mmcl study --config utd_mhad --out studies/utd --data.path=data/utd
+  mmcl study --config utd_mhad --out studies/utd --only skeleton fam --seeds 0 --jobs 2
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line of ``mmcl study``."""
+    parser = argparse.ArgumentParser(
+        prog="mmcl study", description=ABOUT, epilog=EPILOG, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter, usage="mmcl study --config STUDY --out DIR [options] "
+        "[--section.key=value …]",
+    )  # fmt: skip
+    parser.add_argument("--config", required=True, metavar="STUDY", help="study file, or the name of one in mmcl")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of runs and table")
+    parser.add_argument("--only", nargs="+", metavar="ARM", help="run these arms (the table has all that is finished)")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="S", help="in place of the study file's")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at the same time (default: 1)")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands and what is finished; run nothing")
+    return parser
+
+
+def settings_of(words: Sequence[str]) -> dict[str, str]:
+    """``--section.key=value`` words as a dictionary.
+
+    Raises:
+        UserError: a word of another form.
+    """
+    settings = {}
+    for word in words:
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not equals:
+            raise UserError(
+                f"`{word}` is neither an option of mmcl study nor a setting of the form --section.key=value"
+            )
+        settings[key] = value
+    return settings
+
+
+def select(study: Study, runs: Sequence[Run], only: Sequence[str] | None) -> list[Run]:
+    """The runs of some arms, checked: keys that do not exist, and run folders of another study, are found now.
+
+    Raises:
+        UserError: no such arm, or a run that cannot begin or go on; naming the key.
+    """
+    if unknown := sorted({*(only or ())} - study.arms.keys()):
+        raise UserError(f"--only {' '.join(unknown)}: the arms are {', '.join(study.arms)}")
+    chosen = [run for run in runs if only is None or run.arm in only]
+    first = {run.arm: run for run in reversed(chosen)}
+    for run_ in chosen:
+        if run_ is first[run_.arm] or run_.folder.exists():
+            run_.check()
+    return chosen
+
+
+def plan(runs: Sequence[Run]) -> str:
+    """The commands of the runs, in order, and which are done."""
+    lines = []
+    for run_ in runs:
+        state = "" if run_.commands else "finished"
+        lines.append(f"# {run_.name}: {state or ('to go on' if run_.folder.exists() else 'to do')}")
+        lines += [f"mmcl {shlex.join(words)}" for words in run_.commands]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, run what is not finished, write and print the table."""
+    arguments, rest = build_parser().parse_known_args(argv)
+    require_training_stack()
+    from mmcl.studies.grid import read_study
+    from mmcl.studies.running import perform
+    from mmcl.studies.statistics import compare_arms, read_reports
+    from mmcl.studies.table import write_table
+
+    if arguments.jobs < 1:
+        raise UserError(f"--jobs is {arguments.jobs}: it must be at least 1")
+    study = read_study(arguments.config).changed(arguments.seeds, settings_of(rest))
+    runs = study.runs(arguments.out)
+    chosen = select(study, runs, arguments.only)
+    if arguments.dry_run:
+        print(plan(chosen))
+        return 0
+    outcome = perform(chosen, arguments.jobs)
+    reports = read_reports(runs)
+    unfinished = {run_.name: outcome.failed.get(run_.name, "not run yet") for run_ in runs if run_ not in reports}
+    print(write_table(arguments.out, study, compare_arms(study, reports), reports, unfinished))
+    for name, why in outcome.failed.items():
+        print(f"failed: {name}: {why}", file=sys.stderr)
+    print(f"{len(reports)} of {len(runs)} runs finished; table in {arguments.out / 'study.md'}")
+    if outcome.stopped:
+        print("stopped; the same command goes on from here")
+        return 130
+    return 1 if outcome.failed else 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,109 @@
+"""Study files: the runs they span, the mistakes they can hold, and the ones that ship."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmcl.engine.parsing import parse
+from mmcl.errors import UserError
+from mmcl.studies.grid import STUDIES, read_study, study_names
+from mmcl.study import plan, select, settings_of
+
+GOOD = {
+    "recipe": ["utd_mhad_joint", "utd_mhad_colearn"],
+    "seeds": [0, 3],
+    "set": {"data.workers": 0, "data.validation": {"subject": [7]}},
+    "arms": {"alone": {"task.alignment.weight": 0}, "both": None},
+}
+
+
+def write(path: Path, **changes: object) -> str:
+    content = {key: value for key, value in {**GOOD, **changes}.items() if value is not None}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return str(path)
+
+
+def test_a_study_is_every_arm_with_every_seed_from_one_recipe(tmp_path) -> None:
+    study = read_study(write(tmp_path / "own.yaml"))
+    runs = study.runs(tmp_path / "out")
+    assert [run.name for run in runs] == ["alone/0", "both/0", "alone/3", "both/3"] and study.baseline == "alone"
+    config = parse(runs[2].arguments)
+    assert (config.seed, config.out, config.resume) == (3, str(tmp_path / "out" / "alone" / "3"), True)
+    assert config.data.validation == {"subject": [7]} and config.data.workers == 0
+    assert config.task.alignment.weight == 0 and parse(runs[1].arguments).task.alignment.weight == 0.1
+    commands = runs[0].commands
+    assert [words[0] for words in commands] == ["train", "evaluate"] and runs[0].log.name == "0.log"
+    (runs[0].folder).mkdir(parents=True)
+    (runs[0].folder / "summary.json").touch()
+    assert [words[0] for words in runs[0].commands] == ["evaluate"]
+    runs[0].report.mkdir()
+    (runs[0].report / "report.json").touch()
+    assert runs[0].commands == []
+    assert "# alone/0: finished" in plan(runs) and f"mmcl train {' '.join(runs[1].arguments[:4])}" in plan(runs)
+
+
+def test_draws_and_settings_from_the_command_line(tmp_path) -> None:
+    protocol = {"data.protocol": "sysu/setting-1/{draw}"}
+    study = read_study(write(tmp_path / "own.yaml", set=protocol, draws=3, seeds=[1]))
+    assert [run.name for run in study.runs(tmp_path)][::2] == ["alone/1/0", "alone/1/1", "alone/1/2"]
+    assert [parse(run.arguments).data.protocol[-1] for run in study.runs(tmp_path)] == ["0", "0", "1", "1", "2", "2"]
+    changed = study.changed([5], settings_of(["--data.protocol=sysu/setting-2/{draw}", "--encoder.width=8"]))
+    last = parse(changed.runs(tmp_path)[-1].arguments)
+    assert (last.seed, last.data.protocol, last.encoder.width) == (5, "sysu/setting-2/2", 8)
+    with pytest.raises(UserError, match="arm 'alone' sets it itself"):
+        study.changed(None, settings_of(["--task.alignment.weight=1"]))
+    with pytest.raises(UserError, match="`width` is neither an option"):
+        settings_of(["width"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"arms": None}, "arms"),
+        ({"drawz": 3}, "drawz"),
+        ({"arms": {}}, "names of letters"),
+        ({"arms": {"../up": {}}}, "names of letters"),
+        ({"arms": {"a": 3}}, "arms"),
+        ({"arms": ["a", "b"]}, "arms"),
+        ({"arms": {"a": {"seed": 1}}}, "arm 'a': 'seed' is the study's own"),
+        ({"arms": {"a": {"width": 1}}}, "write section.key"),
+        ({"seeds": [0, 0]}, "different whole numbers"),
+        ({"seeds": ["x"]}, "seeds"),
+        ({"judge": "predict"}, "judge"),
+        ({"draws": 3}, "go together"),
+        ({"set": {"data.protocol": "x/{draw}"}}, "go together"),
+    ],
+)
+def test_mistakes_name_the_key(tmp_path, changes, complaint) -> None:
+    with pytest.raises(UserError, match=complaint):
+        read_study(write(tmp_path / "own.yaml", **changes))
+
+
+def test_wrong_keys_and_foreign_run_folders_are_found_before_anything_runs(tmp_path) -> None:
+    study = read_study(write(tmp_path / "own.yaml", arms={"a": {}, "b": {"encoder.widht": 8}}))
+    with pytest.raises(UserError, match="run b/0: .*widht"):
+        select(study, study.runs(tmp_path / "out"), None)
+    assert [run.name for run in select(study, study.runs(tmp_path / "out"), ["a"])] == ["a/0", "a/3"]
+    with pytest.raises(UserError, match="--only c: the arms are a, b"):
+        select(study, study.runs(tmp_path / "out"), ["c"])
+    run = study.runs(tmp_path / "out")[2]
+    run.folder.mkdir(parents=True)
+    (run.folder / "config.yaml").write_text(parse([*run.arguments, "--encoder.width=64"]).text)
+    with pytest.raises(UserError, match="run a/3: cannot resume.*encoder.width was 64 and is now 32"):
+        select(study, study.runs(tmp_path / "out"), ["a"])
+    with pytest.raises(UserError, match="no study 'nosuch'.*utd_mhad"):
+        read_study("nosuch")
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_every_study_that_ships_parses_arm_by_arm(name, tmp_path) -> None:
+    study = read_study(name)
+    if "adapt" in study.recipe:  # its checkpoint is the user's
+        study = replace(study, recipe="own_joint", arms={arm: own for arm, own in study.arms.items() if arm != "probe"})
+    texts = {parse(run.arguments).text for run in study.runs(tmp_path) if run.draw in (None, 0)}
+    assert len(texts) == len(study.arms) * len(study.seeds)  # all different
+    assert "mmcl study --config " + name in (STUDIES / f"{name}.yaml").read_text()

@@ -1,0 +1,160 @@
+"""Runs of a study in processes: killed and resumed, stopped, failed, already at work, finished."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from mmcl.engine.parsing import parse
+from mmcl.errors import UserError
+from mmcl.studies.grid import Run
+from mmcl.studies.running import perform
+from mmcl.study import main as study
+from mmcl.train import train
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+@dataclass(frozen=True)
+class Quick(Run):
+    """A run of verbs that take no time."""
+
+    words: tuple[str, ...] = ()
+
+    @property
+    def commands(self) -> list[list[str]]:
+        """One word each; ``done`` once the log says so."""
+        done = self.log.is_file() and "mmcl 0" in self.log.read_text()
+        return [] if done else [[word] for word in self.words]
+
+
+def quick(out: Path, name: str, *words: str) -> Quick:
+    return Quick(name, 0, None, out / name / "0", (), "evaluate", words)
+
+
+def test_a_failed_run_is_named_with_its_last_line_and_the_others_go_on(tmp_path, capfd) -> None:
+    verbs = {"good": ["--version"], "bad": ["fly", "--version"], "last": ["--version"]}
+    runs = [quick(tmp_path, name, *words) for name, words in verbs.items()]
+    outcome = perform(runs, jobs=2)
+    assert not outcome.stopped and list(outcome.failed) == ["bad/0"]
+    reason = outcome.failed["bad/0"]
+    assert reason.startswith("exit status 2: error: unknown verb 'fly'") and str(runs[1].log) in reason
+    assert "bad/0 failed: exit status 2" in capfd.readouterr().err
+    assert not runs[0].commands and not runs[2].commands and "$ mmcl fly" in runs[1].log.read_text()
+    written = runs[0].log.read_bytes()
+    perform(runs[:1], jobs=1)  # finished: nothing is started again
+    assert runs[0].log.read_bytes() == written
+
+
+def test_a_run_that_another_process_is_at_is_left_alone(tmp_path) -> None:
+    runs = [quick(tmp_path, "mine", "--version"), quick(tmp_path, "theirs", "--version")]
+    runs[1].log.parent.mkdir()
+    with runs[1].log.open("ab") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        # A child that was started with the log outlives whoever locked it, and keeps the lock.
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=log) as orphan:
+            log.close()
+            outcome = perform(runs, jobs=2)
+            assert (
+                list(outcome.failed) == ["theirs/0"] and "another process is at this run" in outcome.failed["theirs/0"]
+            )
+            orphan.communicate(b"\n")
+    assert perform(runs, jobs=2).failed == {} and not runs[1].commands
+
+
+@pytest.fixture(scope="module")
+def settings(demo_store) -> dict[str, object]:
+    """A small network on the demo store that takes some seconds to train."""
+    return {
+        "data.path": str(demo_store), "data.protocol": "demo/cross_subject", "data.batch_size": 4, "data.workers": 0,
+        "preprocess.window": 16, "encoder.width": 8, "encoder.depth": 3, "schedule.epochs": 5,
+        "schedule.warmup_epochs": 1, "augmentation.noise": 0.01, "engine.log_every": 1, "engine.checkpoint_steps": 1,
+        "engine.trackers": [],
+    }  # fmt: skip
+
+
+def write(path: Path, settings: dict[str, object], arms: dict[str, dict[str, object]]) -> list[str]:
+    path.write_text(yaml.safe_dump({"recipe": "own_joint", "set": settings, "arms": arms}, sort_keys=False))
+    return ["--config", str(path), "--out", str(path.parent / "out")]
+
+
+def begin(words: list[str]) -> subprocess.Popen[str]:
+    """Start a study as the leader of a process group, as a shell does."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "mmcl", "study", *words], env=ENVIRONMENT, start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def wait_for_step(run: Path, step: int) -> None:
+    """Until the run has got that far, or for a long time."""
+    deadline, metrics = time.monotonic() + 200, run / "metrics.jsonl"
+    while time.monotonic() < deadline:
+        if metrics.is_file() and len(metrics.read_text().splitlines()) > step:
+            return
+        time.sleep(0.02)
+
+
+@contextmanager
+def ctrl_c_at(run: Path, step: int) -> Iterator[None]:
+    """Interrupt this very process once a run has got so far."""
+
+    def interrupt() -> None:
+        wait_for_step(run, step)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    yield
+    thread.join()
+
+
+def test_killed_then_stopped_then_finished_as_if_nothing_had_happened(settings, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # another number of threads rounds otherwise
+    words = write(tmp_path / "own.yaml", settings, {"joint": {}, "wrong": {"data.protocol": "no/such"}})
+    out, run = tmp_path / "out", tmp_path / "out" / "joint" / "0"
+    assert study([*words, "--dry-run"]) == 0 and not out.exists()
+    assert "# joint/0: to do\nmmcl train --config own_joint" in capsys.readouterr().out
+    process = begin(words)
+    wait_for_step(run, 3)
+    os.killpg(process.pid, signal.SIGKILL)  # the study and its training, without a word
+    process.communicate(timeout=60)
+    capsys.readouterr()
+    with ctrl_c_at(run, 12):  # to the study alone: it must pass it on
+        assert study(words) == 130
+    assert "the same command goes on from here" in capsys.readouterr().out and not (run / "summary.json").exists()
+    assert study(words) == 1
+    said = capsys.readouterr()
+    assert "1 of 2 runs finished" in said.out and "failed: wrong/0: exit status 2: error: no protocol" in said.err
+    log = run.with_name("0.log").read_text()
+    assert log.count("$ mmcl train") == 3 and log.count("resuming at step") == 2 and log.count("$ mmcl evaluate") == 1
+    keys = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
+    train(parse(["--config", "own_joint", *keys, f"--out={tmp_path / 'straight'}"]))
+    learned = Path("checkpoints") / "last" / "learned.safetensors"
+    expected, found = load_file(tmp_path / "straight" / learned), load_file(run / learned)
+    assert all(tensor.equal(found[name]) for name, tensor in expected.items())
+    check_the_table(out, run / "report-test")
+    assert study([*words, "--only", "joint"]) == 0 and run.with_name("0.log").read_text() == log  # nothing left to do
+    with pytest.raises(UserError, match="run joint/0: cannot resume.*encoder.width was 8 and is now 16"):
+        study(write(tmp_path / "own.yaml", {**settings, "encoder.width": 16}, {"joint": {}}))
+
+
+def check_the_table(out: Path, report: Path) -> None:
+    saved = json.loads((out / "study.json").read_text())
+    assert saved["rows"][0]["top1"] == pytest.approx(json.loads((report / "report.json").read_text())["top1"])
+    assert saved["judgement"]["protocol"] == "demo/cross_subject" and "wrong/0" in saved["unfinished"]
+    assert "- wrong: no finished run yet." in (out / "study.md").read_text()

@@ -1,0 +1,128 @@
+"""The table of a study against naive computations; it can come out better, worse, and as no difference shown."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import t
+
+from mmcl.errors import UserError
+from mmcl.evaluation.compare import paired_bootstrap
+from mmcl.studies.grid import Run, Study
+from mmcl.studies.statistics import compare_arms, corrected_interval, read_reports
+from mmcl.studies.table import sentences, write_table
+
+CLIPS = 200
+
+
+def finish(run: Run, correct: np.ndarray, labels: np.ndarray, ids: list[str] | None = None, trained: int = 100) -> None:
+    """Leave what a finished run leaves: scores that are right or wrong as asked, in an order of their own."""
+    run.report.mkdir(parents=True)
+    order = np.random.default_rng(run.seed).permutation(len(labels))
+    answers = np.where(correct, labels, (labels + 1) % 3)
+    np.savez(
+        run.report / "scores.npz", ids=np.array(ids or [f"clip{i:03d}" for i in range(len(labels))])[order],
+        scores=np.eye(3, dtype=np.float32)[answers][order], labels=labels[order], class_names=np.array(["a", "b", "c"]),
+    )  # fmt: skip
+    facts = {"protocol": "made/up", "split": "test", "data_fingerprint": "f", "top1": float(np.mean(correct))}
+    (run.report / "report.json").write_text(json.dumps(facts))
+    (run.folder / "summary.json").write_text(json.dumps({"clips": {"train": trained}}))
+
+
+def make(out: Path, rates: dict[str, float], seeds: int = 3) -> tuple[Study, dict[Run, np.ndarray]]:
+    """A study on a fixed test set whose arms are right as often as ``rates`` says."""
+    study = Study("made", "own_joint", {arm: {} for arm in rates}, list(range(seeds)))
+    rng, made = np.random.default_rng(0), {}
+    labels = rng.integers(0, 3, CLIPS)
+    for run in study.runs(out):
+        made[run] = rng.random(CLIPS) < rates[run.arm]
+        finish(run, made[run], labels)
+    return study, made
+
+
+def test_rows_are_means_deviations_and_the_paired_bootstrap_in_clip_order(tmp_path) -> None:
+    study, made = make(tmp_path, {"base": 0.7, "good": 0.95, "same": 0.7, "bad": 0.4})
+    rows = compare_arms(study, read_reports(study.runs(tmp_path)))
+    for row in rows:
+        correct = np.stack([made[run] for run in made if run.arm == row.arm])
+        assert (row.seeds, row.n, row.draws) == (3, (CLIPS, CLIPS), None)
+        assert row.top1 == pytest.approx(correct.mean())
+        assert row.deviation == pytest.approx(np.sqrt(((correct.mean(axis=1) - correct.mean()) ** 2).sum() / 2))
+        if row.arm != "base":
+            base = np.stack([made[run] for run in made if run.arm == "base"])
+            assert (row.difference, row.low, row.high) == paired_bootstrap(correct, base)
+    assert [row.verdict for row in rows] == ["", "better", "no difference shown", "worse"]
+
+
+def test_arms_that_answer_alike_show_no_difference_and_the_page_says_so(tmp_path) -> None:
+    study = Study("null", "own_joint", {"base": {}, "twin": {}, "absent": {}}, [0, 1])
+    labels, rng = np.arange(CLIPS) % 3, np.random.default_rng(0)
+    for run in study.runs(tmp_path)[:2] + study.runs(tmp_path)[3:5]:
+        rng = np.random.default_rng(run.seed)
+        finish(run, rng.random(CLIPS) < 0.8, labels)
+    reports = read_reports(study.runs(tmp_path))
+    rows = compare_arms(study, reports)
+    assert rows[1].difference == 0 and rows[1].verdict == "no difference shown" and rows[2].top1 is None
+    printed = write_table(tmp_path, study, rows, reports, {"absent/0": "exit status 2: error: no such thing"})
+    page = (tmp_path / "study.md").read_text()
+    assert "- twin: no difference shown, +0.00 points against base" in printed and printed in page
+    assert "- absent: no finished run yet." in printed and "- absent/0: exit status 2: error" in page
+    assert "protocol made/up" in page and "made" not in page.splitlines()[0]
+    table = list(csv.DictReader((tmp_path / "study.csv").open()))
+    assert [row["verdict"] for row in table] == ["", "no difference shown", ""]
+    assert float(table[1]["top1"]) == pytest.approx(rows[1].top1, abs=1e-6)
+    saved = json.loads((tmp_path / "study.json").read_text())
+    assert len(saved["runs"]) == 4 and saved["unfinished"] and saved["rows"][1]["difference"] == 0
+    assert (tmp_path / "study.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_over_draws_the_deviation_is_that_of_draws_and_the_interval_is_corrected(tmp_path) -> None:
+    study = Study("drawn", "own_joint", {"base": {}, "other": {}}, [0, 1], draws=4)
+    rng, rates = np.random.default_rng(1), {}
+    for run in study.runs(tmp_path):
+        labels = np.random.default_rng(run.draw).integers(0, 3, 50 + run.draw)  # each draw has its own test clips
+        correct = rng.random(len(labels)) < (0.9 if run.arm == "other" else 0.5)
+        finish(run, correct, labels, [f"{run.draw}-{i:03d}" for i in range(len(labels))], trained=50)
+        rates[run] = correct.mean()
+    rows = compare_arms(study, read_reports(study.runs(tmp_path)))
+
+    def by_draw(arm: str) -> np.ndarray:
+        return np.array([np.mean([r for run, r in rates.items() if (run.arm, run.draw) == (arm, d)]) for d in range(4)])
+
+    for row in rows:
+        assert (row.draws, row.seeds, row.n) == (4, 2, (50, 53))
+        assert row.top1 == pytest.approx(by_draw(row.arm).mean())
+        assert row.deviation == pytest.approx(by_draw(row.arm).std(ddof=1))
+    gaps = by_draw("other") - by_draw("base")
+    half = t.ppf(0.975, 3) * np.sqrt((1 / 4 + 51.5 / 50) * gaps.var(ddof=1))
+    assert (rows[1].low, rows[1].high) == pytest.approx((gaps.mean() - half, gaps.mean() + half))
+    assert "corrected resampled t" in write_table(tmp_path, study, rows, {}, {}) + (tmp_path / "study.md").read_text()
+
+
+def test_random_halves_that_differ_in_nothing_are_rarely_called_different() -> None:
+    """Splits of one data set share clips: a plain t interval would exclude 0 far more often than one time in twenty."""
+    rng, wrong, plain = np.random.default_rng(0), 0, 0
+    for _ in range(300):
+        gap = rng.normal(size=120)  # a difference for each clip of the data set, 0 on average over data sets
+        gaps = np.array([gap[rng.permutation(120)[:60]].mean() for _ in range(30)])
+        mean, low, high = corrected_interval(gaps, 1.0)
+        wrong += not low <= 0 <= high
+        plain += abs(mean) > t.ppf(0.975, 29) * gaps.std(ddof=1) / np.sqrt(30)
+    assert wrong <= 0.08 * 300 < 0.3 * 300 < plain
+
+
+def test_one_draw_gives_no_interval_and_other_clips_are_an_error(tmp_path) -> None:
+    study = Study("drawn", "own_joint", {"base": {}, "other": {}}, [0], draws=2)
+    labels, runs = np.arange(30) % 3, study.runs(tmp_path)
+    finish(runs[0], labels > 0, labels)
+    finish(runs[1], labels > 1, labels)
+    rows = compare_arms(study, read_reports(runs))
+    assert rows[1].low is None and "on one draw: no interval" in sentences(study, rows)[0]
+    finish(runs[2], labels > 0, labels)
+    finish(runs[3], labels > 0, labels, [f"other{i}" for i in range(30)])
+    with pytest.raises(UserError, match="did not judge the same clips"):
+        read_reports(runs)
