@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 ORDER = 0  # seed of the order in which clips are shown
 EPILOG = """\
 What is changed are the running means and variances of the encoder's batch norms, and nothing else: they become those of
-the target's training clips, without augmentation (AdaBN, Li et al. 2018). Labels are not looked at, so that the classes
-need not be the same: the bundle still answers with the classes it was trained on, and `mmcl zero-shot` judges it by a
-label map. Where joints differ they are converted by name. To learn from labels on the target as well, see
-`mmcl train --start.checkpoint` (mmcl train --help).
+the target's training clips, without augmentation (AdaBN, Li et al. 2018). Where joints differ they are converted by
+name. Labels are not looked at, so that the classes need not be the same: the bundle still answers with the classes it
+was trained on, and `mmcl zero-shot` judges it by a label map, on the test side of the protocol alone. To learn from
+labels on the target as well, see `mmcl train --help`, --start.checkpoint.
 
 example:
   mmcl adapt --checkpoint checkpoints/ntu120 --data data/sysu --protocol sysu/setting-1/0 --out checkpoints/ntu120_sysu
-  mmcl zero-shot --checkpoint checkpoints/ntu120_sysu --data data/sysu --protocol MAP
+  mmcl zero-shot --checkpoint checkpoints/ntu120_sysu --data data/sysu --protocol mmcl/sysu
 """
 
 

@@ -130,6 +130,8 @@ def _provenance(folder: Path, config: TrainConfig, checkpoint: Path, data: Exper
         "data_fingerprint": summary["data"]["fingerprint"] if summary else data.store.fingerprint,
         "task": config.task_name,
         "helped_by": summary.get("loaded") or None,
+        "started_from": summary.get("start"),
+        "shots": summary.get("shots"),
         "epochs": config.schedule.epochs,
         "seed": config.seed,
         "selection": selection(config, checkpoint),

@@ -76,7 +76,7 @@ def judge_transfer(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]
     from mmcl.engine.scoring import score_clips
     from mmcl.evaluation.model import find_model, load_judged
     from mmcl.evaluation.report import write_report
-    from mmcl.evaluation.transfer import load_map, mapped_clips, transfer_facts
+    from mmcl.evaluation.transfer import judged_half, load_map, mapped_clips, transfer_facts
 
     if arguments.data is None:
         raise UserError("transfer by label map needs --data, a clip store of the other data set")
@@ -90,14 +90,15 @@ def judge_transfer(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]
         )
     names = judged.model.class_names
     clips, labels = mapped_clips(rule, store, names)
-    if rule.clips is not None and len(clips) != rule.clips:
+    clips, labels, side = judged_half(clips, labels, store, judged.facts.get("adapted"))
+    if rule.clips is not None and len(clips) != rule.clips and side == "all":
         print(f"note: {len(clips)} clips take part, the complete data set has {rule.clips}", file=sys.stderr)
     device = pick_device(arguments.device)
     scores = score_clips(judged.model.to(device), store, clips, device, arguments.batch_size, progress=True)
     out = arguments.out or found.report_folder(rule.name.replace("/", "-"))
     facts = {
         **transfer_facts(rule, labels, names), "trained_on": judged.dataset or "unknown (the checkpoint does not say)",
-        "data": str(arguments.data), "data_fingerprint": store.fingerprint, **judged.facts,
+        "clips": side, "data": str(arguments.data), "data_fingerprint": store.fingerprint, **judged.facts,
     }  # fmt: skip
     return write_report(out, scores, labels, [store.ids[clip] for clip in clips], names, facts, store), out
 

@@ -136,7 +136,7 @@ def divide_classes(protocol: Protocol, classes: int) -> tuple[np.ndarray, np.nda
     seen = np.setdiff1d(rest, pseudo)
     if (np.concatenate([unseen, pseudo]) >= classes).any() or len(seen) < 2:
         raise UserError(
-            f"protocol '{protocol.name}' withholds {sorted({*unseen.tolist(), *pseudo.tolist()})} of {classes} classes: "
+            f"protocol '{protocol.name}' withholds {sorted({*unseen.tolist(), *pseudo.tolist()})} of {classes}: "
             "labels count from 0, and at least two must be left to train"
         )
     return seen, np.sort(pseudo if protocol.gate else unseen)

@@ -1,7 +1,7 @@
 """Adaptation without labels: an encoder's batch-norm statistics re-estimated on another data set's clips.
 
 AdaBN: Li, Wang, Shi, Hou, Liu, "Adaptive Batch Normalization for practical domain adaptation", Pattern Recognition 80,
-2018 (arXiv 1603.04779). No weight is touched.
+2018 (first as arXiv 1603.04779). No weight is touched.
 """
 
 from __future__ import annotations

@@ -113,6 +113,8 @@ def perform(runs: Sequence[Run], jobs: int) -> Outcome:
                 if len(stops) > answered:
                     answered, outcome.stopped = len(stops), True
                     queue.clear()
+                    for worker in workers:
+                        worker.commands.clear()
                     _signal(workers, signal.SIGTERM if answered == 1 else signal.SIGKILL)
                 while queue and len(workers) < jobs:
                     _begin(queue.popleft(), environment, workers, outcome, bar)

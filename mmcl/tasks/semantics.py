@@ -29,8 +29,8 @@ class SemanticsOptions(TextOptions):
         temperature: that cosines are divided by.
         source: clip: the text tower of `task.clip`; sentence: a sentence encoder.
         model: folder or hub name of the sentence encoder.
-        mixing: clips' features are mixed in pairs, with shares from Beta(mixing, mixing), before they are projected, and
-            answer to both texts in these shares: a few classes then cover the space between them. 0 does not mix.
+        mixing: clips' features are mixed in pairs, with shares from Beta(mixing, mixing), before they are projected,
+            and answer to both texts in these shares: a few classes then cover the space between them. 0 does not mix.
     """
 
     weight: float = 0.0
@@ -51,8 +51,8 @@ class Semantics(nn.Module):
         super().__init__()
         if options.temperature <= 0 or options.mixing < 0:
             raise UserError(
-                f"task.text.temperature is {options.temperature} and mixing {options.mixing}: the one must be positive, "
-                "the other not negative"
+                f"task.text.temperature is {options.temperature} and mixing {options.mixing}: the one must be "
+                "positive, the other not negative"
             )
         self.options = options
         self.register_buffer("rows", rows, persistent=False)
