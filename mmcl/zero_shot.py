@@ -113,6 +113,8 @@ def judge_open(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     data, out, size = arguments.data, arguments.out, arguments.batch_size
     if arguments.classes is None:
         return judge_protocol(found, data, arguments.protocol, arguments.gate, out, device, size)
+    if arguments.gate is not None:
+        raise UserError("--gate belongs to a protocol that withholds classes, not to --classes")
     if data is None:
         raise UserError("--classes needs --data, a clip store that holds clips of them")
     return judge_classes(found, data, arguments.classes, out, device, size)
@@ -153,6 +155,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if arguments.checkpoint is None:
         raise UserError("zero-shot needs --checkpoint (or --list-protocols)")
+    if arguments.batch_size < 1:
+        raise UserError(f"--batch-size is {arguments.batch_size}: it must be at least 1")
     from mmcl.stack import require_training_stack
 
     require_training_stack()

@@ -112,6 +112,15 @@ def _parse(name: str, facts: Any, where: str) -> Protocol:
         raise UserError(f"{where}: protocol '{name}' needs dataset, train and test ({error})") from error
     if unknown := {*protocol.train, *protocol.test, *protocol.calibrate} - set(ATTRIBUTES):
         raise UserError(f"{where}: protocol '{name}' splits by {sorted(unknown)}; clips have {', '.join(ATTRIBUTES)}")
+    for withheld in (protocol.unseen, protocol.pseudo_unseen):
+        if not isinstance(withheld, list | tuple) or any(type(k) is not int or k < 0 for k in withheld):
+            raise UserError(f"{where}: protocol '{name}': unseen and pseudo_unseen are lists of labels, from 0 up")
+    both = [*protocol.unseen, *protocol.pseudo_unseen]
+    if len({*both}) < len(both) or type(protocol.unseen_count) is not int or protocol.unseen_count < 0:
+        raise UserError(
+            f"{where}: protocol '{name}': unseen and pseudo_unseen share no label and repeat none, and unseen_count is "
+            "a whole number"
+        )
     if protocol.halves not in ("", *HALVES) or not isinstance(protocol.draw, int):
         raise UserError(f"{where}: protocol '{name}': halves is {' or '.join(HALVES)}, and draw a whole number")
     return protocol
@@ -173,7 +182,10 @@ def load_protocol(name: str) -> Protocol:
     """
     builtin = builtin_protocols()
     stem, _, last = name.rpartition("/")
-    if last == "gate" and (protocol := load_protocol(stem)).open:
+    if last == "gate" and stem not in ("", "own"):  # own/gate: lists gate_train and gate_test that clips bring along
+        protocol = load_protocol(stem)
+        if not protocol.open or protocol.gate or not protocol.calibrate:
+            raise UserError(f"protocol '{stem}' has no /gate variant: that takes withheld classes and `calibrate`")
         return replace(protocol, name=name, gate=True)
     if name.endswith((".yaml", ".yml")) or ".yaml:" in name or ".yml:" in name:
         return _from_file(name)

@@ -29,7 +29,7 @@ from mmcl.evaluation.metrics import chance
 from mmcl.evaluation.model import Found, Judged, find_model, load_judged
 from mmcl.evaluation.report import write_report
 from mmcl.evaluation.vocabulary import class_text_rows
-from mmcl.prompts import load_prompts
+from mmcl.prompts import Prompts, load_prompts, prompt_names
 
 Outcome = tuple[dict[str, Any], Path]
 
@@ -123,11 +123,11 @@ def judge_classes(
     store = open_store(data)
     judged = load_judged(found, store.layout)
     vocabulary = require_vocabulary(judged.model.vocabulary, found.path)
-    prompts = named_classes(classes, vocabulary.templates)
+    prompts = named_classes(classes, vocabulary.templates, _own_texts(found, store))
     rows = class_text_rows(vocabulary, prompts, device).to(device)
     position = {class_key(name): number for number, name in enumerate(prompts.names)}
     answer = np.array([position.get(class_key(name), -1) for name in store.class_names])
-    clips = np.flatnonzero(answer[store.labels] >= 0)
+    clips, side = _not_trained_on(np.flatnonzero(answer[store.labels] >= 0), store, found, judged)
     if not len(clips):
         raise UserError(f"{store.location} has no clip of {', '.join(prompts.names)}: it has {store.class_names}")
     labels = answer[store.labels[clips]]
@@ -140,12 +140,33 @@ def judge_classes(
     trained = {class_key(name) for name in model.class_names}
     facts = {
         "protocol": "open vocabulary, classes given by name", "kind": f"argmax over {len(prompts.names)} texts",
-        "trained_classes": [name for name in prompts.names if class_key(name) in trained],
+        "trained_classes": [name for name in prompts.names if class_key(name) in trained], "clips": side,
         "texts": _text_words(judged), "chance": chance(labels, len(prompts.names)), "data": data,
         "data_fingerprint": store.fingerprint, **judged.facts,
     }  # fmt: skip
     out = out or found.report_folder("classes")
     return write_report(out, scores, labels, [store.ids[c] for c in clips], list(prompts.names), facts, store), out
+
+
+def _own_texts(found: Found, store: ClipStore) -> Prompts | None:
+    """What the run's classes were described with, so that a name among them means the same as in training."""
+    config = found.config
+    if config is None or not (config.data.prompts or store.dataset in prompt_names()):
+        return None
+    return task_prompts(config, open_store(config.data.path))
+
+
+def _not_trained_on(clips: np.ndarray, store: ClipStore, found: Found, judged: Judged) -> tuple[np.ndarray, str]:
+    """Leave out what the model was trained on, if it was trained on clips of this store; and which are left."""
+    if found.config is not None:
+        protocol, fingerprint = found.config.data.protocol, open_store(found.config.data.path).fingerprint
+    else:
+        done = judged.model.config["provenance"]
+        protocol, fingerprint = done.get("protocol"), done.get("data_fingerprint")
+    if fingerprint != store.fingerprint or not protocol:
+        return clips, "all"
+    parts = split(store, load_protocol(protocol))
+    return np.intersect1d(clips, np.concatenate([parts.test, parts.unseen])), f"test side of {protocol}"
 
 
 def _score(

@@ -18,6 +18,7 @@ from mmcl.engine.setup import task_prompts
 from mmcl.prompts import Prompts, prompt_names
 
 PREFIX = "joint."
+LOG_SCALE = "alignment.siglip.log_scale"
 
 
 def run_vocabulary(config: TrainConfig, checkpoint: Path, store: ClipStore) -> Vocabulary | None:
@@ -42,6 +43,8 @@ def run_vocabulary(config: TrainConfig, checkpoint: Path, store: ClipStore) -> V
         "clip_pretrained": None if sentence else clip.pretrained,
     }
     temperature = text.temperature if text.weight > 0 else config.task.alignment.temperature
+    if text.weight <= 0 and LOG_SCALE in learned:  # SigLIP learns its own
+        temperature = float(torch.exp(-learned[LOG_SCALE]))
     known = config.data.prompts is not None or store.dataset in prompt_names()
     templates = task_prompts(config, store).templates if known else ("{name}",)
     return Vocabulary(tensors, temperature, facts, templates)

@@ -111,6 +111,17 @@ def test_names_and_mistakes(tmp_path: Path) -> None:
     own.write_text("mine: {dataset: utd_mhad, base: utd_mhad/cross_subject, unseen: [3, 40]}\n", encoding="utf-8")
     with pytest.raises(UserError, match="labels count from 0"):
         divide_classes(load_protocol(str(own)), 27)
+    for wrong in (
+        *("unseen: [wave]", "unseen: 3", "unseen: [-1, 3]", "unseen: [3, 3]", "unseen_count: two"),
+        "unseen: [3], pseudo_unseen: [3, 4]",
+    ):
+        own.write_text(f"mine: {{dataset: utd_mhad, base: utd_mhad/cross_subject, {wrong}}}\n", encoding="utf-8")
+        with pytest.raises(UserError, match="unseen"):
+            load_protocol(str(own))
+    own.write_text("mine: {dataset: utd_mhad, base: utd_mhad/cross_subject, unseen: [3]}\n", encoding="utf-8")
+    with pytest.raises(UserError, match="no /gate variant"):
+        load_protocol(f"{own}:mine/gate")
+    assert load_protocol("own/gate").lists == "gate"
     own.write_text("mine: {dataset: utd_mhad, base: utd_mhad/nothing, unseen: [3]}\n", encoding="utf-8")
     with pytest.raises(UserError, match="no fixed protocol"):
         load_protocol(str(own))
