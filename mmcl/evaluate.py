@@ -78,6 +78,9 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     }  # fmt: skip
     ids = [store.ids[clip] for clip in clips]
     labels = sides.targets(store.labels[clips])
+    if len(sides.unseen_classes):
+        print(f"note: {protocol} withholds {len(sides.unseen_classes)} classes: these are clips of the trained ones; "
+              "`mmcl zero-shot` judges the others", file=sys.stderr)  # fmt: skip
     return write_report(out, scores, labels, ids, names, facts | judged.facts, store), out
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mmcl.errors import run
+from mmcl.errors import UserError, run
 from mmcl.files import check_replaceable
 from mmcl.stack import require_packages
 
@@ -106,6 +106,11 @@ def export(
         config.encoder_name, asdict(config.encoder), preprocess, data.class_names, counts,
         _provenance(folder, config, checkpoint, data), vocabulary,
     )  # fmt: skip
+    if vocabulary is not None and config.data.shuffle_texts:
+        raise UserError(
+            f"{folder} is a control: it was trained with every class's text exchanged for another's, which a bundle's "
+            "vocabulary would not show; judge it with `mmcl zero-shot`"
+        )
     embeddings = None if vocabulary is None else _trained_embeddings(encoder, preprocess, checkpoint)
     with atomic_folder(out, "config.json") as temporary:
         write_bundle(temporary, encoder, facts, vocabulary)
