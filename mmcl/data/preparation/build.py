@@ -12,16 +12,13 @@ from typing import Any
 from mmcl.data.clip import ClipSource, Reader
 from mmcl.data.preparation.finish import Clips, Summary, finish, read_skipped
 from mmcl.data.preparation.parts import PROGRESS, Parts, flush, groups, only_writer
-from mmcl.data.preparation.pool import default_workers, process_clips, sigterm_as_interrupt
+from mmcl.data.preparation.pool import default_workers, process_clips, sigterm_as_interrupt, worth_another_try
 from mmcl.data.preparation.sources import check_ids, list_digest, marks_of, options_of, stretch, together
 from mmcl.data.preparation.worker import Job
 from mmcl.data.store import open_store
 from mmcl.errors import UserError
 from mmcl.files import recover_folder, replace_folder, write_json
 from mmcl.skeletons.layout import load_layout
-
-# How mmcl.data.preparation.pool begins to say that a clip was lost.
-TIMED_OUT, DIED = "took longer than", "its worker process died"
 
 
 def prepare(
@@ -84,7 +81,7 @@ def prepare(
     with sigterm_as_interrupt(), only_writer(partial):
         _open_partial(partial, options)
         done = [together(group) for group in groups(marks)]
-        parts = Parts(partial, done, lambda reason: _again(reason, timeout, strict))
+        parts = Parts(partial, done, lambda reason: worth_another_try(reason, timeout, strict))
         if strict and parts.skipped:
             raise _strict(partial, parts.skipped, "without it the same command goes on")
         processed = _fill(parts, sources, job, workers or default_workers(), strict, progress)
@@ -138,13 +135,6 @@ def _strict(folder: Path, skipped: Clips, what_to_do: str) -> UserError:
     name, reason = skipped[0]
     bad = f"{len(skipped)} clips were skipped, the first is {name}: {reason}"
     return UserError(f"{folder}: {bad} (--strict; {what_to_do})")
-
-
-def _again(reason: str, timeout: float, strict: bool) -> bool:
-    """Whether a clip that an earlier call skipped may turn out well this time, though its files are the same."""
-    if strict:
-        return reason.startswith((TIMED_OUT, DIED))
-    return reason.startswith(TIMED_OUT) and not reason.startswith(f"{TIMED_OUT} {timeout:g} s ")
 
 
 def _open_partial(partial: Path, options: dict[str, Any]) -> None:

@@ -19,6 +19,8 @@ from mmcl.errors import UserError
 
 AHEAD = 64  # clips that may wait for a slow one before them: bounds the memory that finished rows take
 CLIPS_PER_WORKER = 2000  # then a fresh process takes over: native video libraries leak a little
+# How the reason of a clip begins that was lost with its worker; the list of skipped clips keeps reasons as text.
+TIMED_OUT, DIED = "took longer than", "its worker process died"
 
 
 def default_workers() -> int:
@@ -69,13 +71,20 @@ def _outcome(future: Any, timeout: float) -> tuple[dict[str, Any] | str, bool]:
     try:
         return future.result(), False
     except (FutureTimeoutError, TimeoutError):
-        return f"took longer than {timeout:g} s and was ended", True
+        return f"{TIMED_OUT} {timeout:g} s and was ended", True
     except ProcessExpired as error:
-        return f"its worker process died ({_exit_reason(error.exitcode)})", True
+        return f"{DIED} ({_exit_reason(error.exitcode)})", True
     except BrokenProcessPool as error:
         raise UserError(
             "worker processes cannot start; a script that calls prepare() must do so under `if __name__ == '__main__':`"
         ) from error
+
+
+def worth_another_try(reason: str, timeout: float, strict: bool) -> bool:
+    """Whether a clip that an earlier call skipped may turn out well this time, though its files are the same."""
+    if strict:
+        return reason.startswith((TIMED_OUT, DIED))
+    return reason.startswith(TIMED_OUT) and not reason.startswith(f"{TIMED_OUT} {timeout:g} s ")
 
 
 def _exit_reason(code: int) -> str:
