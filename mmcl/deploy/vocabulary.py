@@ -22,7 +22,7 @@ from mmcl.errors import UserError
 from mmcl.tasks.alignment import projection
 
 FILE = "vocabulary.safetensors"
-_TABLE = "classes"
+_TABLE, _ORIGIN = "classes", "origin"
 
 
 class Vocabulary(nn.Module):
@@ -34,7 +34,8 @@ class Vocabulary(nn.Module):
         text: the text model of the space: ``source``, ``model``, ``clip_model``, ``clip_pretrained``.
         templates: sentences with ``{name}``, ``{description}``, ``{motion}``, whose embeddings are averaged into a row.
         names: of the classes in the table; none where there is no table.
-        classes: (n, D) unit-length text embeddings, the table's rows.
+        classes: (n, D) the table's rows, as :meth:`rows` makes them.
+        origin: (D,) mean text of the trained classes, where a class is known by how its text differs from that.
 
     Attributes:
         width: D.
@@ -44,10 +45,12 @@ class Vocabulary(nn.Module):
     """
 
     classes: Tensor | None
+    origin: Tensor | None
 
     def __init__(
         self, tensors: Mapping[str, Tensor], temperature: float, text: Mapping[str, str | None],
         templates: Sequence[str], names: Sequence[str] = (), classes: Tensor | None = None,
+        origin: Tensor | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         try:
@@ -62,28 +65,38 @@ class Vocabulary(nn.Module):
         if shape != (len(names), self.width):
             raise UserError(f"the table of class texts is {shape}, and should be {(len(names), self.width)}")
         self.temperature, self.text, self.templates, self.names = temperature, dict(text), list(templates), list(names)
+        if origin is not None and origin.shape != (self.width,):
+            raise UserError(f"the mean text is {tuple(origin.shape)}, and should be {(self.width,)}")
         self.register_buffer("classes", None if classes is None else classes.float())
+        self.register_buffer("origin", None if origin is None else origin.float())
         self._positions = {class_key(name): position for position, name in enumerate(names)}
         if len(self._positions) < len(self.names):
             raise UserError("two classes of the table have the same name")
         self.eval()
 
     def extended(self, names: Sequence[str], rows: Tensor) -> Vocabulary:
-        """The same with more class texts in its table: (n, D) of unit length.
+        """The same with more class texts in its table: (n, D), as :meth:`rows` makes them.
 
         Raises:
             UserError: a name is there twice, or rows have another width than the space.
         """
         table = rows.cpu() if self.classes is None else torch.cat([self.classes.cpu(), rows.cpu()])
         tensors = self.projection.state_dict()
-        return Vocabulary(tensors, self.temperature, self.text, self.templates, [*self.names, *names], table)
+        words = [*self.names, *names]
+        return Vocabulary(tensors, self.temperature, self.text, self.templates, words, table, self.origin)
+
+    def rows(self, texts: Tensor) -> Tensor:
+        """(n, D) unit-length text embeddings -> (n, D) what embeddings of skeletons are compared with."""
+        if self.origin is None:
+            return texts
+        return F.normalize(texts - self.origin.to(texts.device), dim=-1)
 
     @property
     def facts(self) -> dict[str, Any]:
         """What ``config.json`` says of it."""
         return {
             "width": self.width, "temperature": self.temperature, "text": self.text, "templates": self.templates,
-            "names": self.names or None,
+            "names": self.names or None, "centred": self.origin is not None,
         }  # fmt: skip
 
     def embed(self, features: Tensor) -> Tensor:
@@ -129,6 +142,8 @@ def write_vocabulary(folder: Path, vocabulary: Vocabulary) -> None:
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in vocabulary.projection.state_dict().items()}
     if vocabulary.classes is not None:
         tensors[_TABLE] = vocabulary.classes.cpu().contiguous()
+    if vocabulary.origin is not None:
+        tensors[_ORIGIN] = vocabulary.origin.cpu().contiguous()
     save_file(tensors, folder / FILE, metadata={"format": "pt"})
     (folder / FILE).chmod(0o644)  # safetensors makes it readable by its owner only
 
@@ -148,10 +163,18 @@ def read_vocabulary(folder: Path, facts: Mapping[str, Any] | None, features: int
         return None
     try:
         tensors = load_file(folder / FILE)
-        classes = tensors.pop(_TABLE, None)
+        classes, origin = tensors.pop(_TABLE, None), tensors.pop(_ORIGIN, None)
         vocabulary = Vocabulary(
-            tensors, float(facts["temperature"]), facts["text"], facts["templates"], facts["names"] or (), classes
+            tensors,
+            float(facts["temperature"]),
+            facts["text"],
+            facts["templates"],
+            facts["names"] or (),
+            classes,
+            origin,
         )
+        if facts.get("centred", False) != (origin is not None):
+            raise UserError("it and config.json disagree on whether texts are centred")
         if vocabulary.width != facts["width"] or vocabulary.projection[0].in_features != features:
             raise UserError(f"its projection is not the {features} -> {facts['width']} that config.json speaks of")
     except FileNotFoundError as error:

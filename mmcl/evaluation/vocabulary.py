@@ -19,6 +19,7 @@ from mmcl.prompts import Prompts, prompt_names
 
 PREFIX = "joint."
 LOG_SCALE = "alignment.siglip.log_scale"
+ORIGIN = "semantics.origin"
 
 
 def run_vocabulary(config: TrainConfig, checkpoint: Path, store: ClipStore) -> Vocabulary | None:
@@ -47,7 +48,7 @@ def run_vocabulary(config: TrainConfig, checkpoint: Path, store: ClipStore) -> V
         temperature = float(torch.exp(-learned[LOG_SCALE]))
     known = config.data.prompts is not None or store.dataset in prompt_names()
     templates = task_prompts(config, store).templates if known else ("{name}",)
-    return Vocabulary(tensors, temperature, facts, templates)
+    return Vocabulary(tensors, temperature, facts, templates, origin=learned.get(ORIGIN))
 
 
 def text_encoder(vocabulary: Vocabulary, device: torch.device) -> Callable[[Sequence[str]], Tensor]:
@@ -79,4 +80,4 @@ def class_text_rows(vocabulary: Vocabulary, prompts: Prompts, device: torch.devi
     if not vocabulary.missing(prompts.names):
         return vocabulary.rows_of(prompts.names)
     encode = text_encoder(vocabulary, device)
-    return class_rows(encode, [prompts.texts(label) for label in range(len(prompts.names))])
+    return vocabulary.rows(class_rows(encode, [prompts.texts(label) for label in range(len(prompts.names))]))

@@ -31,21 +31,30 @@ class SemanticsOptions(TextOptions):
         model: folder or hub name of the sentence encoder.
         mixing: clips' features are mixed in pairs, with shares from Beta(mixing, mixing), before they are projected,
             and answer to both texts in these shares: a few classes then cover the space between them. 0 does not mix.
+        centred: judge by how a class's text differs from the mean text of the trained classes, brought to unit length.
+            In training that mean is the same for all candidates and cannot matter; afterwards, among other classes,
+            those whose texts say little of their own would lose to the others.
     """
 
     weight: float = 0.0
     temperature: float = 0.1
     mixing: float = 0.0
+    centred: bool = False
 
 
 class Semantics(nn.Module):
     """Cross-entropy over cosines between embeddings and the texts of the trained classes.
 
     Args:
+        rows: (K, D) unit-length texts of the trained classes.
         options: temperature and mixing.
+
+    Attributes:
+        origin: (D,) their mean, where classes are judged by the difference to it; a checkpoint keeps it.
     """
 
     rows: Tensor
+    origin: Tensor | None
 
     def __init__(self, rows: Tensor, options: SemanticsOptions) -> None:
         super().__init__()
@@ -56,6 +65,7 @@ class Semantics(nn.Module):
             )
         self.options = options
         self.register_buffer("rows", rows, persistent=False)
+        self.register_buffer("origin", rows.mean(dim=0) if options.centred else None)
 
     def forward(self, features: Tensor, labels: Tensor, project: nn.Module) -> Tensor:
         """Mean loss of this process's clips.

@@ -59,3 +59,10 @@ def test_nothing_is_mixed_in_evaluation_or_without_being_asked() -> None:
 def test_impossible_options_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(UserError, match="task.text"):
         Semantics(torch.eye(3), SemanticsOptions(weight=1.0, **options))
+
+
+def test_a_checkpoint_keeps_the_mean_text_only_where_classes_are_judged_by_the_difference_to_it() -> None:
+    _, _, rows, _ = made()
+    assert not Semantics(rows, SemanticsOptions(weight=1.0)).state_dict()
+    kept = Semantics(rows, SemanticsOptions(weight=1.0, centred=True)).state_dict()
+    assert kept["origin"].tolist() == pytest.approx([sum(column) / K for column in rows.T.tolist()], abs=1e-6)
