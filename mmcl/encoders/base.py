@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
@@ -81,6 +82,17 @@ class Encoder(nn.Module, ABC):
         """Zeros of the shape this encoder takes, (clips, M, frames, V, C), on the device it is on."""
         shape = (clips, self.options.persons, frames, self.layout.joint_count, self.options.channels)
         return torch.zeros(shape, device=next(self.parameters()).device)
+
+    def lean(self, frames: int | None = None) -> nn.Module:
+        """The same function for use only: a copy in evaluation that is never trained, as fast as the encoder knows how.
+
+        It has ``features``, ``head`` and ``forward`` as the encoder has them. Later changes of the encoder do not reach
+        it.
+
+        Args:
+            frames: T of the clips that will come, for what can be worked out beforehand; any other T works, too.
+        """
+        return copy.deepcopy(self).eval().requires_grad_(False)
 
     def check(self, x: Tensor) -> None:
         """Refuse a batch that is not (N, M, T, V, C) of this encoder; shapes only, so it costs nothing when traced.

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from mmcl.encoders.base import Encoder
 from mmcl.encoders.blocks import conv_bn
+from mmcl.encoders.bodies import EMPTY_BODIES, pack
 from mmcl.encoders.graph import spatial_graph
+from mmcl.encoders.lean import LeanCTRGCN
 from mmcl.encoders.spatial import RAW_RELATION, SpatialUnit
 from mmcl.encoders.temporal import TemporalUnit
 from mmcl.errors import UserError
@@ -35,6 +37,8 @@ class CTRGCNOptions:
         channels: C, coordinates of a joint.
         dropout: on the feature, before the classifier.
         adaptive: learn the adjacency, as published; otherwise it stays the skeleton's.
+        empty_bodies: "once" computes the empty bodies of a batch once a slot, "each" one by one, as published; see
+            ``bodies.py``. Only batch-norm statistics in training depend on it.
     """
 
     width: int = 64
@@ -43,6 +47,7 @@ class CTRGCNOptions:
     channels: int = 3
     dropout: float = 0.0
     adaptive: bool = True
+    empty_bodies: str = "once"
 
     def __post_init__(self) -> None:
         if self.width < 8 or self.width % 8:
@@ -53,6 +58,9 @@ class CTRGCNOptions:
             raise UserError(f"ctrgcn needs persons and channels >= 1, not {self.persons} and {self.channels}")
         if not 0.0 <= self.dropout < 1.0:
             raise UserError(f"ctrgcn.dropout must lie in [0, 1), not {self.dropout}")
+        if self.empty_bodies not in EMPTY_BODIES:
+            choices = " or ".join(EMPTY_BODIES)
+            raise UserError(f"ctrgcn.empty_bodies must be {choices}, not {self.empty_bodies!r}")
 
 
 def plan_units(options: CTRGCNOptions) -> list[tuple[int, int, int]]:
@@ -95,7 +103,9 @@ class Unit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, V, T) -> (B, C_out, V, ceil(T / stride))."""
         y = self.temporal(self.spatial(x))
-        return torch.relu(y if self.residual is None else y + self.residual(x))
+        if self.residual is not None:
+            y += self.residual(x)  # in place, here and below: a batch norm's backward pass needs its input only
+        return torch.relu_(y)
 
 
 class CTRGCN(Encoder):
@@ -131,13 +141,27 @@ class CTRGCN(Encoder):
             UserError: another number of persons, joints or channels than the encoder was built for.
         """
         self.check(x)
+        packing = None if self.options.empty_bodies == "each" else pack(x, exact=not self.training)
+        bodies = self.normalise(x)
+        found = self.trunk(bodies) if packing is None else self.trunk(bodies[packing.rows])[packing.places]
+        return found.unflatten(0, (-1, self.options.persons)).mean(dim=1)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """(N, M, T, V, C) -> (N * M, C, V, T), what the trunk takes; empty bodies count in the statistics."""
         M, V, C = self.options.persons, self.layout.joint_count, self.options.channels
         x = self.data_bn(x.permute(0, 1, 3, 4, 2).flatten(1, 3))  # channels in the order person, joint, coordinate
-        x = x.unflatten(1, (M, V, C)).flatten(0, 1).transpose(1, 2).contiguous()  # (N * M, C, V, T)
+        return x.unflatten(1, (M, V, C)).flatten(0, 1).transpose(1, 2).contiguous()
+
+    def trunk(self, bodies: Tensor) -> Tensor:
+        """(B, C, V, T) -> (B, D), the mean over frames and joints."""
         for unit in self.units:
-            x = unit(x)
-        return x.mean(dim=(2, 3)).unflatten(0, (-1, M)).mean(dim=1)
+            bodies = unit(bodies)
+        return bodies.mean(dim=(2, 3))
 
     def head(self, features: Tensor) -> Tensor:
         """(N, D) -> (N, K) unnormalised scores."""
         return self.classifier(self.dropout(features))
+
+    def lean(self, frames: int | None = None) -> LeanCTRGCN:
+        """The same function for use only, with all constants folded and empty bodies free: see ``lean.py``."""
+        return LeanCTRGCN(self, frames)

@@ -79,4 +79,6 @@ class SpatialUnit(nn.Module):
         topology = self.topology(x).transpose(1, 2).reshape(-1, SUBSETS * V, V)
         values = self.value(x).reshape(-1, SUBSETS * V, x.shape[3])
         y = torch.bmm(topology.transpose(1, 2), values).reshape(-1, self.channels, V, x.shape[3])
-        return torch.relu(self.bn(y) + self.down(x))
+        y = self.bn(y)
+        y += self.down(x)
+        return torch.relu_(y)

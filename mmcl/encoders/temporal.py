@@ -50,7 +50,7 @@ class TemporalUnit(nn.Module):
         """(B, C, V, T) -> (B, C, V, ceil(T / stride))."""
         branch = self.branch
         inner, point = self.reduce(x).split([(BRANCHES - 1) * branch, branch], dim=1)
-        near, far, peak = torch.relu(self.inner_bn(inner)).split(branch, dim=1)
+        near, far, peak = torch.relu_(self.inner_bn(inner)).split(branch, dim=1)
         # On a CPU pooling is several times faster, copies included, with the channels innermost.
         peak = self.peak(peak.contiguous(memory_format=torch.channels_last)).contiguous()
         return self.outer_bn(torch.cat([self.near(near), self.far(far), peak, point[..., :: self.stride]], dim=1))

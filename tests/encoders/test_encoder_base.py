@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmcl.encoders import ENCODERS
-from mmcl.encoders.base import build_encoder, encoder_options, options_dict, parse_options
+from mmcl.encoders.base import Encoder, build_encoder, encoder_options, options_dict, parse_options
 from mmcl.encoders.ctrgcn import CTRGCN, CTRGCNOptions
 from mmcl.encoders.graph import spatial_graph
 from mmcl.errors import UserError
@@ -82,3 +82,14 @@ def test_unknown_encoder_no_classes_and_wrong_batches_are_refused():
     for shape in ((1, 3, 8, 4, 2), (1, 2, 8, 5, 3), (2, 8, 4, 3)):
         with pytest.raises(UserError, match="2 persons, frames, 4 joints of four, 3 channels"):
             encoder(torch.zeros(shape))
+
+
+def test_an_encoder_without_a_form_of_its_own_for_use_is_copied():
+    encoder = build_encoder("ctrgcn", LAYOUT, 5, {"width": 8, "depth": 3, "dropout": 0.5})
+    x = torch.randn(2, 2, 8, 4, 3)
+    lean = Encoder.lean(encoder)
+    assert encoder.training and not lean.training
+    assert not any(parameter.requires_grad for parameter in lean.parameters())
+    assert torch.equal(lean(x), encoder.eval()(x)) and all(
+        parameter.requires_grad for parameter in encoder.parameters()
+    )

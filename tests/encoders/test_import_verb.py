@@ -6,9 +6,10 @@ import json
 
 import pytest
 import torch
-from plain_network import PlainCTRGCN, randomise
+from plain_network import randomise
 
 import mmcl
+from mmcl.benchmarks.published import PlainCTRGCN
 from mmcl.errors import UserError
 from mmcl.import_checkpoint import main
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from plain_network import PlainCTRGCN, randomise
+from plain_network import randomise
 from safetensors.torch import save_file
 
+from mmcl.benchmarks.published import PlainCTRGCN
 from mmcl.encoders.ctrgcn import CTRGCNOptions
 from mmcl.encoders.official import convert_official
 from mmcl.encoders.state_file import load_state_file

@@ -1,0 +1,219 @@
+"""``mmcl bench encoder``: CTR-GCN's forms against the plain one of the paper, in use and in training."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmcl.benchmarks.machine import machine
+from mmcl.benchmarks.published import Published, published_network
+from mmcl.benchmarks.timing import compare
+from mmcl.encoders.ctrgcn import CTRGCN, CTRGCNOptions
+from mmcl.errors import UserError
+from mmcl.files import write_json
+from mmcl.skeletons.layout import load_layout
+
+CLASSES = 60
+EXACT, REDUCED = 1e-4, 5e-2  # largest difference of scores to the baseline's, relative to the largest score
+SECONDS = 5.0, 15.0  # of rounds, for each comparison in use and in training
+GPU_BATCH = 64
+ABOUT = """\
+The baseline, `published`, has the same weights: a convolution for every subset and branch, queries and keys on every
+frame, every body computed. The others are `encoder`, as `mmcl train` trains it; `lean`, the form for use only; and in
+training `each`, which computes every empty body, `once`, which computes the empty bodies of a slot once, and the latter
+in bfloat16. All are called in turns in one process; a ratio is the median of rounds. A variant whose scores differ from
+the baseline's by more than 1e-4 of the largest (bfloat16: 5e-2) gets no ratio. Weights and clips are random, batch-norm
+statistics those of clips. Scores are compared as they are timed, but in evaluation for `once` on clips with an empty
+body: there, batch statistics in training differ from the published ones by intent."""
+EPILOG = """\
+examples:
+  mmcl bench encoder --threads 1 2 --json encoder.json
+  mmcl bench encoder --width 32 --frames 100 --batch 16"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line of ``mmcl bench encoder``."""
+    parser = argparse.ArgumentParser(
+        prog="mmcl bench encoder", description=f"{__doc__}\n\n{ABOUT}", epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--threads", type=int, nargs="+", metavar="N", help="of torch, one table each (its default)")
+    parser.add_argument("--width", type=int, default=64, metavar="W", help="channels of the first stage (64)")
+    parser.add_argument("--frames", type=int, default=64, metavar="T", help="of a clip (64)")
+    parser.add_argument("--batch", type=int, default=8, metavar="N", help="clips of a training step (8)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print the table."""
+    args = build_parser().parse_args(argv)
+    threads = args.threads or [torch.get_num_threads()]
+    if min(*threads, args.frames, args.batch - 1, 1) < 1:
+        raise UserError("--threads and --frames must be at least 1, --batch at least 2")
+    facts = measure(args.width, args.frames, args.batch, threads)
+    print(table(facts))
+    if args.json:
+        write_json(args.json, facts)
+    return 0
+
+
+def measure(
+    width: int, frames: int, batch: int, threads: Sequence[int], seconds: tuple[float, float] = SECONDS
+) -> dict[str, Any]:
+    """Compare all variants, one clip at a time in use, and in training steps; on a GPU, too, if there is one.
+
+    Args:
+        width: of the encoder.
+        frames: T.
+        batch: clips of a training step.
+        threads: of torch; every number in turn.
+        seconds: for each comparison in use, and for each in training.
+    """
+    encoder = lively_encoder(CTRGCNOptions(width=width), frames)
+    facts: dict[str, Any] = {
+        "machine": machine("torch"), "width": width, "frames": frames,
+        "joints": encoder.layout.joint_count, "lines": [],
+    }  # fmt: skip
+    for count in threads:
+        for bodies in (1, 2):
+            _say(f"{count} thread(s), {bodies} of 2 bodies")
+            facts["lines"] += _use(encoder, _clips(encoder, 1, frames, bodies), bodies, seconds[0], count)
+            clips = _clips(encoder, batch, frames, bodies)
+            facts["lines"] += _training(encoder, clips, bodies, seconds[1], count)
+    if torch.cuda.is_available():
+        from mmcl.benchmarks.encoder_gpu import measure_gpu
+
+        _say("GPU")
+        facts["gpu"] = torch.cuda.get_device_name()
+        for bodies in (1, 2):
+            clips = _clips(encoder, GPU_BATCH, frames, bodies)
+            facts["lines"] += measure_gpu(encoder, clips, bodies, seconds[1])
+    return facts
+
+
+def lively_encoder(options: CTRGCNOptions, frames: int, classes: int = CLASSES) -> CTRGCN:
+    """An encoder in evaluation in which every number matters, and whose statistics fit its activations.
+
+    A fresh one would prove little: alpha is zero, biases are, and batch norms pass their input on.
+    """
+    torch.manual_seed(0)
+    encoder = CTRGCN(load_layout("kinect_v2_25"), classes, options)
+    for name, parameter in encoder.named_parameters():
+        if name.endswith(("bias", "strength")):
+            nn.init.uniform_(parameter, -0.3, 0.3)
+    norms = [module for module in encoder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        nn.init.normal_(norm.weight, 1.0, 0.3)
+        norm.momentum = 1.0
+    with torch.no_grad():
+        encoder.train()(_clips(encoder, 4, frames, options.persons))
+    for norm in norms:
+        norm.momentum = 0.1
+    return encoder.eval()
+
+
+def _clips(encoder: CTRGCN, count: int, frames: int, bodies: int) -> Tensor:
+    x = torch.randn(encoder.example(frames, count).shape, generator=torch.Generator().manual_seed(bodies))
+    x[:, bodies:] = 0.0
+    return x
+
+
+@torch.no_grad()
+def difference(network: nn.Module, baseline: nn.Module, x: Tensor, bfloat16: bool = False) -> float:
+    """Largest difference of scores, relative to the largest score of the baseline; neither network changes."""
+    expected = deepcopy(baseline)(x)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
+        found = deepcopy(network)(x)
+    return float((found.float() - expected).abs().max() / expected.abs().max())
+
+
+def line(what: str, bodies: int, x: Tensor, name: str, found: float, bound: float, timing: Any) -> dict[str, Any]:
+    """What is reported of a variant; without a ratio where it does not compute the same."""
+    facts = {"what": what, "clips": len(x), "bodies": bodies, "variant": name, "difference": found, "bound": bound}
+    return facts | asdict(timing) | ({} if found <= bound else {"ratio": None})
+
+
+def _use(encoder: CTRGCN, x: Tensor, bodies: int, seconds: float, threads: int) -> list[dict[str, Any]]:
+    networks = {"published": published_network(encoder), "encoder": encoder, "lean": encoder.lean(x.shape[2])}
+    found = {name: difference(network, networks["published"], x) for name, network in networks.items()}
+
+    def call(network: nn.Module) -> Callable[[], Tensor]:
+        return lambda: network(x)
+
+    with torch.no_grad():
+        timings = compare({name: call(network) for name, network in networks.items()}, seconds, threads=threads)
+    return [line("use", bodies, x, name, found[name], EXACT, timing) for name, timing in timings.items()]
+
+
+def _training(encoder: CTRGCN, x: Tensor, bodies: int, seconds: float, threads: int) -> list[dict[str, Any]]:
+    published = published_network(encoder).train()
+    variants: dict[str, tuple[CTRGCN | Published, bool]] = {"published": (published, False)}
+    for kind in ("each", "once") if bodies < encoder.options.persons else ("once",):
+        variants[kind] = (copy_with(encoder, kind), False)
+    variants["once, bf16"] = (copy_with(encoder, "once"), True)
+    found = {}
+    for name, (network, bfloat16) in variants.items():
+        as_timed = name == "each" or bodies == encoder.options.persons
+        found[name] = difference(network.train(as_timed), published.train(as_timed), x, bfloat16)
+    steps = {name: training_step(network.train(), x, bfloat16) for name, (network, bfloat16) in variants.items()}
+    timings = compare(steps, seconds, threads=threads, least=3, warm=1)
+    bounds = {name: REDUCED if bfloat16 else EXACT for name, (_, bfloat16) in variants.items()}
+    return [line("training", bodies, x, name, found[name], bounds[name], timing) for name, timing in timings.items()]
+
+
+def copy_with(encoder: CTRGCN, empty_bodies: str) -> CTRGCN:
+    """The same encoder with another way to treat empty bodies."""
+    options = CTRGCNOptions(**asdict(encoder.options) | {"empty_bodies": empty_bodies})
+    copy = CTRGCN(encoder.layout, encoder.classes, options)
+    copy.load_state_dict(encoder.state_dict())
+    return copy.to(encoder.classifier.weight.device)
+
+
+def training_step(network: nn.Module, x: Tensor, bfloat16: bool) -> Callable[[], None]:
+    """Forward, backward, SGD with momentum."""
+    labels = torch.arange(len(x), device=x.device) % CLASSES
+    optimiser = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, nesterov=True)
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
+            scores = network(x)
+        nn.functional.cross_entropy(scores.float(), labels).backward()
+        optimiser.step()
+
+    return step
+
+
+def table(facts: dict[str, Any]) -> str:
+    """The measurements as lines of text and a table in Markdown."""
+    here = facts["machine"]
+    rows = [
+        f"{here['processor']}, {here['processors']} processors, load {here['load']} at the start; "
+        f"torch {here['versions']['torch']}{', ' + facts['gpu'] if 'gpu' in facts else ''}",
+        f"CTR-GCN of width {facts['width']}, {facts['frames']} frames, {facts['joints']} joints, slots for 2 bodies",
+        "",
+        "| | clips | bodies | threads | variant | ms | times faster (quartiles) | difference |",
+        "| --- | ---: | ---: | ---: | --- | ---: | --- | ---: |",
+    ]
+    for one in facts["lines"]:
+        ratio = (
+            f"**{one['ratio']:.2f}** ({one['ratio_low']:.2f}-{one['ratio_high']:.2f})" if one["ratio"] else "refused"
+        )
+        rows.append(
+            f"| {one['what']} | {one['clips']} | {one['bodies']} | {one['threads']} | {one['variant']} | "
+            f"{1e3 * one['seconds']:.1f} | {ratio} | {one['difference']:.0e} |"
+        )
+    return "\n".join(rows)
+
+
+def _say(what: str) -> None:
+    print(f"… {what}", file=sys.stderr, flush=True)

@@ -1,0 +1,56 @@
+"""Absent persons: which bodies of a batch are computed, and where their results go.
+
+An absent person is a body of zeros, and all absent persons of a slot look the same to the network, so that one of them
+stands for all. Evaluation is exactly the published network's. In training, batch norms behind the first see that one
+body where the published network sees each of them, so that their statistics are, nearly, those of the persons who are
+there. The first batch norm, on the input, sees every slot as published.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+EMPTY_BODIES = ("once", "each")
+
+
+class Packing(NamedTuple):
+    """Which bodies are computed.
+
+    Attributes:
+        rows: (B,) those of the N * M bodies that are.
+        places: (N * M,) for every body, the one of these that it equals.
+    """
+
+    rows: Tensor
+    places: Tensor
+
+
+def present_bodies(x: Tensor) -> Tensor:
+    """(N, M, T, V, C) -> (N, M), True where a body is not all zeros."""
+    return (x != 0).flatten(2).any(dim=2)
+
+
+def pack(x: Tensor, exact: bool) -> Packing | None:
+    """Choose the bodies to compute: those that are there, and of each slot the first that is empty.
+
+    Args:
+        x: (N, M, T, V, C), as the encoder gets it.
+        exact: whether the choice changes nothing but the time it takes, so that it may be left.
+
+    Returns:
+        None if all bodies are to be computed: there is nothing to save, or a compiler, for which a number of rows that
+        depends on the data breaks the graph, is tracing and the choice is free.
+    """
+    if exact and torch.compiler.is_compiling():
+        return None
+    present = present_bodies(x)
+    first = ~present & ((~present).cumsum(dim=0) == 1)
+    chosen = (present | first).flatten()
+    rows = chosen.nonzero().squeeze(1)
+    if len(rows) == len(chosen):
+        return None
+    place = (chosen.cumsum(dim=0) - 1).view_as(present)
+    return Packing(rows, torch.where(present, place, (place * first).sum(dim=0)).flatten())

@@ -1,0 +1,78 @@
+"""The baseline carries an encoder's weights; the bench compares like with like and refuses what differs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from mmcl.bench import main
+from mmcl.benchmarks import encoder as bench
+from mmcl.benchmarks.encoder_gpu import measure_gpu
+from mmcl.benchmarks.published import published_network
+from mmcl.encoders.ctrgcn import CTRGCNOptions
+from mmcl.encoders.official import convert_official
+from mmcl.errors import UserError
+
+
+@pytest.mark.parametrize("options", [{"depth": 4}, {"width": 16, "depth": 6, "persons": 1, "adaptive": False}])
+def test_the_baseline_has_the_encoder_s_weights_and_mode(options):
+    encoder = bench.lively_encoder(CTRGCNOptions(**{"width": 8} | options), 8)
+    baseline = published_network(encoder)
+    again = convert_official(baseline.network.state_dict())
+    for name, tensor in encoder.state_dict().items():
+        assert name.endswith("num_batches_tracked") or torch.equal(again.state[name], tensor), name
+    assert not baseline.training and published_network(encoder.train()).training
+    assert published_network(encoder.double()).network.fc.weight.dtype == torch.float64
+
+
+def test_measures_every_variant_and_prints_a_table(tmp_path, capsys, monkeypatch):
+    measure = bench.measure
+    monkeypatch.setattr(bench, "measure", lambda *numbers: measure(*numbers, seconds=(0.0, 0.0)))
+    file = tmp_path / "x.json"
+    words = f"encoder --width 8 --frames 8 --batch 2 --threads 1 --json {file}".split()
+    assert main(words) == 0
+    out, facts = capsys.readouterr().out, json.loads(file.read_text())
+    lines = [(one["what"], one["bodies"], one["variant"]) for one in facts["lines"] if "gpu" not in one["what"]]
+    assert lines[:7] == [
+        *[("use", 1, name) for name in ("published", "encoder", "lean")],
+        *[("training", 1, name) for name in ("published", "each", "once", "once, bf16")],
+    ]
+    assert lines[7:] == [
+        *[("use", 2, name) for name in ("published", "encoder", "lean")],
+        *[("training", 2, name) for name in ("published", "once", "once, bf16")],
+    ]
+    exact = [one for one in facts["lines"] if "bf16" not in one["variant"]]
+    assert all(one["difference"] <= 1e-4 and one["ratio"] > 0 for one in exact)
+    assert all(one["ratio"] == 1.0 for one in facts["lines"] if one["variant"] == "published")
+    assert out.count("\n| ") == len(facts["lines"]) + 2
+
+
+def test_no_ratio_for_a_network_that_computes_something_else(monkeypatch):
+    kept = published_network
+
+    def wrong(encoder):
+        network = kept(encoder)
+        network.network.fc.bias.data.add_(1.0)
+        return network
+
+    monkeypatch.setattr(bench, "published_network", wrong)
+    facts = bench.measure(8, 8, 2, [1], (0.0, 0.0))
+    assert all(one["ratio"] is None for one in facts["lines"] if one["variant"] in ("encoder", "lean", "each", "once"))
+    assert bench.table(facts).count("refused") >= 7
+
+
+def test_the_gpu_s_part_runs_with_its_trunk_in_one_graph():
+    encoder = bench.lively_encoder(CTRGCNOptions(width=8, depth=3), 8)
+    x = torch.randn(3, 2, 8, 25, 3)
+    x[:, 1] = 0.0
+    lines = measure_gpu(encoder, x, 1, 0.0, device="cpu", backend="eager")
+    assert [one["variant"] for one in lines] == ["published", "once", "once, bf16, compiled"]
+    assert lines[1]["difference"] <= 1e-4 and lines[2]["difference"] > 0
+
+
+def test_senseless_numbers_are_refused():
+    for words in (["--batch", "1"], ["--frames", "0"], ["--threads", "0"]):
+        with pytest.raises(UserError, match="at least"):
+            bench.main(words)
