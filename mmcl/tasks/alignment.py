@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mmcl.encoders.projection import projection
 from mmcl.tasks.losses import SigLIP, info_nce, nt_xent
 
 
@@ -30,11 +31,6 @@ class AlignmentOptions:
     temperature: float = 0.4
     space: Literal["skeleton", "clip"] = "skeleton"
     same_class_negatives: bool = True
-
-
-def projection(width_in: int, width_out: int) -> nn.Sequential:
-    """The paper's M_align: Linear, ReLU, Linear, at the width of the space it maps to."""
-    return nn.Sequential(nn.Linear(width_in, width_out), nn.ReLU(), nn.Linear(width_out, width_out))
 
 
 class Alignment(nn.Module):

@@ -66,6 +66,12 @@ class Task(nn.Module, ABC):
     The engine wraps it as a whole, sums nothing, and knows no task by name: it calls ``forward`` for the dictionary,
     backpropagates ``loss``, and evaluates with :meth:`scores`, which is the skeleton branch alone. ``state_dict()``
     is what a checkpoint holds: towers leave their frozen weights out of it.
+
+    Two rules let many processes train it without waste and without waiting for each other for ever:
+
+    - A tower that may be frozen is taken in by :meth:`hold`, so that nobody sends its weights around.
+    - ``loss`` depends on every trained parameter at every step, on all processes alike. Where a step does without some
+      of them, it adds :meth:`idle` of these: their gradients are then exactly zero instead of missing.
     """
 
     options: ClassVar[type]
@@ -75,6 +81,38 @@ class Task(nn.Module, ABC):
         self.encoder = context.encoder
         self.preprocess = context.preprocess
         self.augmentation = context.augmentation
+        self.aside: list[nn.Module] = []  # wholly frozen towers: attributes, but no submodules
+
+    def hold(self, name: str, tower: nn.Module) -> None:
+        """Make a tower the attribute ``name``: as a submodule if anything of it is trained, set aside if nothing is.
+
+        What is set aside is in evaluation mode for good, moves with the task from device to device, and is in nothing
+        that goes through its modules: parameters, state, what is wrapped, broadcast, reduced or sharded.
+        """
+        if any(parameter.requires_grad for parameter in tower.parameters()):
+            setattr(self, name, tower)
+        else:
+            self.aside.append(tower.eval())
+            object.__setattr__(self, name, tower)  # past nn.Module, which would take it in
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Task:
+        super()._apply(fn, recurse)
+        for tower in self.aside:
+            tower._apply(fn)
+        return self
+
+    def idle(self, *modules: nn.Module | None) -> Tensor:
+        """Zero that depends on every trained parameter of these modules, to be added to a loss that does not.
+
+        Parameters that are sharded need no such thing, and are left out.
+        """
+        zero = next(self.encoder.parameters()).new_zeros(())
+        for module in modules:
+            for parameter in module.parameters() if module is not None else ():
+                if parameter.requires_grad and not hasattr(parameter, "full_tensor"):
+                    # An empty slice: nothing to compute, and no infinite weight can turn zero into not-a-number.
+                    zero = zero + parameter.flatten()[:0].sum()
+        return zero
 
     @abstractmethod
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:

@@ -7,8 +7,6 @@ the training clips' person crops; nothing of them is left in :meth:`Task.scores`
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,41 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcl.data.dataset import Extras
+from mmcl.encoders.projection import projection
 from mmcl.errors import UserError
-from mmcl.tasks.alignment import Alignment, AlignmentOptions, projection
+from mmcl.tasks.alignment import Alignment
 from mmcl.tasks.base import Context, ParameterGroup, Task
-from mmcl.tasks.refinement import Refinement, RefinementOptions
-from mmcl.tasks.semantics import Semantics, SemanticsOptions, class_table
-from mmcl.tasks.supervised import check_smoothing
-from mmcl.tasks.tower_inputs import TowerInputs, ask, describe_tower, look, require_video, shuffled_pairs
-from mmcl.towers.cache import FeatureCache, tower_fingerprint
-from mmcl.towers.clip import ClipOptions, ClipTower
-from mmcl.towers.llm import LLMOptions, LLMTower
-
-
-@dataclass(frozen=True)
-class CoLearningOptions:
-    """Options of co-learning.
-
-    Attributes:
-        label_smoothing: share of the target spread over all classes, of scores and refined scores alike.
-        alignment: Feature Alignment with CLIP.
-        refinement: Feature Refinement with the LLM.
-        text: alignment with the texts of the clips' own classes.
-        clip: which CLIP.
-        llm: which multimodal LLM, and its LoRA.
-        cache: compute what frozen towers say about a clip once, and keep it in the clip store's folder.
-        shuffle_pairs: show the towers another training clip's video: the control that tells what true pairs are worth.
-    """
-
-    label_smoothing: float = 0.0
-    alignment: AlignmentOptions = field(default_factory=AlignmentOptions)
-    refinement: RefinementOptions = field(default_factory=RefinementOptions)
-    text: SemanticsOptions = field(default_factory=SemanticsOptions)
-    clip: ClipOptions = field(default_factory=ClipOptions)
-    llm: LLMOptions = field(default_factory=LLMOptions)
-    cache: bool = True
-    shuffle_pairs: bool = False
+from mmcl.tasks.cached_towers import answer_features, answer_prefixes, clip_features, describe_tower
+from mmcl.tasks.colearn_options import CoLearningOptions
+from mmcl.tasks.refinement import Refinement, ask
+from mmcl.tasks.semantics import Semantics, class_table
+from mmcl.tasks.tower_inputs import TowerInputs, require_video, shuffled_pairs
+from mmcl.towers.clip import ClipTower
+from mmcl.towers.llm import LLMTower
 
 
 class CoLearning(Task):
@@ -66,7 +40,7 @@ class CoLearning(Task):
 
     def __init__(self, context: Context, options: CoLearningOptions) -> None:
         super().__init__(context)
-        check_smoothing(options.label_smoothing)
+        options.check()
         self.settings = options
         self.inputs = TowerInputs()
         self._words: dict[str, str] = {}
@@ -101,14 +75,13 @@ class CoLearning(Task):
         options, tower = self.settings, ClipTower(self.settings.clip)
         self._words["CLIP"] = describe_tower(options.clip.model, tower, options.clip.trainable)
         width = tower.width
+        self.inputs.views, self.inputs.mirror = options.clip.views, options.clip.mirror
         if options.cache and not options.clip.trainable:
-            key = ["clip", tower_fingerprint(tower, [asdict(options.clip), str(tower.preprocess)])]
-            tower.to(context.device)
-            compute = partial(look, tower, context.device)
-            self.inputs.clip_cache = FeatureCache(context.store, context.training_clips, key, compute, "CLIP features")
+            self.inputs.clip_cache = clip_features(tower, context, options.tower_batch)
             self._words["CLIP"] += ", features cached"
         else:
-            self.clip, self.inputs.clip_preprocess = tower, tower.preprocess
+            self.hold("clip", tower)
+            self.inputs.clip_preprocess = tower.preprocess
         if options.alignment.space == "clip":
             self._join(width)
         self.alignment = Alignment(self.encoder.feature_width, width, options.alignment)
@@ -129,20 +102,20 @@ class CoLearning(Task):
         self._words["LLM"] = describe_tower(options.llm.path, tower, tower.trainable)
         self.inputs.questions = prompts.instructions[:count]
         self.inputs.answers = prompts.answers() if with_answers else None
+        inputs = self.inputs
+        inputs.share, inputs.at_once = options.refinement.share, options.tower_batch
         if options.cache and not tower.trainable:
-            tower.to(context.device)
-            processor = tower.chat.processor
-            identity = tower_fingerprint(
-                tower, [asdict(options.llm), str(processor), getattr(processor, "chat_template", None)]
-            )
-            for question in self.inputs.questions:
-                compute = partial(ask, tower, context.device, question)
-                key = ["llm", identity, question]
-                cache = FeatureCache(context.store, context.training_clips, key, compute, "LLM features")
-                self.inputs.llm_caches.append(cache)
+            inputs.llm_caches = answer_features(tower, context, inputs.questions, options.tower_batch)
             self._words["LLM"] += ", features cached"
         else:
-            self.llm, self.inputs.chat = tower, tower.chat
+            if options.cache_prefix and tower.trainable:
+                inputs.prefix_caches = answer_prefixes(
+                    tower, context, inputs.questions, inputs.answers, inputs.pairing, options.tower_batch
+                )
+            self.hold("llm", tower)
+            inputs.chat = None if inputs.prefix_caches else tower.chat
+            if inputs.prefix_caches:
+                self._words["LLM"] += ", what enters its first adapted layer cached"
         self.refinement = Refinement(tower.width, len(context.class_names), options.refinement)
 
     def _add_text(self, context: Context) -> None:
@@ -160,7 +133,7 @@ class CoLearning(Task):
         parts = {"loss_classes": F.cross_entropy(scores, labels, label_smoothing=options.label_smoothing)}
         total = parts["loss_classes"]
         if self.alignment is not None:
-            image = self.clip(batch["pixels"]) if self.clip is not None else batch["image_features"]
+            image = self._embeddings(batch)
             join = self.joint if options.alignment.space == "clip" else None
             skeleton = features if join is None else join(features)
             parts["loss_alignment"] = self.alignment(skeleton, image, labels)
@@ -169,22 +142,41 @@ class CoLearning(Task):
             parts["loss_text"] = self.semantics(features, labels, self.joint)
             total = total + options.text.weight * parts["loss_text"]
         if self.refinement is not None:
-            answers, language = self._answers(batch)
-            refined = self.refinement(answers, scores)
-            parts["loss_refinement"] = F.cross_entropy(refined, labels, label_smoothing=options.label_smoothing)
-            total = total + options.refinement.weight * parts["loss_refinement"]
+            refined, language = self._refined(batch, scores)
+            parts["loss_refinement"] = refined
+            total = total + options.refinement.weight * refined
             if language is not None:
                 parts["loss_language"] = language
                 total = total + options.refinement.weight * options.refinement.language_weight * language
         return {"loss": total, **{name: part.detach() for name, part in parts.items()}, "scores": scores.detach()}
 
-    def _answers(self, batch: dict[str, Any]) -> tuple[list[Tensor], Tensor | None]:
-        """One (N, D) answer feature an instruction, and the mean language-modelling loss where answers are learned."""
+    def _embeddings(self, batch: dict[str, Any]) -> Tensor:
+        """(N, D) of the clips' pictures."""
+        if self.clip is None:
+            return batch["image_features"]
+        pixels: Tensor = batch["pixels"]
+        if self.settings.clip.trainable or not self.settings.tower_batch:
+            return self.clip(pixels)
+        return torch.cat([self.clip(part) for part in pixels.split(self.settings.tower_batch)])
+
+    def _refined(self, batch: dict[str, Any], scores: Tensor) -> tuple[Tensor, Tensor | None]:
+        """L_FRM, and the language-modelling loss where answers are learned, of the clips the LLM looks at."""
+        assert self.refinement is not None
+        times = self.refinement.due()
+        if not times:
+            nothing = self.idle(self.refinement, self.llm)
+            return nothing, nothing if self.inputs.answers else None
+        labels = batch["labels"]
+        if "asked" in batch:
+            labels, scores = labels[batch["asked"]], scores[batch["asked"]]
         if self.llm is None:
-            return batch["text_features"], None
-        outputs = [self.llm(chat) for chat in batch["chats"]]
-        losses = [output.lm_loss for output in outputs if output.lm_loss is not None]
-        return [output.features for output in outputs], torch.stack(losses).mean() if losses else None
+            answers, language = batch["text_features"], None
+        else:
+            answers, language = ask(self.llm, batch["chats"])
+        refined = F.cross_entropy(
+            self.refinement(answers, scores), labels, label_smoothing=self.settings.label_smoothing
+        )
+        return times * refined, None if language is None else times * language
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Encoder and gate (main optimiser, as released); projection, clip, lora (AdamW), where they are trained."""

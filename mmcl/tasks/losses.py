@@ -21,6 +21,13 @@ def _own(n: int, device: torch.device) -> Tensor:
     return torch.arange(n, device=device) + rank() * n
 
 
+def _gathered(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Both (n, D) modalities at unit length, and the rows of all processes, which travel in one message."""
+    a, b = F.normalize(a.float(), dim=-1), F.normalize(b.float(), dim=-1)
+    every_a, every_b = gather_rows(torch.cat([a, b], dim=1)).chunk(2, dim=1)
+    return a, b, every_a, every_b
+
+
 def _same_class(labels: Tensor | None, n: int, total: int, device: torch.device) -> Tensor:
     """(n, total) True where a pair of different clips shares a class and must not count as negative."""
     if labels is None:
@@ -44,30 +51,27 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float = 0.4, labels: Tensor | Non
     Returns:
         Scalar, the mean over this process's rows and both directions.
     """
-    a, b = F.normalize(a.float(), dim=-1), F.normalize(b.float(), dim=-1)
-    all_a, all_b = gather_rows(a), gather_rows(b)
+    a, b, all_a, all_b = _gathered(a, b)
     n, total = len(a), len(all_a)
     own = _own(n, a.device)
     ignore = _same_class(labels, n, total, a.device)
-    itself = torch.zeros_like(ignore)
-    itself[torch.arange(n, device=a.device), own] = True
+    itself = ignore.index_put((torch.arange(n, device=a.device), own), torch.tensor(True, device=a.device))
+    hidden = torch.cat([ignore, itself], dim=1)  # of the other modality; of one's own
 
     def one_way(x: Tensor, all_x: Tensor, all_y: Tensor) -> Tensor:
-        across = (x @ all_y.T / temperature).masked_fill(ignore, -math.inf)
-        within = (x @ all_x.T / temperature).masked_fill(ignore | itself, -math.inf)
-        return F.cross_entropy(torch.cat([across, within], dim=1), own)
+        similar = (x / temperature) @ torch.cat([all_y, all_x]).T  # (n, 2 total): all that grows with the processes
+        return F.cross_entropy(similar.masked_fill_(hidden, -math.inf), own)
 
     return 0.5 * (one_way(a, all_a, all_b) + one_way(b, all_b, all_a))
 
 
 def info_nce(a: Tensor, b: Tensor, temperature: float = 0.07, labels: Tensor | None = None) -> Tensor:
     """Symmetric InfoNCE, CLIP's loss (arXiv 2103.00020): negatives of the other modality only. Same arguments."""
-    a, b = F.normalize(a.float(), dim=-1), F.normalize(b.float(), dim=-1)
-    all_a, all_b = gather_rows(a), gather_rows(b)
+    a, b, all_a, all_b = _gathered(a, b)
     own = _own(len(a), a.device)
     ignore = _same_class(labels, len(a), len(all_a), a.device)
-    forth = F.cross_entropy((a @ all_b.T / temperature).masked_fill(ignore, -math.inf), own)
-    back = F.cross_entropy((b @ all_a.T / temperature).masked_fill(ignore, -math.inf), own)
+    forth = F.cross_entropy(((a / temperature) @ all_b.T).masked_fill_(ignore, -math.inf), own)
+    back = F.cross_entropy(((b / temperature) @ all_a.T).masked_fill_(ignore, -math.inf), own)
     return 0.5 * (forth + back)
 
 

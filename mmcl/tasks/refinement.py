@@ -7,10 +7,15 @@ and vectors, and the refinement is their mean. Class vectors start at one and ga
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmcl.errors import UserError
+from mmcl.towers.llm import LLMOutput, LLMTower
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,10 @@ class RefinementOptions:
         gates: class vectors an instruction (the released code: 2).
         hidden: hidden units of the gate.
         instructions: how many of the prompt file's instructions each clip is asked, from the first on.
+        share: of each batch's clips that the LLM looks at, drawn by the run's seed; the loss is their mean, so that its
+            expected gradient is that of all clips.
+        every: the LLM looks at every so many batches only, whose refinement losses count as many times over. On the
+            others its weights get gradients of zero.
     """
 
     weight: float = 0.2
@@ -30,6 +39,19 @@ class RefinementOptions:
     gates: int = 2
     hidden: int = 64
     instructions: int = 1
+    share: float = 1.0
+    every: int = 1
+
+    def check(self) -> None:
+        """Fail on numbers out of range.
+
+        Raises:
+            UserError: naming the key.
+        """
+        if not 0 < self.share <= 1:
+            raise UserError(f"task.refinement.share is {self.share}: it must lie in (0, 1]")
+        if self.every < 1:
+            raise UserError(f"task.refinement.every is {self.every}: it must be at least 1")
 
 
 class Refinement(nn.Module):
@@ -38,11 +60,16 @@ class Refinement(nn.Module):
     Args:
         text_width: D of the LLM's answer feature.
         classes: K.
-        options: gates, hidden units, instructions.
+        options: gates, hidden units, instructions, how often.
     """
+
+    batches: Tensor
 
     def __init__(self, text_width: int, classes: int, options: RefinementOptions) -> None:
         super().__init__()
+        self.every = options.every
+        if self.every > 1:  # in the checkpoint, so that a resumed run goes on counting
+            self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
         self.gate = nn.ModuleList(
             nn.Sequential(
                 # Hidden states of an LLM have a scale of their own; the gate should not have to learn it.
@@ -65,6 +92,52 @@ class Refinement(nn.Module):
         Returns:
             (N, K) refined scores.
         """
-        gates = torch.stack([gate(text.float()) for gate, text in zip(self.gate, answers, strict=True)])  # (Q, N, G)
-        scale = torch.einsum("qng,qgk->nk", gates.softmax(dim=-1), self.class_vectors) / len(answers)
+        gates = [gate(text.float()).softmax(dim=-1) for gate, text in zip(self.gate, answers, strict=True)]
+        # The mean over instructions of gates times class vectors: one product of (N, Q G) and (Q G, K).
+        scale = torch.cat(gates, dim=1) @ self.class_vectors.flatten(0, 1)
+        if len(answers) > 1:
+            scale = scale / len(answers)
         return scale * scores
+
+    def due(self) -> int:
+        """How many times over this batch's refinement counts: ``every`` where it is its turn, else 0. Counts batches.
+
+        Over ``every`` batches the weights' mean is 1, and with it the expected gradient what it is without the option.
+        """
+        if self.every == 1 or not self.training:
+            return 1
+        turn = int(self.batches) % self.every == 0
+        self.batches += 1
+        return self.every if turn else 0
+
+
+def ask(tower: LLMTower, chats: Sequence[Sequence[Mapping[str, Tensor]]]) -> tuple[list[Tensor], Tensor | None]:
+    """Ask an LLM about clips, some at a time.
+
+    Of several parts, none is kept for the backward pass but computed there again: memory is that of one part.
+
+    Args:
+        tower: the LLM.
+        chats: for each question the inputs of the clips, in parts.
+
+    Returns:
+        One (N, D) answer feature a question, and the mean language-modelling loss where answers are learned.
+    """
+    features, losses = [], []
+    for parts in chats:
+        if len(parts) == 1 or not torch.is_grad_enabled() or not tower.trainable:
+            outputs = [tower(part) for part in parts]
+        else:
+            outputs = [checkpoint(tower, part, use_reentrant=False) for part in parts]
+        features.append(torch.cat([output.features for output in outputs]))
+        losses += [_mean_loss(outputs)] if outputs[0].lm_loss is not None else []
+    return features, torch.stack(losses).mean() if losses else None
+
+
+def _mean_loss(outputs: list[LLMOutput]) -> Tensor:
+    """Mean over clips of losses that are means over parts of them."""
+    losses = torch.stack([output.lm_loss for output in outputs if output.lm_loss is not None])
+    if len(losses) == 1:
+        return losses[0]
+    clips = losses.new_tensor([len(output.features) for output in outputs])
+    return (losses * clips).sum() / clips.sum()

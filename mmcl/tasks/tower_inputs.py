@@ -1,4 +1,4 @@
-"""What the towers are shown of a training batch: features read from a cache, or tensors made from the pictures."""
+"""What the towers are shown of a training batch: what a cache holds, or tensors made from the pictures."""
 
 from __future__ import annotations
 
@@ -8,25 +8,36 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from mmcl.data.dataset import Sample
 from mmcl.errors import UserError
 from mmcl.tasks.base import Context
 from mmcl.towers.cache import FeatureCache
-from mmcl.towers.clip import ClipPreprocess, ClipTower
-from mmcl.towers.llm import LLMTower
+from mmcl.towers.clip import ClipPreprocess
+from mmcl.towers.prefix_cache import PrefixCache
+from mmcl.towers.views import draw_view, view
 
 
 @dataclass
 class TowerInputs:
-    """Adds what the towers need to a batch: features from a cache, or tensors made from the pictures (live).
+    """Adds what the towers need to a batch: what caches hold, or tensors made from the pictures (live).
 
     Runs in loader workers, so it holds transforms and processors but no weights.
 
     Attributes:
+        questions: the instructions.
+        answers: the answer to learn, by class.
+        clip_cache: CLIP's features.
+        clip_preprocess: pictures -> CLIP's input, where it runs live.
+        llm_caches: the LLM's answer features, one cache a question.
+        prefix_caches: the LLM's hidden states before its first adapted layer, one cache a question.
+        chat: pictures and text -> the LLM's input, where all of it runs live.
         pairing: clip -> the clip whose features it gets from a cache; None where that is itself.
+        views: of a clip's pictures for CLIP.
+        mirror: see :func:`mmcl.towers.views.view`.
+        share: of the clips that the LLM looks at.
+        at_once: clips that the LLM takes at a time; 0 for all.
     """
 
     questions: tuple[str, ...] = ()
@@ -34,32 +45,73 @@ class TowerInputs:
     clip_cache: FeatureCache | None = None
     clip_preprocess: ClipPreprocess | None = None
     llm_caches: list[FeatureCache] = field(default_factory=list)
+    prefix_caches: list[PrefixCache] = field(default_factory=list)
     chat: Any = None
     pairing: np.ndarray | None = None
+    views: int = 1
+    mirror: bool = False
+    share: float = 1.0
+    at_once: int = 0
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """Batch entries ``image_features`` (N, D) or ``pixels`` (N, m, 3, H, W); ``text_features`` or ``chats``.
 
-        Of strips, m is 1.
+        Of strips, m is 1. ``text_features`` has a tensor, ``chats`` a list of inputs of some clips each for every
+        question. Where the LLM looks at a share of the clips, they hold these alone, and ``asked`` (n,) says which.
         """
-        clips = [sample.clip if self.pairing is None else int(self.pairing[sample.clip]) for sample in samples]
-        entries: dict[str, Any] = {}
-        if self.clip_cache is not None:
-            entries["image_features"] = self.clip_cache(clips)
-        elif self.clip_preprocess is not None:
-            entries["pixels"] = torch.stack([self.clip_preprocess(sample.images) for sample in samples])
+        entries: dict[str, Any] = self._pictured(samples)
+        if not (self.llm_caches or self.prefix_caches or self.chat is not None):
+            return entries
+        if self.share < 1:
+            asked = draw_share(samples, self.share)
+            entries["asked"] = torch.from_numpy(asked)
+            samples = [samples[row] for row in asked]
         if self.llm_caches:
+            clips = self._clips(samples)
             entries["text_features"] = [cache(clips) for cache in self.llm_caches]
-        elif self.chat is not None:
-            pictures = [sample.images for sample in samples]
-            answers = [self.answers[sample.label] for sample in samples] if self.answers else None
-            entries["chats"] = [self.chat(pictures, question, answers) for question in self.questions]
+        else:
+            size = self.at_once or len(samples)
+            parts = [samples[start : start + size] for start in range(0, len(samples), size)]
+            entries["chats"] = [[self._chat(part, number) for part in parts] for number in range(len(self.questions))]
         return entries
+
+    def _clips(self, samples: Sequence[Sample]) -> list[int]:
+        """The clips whose pictures these clips get."""
+        return [sample.clip if self.pairing is None else int(self.pairing[sample.clip]) for sample in samples]
+
+    def _pictured(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        clips, views = self._clips(samples), [draw_view(sample.draws, self.views) for sample in samples]
+        if self.clip_cache is not None:
+            return {"image_features": self.clip_cache(clips, views)}
+        if self.clip_preprocess is None:
+            return {}
+        rows = [
+            self.clip_preprocess(view(sample.images, clip, number, self.mirror))
+            for sample, clip, number in zip(samples, clips, views, strict=True)
+        ]
+        return {"pixels": torch.stack(rows)}
+
+    def _chat(self, samples: Sequence[Sample], question: int) -> dict[str, Tensor]:
+        if self.prefix_caches:
+            return self.prefix_caches[question](self._clips(samples))
+        answers = [self.answers[sample.label] for sample in samples] if self.answers else None
+        encoded: dict[str, Tensor] = self.chat([sample.images for sample in samples], self.questions[question], answers)
+        return encoded
 
     @property
     def live(self) -> bool:
         """Whether pictures are needed."""
         return self.clip_preprocess is not None or self.chat is not None
+
+
+def draw_share(samples: Sequence[Sample], share: float) -> np.ndarray:
+    """Rows of a batch that the LLM looks at: (n,) ascending, n at least 1, any subset of that size equally likely.
+
+    The same for the same clips of the same epoch and run seed, which the samples' random numbers come from.
+    """
+    seed = np.stack([sample.draws for sample in samples])[:, 0].view(np.uint64)
+    count = max(1, round(share * len(samples)))
+    return np.sort(np.random.default_rng(seed).choice(len(samples), count, replace=False))
 
 
 def shuffled_pairs(clips: np.ndarray, total: int) -> np.ndarray:
@@ -77,24 +129,6 @@ def shuffled_pairs(clips: np.ndarray, total: int) -> np.ndarray:
     pairing = np.arange(total)
     pairing[order] = np.roll(order, 1)
     return pairing
-
-
-def look(tower: ClipTower, device: torch.device, rows: list[list[Image]]) -> Tensor:
-    """(n, D) embeddings of n clips' pictures."""
-    return tower(torch.stack([tower.preprocess(images) for images in rows]).to(device))
-
-
-def ask(tower: LLMTower, device: torch.device, question: str, rows: list[list[Image]]) -> Tensor:
-    """(n, D) answer features of n clips' pictures."""
-    inputs = {name: tensor.to(device) for name, tensor in tower.encode(rows, question).items()}
-    return tower(inputs).features
-
-
-def describe_tower(name: str, tower: torch.nn.Module, trained: bool) -> str:
-    """A tower in words: where it is from, how large it is, how much of it is trained."""
-    everything = sum(parameter.numel() for parameter in tower.parameters())
-    tuned = sum(parameter.numel() for parameter in tower.parameters() if parameter.requires_grad)
-    return f"{name}, {everything:,} parameters, " + (f"{tuned:,} of them trained" if trained else "frozen")
 
 
 def require_video(context: Context) -> None:

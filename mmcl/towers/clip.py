@@ -29,19 +29,24 @@ class ClipOptions:
         pretrained: for a name: one of its tags, or a local file with a state dict. A file says nothing of the image
             normalisation it was trained with, a tag and a folder do.
         trainable: train the visual tower too (the text tower never is). A trainable tower may start without weights.
-        precision: arithmetic of a frozen tower; weights stay float32. A trainable one follows the training's own
-            mixed precision.
+        precision: of a frozen tower: bf16 is its arithmetic alone, over float32 weights; pure_bf16 its weights too, in
+            half the memory. A trainable one follows the training's own mixed precision.
         images: separate: the crops of a clip are embedded one by one, and the mean counts; strip: they are glued left
             to right in time order, resized to the tower's square, and embedded as one picture.
         images_per_step: a frozen tower takes this many images at a time, which bounds its memory.
+        views: in how many ways a clip's pictures are shown, one each time the clip is trained on: as they are, or in
+            random windows (see :mod:`mmcl.towers.views`). A cache holds that many rows a clip.
+        mirror: half of the other views are mirror images. Not where an action tells left from right.
     """
 
     model: str = "ViT-B-32"
     pretrained: str | None = None
     trainable: bool = False
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "pure_bf16"] = "fp32"
     images: Literal["separate", "strip"] = "separate"
     images_per_step: int = 64
+    views: int = 1
+    mirror: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,12 +85,16 @@ class ClipTower(nn.Module):
         super().__init__()
         if options.images_per_step < 1:
             raise UserError(f"clip.images_per_step must be at least 1, not {options.images_per_step}")
+        if options.views < 1:
+            raise UserError(f"clip.views must be at least 1, not {options.views}")
         loaded = load_clip(options.model, options.pretrained, allow_random=options.trainable)
         self.options, self.width = options, loaded.width
         size = loaded.size if options.images == "strip" else None
         self.preprocess = ClipPreprocess(loaded.transform, size)
         model: Any = loaded.model.requires_grad_(False)
         self.visual: nn.Module = model.visual.requires_grad_(options.trainable)
+        if options.precision == "pure_bf16" and not options.trainable:
+            self.visual.to(torch.bfloat16)
         del model.visual  # the text side below does not need it, and the same weights must not be listed twice
         self.text: Any = None
         if text:
@@ -131,6 +140,6 @@ class ClipTower(nn.Module):
         return F.normalize(embeddings.float(), dim=-1)
 
     def _embed(self, images: Tensor) -> Tensor:
-        output = self.visual(images)
+        output = self.visual(images.to(next(self.visual.parameters()).dtype))
         pooled = output[0] if isinstance(output, tuple) else output  # CoCa's visual tower returns its tokens too
         return F.normalize(pooled.float(), dim=-1)

@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcl.errors import UserError
+from mmcl.towers.cache import tensors_fingerprint
 from mmcl.towers.chat import IGNORED, ChatEncoder
 from mmcl.towers.frozen import constant_forward, save_only_trained
 from mmcl.towers.llm_load import DTYPES, add_lora, load_llm
+from mmcl.towers.prefix import Cut, Prefix
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,6 +32,8 @@ class LLMOptions:
         lora_rank: rank of LoRA; 0 leaves it out and the model wholly frozen.
         lora_alpha: LoRA's output is scaled by alpha / rank.
         lora_dropout: dropout on LoRA's input while training.
+        lora_last: LoRA on the last n decoder layers alone; 0 for all. The fewer, the more of the model lies before the
+            first of them, where a clip's hidden states are constants (see `task.cache_prefix`).
         lora_targets: regular expression that a linear layer's full name must match. The default is the attention of
             the language layers and spares the vision tower, whose layers carry the same short names.
         train_projector: train the layers between vision tower and language model too.
@@ -43,6 +47,7 @@ class LLMOptions:
     lora_rank: int = 8
     lora_alpha: int = 16
     lora_dropout: float = 0.05
+    lora_last: int = 0
     lora_targets: str = ATTENTION
     train_projector: bool = False
     images: Literal["strip", "separate"] = "strip"
@@ -80,6 +85,7 @@ class LLMTower(nn.Module):
         if options.gradient_checkpointing and options.lora_rank:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.model: Any = add_lora(model, options) if options.lora_rank else model
+        self._cut: Cut | None = None
         save_only_trained(self)
         self.train()
 
@@ -116,18 +122,65 @@ class LLMTower(nn.Module):
         positions that predict an answer token and to no other; the loss is the mean over clips of the mean over
         their answer tokens.
 
+        Args:
+            inputs: from :meth:`encode`, or, of a tower that is cut, from a
+                :class:`~mmcl.towers.prefix_cache.PrefixCache`; on the tower's device.
+
         Raises:
             UserError: the processor makes more or fewer image tokens than the model makes image features.
         """
-        dtype = DTYPES[self.options.dtype]
-        tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items() if k != "labels"}
-        device = tensors["input_ids"].device
-        with nullcontext() if self.trainable else constant_forward(device):
-            hidden = self._hidden(tensors)
-            labels = inputs.get("labels")
+        tensors, labels = self._tensors(inputs), inputs.get("labels")
+        with nullcontext() if self.trainable else constant_forward(tensors["attention_mask"].device):
+            if self._cut is not None and "hidden" in tensors:
+                hidden = self._cut.after(tensors["hidden"], tensors["attention_mask"], tensors.get("positions"))
+            else:
+                hidden = self._hidden(tensors)
             end = hidden.shape[1] - (0 if labels is None else labels.shape[1])  # the prompts' common last column + 1
             features = self._pool(hidden[:, :end], tensors["attention_mask"][:, :end])
             return LLMOutput(features, None if labels is None else self._lm_loss(hidden[:, end - 1 : -1], labels))
+
+    def cut(self, inputs: Mapping[str, Tensor]) -> Cut:
+        """Find out where the model's constant part ends, and try it on one batch.
+
+        Raises:
+            CannotCut: it has none, or the model does not go in two parts.
+        """
+        cut, training = Cut(self._bare), self.training
+        device = next(self.model.parameters()).device
+        self.eval()
+        with constant_forward(device):
+            tensors = {name: tensor.to(device) for name, tensor in self._tensors(inputs).items()}
+            cut.check(tensors, self._hidden(tensors))
+        self.train(training)
+        self._cut = cut
+        return cut
+
+    def prefix(self, inputs: Mapping[str, Tensor]) -> Prefix:
+        """Run the constant part of a tower that is cut; ``inputs`` from :meth:`encode`, on any device."""
+        assert self._cut is not None
+        device = next(self.model.parameters()).device
+        with constant_forward(device):
+            return self._cut.before({name: tensor.to(device) for name, tensor in self._tensors(inputs).items()})
+
+    def release(self) -> None:
+        """Give up the weights of the constant part: from now on the tower takes cached hidden states alone."""
+        assert self._cut is not None
+        self._cut.release()
+
+    def prefix_fingerprint(self) -> str:
+        """Hash of all that a tower's constant part says depends on, but for the pictures and the text."""
+        assert self._cut is not None
+        processor, model = self.chat.processor, self._bare
+        config = {key: value for key, value in model.config.to_dict().items() if key != "_name_or_path"}
+        settings = [
+            type(model).__name__, config, self._cut.first, self.options.dtype, self.options.images, str(processor),
+            getattr(processor, "chat_template", None),
+        ]  # fmt: skip
+        return tensors_fingerprint(self._cut.constants(), settings)
+
+    def _tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        dtype = DTYPES[self.options.dtype]
+        return {k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items() if k != "labels"}
 
     @property
     def _bare(self) -> Any:
@@ -165,6 +218,8 @@ class LLMTower(nn.Module):
 def _check(options: LLMOptions) -> None:
     if options.lora_rank < 0:
         raise UserError(f"llm.lora_rank must be 0 (no LoRA) or more, not {options.lora_rank}")
+    if options.lora_last < 0:
+        raise UserError(f"llm.lora_last must be 0 (all layers) or more, not {options.lora_last}")
     if not 0 <= options.lora_dropout < 1:
         raise UserError(f"llm.lora_dropout must lie in [0, 1), not {options.lora_dropout}")
     if options.train_projector and not options.lora_rank:

@@ -47,7 +47,7 @@ def load_llm(path: str, dtype: str) -> tuple[Any, Any]:
     return processor, model
 
 
-def add_lora(model: nn.Module, options: LLMOptions) -> nn.Module:
+def add_lora(model: Any, options: LLMOptions) -> nn.Module:
     """Put LoRA on the linear layers that ``options.lora_targets`` matches; everything else stays frozen.
 
     LoRA's own weights are float32 whatever the frozen model's are (Hu et al., ICLR 2022; peft's initialisation:
@@ -68,18 +68,33 @@ def add_lora(model: nn.Module, options: LLMOptions) -> nn.Module:
             f"llm.lora_targets '{options.lora_targets}' matches no linear layer of '{options.path}'; "
             f"it has {', '.join(_patterns(linears))}"
         )
+    targets: str | list[str] = _in_last_layers(model, hit, options) if options.lora_last else options.lora_targets
     projector = _find_projector(model, options.path) if options.train_projector else None
     config = LoraConfig(
         r=options.lora_rank,
         lora_alpha=options.lora_alpha,
         lora_dropout=options.lora_dropout,
-        target_modules=options.lora_targets,
+        target_modules=targets,
         modules_to_save=[projector] if projector else None,
     )
     adapted = get_peft_model(model, config)
     if projector:
         _train_in_float32(adapted, projector)
     return adapted
+
+
+def _in_last_layers(model: Any, names: list[str], options: LLMOptions) -> list[str]:
+    """Those of the named linear layers that lie in the last ``lora_last`` layers of the decoder."""
+    stack = getattr(model.get_decoder(), "layers", [])
+    wanted = {id(module) for layer in list(stack)[-options.lora_last :] for module in layer.modules()}
+    modules = dict(model.named_modules())
+    hit = [name for name in names if id(modules[name]) in wanted]
+    if not hit or options.lora_last > len(stack):
+        raise UserError(
+            f"llm.lora_last is {options.lora_last}: '{options.path}' has {len(stack)} decoder layers, and "
+            f"llm.lora_targets matches {len(hit)} linear layers in the last {options.lora_last} of them"
+        )
+    return hit
 
 
 def _check_path(path: str) -> None:

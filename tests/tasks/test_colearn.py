@@ -19,7 +19,8 @@ from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 from mmcl.tasks.alignment import AlignmentOptions
 from mmcl.tasks.base import Context
-from mmcl.tasks.colearn import CoLearning, CoLearningOptions
+from mmcl.tasks.colearn import CoLearning
+from mmcl.tasks.colearn_options import CoLearningOptions
 from mmcl.tasks.refinement import RefinementOptions
 from mmcl.tasks.semantics import SemanticsOptions
 from mmcl.towers.clip import ClipOptions, ClipTower

@@ -1,0 +1,156 @@
+"""Training steps as a run takes them, with the time of each part and the memory of the first one."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmcl.benchmarks.machine import PeakMemory
+from mmcl.engine.config import TrainConfig
+from mmcl.engine.loop import Loop
+from mmcl.engine.meters import StepMeter
+from mmcl.engine.setup import Experiment
+from mmcl.tasks.base import Task
+
+PARTS = ("data", "encoder", "CLIP", "LLM", "losses", "optimiser")
+
+
+@dataclass
+class Clock:
+    """Charges the time that passes to one part after another.
+
+    Attributes:
+        wait: called before the clock is read, such as ``torch.cuda.synchronize``; None where that would only disturb.
+        part: the part that is being charged; empty for none.
+        seconds: by part, since the last :meth:`read`.
+    """
+
+    wait: Callable[[], object] | None = None
+    part: str = ""
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+    since: float = 0.0
+
+    def switch(self, part: str) -> str:
+        """Charge another part from now on; returns the one that was charged so far."""
+        if self.wait is not None:
+            self.wait()
+        now = time.perf_counter()
+        if self.part:
+            self.seconds[self.part] += now - self.since
+        self.part, self.since, before = part, now, self.part
+        return before
+
+    def read(self) -> dict[str, float]:
+        """What was charged; then a new account."""
+        taken, self.seconds = self.seconds, dict.fromkeys(PARTS, 0.0)
+        return taken
+
+
+class Steps:
+    """A run that is taken step by step.
+
+    Args:
+        config: of the run.
+        data: its clips.
+        task: what is trained.
+        folder: for what a run writes; nothing is, here.
+
+    Attributes:
+        parts: seconds by part, of each step so far.
+    """
+
+    def __init__(self, config: TrainConfig, data: Experiment, task: Task, folder: Path) -> None:
+        from mmcl.train import make_accelerator
+
+        self.loop = Loop(config, make_accelerator(config), data, task, folder)
+        self.device = self.loop.accelerator.device
+        self.loop.model.train()
+        self.loop.run_optimiser.scale_rates(self.loop.factor(0))
+        self.clock, self.parts, self.meter = Clock(), list[dict[str, float]](), StepMeter()
+        self.batches = self._batches()
+        self._watch(task)
+
+    def __call__(self) -> None:
+        """Take one step, gradient norms and logged means included where they are due."""
+        self.clock.switch("data")
+        log = (len(self.parts) + 1) % self.loop.config.engine.log_every == 0
+        self.loop._step(self.batches, self.meter, log)
+        if log:
+            self.meter.read(self.loop.accelerator)
+        self.clock.switch("")
+        self.parts.append(self.clock.read())
+
+    def medians(self, last: int) -> dict[str, float]:
+        """Median seconds of each part over the last so many steps."""
+        return {part: median(step[part] for step in self.parts[-last:]) for part in PARTS}
+
+    def peak_bytes(self) -> int:
+        """Take one step, and return by how much memory grew meanwhile, at its largest."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            before = torch.cuda.memory_allocated(self.device)
+            self()
+            return int(torch.cuda.max_memory_allocated(self.device) - before)
+        _return_free_pages()
+        with PeakMemory() as memory:
+            self()
+        return max(0, memory.parent - memory.before)
+
+    def _batches(self) -> Iterator[Any]:
+        epoch = 0
+        while True:
+            self.loop.batches.epoch, self.loop.batches.first_step = epoch, 0
+            for batch in self.loop.loader:
+                self.clock.switch("losses")
+                yield batch
+            epoch += 1
+
+    def _watch(self, task: Task) -> None:
+        """Have the clock told when a part begins and ends, forward and (by the first gradient it gets) backward."""
+        clock, accelerator = self.clock, self.loop.accelerator
+        encoder: Any = task.encoder
+        for owner, name in ((task, "augmented"), (encoder, "features"), (encoder, "head")):
+            setattr(owner, name, _charged(clock, "encoder", getattr(owner, name)))
+        for part in ("CLIP", "LLM"):
+            tower = getattr(task, part.lower(), None)
+            if isinstance(tower, nn.Module):
+                tower.forward = _charged(clock, part, tower.forward)  # type: ignore[method-assign]
+        backward = accelerator.backward
+
+        def timed_backward(*args: Any, **kwargs: Any) -> None:
+            backward(*args, **kwargs)
+            clock.switch("optimiser")
+
+        accelerator.backward = timed_backward  # type: ignore[method-assign]
+
+
+def _charged(clock: Clock, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        before = clock.switch(part)
+        try:
+            output = call(*args, **kwargs)
+        finally:  # what is computed again in the backward pass is broken off where it is no longer needed
+            clock.switch(before)
+        for tensor in output if isinstance(output, tuple) else (output,):
+            if isinstance(tensor, Tensor) and tensor.requires_grad:
+                tensor.register_hook(lambda _: (clock.switch(part), None)[1])
+        return output
+
+    return timed
+
+
+def _return_free_pages() -> None:
+    """Have the C library give free memory back to the system, so that what comes next is seen to take it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

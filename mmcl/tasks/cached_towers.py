@@ -1,0 +1,112 @@
+"""What co-learning asks its frozen towers about the training clips, once, before training begins."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmcl.data.dataset import load_crops
+from mmcl.tasks.base import Context
+from mmcl.towers.cache import FeatureCache, Pictures, Work, tower_fingerprint
+from mmcl.towers.clip import ClipTower
+from mmcl.towers.llm import LLMTower
+from mmcl.towers.prefix import CannotCut
+from mmcl.towers.prefix_cache import Asked, PrefixCache
+
+AT_ONCE = 16  # clips, where the recipe does not say
+
+
+def clip_features(tower: ClipTower, context: Context, at_once: int) -> FeatureCache:
+    """Embeddings of the training clips, a row for each view of one."""
+    options = tower.options
+    key = ["clip", tower_fingerprint(tower, [asdict(options), str(tower.preprocess)])]
+    work = Work(
+        partial(_look, tower.to(context.device), context.device), "CLIP features", at_once or AT_ONCE,
+        options.views, options.mirror,
+    )  # fmt: skip
+    return FeatureCache(context.store, context.training_clips, key, work)
+
+
+def answer_features(
+    tower: LLMTower, context: Context, questions: tuple[str, ...], at_once: int
+) -> list[FeatureCache]:  # fmt: skip
+    """Answer features of the training clips, of an LLM without LoRA; one cache a question."""
+    processor = tower.chat.processor
+    identity = tower_fingerprint(
+        tower, [asdict(tower.options), str(processor), getattr(processor, "chat_template", None)]
+    )
+    tower.to(context.device)
+    caches = []
+    for question in questions:
+        work = Work(partial(_ask, tower, context.device, question), "LLM features", at_once or AT_ONCE)
+        caches.append(FeatureCache(context.store, context.training_clips, ["llm", identity, question], work))
+    return caches
+
+
+def answer_prefixes(
+    tower: LLMTower, context: Context, questions: tuple[str, ...], answers: list[str] | None,
+    pairing: np.ndarray | None, at_once: int,
+) -> list[PrefixCache]:  # fmt: skip
+    """Hidden states that enter the first layer with LoRA in it; one cache a question. The tower keeps the rest alone.
+
+    Args:
+        tower: with LoRA.
+        context: gives the training clips.
+        questions: the instructions.
+        answers: by class, where answers are learned.
+        pairing: clip -> the clip whose pictures it gets, or None.
+        at_once: clips the tower takes at a time; 0 for the default.
+
+    Returns:
+        No cache, after a note, where the model has no constant part.
+    """
+    store, clips = context.store, context.training_clips
+    tower.to(context.device)
+    try:
+        cut = tower.cut(tower.encode([load_crops(store, int(clip)) for clip in clips[:2]], questions[0]))
+    except CannotCut as reason:
+        print(
+            f"LLM '{tower.options.path}' runs live, its prefix is not cached: {reason}", file=sys.stderr, flush=True
+        )  # fmt: skip
+        return []
+    taught = _answers_of(context, answers, pairing) if answers is not None else None
+    identity = tower.prefix_fingerprint()
+    caches = [
+        PrefixCache(store, clips, identity, tower, Asked(question, taught, at_once or AT_ONCE))
+        for question in questions
+    ]
+    cut.release()
+    return caches
+
+
+def describe_tower(name: str, tower: nn.Module, trained: bool) -> str:
+    """A tower in words: where it is from, how large it is, how much of it is trained."""
+    everything = sum(parameter.numel() for parameter in tower.parameters())
+    tuned = sum(parameter.numel() for parameter in tower.parameters() if parameter.requires_grad)
+    return f"{name}, {everything:,} parameters, " + (f"{tuned:,} of them trained" if trained else "frozen")
+
+
+def _answers_of(context: Context, answers: list[str], pairing: np.ndarray | None) -> list[str]:
+    """For each training clip the answer that is learned with its pictures: that of the clip they are shown to."""
+    store, clips = context.store, context.training_clips
+    shown_to = np.arange(len(store))
+    if pairing is not None:
+        shown_to[pairing[clips]] = clips
+    number = {name: label for label, name in enumerate(context.class_names)}
+    return [answers[number[store.class_names[store.labels[shown_to[clip]]]]] for clip in clips]
+
+
+def _look(tower: ClipTower, device: torch.device, rows: Pictures) -> Tensor:
+    """(n, D) embeddings of n clips' pictures."""
+    return tower(torch.stack([tower.preprocess(images) for images in rows]).to(device))
+
+
+def _ask(tower: LLMTower, device: torch.device, question: str, rows: Pictures) -> Tensor:
+    """(n, D) answer features of n clips' pictures."""
+    inputs = {name: tensor.to(device) for name, tensor in tower.encode(rows, question).items()}
+    return tower(inputs).features
