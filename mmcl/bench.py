@@ -19,6 +19,13 @@ SUBJECTS = {
         "mmcl.benchmarks.data",
         "NTU clips from text to batches: prepare, store, loader, share of a training step",
     ),
+    "encoder": ("mmcl.benchmarks.encoder", "CTR-GCN in use and in training, against the published form of it"),
+    "deploy": (
+        "mmcl.benchmarks.deploy",
+        "a bundle's ONNX graphs, one clip at a time: speed, size, cold start, accuracy",
+    ),
+    "colearn": ("mmcl.benchmarks.colearn", "what co-learning adds to a training step, part by part, cached and live"),
+    "scale": ("mmcl.benchmarks.scale", "what 1, 2 and 4 processes exchange per step, and 8 and 64 GPUs would"),
 }
 
 

@@ -3,15 +3,36 @@
 ``accelerator.gather`` returns tensors without a gradient, and a contrastive loss or a batch statistic over the global
 batch needs one. With these, averaging gradients over processes (what DistributedDataParallel does) gives exactly the
 gradient that one process would get from the whole batch.
+
+Whatever is exchanged happens under a :func:`purpose`, so that a count can say what it was for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+_purposes = ["other"]
+
+
+@contextmanager
+def purpose(name: str) -> Iterator[None]:
+    """Say what the collectives in this block are for: gradients, contrastive, batch norm, metrics, stop, …."""
+    _purposes.append(name)
+    try:
+        yield
+    finally:
+        _purposes.pop()
+
+
+def current_purpose() -> str:
+    """What the collective that is under way is for."""
+    return _purposes[-1]
 
 
 def world_size() -> int:
@@ -24,50 +45,90 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
+def _all_gather(x: Tensor) -> Tensor:
+    """(n, …) of every process -> (n * processes, …)."""
+    rows = x.new_empty(world_size() * len(x), *x.shape[1:])
+    dist.all_gather_into_tensor(rows, x.contiguous())
+    return rows
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, ...]:
-        parts = [torch.empty_like(x) for _ in range(world_size())]
-        dist.all_gather(parts, x.contiguous())
-        return tuple(parts)
+    def forward(ctx: Any, x: Tensor, name: str) -> Tensor:
+        ctx.name = name
+        with purpose(name):
+            return _all_gather(x)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        # Every process used my rows in its own loss: the gradients of all of them add up.
-        stacked = torch.stack(gradients)
-        dist.all_reduce(stacked)
-        return stacked[rank()]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        # Every process used my rows in its own loss: the gradients of all of them add up, and nobody needs more than
+        # the sum for its own rows. (gloo all-reduces inside its reduce-scatter, nccl sends half of that.)
+        mine = gradient.new_empty(len(gradient) // world_size(), *gradient.shape[1:])
+        with purpose(ctx.name):
+            dist.reduce_scatter_tensor(mine, gradient.contiguous())
+        return mine, None
 
 
-class _Sum(torch.autograd.Function):
+def gather_rows(x: Tensor, name: str = "contrastive") -> Tensor:
+    """(n, …) rows of every process -> (n * processes, …), in order of rank, with gradients. Equal n everywhere.
+
+    Args:
+        x: this process's rows.
+        name: what for, see :func:`purpose`.
+    """
+    return _Gather.apply(x, name) if world_size() > 1 else x
+
+
+def _along(vector: Tensor, x: Tensor) -> Tensor:
+    """(C,) so that it broadcasts over (N, C, …)."""
+    return vector.view(1, -1, *[1] * (x.dim() - 2))
+
+
+class _Normalise(torch.autograd.Function):
+    """Batch normalisation over all processes: one collective forward, one backward, one tensor kept in between."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone()
-        dist.all_reduce(total)
-        return total
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        wide, axes = x.float(), [axis for axis in range(x.dim()) if axis != 1]
+        width, count = x.shape[1], x.numel() / x.shape[1]
+        variance, mean = torch.var_mean(wide, axes, correction=0)
+        own = torch.cat([mean, variance * count, mean.new_tensor([count])])
+        with purpose("batch norm"):
+            every = _all_gather(own.unsqueeze(0))
+        # Means and squared deviations of parts, joined (Chan et al. 1979): as exact as two passes over everything.
+        means, squares, counts = every[:, :width], every[:, width:-1], every[:, -1:]
+        size = counts.sum()
+        mean = (counts * means).sum(0) / size
+        variance = (squares + counts * (means - mean).square()).sum(0) / size
+        scale = torch.rsqrt(variance + eps)
+        ctx.save_for_backward(x, weight, mean, scale, size)
+        y = (wide - _along(mean, x)) * _along(scale * weight, x) + _along(bias, x)
+        ctx.mark_non_differentiable(mean, variance, size)
+        return y.to(x.dtype), mean, variance, size
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        gradient = gradient.clone()
-        dist.all_reduce(gradient)
-        return gradient
-
-
-def gather_rows(x: Tensor) -> Tensor:
-    """(n, …) rows of every process -> (n * processes, …), in order of rank, with gradients. Equal n everywhere."""
-    return torch.cat(_Gather.apply(x)) if world_size() > 1 else x
-
-
-def sum_over_processes(x: Tensor) -> Tensor:
-    """Elementwise sum over processes, with gradients."""
-    return _Sum.apply(x) if world_size() > 1 else x
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight, mean, scale, size = ctx.saved_tensors
+        axes = [axis for axis in range(x.dim()) if axis != 1]
+        gradient = gradient.float()
+        normal = (x.float() - _along(mean, x)) * _along(scale, x)
+        sums = torch.stack([gradient.sum(axes), (gradient * normal).sum(axes)])
+        bias, slope = sums.clone()  # of this process alone: gradients of parameters are averaged with all others
+        with purpose("batch norm"):
+            dist.all_reduce(sums)
+        sums /= size
+        inward = (gradient - _along(sums[0], x) - normal * _along(sums[1], x)) * _along(scale * weight, x)
+        return inward.to(x.dtype), slope.to(weight.dtype), bias.to(weight.dtype), None
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation over the batch of all processes, so that training does not depend on their number.
 
     ``torch.nn.SyncBatchNorm`` does the same but refuses CPU tensors. Normalises (N, C, …) over all axes but C; running
-    statistics use the unbiased variance of the global batch, as ``nn.BatchNorm`` does on one process.
+    statistics use the unbiased variance of the global batch, as ``nn.BatchNorm`` does on one process. Processes may
+    hold differently many rows.
     """
 
     def _check_input_dim(self, x: Tensor) -> None:
@@ -76,21 +137,11 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, …) -> the same shape."""
-        if not self.training:
+        if not self.training or world_size() == 1:
             return super().forward(x)
-        axes = [axis for axis in range(x.dim()) if axis != 1]
-        wide = x.float()
-        count = wide.new_tensor([x.numel() / x.shape[1]])
-        # Two passes: subtracting the mean first keeps float32 variances exact to the last digits.
-        total = sum_over_processes(torch.cat([wide.sum(axes), count]))
-        size = total[-1].detach()
-        mean = total[:-1] / size
-        shape = [1, -1] + [1] * (x.dim() - 2)
-        centred = wide - mean.view(shape)
-        variance = sum_over_processes(centred.square().sum(axes)) / size
-        self._track(mean.detach(), variance.detach(), size)
-        normal = centred * torch.rsqrt(variance + self.eps).view(shape)
-        return (normal * self.weight.view(shape) + self.bias.view(shape)).to(x.dtype)
+        y, mean, variance, size = _Normalise.apply(x, self.weight, self.bias, self.eps)
+        self._track(mean, variance, size)
+        return y
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, size: Tensor) -> None:

@@ -5,12 +5,16 @@ One YAML file a data set in ``prompts/`` at the top of the repository; a user na
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mmcl.errors import UserError
+from mmcl.files import write_text
 
 # Beside the package in a clone; among the environment's shared files where a wheel was installed (pyproject.toml).
 _FOLDERS = (Path(__file__).resolve().parent.parent / "prompts", Path(sys.prefix) / "share" / "mmcl" / "prompts")
@@ -18,17 +22,18 @@ _FOLDERS = (Path(__file__).resolve().parent.parent / "prompts", Path(sys.prefix)
 
 @dataclass(frozen=True)
 class Prompts:
-    """Text of one data set.
+    """Text of one data set. Of what is not said about a class, there is "": :meth:`fill` knows what stands in for it.
 
     Attributes:
         dataset: its name.
         names: K class names in label order.
-        descriptions: K sentences, what each action looks like.
+        descriptions: K sentences, what each action looks like; the name stands in.
         instructions: what the LLM is asked; one question a forward pass.
         answer: template of the answer that the LLM learns to give, with ``{name}``, ``{description}`` or ``{motion}``.
         templates: the same, embedded and averaged into the text embedding of a class.
-        motions: K texts, what arms, legs and body do in it; the description where there is none. Texts of body parts
-            carry over to unseen classes better than names do (as in GAP, ICCV 2023).
+        motions: K texts, what arms, legs and body do in it; the description stands in. Texts of body parts carry over
+            to unseen classes better than names do (as in GAP, ICCV 2023).
+        called: K names as they enter templates; the class's name stands in.
     """
 
     dataset: str
@@ -38,10 +43,12 @@ class Prompts:
     answer: str
     templates: tuple[str, ...]
     motions: tuple[str, ...] = ()
+    called: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.motions:
-            object.__setattr__(self, "motions", self.descriptions)
+        for key in ("motions", "called"):
+            if not getattr(self, key):
+                object.__setattr__(self, key, ("",) * len(self.names))
 
     def answers(self) -> list[str]:
         """K answers, the template filled for every class."""
@@ -51,28 +58,69 @@ class Prompts:
         """Every template filled for one class."""
         return [self.fill(template, label) for template in self.templates]
 
+    def words(self, label: int) -> dict[str, str]:
+        """What is said about a class besides its name: ``called``, ``description``, ``motion``, where there is one."""
+        said = {"called": self.called, "description": self.descriptions, "motion": self.motions}
+        return {key: texts[label] for key, texts in said.items() if texts[label]}
+
+    def classes(self) -> list[dict[str, str]]:
+        """The classes as a prompts file lists them."""
+        return [{"name": name, **self.words(label)} for label, name in enumerate(self.names)]
+
+    def with_classes(self, entries: Iterable[Any]) -> Prompts:
+        """The same of other classes.
+
+        Args:
+            entries: a name, or a mapping of ``name`` and what :meth:`words` gives, for each.
+
+        Raises:
+            KeyError, TypeError, AttributeError: they are something else.
+        """
+        rows = [entry if isinstance(entry, dict) else {"name": entry} for entry in entries]
+        names = tuple(str(row["name"]) for row in rows)
+        descriptions, motions, called = (
+            tuple(str(row.get(key) or "") for row in rows) for key in ("description", "motion", "called")
+        )
+        return replace(self, names=names, descriptions=descriptions, motions=motions, called=called)
+
+    def content(self) -> dict[str, Any]:
+        """The content of a prompts file."""
+        return {
+            "dataset": self.dataset, "classes": self.classes(), "instructions": list(self.instructions),
+            "answer": self.answer, "templates": list(self.templates),
+        }  # fmt: skip
+
     def subset(self, labels: Sequence[int]) -> Prompts:
         """The same text for some of the classes only, in the order given."""
-        names, descriptions, motions = (
-            tuple(texts[label] for label in labels) for texts in (self.names, self.descriptions, self.motions)
-        )
-        return replace(self, names=names, descriptions=descriptions, motions=motions)
+        rows = self.classes()
+        return self.with_classes(rows[label] for label in labels)
 
     def shuffled(self, seed: int) -> Prompts:
-        """Every class with the texts of another one: a random cycle through all classes."""
+        """Every class with the texts of another one, by a random cycle through all classes; names stay where they are.
+
+        Of a class's name, too, the other's enters the templates.
+        """
         import numpy as np
 
         order = np.random.default_rng(np.random.SeedSequence(seed)).permutation(len(self.names))
         other = np.empty_like(order)
         other[order] = np.roll(order, 1)
-        return self.subset(other.tolist())
+        given = self.subset(other.tolist())
+        return replace(given, names=self.names, called=tuple(given.fill("{name}", k) for k in range(len(self.names))))
 
     def fill(self, template: str, label: int) -> str:
         """Put a class's name, description and motion into a template."""
-        words = {"name": self.names, "description": self.descriptions, "motion": self.motions}
-        for key, texts in words.items():
-            template = template.replace(f"{{{key}}}", texts[label])
+        name = self.called[label] or self.names[label]
+        description = self.descriptions[label] or name
+        words = {"name": name, "description": description, "motion": self.motions[label] or description}
+        for key, text in words.items():
+            template = template.replace(f"{{{key}}}", text)
         return template
+
+
+def fingerprint(content: Any) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of texts, in whatever lists and mappings."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def load_prompts(name: str | Path) -> Prompts:
@@ -92,19 +140,23 @@ def load_prompts(name: str | Path) -> Prompts:
         raise UserError(f"no prompts '{name}': expected {candidates[0]}; copy one of {prompt_names()} and edit it")
     try:
         facts = yaml.safe_load(path.read_text(encoding="utf-8"))
-        classes = [entry if isinstance(entry, dict) else {"name": entry} for entry in facts["classes"]]
-        names = tuple(str(entry["name"]) for entry in classes)
         return Prompts(
             dataset=str(facts.get("dataset", path.stem)),
-            names=names,
-            descriptions=tuple(str(entry.get("description", entry["name"])) for entry in classes),
-            motions=tuple(str(entry.get("motion", entry.get("description", entry["name"]))) for entry in classes),
+            names=(),
+            descriptions=(),
             instructions=tuple(facts.get("instructions", ["Describe what the person is doing."])),
             answer=str(facts.get("answer", "{name}")),
             templates=tuple(facts.get("templates", ["{name}"])),
-        )
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        ).with_classes(facts["classes"])
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a prompts file ({error}); it needs a list 'classes' of names") from error
+
+
+def write_prompts(path: Path, prompts: Prompts) -> None:
+    """Write a prompts file in one go."""
+    import yaml
+
+    write_text(path, yaml.safe_dump(prompts.content(), sort_keys=False, allow_unicode=True, width=120))
 
 
 def prompt_names() -> list[str]:

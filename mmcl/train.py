@@ -91,7 +91,7 @@ def train(config: TrainConfig) -> int:
         accelerator.print(f"{folder} is complete already: nothing to do")
         return 0
     if accelerator.is_main_process:  # only now: everything that can be refused has been
-        start_run(config)
+        start_run(config, data.texts)
         if begun is not None:
             write_start(begun, folder)
     accelerator.wait_for_everyone()

@@ -2,22 +2,26 @@
 
 ``checkpoints/last`` holds ``learned.safetensors`` (the task's tensors, without what is frozen in towers),
 optimiser, gradient scaler and random states (Accelerate), the position, and ``probe.safetensors``: a few clips with
-the scores that this very process gave them, which `mmcl export` compares the bundle with.
+the scores that this very process gave them, which `mmcl export` compares the bundle with. All tensors are whole,
+however a run shards them: what one number of processes saved, another may resume, evaluate or export.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.checkpointing import load_accelerator_state, save_accelerator_state
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from mmcl.engine.optimiser import whole
 from mmcl.errors import UserError
 from mmcl.files import recover_folder, replace_folder, write_json
 from mmcl.tasks.base import Task
@@ -61,8 +65,8 @@ class Checkpoints:
 
     Args:
         folder: ``RUN/checkpoints``.
-        accelerator: after ``prepare``.
-        task: the unwrapped task.
+        accelerator: the processes.
+        task: the task, before it is wrapped or sharded.
         position: kept up to date by the loop.
         probe: a small evaluation batch (joints, lengths), on the CPU.
     """
@@ -72,13 +76,7 @@ class Checkpoints:
     ) -> None:
         self.folder, self.accelerator, self.task = folder, accelerator, task
         self.position, self.probe = position, probe
-        accelerator.register_for_checkpointing(position)
-        # Accelerate would write every tensor of the model, billions of frozen LLM weights included: we write ours.
-        accelerator.register_save_state_pre_hook(self._save_hook)
-        accelerator.register_load_state_pre_hook(lambda models, _: models.clear())
-
-    def _save_hook(self, models: list[nn.Module], weights: list[Any], folder: str) -> None:
-        weights.clear()
+        self.twin = copy.deepcopy(task.encoder).cpu().eval()  # made while there is a whole encoder to copy
 
     def exists(self, name: str = "last") -> bool:
         """Whether there is such a checkpoint; collective, because it puts one back that a kill left half renamed."""
@@ -87,52 +85,73 @@ class Checkpoints:
         self.accelerator.wait_for_everyone()
         return (self.folder / name / LEARNED).is_file()
 
-    def save(self, name: str = "last") -> None:
+    def save(self, optimiser: Any, name: str = "last") -> None:
         """Write a checkpoint; collective, every process calls it."""
         temporary = self.folder / f".{name}.saving"
         if self.accelerator.is_main_process:
             shutil.rmtree(temporary, ignore_errors=True)  # what a killed process may have left
             temporary.mkdir(parents=True)
         self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(temporary), safe_serialization=True)
+        # Accelerate's save_state would write every tensor of the model, billions of frozen LLM weights included.
+        save_accelerator_state(
+            str(temporary), [], [optimiser], [], [], self.accelerator.process_index, self.accelerator.step,
+            self.accelerator.scaler,
+        )  # fmt: skip
+        learned = {key: whole(tensor.detach()) for key, tensor in self.task.state_dict().items()}
         if self.accelerator.is_main_process:
-            save_file(
-                {key: tensor.detach().cpu().contiguous().clone() for key, tensor in self.task.state_dict().items()},
-                temporary / LEARNED,
-            )
-            save_file(self._probe_scores(), temporary / PROBE)
+            learned = {key: tensor.cpu().contiguous().clone() for key, tensor in learned.items()}
+            save_file(learned, temporary / LEARNED)
+            save_file(self._probe_scores(learned), temporary / PROBE)
             write_json(temporary / POSITION, self.position.state_dict())
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             replace_folder(temporary, self.folder / name)
         self.accelerator.wait_for_everyone()
 
-    def _probe_scores(self) -> dict[str, Tensor]:
+    def _probe_scores(self, learned: dict[str, Tensor]) -> dict[str, Tensor]:
         """The probe with its scores by the network as it is now, on the CPU: a GPU's TF32 would differ at 1e-3."""
-        encoder, preprocess = (copy.deepcopy(part).cpu().eval() for part in (self.task.encoder, self.task.preprocess))
+        self.twin.load_state_dict(_encoder_part(learned))
+        preprocess = copy.deepcopy(self.task.preprocess).cpu().eval()
         with torch.no_grad():
-            scores = encoder(preprocess(self.probe["joints"], self.probe["lengths"]))
+            scores = self.twin(preprocess(self.probe["joints"], self.probe["lengths"]))
         return {**self.probe, "scores": scores}
 
-    def load(self, name: str = "last") -> None:
-        """Restore a checkpoint; collective.
+    def load_learned(self, name: str = "last") -> None:
+        """Restore what was learned, before the task is wrapped or sharded.
 
         Raises:
-            UserError: there is none, or it does not fit the task.
+            UserError: there is no checkpoint, or it does not fit the task.
         """
         folder = find_checkpoint(self.folder, name)
         try:
             self.task.load_state_dict(load_file(folder / LEARNED))
         except (RuntimeError, SafetensorError) as error:
             raise UserError(f"{folder} is damaged or of another model: {error}") from error
-        self.accelerator.load_state(str(folder))
+
+    def load_state(self, optimiser: Any, name: str = "last") -> None:
+        """Restore everything else: optimiser, gradient scaler, random states, position.
+
+        Raises:
+            UserError: there is no checkpoint, or its position cannot be gone on from.
+        """
+        folder, accelerator = find_checkpoint(self.folder, name), self.accelerator
+        self.position.load_state_dict(json.loads((folder / POSITION).read_text(encoding="utf-8")))
+        state = load_accelerator_state(
+            str(folder), [], [optimiser], [], [], accelerator.process_index, accelerator.scaler
+        )
+        accelerator.step = state.get("step", accelerator.step)
 
 
 def encoder_tensors(checkpoint: Path) -> tuple[dict[str, Tensor], int]:
     """The encoder's tensors in a checkpoint of a run, by their names in the encoder, and how many others there are."""
     learned = load_file(checkpoint / LEARNED)
-    own = {key.removeprefix("encoder."): tensor for key, tensor in learned.items() if key.startswith("encoder.")}
+    own = _encoder_part(learned)
     return own, len(learned) - len(own)
+
+
+def _encoder_part(learned: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's tensors among a task's, by their names in the encoder."""
+    return {key.removeprefix("encoder."): tensor for key, tensor in learned.items() if key.startswith("encoder.")}
 
 
 def find_checkpoint(folder: Path, name: str = "last") -> Path:

@@ -19,10 +19,12 @@ from tqdm import tqdm
 
 from mmcl.data.dataset import ClipDataset, loader, to_device
 from mmcl.data.sampler import StepBatches
+from mmcl.distributed import purpose
 from mmcl.engine.checkpoint import Checkpoints, Position
 from mmcl.engine.config import TrainConfig, schedule_factor
-from mmcl.engine.meters import MetricsFile, StepMeter, gradient_norms
+from mmcl.engine.meters import MetricsFile, StepMeter
 from mmcl.engine.optimiser import RunOptimiser
+from mmcl.engine.processes import StopCheck, check_launch, prepare
 from mmcl.engine.scoring import score_clips
 from mmcl.engine.setup import Experiment
 from mmcl.tasks.base import Task
@@ -57,20 +59,25 @@ class Loop:
         self, config: TrainConfig, accelerator: Accelerator, data: Experiment, task: Task, folder: Path
     ) -> None:
         self.config, self.accelerator, self.data, self.task = config, accelerator, data, task
-        self.groups = task.parameter_groups()
+        check_launch(accelerator)
         self.batches = StepBatches(
             data.split.train, config.data.batch_size, config.seed, config.engine.accumulation,
             accelerator.process_index, accelerator.num_processes, config.data.sharded,
         )  # fmt: skip
         dataset = ClipDataset(data.store, config.seed, task.needs_images, data.split.classes, task.pairing)
         self.loader = loader(dataset, self.batches, config.data.workers, task.extras())
-        self.model, self.optimiser = accelerator.prepare(task, RunOptimiser(self.groups, config.optimiser))
         self.factor = schedule_factor(config.schedule, self.batches.steps)
         self.position = Position(data.store.fingerprint, self.batches.stretches)
         self.checkpoints = Checkpoints(folder / "checkpoints", accelerator, task, self.position, self._probe())
         self.validation: dict[str, float] = {}
-        if config.resume and self.checkpoints.exists():
-            self.checkpoints.load()
+        resumes = config.resume and self.checkpoints.exists()
+        if resumes:
+            self.checkpoints.load_learned()
+        self.run_optimiser = RunOptimiser(task.parameter_groups(), config.optimiser)
+        self.model, self.optimiser = prepare(accelerator, task, self.run_optimiser)
+        if resumes:
+            self.checkpoints.load_state(self.run_optimiser)
+        self.stop_check = StopCheck(accelerator)
         self.metrics = MetricsFile(folder / "metrics.jsonl", self.global_step) if accelerator.is_main_process else None
 
     @property
@@ -95,11 +102,11 @@ class Loop:
         with stop_requests() as stops, bar:
             while not self.finished:
                 if not self._epoch(bar, stops):
-                    self.checkpoints.save()
+                    self.checkpoints.save(self.run_optimiser)
                     return False
                 self.position.epoch, self.position.step = self.position.epoch + 1, 0
                 self._validate()
-                self.checkpoints.save()
+                self.checkpoints.save(self.run_optimiser)
         return True
 
     def _epoch(self, bar: Any, stops: list[int]) -> bool:
@@ -109,7 +116,7 @@ class Loop:
         self.model.train()
         meter, batches = StepMeter(), iter(self.loader)
         while position.step < self.batches.steps:
-            self.optimiser.optimizer.scale_rates(self.factor(self.global_step))
+            self.run_optimiser.scale_rates(self.factor(self.global_step))
             log = (self.global_step + 1) % engine.log_every == 0 or position.step + 1 == self.batches.steps
             norms = self._step(batches, meter, log)
             position.step += 1
@@ -119,7 +126,7 @@ class Loop:
             if self._asked_to_stop(stops):
                 return False
             if engine.checkpoint_steps and self.global_step % engine.checkpoint_steps == 0:
-                self.checkpoints.save()
+                self.checkpoints.save(self.run_optimiser)
         return True
 
     def _step(self, batches: Iterator[Any], meter: StepMeter, log: bool) -> dict[str, float]:
@@ -131,8 +138,10 @@ class Loop:
             waited = time.perf_counter() - asked
             batch = to_device(batch, self.accelerator.device)
             with self.accelerator.accumulate(self.model):
-                outputs = self.model(batch)
-                self.accelerator.backward(outputs["loss"])
+                with self.accelerator.autocast():  # wrapping does that, but sharding does not
+                    outputs = self.model(batch)
+                with purpose("gradients"):
+                    self.accelerator.backward(outputs["loss"])
                 if self.accelerator.sync_gradients:
                     norms = self._clip(log)
                 self.optimiser.step()
@@ -146,13 +155,13 @@ class Loop:
         if log or limit:
             self.accelerator.unscale_gradients()  # once: a gradient scaler refuses a second time
         if log:
-            norms = {f"gradient_norm/{name}": norm for name, norm in gradient_norms(self.groups).items()}
+            norms = {f"gradient_norm/{name}": norm for name, norm in self.run_optimiser.norms().items()}
         if limit:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         return norms
 
     def _log(self, values: dict[str, float], bar: Any) -> None:
-        rates = {f"rate/{name}": rate for name, rate in self.optimiser.optimizer.rates().items()}
+        rates = {f"rate/{name}": rate for name, rate in self.run_optimiser.rates().items()}
         self._record("train", values | rates)
         bar.set_postfix(epoch=self.position.epoch + 1, loss=f"{values['loss']:.3f}", refresh=False)
 
@@ -163,9 +172,7 @@ class Loop:
         self.accelerator.log({f"{kind}/{key}": value for key, value in values.items()}, step=self.global_step)
 
     def _asked_to_stop(self, stops: list[int]) -> bool:
-        if stops:
-            self.accelerator.set_trigger()
-        return self.accelerator.check_trigger()  # so that all processes stop at the same step
+        return self.stop_check(bool(stops))
 
     def _validate(self) -> None:
         """Accuracy on the clips held out of the training subjects; keeps ``checkpoints/best``."""
@@ -180,7 +187,7 @@ class Loop:
         self._record("validation", self.validation)
         if top1 > self.position.best:
             self.position.best = top1
-            self.checkpoints.save("best")
+            self.checkpoints.save(self.run_optimiser, "best")
 
     def scores(self, clips: np.ndarray) -> np.ndarray:
         """(len(clips), K) scores of the skeleton branch, outside autocast; the work is shared by all processes."""
@@ -192,7 +199,8 @@ class Loop:
             self.task.scores, self.data.store, padded.reshape(world, -1)[rank], self.accelerator.device,
             self.config.data.eval_batch_size, self.config.data.workers,
         )  # fmt: skip
-        everyone = self.accelerator.gather(torch.from_numpy(mine).to(self.accelerator.device)).cpu().numpy()
+        with purpose("validation"):
+            everyone = self.accelerator.gather(torch.from_numpy(mine).to(self.accelerator.device)).cpu().numpy()
         return np.asarray(everyone[: len(clips)])
 
     def _probe(self) -> dict[str, Any]:

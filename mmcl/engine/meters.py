@@ -13,8 +13,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from mmcl.distributed import purpose
 from mmcl.files import write_text
-from mmcl.tasks.base import ParameterGroup
 
 
 class MetricsFile:
@@ -73,9 +73,10 @@ class StepMeter:
         """Means over the interval and all processes; collective. Then a new interval starts."""
         names = sorted(self.sums)
         means = torch.stack([self.sums[name] for name in names]) / self.batches
-        means = accelerator.reduce(means, reduction="mean")
+        with purpose("metrics"):
+            means = accelerator.reduce(means, reduction="mean")
         elapsed = time.perf_counter() - self.started
-        result = dict(zip(names, (float(value) for value in means), strict=True))
+        result = dict(zip(names, means.tolist(), strict=True))
         result["clips_per_second"] = self.clips * accelerator.num_processes / elapsed
         result["data_wait_share"] = self.waited / elapsed
         result["peak_memory_mib"] = peak_memory_mib(accelerator.device)
@@ -88,12 +89,3 @@ def peak_memory_mib(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def gradient_norms(groups: list[ParameterGroup]) -> dict[str, float]:
-    """L2 norm of each group's gradient, by name."""
-    norms = {}
-    for group in groups:
-        gradients = [parameter.grad for parameter in group.parameters if parameter.grad is not None]
-        norms[group.name] = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
-    return norms

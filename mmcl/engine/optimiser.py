@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
 
 from mmcl.engine.config import OptimiserOptions
@@ -56,7 +57,10 @@ class RunOptimiser(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update every parameter."""
+        """Update every parameter; one that a step left out has a gradient of zero, sharded or not."""
+        for parameter in (parameter for group in self.param_groups for parameter in group["params"]):
+            if parameter.requires_grad and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         for part in self.parts:
             part.step(closure)
 
@@ -65,12 +69,45 @@ class RunOptimiser(Optimizer):
         for part in self.parts:
             part.zero_grad(set_to_none)
 
+    def norms(self) -> dict[str, float]:
+        """L2 norm of each group's gradient, by name; collective where parameters are sharded."""
+        names, norms = [], []
+        for group in self.param_groups:
+            gradients = [parameter.grad for parameter in group["params"] if parameter.grad is not None]
+            names.append(group["name"])
+            norms.append(whole(torch.nn.utils.get_total_norm(gradients)) if gradients else torch.zeros(()))
+        device = next((norm.device for norm in norms if norm.device.type != "cpu"), None)
+        return dict(zip(names, torch.stack([norm.to(device) for norm in norms]).tolist(), strict=True))
+
     def state_dict(self) -> dict[str, Any]:
-        """States of the parts, in order."""
-        return {"parts": [part.state_dict() for part in self.parts]}
+        """States of the parts, in order, with whole tensors: collective where parameters are sharded."""
+        parts = [part.state_dict() for part in self.parts]
+        for part in parts:
+            part["state"] = {
+                number: {key: whole(value) if isinstance(value, Tensor) else value for key, value in entry.items()}
+                for number, entry in part["state"].items()
+            }
+        return {"parts": parts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` gave, sharded as the parameters are now."""
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
+            for parameter, entry in part.state.items():
+                entry.update({key: _like(value, parameter) for key, value in entry.items() if value is not None})
         self._link()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A sharded tensor put together (collective), any other as it is."""
+    full: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return full
+
+
+def _like(value: Any, parameter: Any) -> Any:
+    """A tensor in the parameter's shape, sharded as the parameter is."""
+    if not hasattr(parameter, "full_tensor") or not isinstance(value, Tensor) or value.shape != parameter.shape:
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value, parameter.device_mesh, parameter.placements)

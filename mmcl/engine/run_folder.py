@@ -1,4 +1,4 @@
-"""A run folder: ``config.yaml``, ``metrics.jsonl``, tracker files, ``checkpoints/``, ``summary.json``."""
+"""A run folder: config.yaml, texts.yaml, metrics.jsonl, tracker files, checkpoints/, summary.json."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from mmcl.engine.checkpoint import LEARNED
 from mmcl.engine.config import TrainConfig
 from mmcl.errors import UserError
 from mmcl.files import write_text
+from mmcl.prompts import Prompts, load_prompts, write_prompts
+
+TEXTS = "texts.yaml"  # a prompts file: all that was said about the data set when the run was begun
 
 # What may differ when a run goes on: nothing that changes its result.
 _FREE = ("out", "resume", "config", "engine.trackers", "engine.log_every", "engine.checkpoint_steps", "data.workers")
@@ -48,12 +51,48 @@ def check_run(config: TrainConfig) -> None:
             )
 
 
-def start_run(config: TrainConfig) -> Path:
-    """Make the run folder with its ``config.yaml``, where it is not there yet."""
+def start_run(config: TrainConfig, texts: Prompts | None = None) -> Path:
+    """Make the run folder with its ``config.yaml``, where it is not there yet.
+
+    Args:
+        config: of the run.
+        texts: what the task is told about the data set's classes, for ``texts.yaml``; None where it asked for nothing.
+    """
     saved = Path(config.out) / "config.yaml"
     if not saved.is_file():
+        if texts is not None:
+            write_prompts(saved.with_name(TEXTS), texts)
         write_text(saved, config.text)
     return saved.parent
+
+
+def recorded_texts(folder: Path) -> Prompts | None:
+    """The texts that a run was trained with; None where it needed none, or is older than this record.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return load_prompts(folder / TEXTS) if (folder / TEXTS).is_file() else None
+
+
+def check_texts(config: TrainConfig, texts: Prompts) -> None:
+    """Whether a run that goes on is told what it was told when it was begun.
+
+    Raises:
+        UserError: naming what has changed.
+    """
+    before = recorded_texts(Path(config.out)) if config.resume else None
+    if before is None or before == texts:
+        return
+    was, now = (
+        _flatten({**prompts.content(), "classes": {entry["name"]: entry for entry in prompts.classes()}})
+        for prompts in (before, texts)
+    )
+    key = next((key for key in (*was, *now) if was.get(key) != now.get(key)), "the order of classes")
+    raise UserError(
+        f"cannot resume {config.out}: its prompts have changed since it was begun: {key} was {was.get(key)} and is now "
+        f"{now.get(key)}; put them back to what {Path(config.out) / TEXTS} says, or choose another --out"
+    )
 
 
 def find_run(path: Path, which: str = "last") -> tuple[Path, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -12,8 +13,9 @@ from mmcl.data.splitting import Split, split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.encoders.base import Encoder, build_encoder
 from mmcl.engine.config import TrainConfig
+from mmcl.engine.run_folder import check_texts, recorded_texts
 from mmcl.errors import UserError
-from mmcl.prompts import Prompts, load_prompts
+from mmcl.prompts import Prompts, load_prompts, prompt_names
 from mmcl.skeletons.layout import Layout, load_layout
 from mmcl.skeletons.preprocess import Preprocess
 from mmcl.tasks import TASKS
@@ -22,10 +24,17 @@ from mmcl.tasks.base import Context, Task
 
 @dataclass
 class Experiment:
-    """The data side of a run."""
+    """The data side of a run.
+
+    Attributes:
+        store: the clips.
+        split: which of them train and which test.
+        texts: what is said about all of the store's classes, once the task has asked for it.
+    """
 
     store: ClipStore
     split: Split
+    texts: Prompts | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -57,7 +66,7 @@ def build_skeleton_branch(config: TrainConfig, source: Layout, classes: int) -> 
 
 
 def task_prompts(config: TrainConfig, store: ClipStore) -> Prompts:
-    """The text that goes with all of a store's classes.
+    """The text that goes with all of a store's classes, as the prompts file has it now.
 
     Raises:
         UserError: no such prompts, or their classes are not the store's.
@@ -72,13 +81,36 @@ def task_prompts(config: TrainConfig, store: ClipStore) -> Prompts:
     return prompts.shuffled(config.seed) if config.data.shuffle_texts else prompts
 
 
+def run_texts(config: TrainConfig, folder: Path, store: ClipStore) -> tuple[Prompts, str]:
+    """What a run was told about all of its store's classes, and where that is from, in words.
+
+    A run that recorded nothing goes by the prompts file as it is now; where its data set has none, by names alone.
+
+    Raises:
+        UserError: the record is damaged, or the prompts that stand in for it are gone or do not fit.
+    """
+    if (texts := recorded_texts(folder)) is not None:
+        return texts, "the run's record"
+    if config.data.prompts is None and store.dataset not in prompt_names():
+        names = tuple(store.class_names)
+        return Prompts(store.dataset, names, ("",) * len(names), (), "{name}", ("{name}",)), "names alone"
+    return task_prompts(config, store), f"prompts '{config.data.prompts or store.dataset}' of today"
+
+
 def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> Task:
     """Build the task with everything it trains, towers included.
 
     Raises:
-        UserError: prompts and store disagree on the classes, or a tower cannot be loaded.
+        UserError: prompts and store disagree on the classes, they are not what a run to be resumed was told, or a tower
+            cannot be loaded.
     """
     store = data.store
+
+    def prompts() -> Prompts:
+        data.texts = task_prompts(config, store)
+        check_texts(config, data.texts)
+        return data.texts.subset(data.split.classes.tolist())
+
     encoder, preprocess = build_skeleton_branch(config, store.layout, len(data.class_names))
     context = Context(
         encoder=encoder,
@@ -87,7 +119,7 @@ def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> T
         store=store,
         training_clips=data.split.train,
         class_names=data.class_names,
-        prompts=lambda: task_prompts(config, store).subset(data.split.classes.tolist()),
+        prompts=prompts,
         device=device,
     )
     return TASKS[config.task_name](context, config.task)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from accelerate import Accelerator
 from torch import Tensor, nn
 
+from mmcl.benchmarks.scale import held_bytes
+from mmcl.benchmarks.traffic import Traffic
 from mmcl.distributed import GlobalBatchNorm, globalise_batchnorm
+from mmcl.engine.processes import StopCheck
 from mmcl.tasks.losses import SigLIP, info_nce, nt_xent
 
 N, D, WORLD = 12, 6, 3
@@ -24,6 +31,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "info_nce": lambda a, b, labels: info_nce(a, b, 0.1, labels),
     "siglip": lambda a, b, labels: SigLIP()(a, b, labels),
 }
+NORM_ROWS = (3, 7, 2)  # rows of a process: they may differ
 
 
 def inputs() -> tuple[Tensor, Tensor, nn.Linear]:
@@ -32,12 +40,14 @@ def inputs() -> tuple[Tensor, Tensor, nn.Linear]:
 
 
 def one_step(name: str, supervised: bool, rows: slice) -> tuple[Tensor, Tensor]:
-    """Loss of these rows, and the gradient of a shared layer before both modalities."""
+    """Loss of these rows, and gradients: of a shared layer before both modalities, of the loss's own parameters."""
     a, b, layer = inputs()
     labels = LABELS[rows] if supervised else None
-    loss = LOSSES[name](layer(a[rows]), layer(b[rows]).tanh(), labels)
+    siglip = SigLIP() if name == "siglip" else None
+    loss = (siglip or LOSSES[name])(layer(a[rows]), layer(b[rows]).tanh(), labels)
     loss.backward()
-    return loss.detach(), layer.weight.grad
+    own = [] if siglip is None else [parameter.grad.flatten() for parameter in siglip.parameters()]
+    return loss.detach(), torch.cat([layer.weight.grad.flatten(), *own])
 
 
 def norm_network() -> nn.Module:
@@ -55,8 +65,21 @@ def norm_step(network: nn.Module, rows: slice) -> dict[str, Tensor]:
     return result | dict(network.named_buffers())
 
 
+def loss_of(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda a, b: LOSSES[name](a, b, None)
+
+
+def uneven_norm(rank: int) -> Tensor:
+    """Output of a global norm where processes hold differently many rows."""
+    torch.manual_seed(3)
+    x = torch.randn(sum(NORM_ROWS), 4, 5).split(NORM_ROWS)[rank]
+    return GlobalBatchNorm(4)(x).detach()
+
+
 def worker(rank: int, folder: str) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "OMP_NUM_THREADS": "1", "RANK": str(rank)}
+    os.environ |= {"LOCAL_RANK": str(rank), "WORLD_SIZE": str(WORLD), "CUDA_VISIBLE_DEVICES": ""}
+    torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORLD)
     rows = slice(rank * N // WORLD, (rank + 1) * N // WORLD)
     found: dict[str, Any] = {}
@@ -66,7 +89,16 @@ def worker(rank: int, folder: str) -> None:
             for tensor in (loss, gradient):
                 dist.all_reduce(tensor)
             found[f"{name}-{supervised}"] = (loss / WORLD, gradient / WORLD)  # what DDP does to gradients
-    found["norm"] = norm_step(globalise_batchnorm(norm_network()), rows)
+    with Traffic() as traffic:
+        found["norm"] = norm_step(globalise_batchnorm(norm_network()), rows)
+    found["norm calls"] = dict(traffic.calls)
+    with Traffic() as traffic:
+        one_step("nt_xent", True, rows)
+    found["loss bytes"] = dict(traffic.bytes)
+    found["uneven"] = uneven_norm(rank)
+    found["held"] = {name: held_bytes(loss_of(name), N) for name in LOSSES}
+    check = StopCheck(Accelerator(cpu=True), seconds=1e9)
+    found["stops"] = [check(rank == 1 and step >= 2) for step in range(2 * StopCheck.MOST)]
     for key, tensor in found["norm"].items():
         if not key.endswith(("running_mean", "running_var", "num_batches_tracked")):
             dist.all_reduce(tensor)
@@ -78,8 +110,8 @@ def worker(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder: Path = tmp_path_factory.mktemp("ranks")
-    mp.spawn(worker, (str(folder),), nprocs=WORLD)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
+    mp.start_processes(worker, (str(folder),), nprocs=WORLD, start_method="fork")
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(WORLD)]
 
 
 @pytest.mark.parametrize("supervised", [False, True])
@@ -109,3 +141,49 @@ def test_on_one_process_the_global_norm_is_the_ordinary_one() -> None:
     norm_step(plain, slice(0, N))  # so that both have seen the same batch
     x = torch.randn(4, 2, 3, 3)
     torch.testing.assert_close(network.eval()(x), plain.eval()(x))
+
+
+def test_a_norm_takes_one_collective_forward_and_one_backward_whatever_rows_there_are(found) -> None:
+    torch.manual_seed(3)
+    expected = nn.BatchNorm1d(4)(torch.randn(sum(NORM_ROWS), 4, 5)).split(NORM_ROWS)
+    for rank, mine in enumerate(found):
+        assert mine["norm calls"] == {("batch norm", "all-gather"): 2, ("batch norm", "all-reduce"): 2}
+        torch.testing.assert_close(mine["uneven"], expected[rank])
+
+
+def test_a_contrastive_loss_sends_its_rows_there_and_their_gradients_back(found) -> None:
+    n = N // WORLD
+    for mine in found:
+        assert mine["loss bytes"]["contrastive", "all-gather"] == n * 2 * D * 4 + n * 8  # both modalities, and labels
+        assert mine["loss bytes"]["contrastive", "reduce-scatter"] == WORLD * n * 2 * D * 4
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_memory_of_a_loss_grows_with_the_processes_and_not_with_their_square(found, name) -> None:
+    """What is kept for the backward pass: at a fixed number of own rows, linear in the rows of everybody."""
+    alone, everyone = held_bytes(loss_of(name), N), held_bytes(loss_of(name), WORLD * N)
+    for mine in found:
+        assert alone < mine["held"][name] < 1.1 * WORLD * alone
+        assert mine["held"][name] < everyone
+
+
+def test_processes_stop_at_the_same_step_and_ask_each_other_seldom(found) -> None:
+    """Process 1 is asked at its third step; all learn it when they next ask, which is after 200 steps at most."""
+    first = [mine["stops"].index(True) for mine in found]
+    assert first == [StopCheck.MOST] * WORLD  # they asked after the first step, and then after 200 more
+
+
+def test_one_process_stops_at_once_and_many_ask_by_the_clock(monkeypatch) -> None:
+    now, asked = [0.0], []
+
+    def reduce(values: Tensor, reduction: str) -> Tensor:
+        asked.append(now[0])
+        return 2 * values
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    check = StopCheck(SimpleNamespace(num_processes=2, device="cpu", reduce=reduce), seconds=2.0)
+    for _ in range(100):
+        now[0] += 0.3
+        check(False)
+    assert 12 <= len(asked) <= 18 and np.diff(asked).max() < 2.0  # 30 seconds of steps that take 0.3
+    assert StopCheck(SimpleNamespace(num_processes=1))(True)

@@ -15,6 +15,7 @@ def test_two_processes_equal_one(demo_store, tower_folder, tmp_path) -> None:
         f"--task.llm.path={tower_folder('tiny-llava')}", "--task.refinement.language_weight=1",
         "--task.alignment.same_class_negatives=false", "--schedule.epochs=3", "--optimiser.rate=0.02",
         "--data.validation={subject: [3]}", "--data.batch_size=6",
+        "--encoder.empty_bodies=each",  # where one stands for all, there is one in every process
     ]  # fmt: skip
     for processes in (1, 2):
         train(*arguments(demo_store, tmp_path / str(processes), *options), processes=processes)

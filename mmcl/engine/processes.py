@@ -1,0 +1,129 @@
+"""What many processes exchange, and what they need not: preparing a task for them, agreed stops."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mmcl.distributed import purpose
+from mmcl.engine.optimiser import RunOptimiser
+from mmcl.errors import UserError
+from mmcl.tasks.base import Task
+from mmcl.towers.frozen import trained_names
+
+SUPPORTED = {DistributedType.NO, DistributedType.FSDP} | {kind for kind in DistributedType if kind.startswith("MULTI_")}
+
+
+def check_launch(accelerator: Accelerator) -> None:
+    """Whether the loop can train the way that ``accelerate launch`` was asked for.
+
+    Raises:
+        UserError: it cannot; what can.
+    """
+    kind, plugin = accelerator.distributed_type, getattr(accelerator.state, "fsdp_plugin", None)
+    if kind not in SUPPORTED:
+        raise UserError(
+            f"mmcl train runs data-parallel or with FSDP 2, not with {kind.value}: see mmcl/recipes/accelerate/"
+        )
+    if kind != DistributedType.FSDP or plugin is None:
+        return
+    if plugin.fsdp_version != 2:
+        raise UserError("mmcl train shards with FSDP 2 alone: set fsdp_version: 2 in the accelerate configuration")
+    if plugin.cpu_ram_efficient_loading:
+        raise UserError(
+            "set fsdp_cpu_ram_efficient_loading: false in the accelerate configuration: frozen weights are in no state "
+            "that one process could send to the others, so that each loads them itself"
+        )
+
+
+def prepare(accelerator: Accelerator, task: Task, optimiser: RunOptimiser) -> tuple[Any, Any]:
+    """Wrap a task and its optimiser for the processes there are.
+
+    Data-parallel processes send each other what is trained, and nothing that is frozen, neither at the start nor at a
+    step; every trained parameter has a gradient at every step (see :class:`~mmcl.tasks.base.Task`), so that none is
+    searched for. (A static graph, which DDP could be promised, would gain nothing beyond that, and gradient
+    accumulation breaks the promise.)
+    """
+    if accelerator.is_fsdp2:
+        for tower in task.aside:
+            tower.to(accelerator.device)
+        _choose_shards(accelerator.state.fsdp_plugin, task)
+    else:
+        # Moved first, since optimisers must not see parameters of another device.
+        task.to(accelerator.device)
+        names = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+        names(task, frozen_names(task))
+    with purpose("start"):
+        model, wrapped = accelerator.prepare(task, optimiser)
+    if accelerator.is_fsdp2:
+        from torch.distributed.fsdp import register_fsdp_forward_method
+
+        register_fsdp_forward_method(task, "scores")  # evaluation comes in by another door than forward()
+    return model, wrapped
+
+
+def frozen_names(module: nn.Module) -> set[str]:
+    """Names of all parameters and buffers below ``module`` that training does not change."""
+    every = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    every |= {name for name, _ in module.named_buffers(remove_duplicate=False)}
+    return every - trained_names(module)
+
+
+def _choose_shards(plugin: Any, task: Task) -> None:
+    """Each layer that a transformers model wants whole is gathered by itself; the rest of the task once a step."""
+    scalars = [name for name, parameter in task.named_parameters() if not parameter.dim()]
+    if scalars:
+        raise UserError(
+            f"FSDP cannot shard single numbers such as {scalars[0]}: choose another loss (task.alignment.loss), or "
+            "train without FSDP"
+        )
+    here = {type(module).__name__ for module in task.modules()}
+    if not plugin.transformer_cls_names_to_wrap:
+        wanted = {name for module in task.modules() for name in getattr(module, "_no_split_modules", None) or ()}
+        plugin.transformer_cls_names_to_wrap = sorted(wanted & here)
+    # Autocast decides precision, as without sharding: a policy would round joints on their way in, and trained weights.
+    plugin.mixed_precision_policy = None
+
+
+class StopCheck:
+    """Whether any process has been asked to stop, found out by all of them at the same step.
+
+    Asking costs an exchange and makes a GPU's processes wait for each other, so they ask every few seconds: at each
+    time, all learn the same seconds a step, and hence when to ask again.
+
+    Args:
+        accelerator: the processes.
+        seconds: between two exchanges, about.
+    """
+
+    MOST = 200  # steps between two exchanges, however quick
+
+    def __init__(self, accelerator: Accelerator, seconds: float = 2.0) -> None:
+        self.accelerator, self.seconds = accelerator, seconds
+        self.wait, self.steps, self.since = 1, 0, time.perf_counter()
+
+    def __call__(self, asked: bool) -> bool:
+        """Called after each step, by all processes.
+
+        Args:
+            asked: whether this process has been asked to stop.
+        """
+        if self.accelerator.num_processes == 1:
+            return asked
+        self.steps += 1
+        if self.steps < self.wait:
+            return False
+        own = [float(asked), (time.perf_counter() - self.since) / self.steps]
+        with purpose("stop"):
+            values = self.accelerator.reduce(torch.tensor(own, device=self.accelerator.device), reduction="sum")
+        someone, step = values.tolist()
+        step /= self.accelerator.num_processes
+        self.wait, self.steps = int(min(self.MOST, max(1.0, self.seconds / max(step, 1e-6)))), 0
+        self.since = time.perf_counter()
+        return bool(someone)

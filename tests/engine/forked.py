@@ -1,0 +1,69 @@
+"""Run training in several processes that share the imports of this one, and count what they exchange."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.multiprocessing as mp
+
+from mmcl.benchmarks.traffic import Traffic
+from mmcl.engine.loop import Loop
+from mmcl.engine.parsing import parse
+from mmcl.train import train
+
+FACTS: dict[str, Any] = {}
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def reset_accelerate() -> None:
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._reset_state()
+
+
+def note_model(loop: Loop) -> None:
+    """What can be asked of the wrapped model only while it is there."""
+    FACTS["wrapper"] = type(loop.model).__name__
+    FACTS["searches"] = getattr(loop.model, "find_unused_parameters", None)
+    FACTS["modules"] = {name for name, _ in loop.task.named_children()}
+    FACTS["trained"] = {name: p.numel() for name, p in loop.task.named_parameters() if p.requires_grad}
+    FACTS["frozen"] = sum(p.numel() for p in loop.task.parameters() if not p.requires_grad)
+    FACTS["aside"] = [sum(p.numel() for p in tower.parameters()) for tower in loop.task.aside]
+
+
+def worker(rank: int, processes: int, port: int, folder: str, words: Sequence[str], variables: dict[str, str]) -> None:
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": "", **variables,
+    }  # fmt: skip
+    torch.set_num_threads(1)
+    reset_accelerate()
+    run = Loop.run
+
+    def noted(loop: Loop) -> bool:
+        note_model(loop)
+        return run(loop)
+
+    Loop.run = noted  # type: ignore[method-assign]
+    with Traffic() as traffic:
+        FACTS["status"] = train(parse(list(words)))
+    torch.save(FACTS | {"calls": dict(traffic.calls), "bytes": dict(traffic.bytes)}, f"{folder}/{rank}.pt")
+
+
+def train_forked(folder: Path, words: Sequence[str], processes: int = 2, **variables: str) -> list[dict[str, Any]]:
+    """Train in ``processes`` forked processes; what each noted and counted."""
+    folder.mkdir(exist_ok=True)
+    arguments = (processes, free_port(), str(folder), list(words), variables)
+    mp.start_processes(worker, arguments, nprocs=processes, start_method="fork")
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(processes)]

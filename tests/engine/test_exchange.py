@@ -1,0 +1,65 @@
+"""What two processes send each other: what is trained, once a step, and nothing of what is frozen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forked import reset_accelerate, train_forked
+from running import arguments, assert_alike, records, weights
+
+from mmcl.engine.parsing import parse
+from mmcl.train import train
+
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def runs(demo_store, tower_folder, tmp_path_factory) -> tuple[Path, list[dict[str, Any]]]:
+    """The same run on one process and two: CLIP live and frozen, an LLM with LoRA that looks at every third batch."""
+    folder = tmp_path_factory.mktemp("exchange")
+    options = [
+        "--task.name=colearn", f"--task.clip.model={tower_folder('tiny-clip')}", "--task.cache=false",
+        f"--task.llm.path={tower_folder('tiny-llava')}", "--task.llm.lora_dropout=0", "--task.refinement.every=3",
+        "--optimiser.rate=0.001", "--schedule.epochs=2", "--engine.log_every=2",
+        "--task.refinement.language_weight=1",
+        "--encoder.empty_bodies=each",  # where one stands for all, there is one in every process
+    ]  # fmt: skip
+    train(parse(arguments(demo_store, folder / "one", *options)))
+    reset_accelerate()
+    return folder, train_forked(folder / "counts", arguments(demo_store, folder / "two", *options))
+
+
+def test_the_steps_are_those_of_one_process_also_where_the_llm_sits_out(runs) -> None:
+    folder, _ = runs
+    assert_alike(folder / "one", folder / "two")
+    learns = {record["step"]: record["gradient_norm/lora"] > 0 for record in records(folder / "two")}
+    assert learns == {2: False, 3: False, 4: True, 6: False}  # the first and the fourth step's batches are looked at
+
+
+def test_frozen_towers_are_outside_of_what_is_wrapped(runs) -> None:
+    for facts in runs[1]:
+        assert facts["wrapper"] == "DistributedDataParallel" and facts["searches"] is False
+        assert "llm" in facts["modules"] and "clip" not in facts["modules"]
+        assert len(facts["aside"]) == 1 and facts["aside"][0] > 10_000
+
+
+def test_what_is_trained_is_broadcast_once_and_reduced_once_a_step_and_nothing_else(runs) -> None:
+    folder, everyone = runs
+    learned = weights(folder / "two")  # trained parameters, and running statistics beside them
+    for facts in everyone:
+        sent, calls = facts["bytes"], facts["calls"]
+        trained = 4 * sum(facts["trained"].values())
+        assert facts["frozen"] > sum(facts["trained"].values())
+        assert sent["gradients", "all-reduce"] == STEPS * trained
+        # all trained parameters once; before them, their shapes
+        assert trained < sent["start", "broadcast"] < trained + 64 * len(facts["trained"])
+        # one bucket of gradients; batch norms twice; embeddings there and back; three lines of the log
+        assert calls["gradients", "all-reduce"] == STEPS * 1
+        norms = sum(name.endswith("running_mean") for name in learned)
+        assert calls["batch norm", "all-gather"] == calls["batch norm", "all-reduce"] == STEPS * norms
+        assert calls["contrastive", "all-gather"] == calls["contrastive", "reduce-scatter"] == STEPS
+        assert calls["metrics", "all-reduce"] == 4  # a line every two steps and at the end of an epoch
+        assert calls["stop", "all-reduce"] <= STEPS
+        assert ("other", "all-reduce") not in calls and ("other", "all-gather") not in calls
