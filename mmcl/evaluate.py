@@ -81,6 +81,8 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     if len(sides.unseen_classes):
         print(f"note: {protocol} withholds {len(sides.unseen_classes)} classes: these are clips of the trained ones; "
               "`mmcl zero-shot` judges the others", file=sys.stderr)  # fmt: skip
+    if note := judged.facts.get("note"):
+        print(f"note: {note}", file=sys.stderr)
     return write_report(out, scores, labels, ids, names, facts | judged.facts, store), out
 
 

@@ -28,6 +28,7 @@ EXAMPLES = """examples:
   mmcl zero-shot --checkpoint runs/open0 --gate runs/open0_gate       (protocol and data come from the run)
   mmcl zero-shot --checkpoint checkpoints/open --data data/utd --classes "wave,clap,jog"
 """
+NO_GATE = "--gate belongs to a protocol that withholds classes, and to no label map nor --classes"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -50,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--gate", type=Path, metavar="RUN", help="run of P/gate: fits the gate of generalised zero-shot"
     )
+    parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="report folder (default: RUN/report-…, or reports/)")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="clips at once (default: 64)")
     parser.add_argument("--device", metavar="D", help="torch device (default: a GPU where there is one)")
@@ -78,10 +80,12 @@ def judge_transfer(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]
     from mmcl.evaluation.report import write_report
     from mmcl.evaluation.transfer import judged_half, load_map, mapped_clips, transfer_facts
 
+    if arguments.gate is not None:
+        raise UserError(NO_GATE)
     if arguments.data is None:
         raise UserError("transfer by label map needs --data, a clip store of the other data set")
     rule, store = load_map(arguments.protocol), open_store(arguments.data)
-    found = find_model(arguments.checkpoint)
+    found = find_model(arguments.checkpoint, arguments.which)
     judged = load_judged(found, store.layout)
     if judged.dataset is not None and judged.dataset != rule.source:
         raise UserError(
@@ -97,7 +101,7 @@ def judge_transfer(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]
     scores = score_clips(judged.model.to(device), store, clips, device, arguments.batch_size, progress=True)
     out = arguments.out or found.report_folder(rule.name.replace("/", "-"))
     facts = {
-        **transfer_facts(rule, labels, names), "trained_on": judged.dataset or "unknown (the checkpoint does not say)",
+        **transfer_facts(rule, len(names)), "trained_on": judged.dataset or "unknown (the checkpoint does not say)",
         "clips": side, "data": str(arguments.data), "data_fingerprint": store.fingerprint, **judged.facts,
     }  # fmt: skip
     return write_report(out, scores, labels, [store.ids[clip] for clip in clips], names, facts, store), out
@@ -107,14 +111,15 @@ def judge_open(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     """Judge the withheld classes of an open-vocabulary protocol, or the classes named; write the report."""
     from mmcl.device import pick_device
     from mmcl.evaluation.model import find_model
-    from mmcl.evaluation.open_vocabulary import judge_classes, judge_protocol
+    from mmcl.evaluation.open_classes import judge_classes
+    from mmcl.evaluation.open_vocabulary import judge_protocol
 
-    found, device = find_model(arguments.checkpoint), pick_device(arguments.device)
+    found, device = find_model(arguments.checkpoint, arguments.which), pick_device(arguments.device)
     data, out, size = arguments.data, arguments.out, arguments.batch_size
     if arguments.classes is None:
         return judge_protocol(found, data, arguments.protocol, arguments.gate, out, device, size)
     if arguments.gate is not None:
-        raise UserError("--gate belongs to a protocol that withholds classes, not to --classes")
+        raise UserError(NO_GATE)
     if data is None:
         raise UserError("--classes needs --data, a clip store that holds clips of them")
     return judge_classes(found, data, arguments.classes, out, device, size)
@@ -126,7 +131,7 @@ def is_open(arguments: argparse.Namespace) -> bool:
     Raises:
         UserError: neither the command line nor the checkpoint says which protocol, or it is none.
     """
-    from mmcl.data.protocols import load_protocol
+    from mmcl.data.protocols import UnknownProtocol, load_protocol
     from mmcl.evaluation.listing import is_map
     from mmcl.evaluation.model import find_model
 
@@ -140,7 +145,7 @@ def is_open(arguments: argparse.Namespace) -> bool:
         return False
     try:
         protocol = load_protocol(name)
-    except UserError as error:
+    except UnknownProtocol as error:
         raise UserError(f"no zero-shot protocol '{name}': look at --list-protocols, or give a .yaml file") from error
     if not protocol.open:
         raise UserError(f"protocol '{name}' withholds no class: `mmcl evaluate` judges it, or see --list-protocols")
@@ -160,19 +165,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mmcl.stack import require_training_stack
 
     require_training_stack()
+    from mmcl.evaluation.reporting.console import report_lines
+
     report, out = judge_open(arguments) if is_open(arguments) else judge_transfer(arguments)
-    top5 = f", top-5 {report['top5']:.2%}" if report["top5"] is not None else ""
-    uniform = f", guessing {report['chance_uniform']:.2%}" if "chance_uniform" in report else ""
-    print(
-        f"{report['protocol']} ({report['kind']}): top-1 {report['top1']:.2%} ({report['correct']} of {report['n']}"
-        f"; most frequent class {report['chance']:.2%}{uniform}){top5}; report in {out}"
-    )
-    for key in ("generalised", "generalised_by_text_alone"):
-        if sides := report.get(key):
-            print(
-                f"{key.replace('_', ' ')}: seen {sides['seen']:.2%}, unseen {sides['unseen']:.2%}, "
-                f"harmonic mean {sides['harmonic']:.2%}"
-            )
+    print("\n".join(report_lines(report, out)))
     return 0
 
 

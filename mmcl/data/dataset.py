@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmcl.data.crops import decode
 from mmcl.data.sampler import Key
+from mmcl.data.splitting import outputs_of
 from mmcl.data.store import ClipStore
 from mmcl.skeletons.augment import draw
 
@@ -41,6 +42,9 @@ class ClipDataset(Dataset[Sample]):
         images: also decode the stored person crops.
         classes: (K,) store labels of the model's outputs, ascending; sample labels count among them. All where None.
         pairing: (clips,) the clip whose pictures each clip gets; itself where None.
+
+    Raises:
+        ValueError: of a clip whose class is not among them, when it is asked for.
     """
 
     def __init__(
@@ -48,7 +52,7 @@ class ClipDataset(Dataset[Sample]):
         pairing: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         self.store, self.seed, self.images, self.pairing = store, seed, images, pairing
-        self.labels = store.labels if classes is None else np.searchsorted(classes, store.labels)
+        self.classes = np.arange(len(store.class_names)) if classes is None else classes
 
     def __len__(self) -> int:
         return len(self.store)
@@ -58,7 +62,7 @@ class ClipDataset(Dataset[Sample]):
         seen = clip if self.pairing is None else int(self.pairing[clip])
         return Sample(
             clip=clip,
-            label=int(self.labels[clip]),
+            label=int(outputs_of(self.classes, self.store.labels[[clip]])[0]),
             joints=self.store.joints(clip),
             draws=draw(self.seed, epoch, clip),
             images=load_crops(self.store, seen) if self.images else [],

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmcl.data.protocols import ANY, ATTRIBUTES, Protocol, Rule, by_lists, protocol_names
+from mmcl.data.protocols import by_lists, protocol_names
+from mmcl.data.rules import ANY, ATTRIBUTES, Protocol, Rule
 from mmcl.data.store import ClipStore
 from mmcl.errors import UserError
 
@@ -32,8 +33,24 @@ class Split:
     unseen_classes: np.ndarray
 
     def targets(self, labels: np.ndarray) -> np.ndarray:
-        """Store labels -> outputs of a model of this split."""
-        return np.searchsorted(self.classes, labels)
+        """Store labels -> outputs of a model of this split; see :func:`outputs_of`."""
+        return outputs_of(self.classes, labels)
+
+
+def outputs_of(classes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Store labels -> outputs of a model.
+
+    Args:
+        classes: (K,) labels that are trained, ascending: output k is class ``classes[k]``.
+        labels: labels among them.
+
+    Raises:
+        ValueError: a label is not trained, so that no output is right for it.
+    """
+    found = np.searchsorted(classes, labels)
+    if not np.array_equal(classes[np.minimum(found, len(classes) - 1)], labels):
+        raise ValueError(f"labels {np.setdiff1d(labels, classes).tolist()} are not among the trained classes")
+    return found
 
 
 def split(store: ClipStore, protocol: Protocol, validation: Rule | None = None) -> Split:
@@ -71,12 +88,13 @@ def split(store: ClipStore, protocol: Protocol, validation: Rule | None = None) 
     rule = validation or own
     held = train & _match(store, rule) if rule else np.zeros_like(train)
     train = train & ~held
+    clip = "clip of a trained class" if protocol.open else "clip"  # there may be some of withheld ones
     for side, mask in {"train": train, "test": test, **({"validation": held} if validation else {})}.items():
         if not mask.any():
             own_lists = [name for name in protocol_names(store) if name.startswith("own/")]
             hint = f"; its clips bring {', '.join(own_lists)} along" if own_lists else ""
             raise UserError(
-                f"protocol '{protocol.name}' finds no {side} clip in {store.location} ({len(store)} clips{hint})"
+                f"protocol '{protocol.name}' finds no {side} {clip} in {store.location} ({len(store)} clips{hint})"
             )
     train_clips, held_clips, test_clips, withheld_clips = map(np.flatnonzero, (train, held, test, withheld))
     return Split(train_clips, held_clips, test_clips, seen, withheld_clips, unseen)

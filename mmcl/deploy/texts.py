@@ -1,48 +1,169 @@
-"""Text of the classes that somebody asks for, trained or not."""
+"""Text of the classes that somebody asks for, trained or not: the same of a run and of the bundle made of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from mmcl.deploy.vocabulary import class_key
+import torch
+from torch import Tensor
+
+from mmcl.deploy.vocabulary import Vocabulary, class_key, quoted
 from mmcl.errors import UserError
-from mmcl.prompts import Prompts, load_prompts
+from mmcl.prompts import Prompts, fingerprint, load_prompts, prompt_names
 
 OWN = "own"
 
 
-def named_classes(classes: str, templates: Sequence[str], own: Prompts | None = None) -> Prompts:
-    """Prompts for classes given by hand, in the templates that a model was trained with.
+@dataclass(frozen=True)
+class ClassTexts:
+    """Classes in the space of a vocabulary.
+
+    Attributes:
+        rows: (n, D) what embeddings of skeletons are compared with.
+        why: why some were computed, in words; "" where the vocabulary's table had them all.
+        facts: for a report: text model, whose words, how many rows of the table, hash of the sentences.
+    """
+
+    rows: Tensor
+    why: str
+    facts: dict[str, str]
+
+
+def named_classes(classes: str, vocabulary: Vocabulary) -> Prompts:
+    """Names and words of classes given by hand, in the templates that a model was trained with.
+
+    Where a .yaml file says something about a class, that counts; of one given by name alone, what the vocabulary knows.
 
     Args:
-        classes: names separated by commas, or a .yaml file of classes with names, descriptions, motions.
-        templates: of the run that made the model: others would put a class's text elsewhere in the space.
-        own: classes that the name ``own`` stands for; names of theirs get their descriptions and motions.
+        classes: names separated by commas, where ``own`` stands for all of the vocabulary's table, or, where it has
+            none, for all classes of the data set that it learned on; or a .yaml file of classes with names,
+            descriptions, motions.
+        vocabulary: of the model. Other templates than its own would put a class's text elsewhere in the space.
 
     Raises:
         UserError: no such file, or fewer than two different classes.
     """
     if classes.endswith((".yaml", ".yml")):
-        asked = _words(load_prompts(classes))
+        asked = load_prompts(classes).classes()
     else:
-        known = {} if own is None else {class_key(words[0]): words for words in _words(own)}
-        asked = []
-        for name in (" ".join(name.split()) for name in classes.split(",")):
-            if name == OWN and own is not None:
-                if not own.names:
-                    raise UserError(
-                        "--classes own: there is no table of class texts (`mmcl export --classes …` makes one)"
-                    )
-                asked += _words(own)
-            elif name:
-                asked.append((name, *known.get(class_key(name), (name,) * 3)[1:]))
-    different = {class_key(words[0]): words for words in asked}.values()
+        names = [name for name in (" ".join(name.split()) for name in classes.split(",")) if name]
+        own = vocabulary.names or list(vocabulary.words.names)
+        if OWN in names and not own:
+            raise UserError("--classes own: there is no table of class texts (`mmcl export --classes …` makes one)")
+        asked = [{"name": each} for name in names for each in (own if name == OWN else [name])]
+    different = {class_key(entry["name"]): entry for entry in asked}
     if len(different) < 2:
         raise UserError(f"--classes needs at least two different names with a comma between them, not '{classes}'")
-    names, descriptions, motions = zip(*different, strict=True)
-    return Prompts("classes given by name", names, descriptions, (), "{name}", tuple(templates), motions)
+    return _told(list(different.values()), vocabulary, "--classes")
 
 
-def _words(prompts: Prompts) -> list[tuple[str, ...]]:
-    """(name, description, motion) of each class."""
-    return list(zip(prompts.names, prompts.descriptions, prompts.motions, strict=True))
+def known_classes(names: Sequence[str], vocabulary: Vocabulary, dataset: str) -> Prompts:
+    """Names and words of a data set's classes, as the vocabulary knows them.
+
+    Of a class that it knows nothing of, words are those of the data set's prompts, where such come with mmcl.
+    """
+    entries = [{"name": name} for name in names]
+    strange = [name for name in vocabulary.missing(names) if vocabulary.label_of(name) is None]
+    if strange and dataset in prompt_names():
+        prompts = {class_key(entry["name"]): entry for entry in load_prompts(dataset).classes()}
+        entries = [{**prompts.get(class_key(n), {}), "name": n} if n in strange else {"name": n} for n in names]
+    return _told(entries, vocabulary, f"prompts '{dataset}' of today")
+
+
+def class_texts(prompts: Prompts, vocabulary: Vocabulary, device: torch.device) -> ClassTexts:
+    """Texts of classes: rows of the vocabulary's table where these were made of the same words, else computed.
+
+    Args:
+        prompts: of :func:`named_classes` or :func:`known_classes`.
+        vocabulary: the space, and its table.
+        device: where the text model works, if it has to.
+
+    Raises:
+        UserError: a text has to be computed, and the text model cannot be loaded here.
+    """
+    names, missing = prompts.names, vocabulary.missing(prompts.names)
+    compute = [k for k, name in enumerate(names) if name in missing or _reworded(prompts, k, vocabulary)]
+    taken = [k for k in range(len(names)) if k not in compute]
+    reworded = [names[k] for k in compute if names[k] not in missing]
+    why = [vocabulary.complaint(missing)] if missing else []
+    why += [f"{quoted(reworded)} described otherwise than for the table"] if reworded else []
+    rows = torch.empty(len(names), vocabulary.width)
+    if taken:
+        rows[taken] = vocabulary.rows_of([names[k] for k in taken]).cpu()
+    if compute:
+        try:
+            rows[compute] = _computed(prompts.subset(compute), vocabulary, device)
+        except UserError as error:
+            raise UserError(
+                f"{'; '.join(why)}; `mmcl export --run RUN --out DIR --classes …`, where the text model is, puts texts "
+                f"there. They cannot be computed here: {error}"
+            ) from error
+    return ClassTexts(rows, "; ".join(why), _facts(prompts, vocabulary, rows, taken))
+
+
+def _told(entries: list[dict[str, str]], vocabulary: Vocabulary, source: str) -> Prompts:
+    """Prompts of classes; of those about which nothing but the name is said, in the vocabulary's words."""
+    words, told = vocabulary.words, []
+    for entry in entries:
+        label = vocabulary.label_of(entry["name"])
+        if label is not None and len(entry) == 1:
+            # Its text is the one that was learned with, whatever the spelling of the name is here.
+            learned = words.fill("{name}", label)
+            spelling = {} if learned == entry["name"] else {"called": learned}
+            entry = {**words.words(label), **spelling, **entry}
+        told.append(entry)
+    return replace(words, dataset=source).with_classes(told)
+
+
+def _recorded(prompts: Prompts, label: int, vocabulary: Vocabulary) -> bool:
+    """Whether a class is described in the vocabulary's own words."""
+    known = vocabulary.label_of(prompts.names[label])
+    return known is not None and prompts.texts(label) == vocabulary.words.texts(known)
+
+
+def _reworded(prompts: Prompts, label: int, vocabulary: Vocabulary) -> bool:
+    """Whether something is said about a class that its row in the table was not made of, as far as that is known."""
+    return bool(prompts.words(label)) and not _recorded(prompts, label, vocabulary)
+
+
+def _computed(prompts: Prompts, vocabulary: Vocabulary, device: torch.device) -> Tensor:
+    """(n, D) rows by the text model of the vocabulary's space."""
+    from mmcl.stack import require_packages
+
+    require_packages()
+    from mmcl.towers.text import class_rows
+
+    encode = _text_encoder(vocabulary, device)
+    return vocabulary.rows(class_rows(encode, [prompts.texts(label) for label in range(len(prompts.names))]))
+
+
+def _text_encoder(vocabulary: Vocabulary, device: torch.device) -> Callable[[Sequence[str]], Tensor]:
+    """The text model of a vocabulary's space: n texts -> (n, D), unit length, on the CPU."""
+    from mmcl.towers.clip import ClipOptions
+    from mmcl.towers.text import TextOptions, build_text_tower
+
+    facts = vocabulary.text
+    if facts["source"] == "sentence":
+        options, clip = TextOptions("sentence", facts["model"] or ""), ClipOptions()
+    else:
+        options, clip = TextOptions("clip"), ClipOptions(facts["clip_model"] or "", facts["clip_pretrained"])
+    tower = build_text_tower(options, clip).to(device)
+    return lambda texts: tower.encode_text(texts).cpu()
+
+
+def _facts(prompts: Prompts, vocabulary: Vocabulary, rows: Tensor, taken: Sequence[int]) -> dict[str, str]:
+    """What identifies the texts; where the words of a row are not known, the row stands for them."""
+    sources, hashed = [], []
+    for label, name in enumerate(prompts.names):
+        recorded = _recorded(prompts, label, vocabulary)
+        unknown = label in taken and not recorded
+        sources.append(vocabulary.words.dataset if recorded else "unknown" if unknown else prompts.dataset)
+        hashed.append([name, rows[label].tolist() if unknown else prompts.texts(label)])
+    words = ", ".join(f"{source} ({sources.count(source)})" for source in dict.fromkeys(sources))
+    model = f"{vocabulary.text['source']} {vocabulary.text['model'] or vocabulary.text['clip_model']}"
+    return {
+        "texts": f"{model}, mean of {len(vocabulary.templates)} templates; words: {words}; "
+        f"{len(taken)} rows of the bundle's table, {len(rows) - len(taken)} computed",
+        "texts_sha256": fingerprint(hashed),
+    }

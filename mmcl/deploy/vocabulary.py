@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mmcl.encoders.projection import projection
 from mmcl.errors import UserError
-from mmcl.tasks.alignment import projection
+from mmcl.prompts import Prompts
 
-FILE = "vocabulary.safetensors"
+FILE, RECORD = "vocabulary.safetensors", "the bundle's record"
 _TABLE, _ORIGIN = "classes", "origin"
 
 
@@ -36,9 +38,12 @@ class Vocabulary(nn.Module):
         names: of the classes in the table; none where there is no table.
         classes: (n, D) the table's rows, as :meth:`rows` makes them.
         origin: (D,) mean text of the trained classes, where a class is known by how its text differs from that.
+        words: what is said about classes: those of the data set that was trained on, as it was said in training, and
+            those of the table, as it was said for their rows. None where that is not known.
 
     Attributes:
         width: D.
+        words: the same, of no class or more, with the templates above.
 
     Raises:
         UserError: any of this does not fit together.
@@ -50,7 +55,7 @@ class Vocabulary(nn.Module):
     def __init__(
         self, tensors: Mapping[str, Tensor], temperature: float, text: Mapping[str, str | None],
         templates: Sequence[str], names: Sequence[str] = (), classes: Tensor | None = None,
-        origin: Tensor | None = None,
+        origin: Tensor | None = None, words: Prompts | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         try:
@@ -67,23 +72,31 @@ class Vocabulary(nn.Module):
         self.temperature, self.text, self.templates, self.names = temperature, dict(text), list(templates), list(names)
         if origin is not None and origin.shape != (self.width,):
             raise UserError(f"the mean text is {tuple(origin.shape)}, and should be {(self.width,)}")
+        self.words = replace(words or Prompts("", (), (), (), "", ()), templates=tuple(templates))
         self.register_buffer("classes", None if classes is None else classes.float())
         self.register_buffer("origin", None if origin is None else origin.float())
+        self._labels = {class_key(name): label for label, name in enumerate(self.words.names)}
         self._positions = {class_key(name): position for position, name in enumerate(names)}
         if len(self._positions) < len(self.names):
             raise UserError("two classes of the table have the same name")
         self.eval()
 
-    def extended(self, names: Sequence[str], rows: Tensor) -> Vocabulary:
-        """The same with more class texts in its table: (n, D), as :meth:`rows` makes them.
+    def extended(self, texts: Prompts, rows: Tensor) -> Vocabulary:
+        """The same with more class texts in its table.
+
+        Args:
+            texts: of n classes.
+            rows: (n, D) made of them, as :meth:`rows` does.
 
         Raises:
             UserError: a name is there twice, or rows have another width than the space.
         """
         table = rows.cpu() if self.classes is None else torch.cat([self.classes.cpu(), rows.cpu()])
-        tensors = self.projection.state_dict()
-        words = [*self.names, *names]
-        return Vocabulary(tensors, self.temperature, self.text, self.templates, words, table, self.origin)
+        told = {class_key(entry["name"]): entry for entry in [*self.words.classes(), *texts.classes()]}
+        return Vocabulary(
+            self.projection.state_dict(), self.temperature, self.text, self.templates, [*self.names, *texts.names],
+            table, self.origin, self.words.with_classes(told.values()),
+        )  # fmt: skip
 
     def rows(self, texts: Tensor) -> Tensor:
         """(n, D) unit-length text embeddings -> (n, D) what embeddings of skeletons are compared with."""
@@ -96,7 +109,7 @@ class Vocabulary(nn.Module):
         """What ``config.json`` says of it."""
         return {
             "width": self.width, "temperature": self.temperature, "text": self.text, "templates": self.templates,
-            "names": self.names or None, "centred": self.origin is not None,
+            "names": self.names or None, "words": self.words.classes() or None, "centred": self.origin is not None,
         }  # fmt: skip
 
     def embed(self, features: Tensor) -> Tensor:
@@ -112,6 +125,10 @@ class Vocabulary(nn.Module):
         """Those of the names that the table does not have."""
         return [name for name in names if class_key(name) not in self._positions]
 
+    def label_of(self, name: str) -> int | None:
+        """Where ``words`` has a class; None where nothing is known about it."""
+        return self._labels.get(class_key(name))
+
     def rows_of(self, names: Sequence[str]) -> Tensor:
         """(n, D) unit-length rows of classes, in the order given; case and white space do not matter.
 
@@ -126,7 +143,7 @@ class Vocabulary(nn.Module):
     def complaint(self, missing: Sequence[str]) -> str:
         """That the table lacks these names, with the nearest ones that it has, in words."""
         if not self.names:
-            return f"the bundle has no table of class texts to find {_quoted(missing)} in"
+            return f"there is no table of class texts to find {quoted(missing)} in"
         near = {
             self.names[self._positions[key]]: None
             for name in missing
@@ -134,7 +151,7 @@ class Vocabulary(nn.Module):
         }
         has = f"nearest: {', '.join(near)}" if near else f"it has {', '.join(self.names[:20])}"
         more = f" …, {len(self.names)} in all" if not near and len(self.names) > 20 else ""
-        return f"no text of {_quoted(missing)} in the bundle's table of {len(self.names)} classes ({has}{more})"
+        return f"no text of {quoted(missing)} in the bundle's table of {len(self.names)} classes ({has}{more})"
 
 
 def write_vocabulary(folder: Path, vocabulary: Vocabulary) -> None:
@@ -164,22 +181,18 @@ def read_vocabulary(folder: Path, facts: Mapping[str, Any] | None, features: int
     try:
         tensors = load_file(folder / FILE)
         classes, origin = tensors.pop(_TABLE, None), tensors.pop(_ORIGIN, None)
+        words = Prompts(RECORD, (), (), (), "", ()).with_classes(facts.get("words") or ())
         vocabulary = Vocabulary(
-            tensors,
-            float(facts["temperature"]),
-            facts["text"],
-            facts["templates"],
-            facts["names"] or (),
-            classes,
-            origin,
-        )
+            tensors, float(facts["temperature"]), facts["text"], facts["templates"], facts["names"] or (), classes,
+            origin, words,
+        )  # fmt: skip
         if facts.get("centred", False) != (origin is not None):
             raise UserError("it and config.json disagree on whether texts are centred")
         if vocabulary.width != facts["width"] or vocabulary.projection[0].in_features != features:
             raise UserError(f"its projection is not the {features} -> {facts['width']} that config.json speaks of")
     except FileNotFoundError as error:
         raise UserError(f"{folder} is damaged: config.json speaks of a vocabulary, and {FILE} is missing") from error
-    except (KeyError, TypeError, ValueError, SafetensorError, UserError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, SafetensorError, UserError) as error:
         raise UserError(f"{folder / FILE} is damaged or of another version of mmcl: {error}") from error
     return vocabulary
 
@@ -203,5 +216,6 @@ def class_key(name: str) -> str:
     return " ".join(name.casefold().split())
 
 
-def _quoted(names: Sequence[str]) -> str:
+def quoted(names: Sequence[str]) -> str:
+    """Names in a sentence."""
     return ", ".join(f"'{name}'" for name in names)

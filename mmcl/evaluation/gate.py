@@ -38,6 +38,7 @@ class Gate:
         model: scikit-learn's logistic regression, class 1 = unseen.
         calibration: seen and unseen accuracy, and their harmonic mean, on the clips it was fitted on, each judged by
             a regression that was fitted without it.
+        clips: how many it was fitted on, half of them of unseen classes.
     """
 
     width: int
@@ -45,6 +46,7 @@ class Gate:
     threshold: float
     model: Any
     calibration: dict[str, float]
+    clips: int
 
     @classmethod
     def fit(cls, seen_scores: np.ndarray, unseen_scores: np.ndarray, labels: np.ndarray, seed: int = 0) -> Gate:
@@ -81,11 +83,18 @@ class Gate:
                 sides = _sides(chances > threshold, is_unseen, right)
                 rank = (sides["harmonic"], -float(temperature), -abs(threshold - 0.5))
                 if best is None or rank > best[0]:
-                    best = rank, cls(width, float(temperature), float(threshold), model, sides)
+                    best = rank, cls(width, float(temperature), float(threshold), model, sides, len(clips))
         assert best is not None  # the grid is not empty
         gate = best[1]
         gate.model.fit(_features(seen_scores, unseen_scores, width, gate.temperature), is_unseen)
         return gate
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """What a report says of it."""
+        return {
+            "fitted_on": self.clips, **self.calibration, "temperature": self.temperature, "threshold": self.threshold
+        }  # fmt: skip
 
     def route(self, seen_scores: np.ndarray, unseen_scores: np.ndarray) -> np.ndarray:
         """Which clips are taken for unseen: (n, S) and (n, U) scores, as :meth:`fit` takes them -> (n,) bool.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from mmcl.data.protocols import Protocol, builtin_protocols, load_protocol
+from mmcl.data.protocols import builtin_protocols, load_protocol
+from mmcl.data.rules import Protocol
 from mmcl.data.splitting import divide_classes
 from mmcl.errors import UserError
 from mmcl.evaluation.transfer import transfer_maps

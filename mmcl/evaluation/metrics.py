@@ -22,7 +22,9 @@ def classification_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, 
         labels: (n,) in [0, K).
 
     Returns:
-        n, correct, top1, top5 (where K > 5), mean_class_accuracy over the classes that occur; fractions of 1.
+        n, correct, top1, top5 (where K > 5), mean_class_accuracy over the classes that occur; and what takes no skill:
+        chance, always answering the class that most clips show, and chance_uniform, guessing among all K. Fractions
+        of 1.
     """
     from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
 
@@ -38,6 +40,8 @@ def classification_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, 
         "mean_class_accuracy": float(
             recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)
         ),
+        "chance": float(np.bincount(labels).max() / len(labels)),
+        "chance_uniform": 1.0 / classes,
     }
 
 
@@ -83,8 +87,3 @@ def most_confused(predicted: np.ndarray, labels: np.ndarray, limit: int) -> list
     clips = np.bincount(labels)
     rows = [(int(t), int(p), int(n), float(n / clips[t])) for (t, p), n in zip(pairs, counts, strict=True)]
     return sorted(rows, key=lambda row: (-row[2], -row[3], row[0], row[1]))[:limit]
-
-
-def chance(labels: np.ndarray, classes: int) -> float:
-    """Accuracy of always answering the most frequent class among ``labels``, at least 1 / K."""
-    return max(float(np.bincount(labels, minlength=classes).max()) / len(labels), 1.0 / classes)

@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from mmcl.deploy.bundle import CONFIG, Bundle, bundle_config, load_bundle
 from mmcl.encoders.base import Encoder
-from mmcl.engine.checkpoint import POSITION, encoder_tensors, find_checkpoint
+from mmcl.engine.checkpoint import POSITION, PROBE, encoder_tensors, find_checkpoint
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.run_folder import find_run, read_run_config
 from mmcl.engine.setup import build_skeleton_branch, open_data
@@ -19,6 +21,8 @@ from mmcl.errors import UserError
 from mmcl.evaluation.vocabulary import run_vocabulary
 from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.preprocess import Preprocess
+
+TOLERANCE = 1e-4  # relative, of the probe's scores: another machine's rounding, and never another network
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def load_judged(found: Found, layout: Layout) -> Judged:
     """Load a model for clips in a layout; joints are converted by name where the model expects another.
 
     Raises:
-        UserError: damaged files, no checkpoint, or the run's clips are gone.
+        UserError: damaged files, no checkpoint, the run's clips are gone, or what is built is not what was trained.
     """
     if found.config is None:
         bundle = load_bundle(found.path, layout)
@@ -85,11 +89,16 @@ def load_judged(found: Found, layout: Layout) -> Judged:
     encoder, preprocess = build_skeleton_branch(config, data.store.layout, len(data.class_names))
     checkpoint = find_checkpoint(found.path / "checkpoints", found.which)
     load_encoder(encoder, checkpoint)
+    check_probe(encoder, preprocess, checkpoint)
     preprocess = Preprocess(layout, preprocess.target, preprocess.persons, config.preprocess)
     facts = {
         "checkpoint": str(checkpoint), "selection": selection(config, checkpoint), "task": config.task_name,
         "seed": config.seed, **_adaptation(config),
     }  # fmt: skip
+    if config.data.shuffle_texts:
+        facts["control"] = "every class was given the text of another one"
+    if trained_data(checkpoint) != data.store.fingerprint:
+        facts["note"] = f"{data.store.location} is not what it was when the model was trained: its content has changed"
     about = bundle_config(config.encoder_name, asdict(config.encoder), preprocess, data.class_names, {}, facts)
     vocabulary = run_vocabulary(config, checkpoint, data.store)
     return Judged(Bundle(encoder, preprocess, about, vocabulary), data.store.dataset, facts)
@@ -114,6 +123,44 @@ def load_encoder(encoder: Encoder, checkpoint: Path) -> None:
     except (RuntimeError, SafetensorError) as error:
         raise UserError(f"{checkpoint} is damaged or does not fit its run's config.yaml: {error}") from error
     encoder.eval()
+
+
+def check_probe(encoder: Encoder, preprocess: Preprocess, checkpoint: Path) -> None:
+    """Whether a network gives the scores that were recorded with its checkpoint: one forward pass of eight clips.
+
+    Weights that fit are not enough: a config.yaml that was edited, or a layout that is described otherwise by now,
+    makes another network of them.
+
+    Args:
+        encoder: filled, in evaluation mode, on the CPU, as it was when the scores were recorded.
+        preprocess: from the joints of the run's store.
+        checkpoint: folder of the checkpoint.
+
+    Raises:
+        UserError: it gives others, or the record is damaged.
+    """
+    try:
+        probe = load_file(checkpoint / PROBE)
+        joints, lengths, expected = probe["joints"], probe["lengths"], probe["scores"]
+    except (OSError, KeyError, SafetensorError) as error:
+        raise UserError(f"{checkpoint / PROBE} is damaged: {error}") from error
+    words = "its run's clips have other joints"
+    if joints.shape[3] == preprocess.source.joint_count:
+        with torch.no_grad():
+            found = encoder(preprocess(joints, lengths))
+        scale = max(1.0, float(expected.nan_to_num().abs().max()))
+        if torch.allclose(found, expected, rtol=0, atol=TOLERANCE * scale, equal_nan=True):  # nan: training diverged
+            return
+        words = f"scores of the clips that were recorded with it differ by {float((found - expected).abs().max()):.1g}"
+    raise UserError(
+        f"{checkpoint}: the network is not what it was when it was trained ({words}): config.yaml, the clip store's "
+        "layout or mmcl has changed since; put them back"
+    )
+
+
+def trained_data(checkpoint: Path) -> str:
+    """Fingerprint of the clips that a run was trained on."""
+    return str(json.loads((checkpoint / POSITION).read_text(encoding="utf-8"))["data"])
 
 
 def selection(config: TrainConfig, checkpoint: Path) -> str:

@@ -88,7 +88,9 @@ def load_map(name: str) -> TransferMap:
     known = transfer_maps()
     if name in known:
         return known[name]
-    if name.endswith((".yaml", ".yml")) and Path(name).is_file():
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise UserError(f"{name}: no such file")
         return _parse(Path(name))
     raise UserError(f"no zero-shot protocol '{name}': choose one of {', '.join(known)}, or give a .yaml file")
 
@@ -156,27 +158,15 @@ def judged_half(
     return clips[kept], labels[kept], f"test side of {adapted['protocol']}: the others were shown in adaptation"
 
 
-def transfer_facts(rule: TransferMap, labels: np.ndarray, source_names: list[str]) -> dict[str, Any]:
-    """What must be printed with the number: the rule, and what no skill at all would reach under it.
-
-    Args:
-        rule: the map.
-        labels: (n,) right answers, from :func:`mapped_clips`.
-        source_names: K classes of the classifier.
-
-    Returns:
-        protocol, kind, reference and pairs in words; chance: always answering the most frequent right answer;
-        chance_uniform: guessing among all K source classes. Fractions of 1.
-    """
+def transfer_facts(rule: TransferMap, classes: int) -> dict[str, Any]:
+    """What must be printed with the number: the rule of a classifier of so many classes, in words."""
     own = len(rule.pairs)
     return {
         "protocol": rule.name,
         "kind": (
             f"transfer by label map: trained on {rule.source}, judged on {own} class{'' if own == 1 else 'es'} of "
-            f"{rule.target}, argmax over all {len(source_names)} source classes, no fine-tuning"
+            f"{rule.target}, argmax over all {classes} source classes, no fine-tuning"
         ),
         "reference": rule.reference,
         "pairs": {str(target): str(source) for target, source in rule.pairs.items()},
-        "chance": float(np.bincount(labels).max() / len(labels)),
-        "chance_uniform": 1.0 / len(source_names),
     }

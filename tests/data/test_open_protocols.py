@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmcl.data.protocols import load_protocol, protocol_names
-from mmcl.data.splitting import divide_classes, split
+from mmcl.data.splitting import divide_classes, outputs_of, split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.errors import UserError
 
@@ -125,3 +125,39 @@ def test_names_and_mistakes(tmp_path: Path) -> None:
     own.write_text("mine: {dataset: utd_mhad, base: utd_mhad/nothing, unseen: [3]}\n", encoding="utf-8")
     with pytest.raises(UserError, match="no fixed protocol"):
         load_protocol(str(own))
+
+
+def test_draws_and_gates_of_a_file_of_one_s_own(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(
+        "sides: {dataset: mine, train: {subject: [1, 2]}, test: {subject: 3}}\n"
+        "drawn: {dataset: mine, base: sides, unseen_count: 5, draws: 30, calibrate: {subject: 2}}\n"
+        "astray: {dataset: utd_mhad, base: sides, unseen_count: 5}\n",
+        encoding="utf-8",
+    )
+    for draw in (0, 7, 29):  # a draw depends on its number and the classes alone: the same as in a shipped one
+        for suffix in ("", "/gate"):
+            chosen = load_protocol(f"{own}:drawn/{draw}{suffix}")
+            shipped = load_protocol(f"utd_mhad/open_22_5/{draw}{suffix}")
+            for found, expected in zip(divide_classes(chosen, 27), divide_classes(shipped, 27), strict=True):
+                assert np.array_equal(found, expected)
+            assert chosen.name == f"drawn/{draw}{suffix}" and chosen.train == {"subject": [1, 2]}
+    for wrong in ("drawn/30", "drawn/x", "drawn/30/gate"):
+        with pytest.raises(UserError, match="'drawn' has no draw"):
+            load_protocol(f"{own}:{wrong}")
+    for wrong in ("drawn", "drawn/gate"):
+        with pytest.raises(UserError, match=r"drawn' is 30 random draws: choose one, '.*:drawn/0'"):
+            load_protocol(f"{own}:{wrong}")
+    with pytest.raises(UserError, match="'sides/0'"):
+        load_protocol(f"{own}:sides/0")
+    with pytest.raises(UserError, match="no fixed protocol of its data set"):
+        load_protocol(f"{own}:astray/0")
+
+
+def test_no_output_is_right_for_a_class_that_is_not_trained() -> None:
+    classes = np.array([1, 4, 9])
+    assert outputs_of(classes, np.array([9, 1, 4, 9])).tolist() == [2, 0, 1, 2]
+    assert outputs_of(classes, np.array([], dtype=np.int64)).tolist() == []
+    for withheld in (0, 3, 10):
+        with pytest.raises(ValueError, match=rf"\[{withheld}\] are not among the trained classes"):
+            outputs_of(classes, np.array([4, withheld]))

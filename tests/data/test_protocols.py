@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmcl.data.protocols import load_protocol, protocol_names
+from mmcl.data.protocols import UnknownProtocol, load_protocol, protocol_names
 from mmcl.data.splitting import split
 from mmcl.data.store import open_store
 from mmcl.errors import UserError
@@ -36,6 +36,7 @@ def test_utd_mhad_protocol_is_the_official_one() -> None:
         ("demo/own: {dataset: demo, train: {subject: null}, test: {subject: [2]}}", "numbers or words"),
         ("demo/own: {dataset: demo, halves: people}", "halves is clips or subjects"),
         ("demo/own: {dataset: demo, halves: clips, draw: a}", "draw a whole number"),
+        ("demo/own: {dataset: demo, halves: clips, draws: 0}", "draws is how many random draws there are"),
         ("- 1", "expected `dataset/rule:`"),
         ("a: [", "not a YAML file"),
     ],
@@ -99,9 +100,35 @@ def test_sysu_halves_are_random_repeatable_and_of_the_published_kind() -> None:
 def test_halves_need_their_number() -> None:
     with pytest.raises(UserError, match="30 random draws: choose one, 'sysu/setting-1/0'"):
         load_protocol("sysu/setting-1")
-    for name in ("sysu/setting-1/30", "sysu/setting-1/x", "utd_mhad/cross_subject/0", "nothing"):
-        with pytest.raises(UserError, match="no protocol"):
+    for draw in ("30", "x", "-1", ""):
+        with pytest.raises(UserError, match=f"'sysu/setting-1' has no draw '{draw}': it has 0 … 29"):
+            load_protocol(f"sysu/setting-1/{draw}")
+    for name in ("utd_mhad/cross_subject/0", "nothing", "sysu/setting-3/0"):
+        with pytest.raises(UnknownProtocol, match="no protocol"):
             load_protocol(name)
+
+
+def test_draws_of_one_s_own_halves_are_chosen_like_the_shipped_ones(tmp_path) -> None:
+    own, store = tmp_path / "own.yaml", Clips("sysu")
+    own.write_text("mine/halves: {dataset: sysu, halves: subjects, draws: 3}\none: {dataset: sysu, halves: clips}\n")
+    for draw in range(3):
+        shipped = split(store, load_protocol(f"sysu/setting-2/{draw}"))
+        for name in (f"{own}:mine/halves/{draw}", f"{own}/{draw}"):  # the first of the file needs no name
+            chosen = load_protocol(name)
+            assert chosen.name == f"mine/halves/{draw}"
+            np.testing.assert_array_equal(split(store, chosen).train, shipped.train)
+    for draw in ("3", "x"):
+        with pytest.raises(UserError, match=f"'mine/halves' has no draw '{draw}': it has 0 … 2"):
+            load_protocol(f"{own}:mine/halves/{draw}")
+    with pytest.raises(UserError, match=r"mine/halves' is 3 random draws: choose one, '.*own.yaml:mine/halves/0'"):
+        load_protocol(f"{own}:mine/halves")
+    assert load_protocol(f"{own}:one").draw == load_protocol(f"{own}:one/0").draw == 0
+    with pytest.raises(UserError, match=r"has no draw '1': it has 0 alone \(`draws: N` allows more\)"):
+        load_protocol(f"{own}:one/1")
+    with pytest.raises(UserError, match="has no protocol 'two': it has mine/halves, one"):
+        load_protocol(f"{own}:two")
+    with pytest.raises(UserError, match=r"own.yml: no such file"):
+        load_protocol(f"{own.with_suffix('.yml')}:two/0")
 
 
 def test_lists_that_clips_bring_along() -> None:

@@ -12,20 +12,24 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from safetensors.torch import load_file, save_file
 
 import mmcl
 from mmcl.data.store import open_store
-from mmcl.deploy.texts import named_classes
+from mmcl.deploy import texts
 from mmcl.errors import UserError
 from mmcl.evaluation.model import find_model, load_judged
 from mmcl.export import main as export
 from mmcl.predict import main as predict
-from mmcl.prompts import Prompts, load_prompts
+from mmcl.prompts import load_prompts
 from mmcl.towers.text import SentenceTower
+from mmcl.zero_shot import main as zero_shot
 
 WITHHELD = [1, 6]
 NAMES = load_prompts("demo").names
+TOLD = {name: f"somebody shows us {name} at length" for name in NAMES}  # otherwise than the demo's own prompts do
+TEMPLATES = ["{name}, which is {description}", "{description}"]
 SMALL = [
     "--data.batch_size=8", "--data.workers=0", "--preprocess.window=16", "--augmentation.crop_floor=16",
     "--encoder.width=8", "--encoder.depth=3", "--schedule.epochs=1", "--schedule.warmup_epochs=0",
@@ -50,16 +54,20 @@ def tiny_bert(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def run(demo_store, tmp_path_factory) -> Path:
-    """One epoch on ten of the demo's twelve classes."""
+    """One epoch on ten of the demo's twelve classes, described in words of our own."""
     folder = tmp_path_factory.mktemp("open")
     rule = {"open": {"dataset": "demo", "base": "demo/cross_subject", "unseen": WITHHELD}}
     (folder / "own.yaml").write_text(json.dumps(rule))
+    told = [{"name": name, "description": words} for name, words in TOLD.items()]
+    (folder / "told.yaml").write_text(yaml.safe_dump({"classes": told, "templates": TEMPLATES}))
     words = [
-        *SMALL, f"--data.path={demo_store}", f"--data.protocol={folder / 'own.yaml'}", f"--out={folder / 'run'}",
+        *SMALL, f"--data.prompts={folder / 'told.yaml'}", f"--data.path={demo_store}",
+        f"--data.protocol={folder / 'own.yaml'}", f"--out={folder / 'run'}",
         f"--task.text.model={tiny_bert(folder / 'bert')}",
     ]  # fmt: skip
     done = subprocess.run([sys.executable, "-m", "mmcl", "train", *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    (folder / "told.yaml").unlink()  # from here on, the run goes by what it has recorded
     return folder / "run"
 
 
@@ -69,26 +77,11 @@ def bundle(run) -> Path:
     return run.parent / "bundle"
 
 
-def test_names_asked_for_keep_what_the_data_set_says_of_them(tmp_path) -> None:
-    own = Prompts("made", ("wave", "sit down"), ("D0", "D1"), (), "", ("{name}",), ("M0", "M1"))
-    asked = named_classes("juggle, own ,SIT  down", ["{name}: {description}, {motion}"], own)
-    assert [asked.texts(label) for label in range(3)] == [
-        ["juggle: juggle, juggle"],
-        ["wave: D0, M0"],
-        ["SIT down: D1, M1"],
-    ]
-    (tmp_path / "own.yaml").write_text(json.dumps({"classes": [{"name": "hop", "description": "H"}, "wave"]}))
-    asked = named_classes(str(tmp_path / "own.yaml"), ["{name}: {motion}"], own)
-    assert [asked.texts(label) for label in range(2)] == [["hop: H"], ["wave: wave"]]
-
-
 def test_the_table_is_the_mean_of_each_class_s_texts_withheld_ones_included(run, bundle) -> None:
     vocabulary, tower = mmcl.load(bundle).vocabulary, SentenceTower(str(run.parent / "bert"))
     assert vocabulary.names == [*NAMES, "juggle"]
-    prompts = load_prompts("demo")
     for name, row in zip(vocabulary.names, vocabulary.classes, strict=True):
-        description = dict(zip(NAMES, prompts.descriptions, strict=True)).get(name, name)
-        texts = [t.replace("{name}", name).replace("{description}", description) for t in prompts.templates]
+        texts = [t.replace("{name}", name).replace("{description}", TOLD.get(name, name)) for t in TEMPLATES]
         mean = sum(tower.encode_text([text])[0] for text in texts)
         torch.testing.assert_close(row, mean / mean.norm(), atol=1e-5, rtol=0)
     card = (bundle / "README.md").read_text()
@@ -110,29 +103,100 @@ def test_the_bundle_embeds_as_the_trained_network_does(run, bundle, demo_store) 
         torch.testing.assert_close(trained.open_scores(joints, None, rows), expected, atol=1e-4, rtol=0)
 
 
-def test_names_outside_the_table_are_computed_where_the_text_model_is(run, bundle, capsys, monkeypatch) -> None:
-    clip = bundle.parent / "clip.npy"
-    np.save(clip, np.random.default_rng(0).normal(size=(30, 25, 3)))
-    bare = run.parent / "bare"
-    assert export(["--run", str(run), "--out", str(bare)]) == 0
-    assert "no class texts" in capsys.readouterr().out and mmcl.load(bare).vocabulary.names == []
+@pytest.fixture(scope="module")
+def bare(run) -> Path:
+    assert export(["--run", str(run), "--out", str(run.parent / "bare")]) == 0
+    assert mmcl.load(run.parent / "bare").vocabulary.names == []
+    return run.parent / "bare"
 
-    def answer(folder: Path, classes: str) -> dict[str, float]:
-        assert predict([str(folder), str(clip), "--classes", classes, "--json", "--top", "9"]) == 0
+
+@pytest.fixture
+def answer(tmp_path, capsys):
+    """Probability by name of one clip, as ``mmcl predict --json`` prints it."""
+    np.save(tmp_path / "clip.npy", np.random.default_rng(0).normal(size=(30, 25, 3)))
+
+    def ask(bundle: Path, classes: str | list[object]) -> dict[str, float]:
+        if not isinstance(classes, str):
+            (tmp_path / "asked.yaml").write_text(yaml.safe_dump({"classes": classes}))
+            classes = str(tmp_path / "asked.yaml")
+        capsys.readouterr()
+        assert predict([str(bundle), str(tmp_path / "clip.npy"), "--classes", classes, "--json", "--top", "20"]) == 0
         return {entry["name"]: entry["probability"] for entry in json.loads(capsys.readouterr().out)["predictions"]}
 
-    # `juggle` has no description, so a name alone makes its row; the others come with descriptions, from a file.
-    (run.parent / "two.yaml").write_text(
-        json.dumps({"classes": [{"name": NAMES[1], "description": load_prompts("demo").descriptions[1]}, "juggle"]})
-    )
-    computed = answer(bare, str(run.parent / "two.yaml"))
-    assert computed == pytest.approx(answer(bundle, f"{NAMES[1]},juggle"), abs=1e-5)
-    assert predict([str(bundle), str(clip), "--classes", f"{NAMES[1]},juggel"]) == 0
+    return ask
+
+
+def test_names_outside_the_table_are_computed_where_the_text_model_is(
+    bundle, bare, answer, tmp_path, capsys, monkeypatch
+) -> None:
+    asked = f"{NAMES[1]},juggle"
+    assert answer(bare, asked) == pytest.approx(answer(bundle, asked), abs=1e-5)
+    assert answer(bare, "own") == pytest.approx(answer(bundle, ",".join(NAMES)), abs=1e-5)
+    assert predict([str(bundle), str(tmp_path / "clip.npy"), "--classes", f"{NAMES[1]},juggel"]) == 0
     assert "'juggel' in the bundle's table of 13 classes (nearest: juggle): computed" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UserError, match="table of 13 classes.*mmcl export --run RUN.*computed here: .*transformers"):
         answer(bundle, f"{NAMES[1]},climb")
-    assert set(answer(bundle, f"{NAMES[1]},juggle")) == {NAMES[1], "juggle"}
+    assert set(answer(bundle, asked)) == {NAMES[1], "juggle"}
+
+
+def test_what_a_user_says_of_a_class_wins_over_the_table(run, bundle, answer, monkeypatch) -> None:
+    described = [{"name": NAMES[1].upper(), "description": "quite another thing"}, NAMES[2]]
+    found = answer(bundle, described)
+    vocabulary, tower = mmcl.load(bundle).vocabulary, SentenceTower(str(run.parent / "bert"))
+    with torch.no_grad():
+        texts = tower.encode_text([f"{NAMES[1].upper()}, which is quite another thing", "quite another thing"])
+    changed = vocabulary.rows_of([NAMES[1], NAMES[2]])
+    assert not torch.allclose(changed[0], F.normalize(texts.mean(0), dim=0), atol=1e-3)
+    changed[0] = F.normalize(texts.mean(0), dim=0)
+    model, joints = mmcl.load(bundle), np.random.default_rng(0).normal(size=(30, 25, 3))
+    with torch.no_grad():
+        scores = model.open_scores(torch.from_numpy(joints).float()[None, None], None, changed)
+    expected = dict(zip([NAMES[1].upper(), NAMES[2]], scores.softmax(-1)[0].tolist(), strict=True))
+    assert found == pytest.approx(expected, abs=1e-5)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(UserError, match=f"'{NAMES[1].upper()}' described otherwise than for the table.*transformers"):
+        answer(bundle, described)
+    # A name alone, and the very words that the table was made of, take its rows.
+    table = answer(bundle, f"{NAMES[1]},{NAMES[2]}")
+    assert answer(bundle, [NAMES[1], {"name": NAMES[2], "description": TOLD[NAMES[2]]}]) == table
+
+
+def judged(out: Path, *words: str) -> tuple[dict[str, object], np.ndarray]:
+    """Report and scores (n, K) of ``mmcl zero-shot``."""
+    assert zero_shot([*words, "--out", str(out)]) == 0
+    return json.loads((out / "report.json").read_text()), np.load(out / "scores.npz")["scores"]
+
+
+def test_a_run_and_its_bundle_score_the_same_classes_alike(run, demo_store, tmp_path) -> None:
+    some = tmp_path / "some"
+    assert export(["--run", str(run), "--out", str(some), "--classes", f"{NAMES[1]},juggle"]) == 0
+    words = ["--data", str(demo_store), "--classes", f"{NAMES[1]},{NAMES[6].upper()},juggle"]
+    of_run, expected = judged(tmp_path / "1", "--checkpoint", str(run), *words)
+    of_bundle, found = judged(tmp_path / "2", "--checkpoint", str(some), *words)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert of_run["texts_sha256"] == of_bundle["texts_sha256"] and of_run["n"] == of_bundle["n"] > 0
+    assert "the run's record (2), --classes (1); 0 rows of the bundle's table, 3 computed" in of_run["texts"]
+    assert "the bundle's record (3); 2 rows of the bundle's table, 1 computed" in of_bundle["texts"]
+    tensors = load_file(some / "vocabulary.safetensors")
+    tensors["classes"][0] *= -1  # what the table has is taken from there, and nothing else is
+    save_file(tensors, some / "vocabulary.safetensors")
+    found = judged(tmp_path / "3", "--checkpoint", str(some), *words)[1]
+    np.testing.assert_allclose(found, expected * [-1, 1, 1], atol=1e-4)
+
+
+def test_a_protocol_judges_bundles_by_the_words_of_their_run(
+    run, bundle, bare, demo_store, tmp_path, monkeypatch
+) -> None:
+    words = ["--data", str(demo_store), "--protocol", str(run.parent / "own.yaml")]
+    of_run, expected = judged(tmp_path / "run", "--checkpoint", str(run), *words)
+    of_bare, found = judged(tmp_path / "bare", "--checkpoint", str(bare), *words)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    monkeypatch.setattr(texts, "_text_encoder", None)  # there is no computing any more
+    of_bundle, found = judged(tmp_path / "bundle", "--checkpoint", str(bundle), *words)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert len({report["texts_sha256"] for report in (of_run, of_bare, of_bundle)}) == 1
+    assert "the bundle's record (12); 12 rows of the bundle's table, 0 computed" in of_bundle["texts"]
 
 
 def test_mistakes_write_nothing(run, tmp_path) -> None:

@@ -17,7 +17,7 @@ from mmcl.deploy.bundle import bundle_config, write_bundle
 from mmcl.deploy.onnx import write_onnx
 from mmcl.deploy.predictor import Predictor
 from mmcl.deploy.verify import verify_bundle
-from mmcl.deploy.vocabulary import Vocabulary, read_vocabulary, write_vocabulary
+from mmcl.deploy.vocabulary import Vocabulary
 from mmcl.encoders.base import build_encoder, options_dict
 from mmcl.encoders.counting import count_parameters
 from mmcl.encoders.projection import projection
@@ -204,7 +204,7 @@ def test_damaged_vocabularies_are_named(bundle) -> None:
     config, path = json.loads((bundle / "config.json").read_text()), bundle / "vocabulary.safetensors"
     for key, value in [
         ("width", 13), ("temperature", 0), ("temperature", "warm"), ("names", ["one"]), ("names", None),
-        ("names", ["a", "b", "A", "c"]), ("text", None),
+        ("names", ["a", "b", "A", "c"]), ("text", None), ("words", [{"called": "wave"}]), ("words", 3),
     ]:  # fmt: skip
         (bundle / "config.json").write_text(json.dumps({**config, "vocabulary": {**config["vocabulary"], key: value}}))
         with pytest.raises(UserError, match=r"vocabulary\.safetensors is damaged or of another version"):
@@ -245,24 +245,3 @@ def test_onnx_gives_the_embedding_and_verification_compares_it(bundle, parts, tm
     assert verify_bundle(bundle, probe, parameters, embeddings) <= 1e-5
     with pytest.raises(UserError, match="embeddings differ from the trained network's"):
         verify_bundle(bundle, probe, parameters, embeddings + 1e-3)
-
-
-def test_centred_rows_are_what_a_text_has_beyond_the_mean_of_the_trained_ones(parts, tmp_path):
-    encoder, _, plain = parts
-    origin = torch.randn(D, generator=torch.Generator().manual_seed(1)) / 4
-    tensors = plain.projection.state_dict()
-    vocabulary = Vocabulary(tensors, TEMPERATURE, TEXT, ["{name}"], origin=origin)
-    texts = torch.nn.functional.normalize(torch.randn(2, D, generator=torch.Generator().manual_seed(2)), dim=-1)
-    rows = vocabulary.rows(texts).tolist()
-    for row, text in zip(rows, texts.tolist(), strict=True):
-        beyond = [a - b for a, b in zip(text, origin.tolist(), strict=True)]
-        length = sum(x * x for x in beyond) ** 0.5
-        assert row == pytest.approx([x / length for x in beyond], abs=1e-6)
-    assert torch.equal(plain.rows(texts), texts)
-    write_vocabulary(tmp_path, vocabulary.extended(["a", "b"], vocabulary.rows(texts)))
-    again = read_vocabulary(
-        tmp_path, vocabulary.extended(["a", "b"], vocabulary.rows(texts)).facts, encoder.feature_width
-    )
-    assert again is not None and torch.equal(again.rows_of(["b", "a"]), vocabulary.rows(texts)[[1, 0]])
-    with pytest.raises(UserError, match="centred"):
-        read_vocabulary(tmp_path, {**again.facts, "centred": False}, encoder.feature_width)

@@ -65,7 +65,7 @@ def test_fit_is_the_grid_search_written_out_in_loops() -> None:
             found[temperature, percent] = 2 * a * b / (a + b)
     best = max(found.values())
     assert found[gate.temperature, round(gate.threshold * 100)] == pytest.approx(best)
-    assert gate.calibration["harmonic"] == pytest.approx(best)
+    assert gate.calibration["harmonic"] == pytest.approx(best) and gate.clips == 120
     assert gate.temperature == min(t for (t, _), value in found.items() if value == pytest.approx(best))
 
     other_seen, other_unseen, _ = make_scores(2)
@@ -108,7 +108,7 @@ def test_the_real_run_may_have_other_numbers_of_classes(classes) -> None:
 def test_the_larger_side_is_drawn_down_to_the_smaller_and_the_draw_is_seeded() -> None:
     scores = make_scores(7, per_side=(300, 30), flat=0.8)
     first, again, other = (Gate.fit(*scores, seed=seed) for seed in (0, 0, 1))
-    assert np.array_equal(first.model.coef_, again.model.coef_)
+    assert np.array_equal(first.model.coef_, again.model.coef_) and first.clips == first.facts["fitted_on"] == 60
     assert not np.array_equal(first.model.coef_, other.model.coef_)
     # A logistic regression's mean probability is the share of ones it was fitted on, here a half. Fitted on all 330
     # clips, of which 300 are seen ones, it would find "unseen" far too unlikely.

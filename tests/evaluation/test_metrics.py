@@ -10,7 +10,7 @@ from made_reports import NAMES, invented
 from sklearn import metrics as reference
 
 from mmcl.evaluation.calibration import calibration
-from mmcl.evaluation.metrics import chance, classification_metrics, most_confused, per_class
+from mmcl.evaluation.metrics import classification_metrics, most_confused, per_class
 
 
 def test_metrics_equal_scikit_learns_and_loops() -> None:
@@ -90,6 +90,10 @@ def test_calibration_has_a_closed_form_for_constant_confidence() -> None:
     assert calibration(np.eye(4) * 1e4, np.arange(4)).nll == 0  # sure and right; nothing overflows
 
 
-def test_chance_is_the_best_constant_answer() -> None:
-    assert chance(np.array([0, 0, 0, 1]), 10) == 0.75
-    assert chance(np.array([0, 1]), 2) == 0.5
+def test_no_skill_is_the_best_constant_answer_or_a_guess() -> None:
+    for labels, classes in (([0, 0, 0, 1], 10), ([0, 1], 2), ([4, 4, 1, 4, 0, 1], 5)):
+        found = classification_metrics(np.zeros((len(labels), classes)), np.array(labels))
+        constant = [
+            classification_metrics(np.eye(classes)[[k] * len(labels)], np.array(labels)) for k in range(classes)
+        ]
+        assert found["chance"] == max(entry["top1"] for entry in constant) >= found["chance_uniform"] == 1 / classes

@@ -3,135 +3,126 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file
+from open_runs import WITHHELD, naive_cosines
 
 from mmcl.data.protocols import load_protocol
 from mmcl.data.splitting import split
-from mmcl.data.store import ClipStore, open_store
+from mmcl.data.store import open_store
 from mmcl.errors import UserError
 from mmcl.evaluation.model import find_model, load_judged
-from mmcl.prompts import load_prompts
-from mmcl.towers.clip import ClipOptions, ClipTower
 from mmcl.zero_shot import main
 
-WITHHELD, PSEUDO = [2, 7], [0, 4]
-SMALL = [
-    "--data.batch_size=8", "--data.workers=0", "--preprocess.window=16", "--augmentation.crop_floor=16",
-    "--encoder.width=8", "--encoder.depth=3", "--schedule.epochs=1", "--schedule.warmup_epochs=0",
-    "--engine.trackers=[]", "--task.name=colearn", "--task.alignment.weight=0", "--task.refinement.weight=0",
-    "--task.text.weight=1",
-]  # fmt: skip
+
+def report_of(folder: Path) -> dict:
+    return json.loads((folder / "report.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def clip(tower_folder) -> str:
-    return str(tower_folder("tiny-clip"))
-
-
-@pytest.fixture(scope="module")
-def train(demo_store, clip, tmp_path_factory):
-    """Train on the demo without some classes; returns a function protocol suffix, more words -> run folder."""
-    folder = tmp_path_factory.mktemp("open")
-    rule = {"dataset": "demo", "base": "demo/cross_subject", "unseen": WITHHELD, "pseudo_unseen": PSEUDO}
-    subjects = sorted(set(open_store(demo_store).subjects.tolist()))
-    own = folder / "own.yaml"
-    own.write_text(json.dumps({"open": {**rule, "calibrate": {"subject": subjects}}}), encoding="utf-8")
-
-    def run(name: str, *more: str) -> Path:
-        words = [*SMALL, f"--data.path={demo_store}", f"--task.clip.model={clip}", f"--out={folder / name}", *more]
-        command = [sys.executable, "-m", "mmcl", "train", f"--data.protocol={own}", *words]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return folder / name
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def run(train) -> Path:
-    return train("run")
-
-
-def naive_scores(run: Path, store: ClipStore, clips: np.ndarray, clip: str, classes: list[int]) -> np.ndarray:
-    """Cosines of every clip with the classes' texts, one clip at a time, in NumPy from the saved tensors."""
-    tensors = {key: value.numpy() for key, value in load_file(run / "checkpoints/last/learned.safetensors").items()}
-    model, prompts = load_judged(find_model(run), store.layout).model, load_prompts("demo")
-    tower = ClipTower(ClipOptions(model=clip), text=True)
-    rows = np.stack([tower.encode_text(prompts.texts(k)).numpy().mean(0) for k in classes])
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    found = []
-    for number in clips:
-        with torch.no_grad():
-            x = model.encoder.features(model.preprocess(torch.tensor(store.joints(int(number)))[None])).numpy()[0]
-        hidden = np.maximum(tensors["joint.0.weight"] @ x + tensors["joint.0.bias"], 0)
-        z = tensors["joint.2.weight"] @ hidden + tensors["joint.2.bias"]
-        found.append(rows @ z / np.linalg.norm(z))
-    return np.stack(found)
-
-
-def test_unseen_classes_are_never_trained_and_judged_by_text_alone(run, demo_store, clip, capsys) -> None:
+def test_unseen_classes_are_never_trained_and_judged_by_text_alone(open_run, demo_store, clip, capsys) -> None:
     store = open_store(demo_store)
-    assert main(["--checkpoint", str(run)]) == 0
-    report = json.loads((run / "report-open/report.json").read_text())
-    saved = np.load(run / "report-open/scores.npz")
-    assert list(load_judged(find_model(run), store.layout).model.class_names) == [
+    assert main(["--checkpoint", str(open_run)]) == 0
+    report = report_of(open_run / "report-open")
+    saved = np.load(open_run / "report-open/scores.npz")
+    assert list(load_judged(find_model(open_run), store.layout).model.class_names) == [
         name for label, name in enumerate(store.class_names) if label not in WITHHELD
     ]
     clips = np.array([store.ids.index(name) for name in saved["ids"]])
     assert set(store.labels[clips].tolist()) == set(WITHHELD)
     assert report["n"] == len(clips) == np.isin(store.labels[clips], WITHHELD).sum()
-    cosines = naive_scores(run, store, clips, clip, WITHHELD)
+    cosines = naive_cosines(open_run, store, clips, clip, WITHHELD)
     np.testing.assert_allclose(saved["scores"] * 0.1, cosines, atol=2e-5)
     right = np.array(WITHHELD)[cosines.argmax(1)] == store.labels[clips]
     assert report["top1"] == pytest.approx(right.mean())
-    assert "harmonic mean" in capsys.readouterr().out
     assert report["trained_classes"] == [n for k, n in enumerate(store.class_names) if k not in WITHHELD]
+    assert report["unseen_classes"] == [store.class_names[k] for k in WITHHELD]
+    assert report["chance"] == report["chance_uniform"] == 0.5
+    printed = capsys.readouterr().out
+    for line in (
+        f"never trained: {', '.join(report['unseen_classes'])}\n", f"texts: {report['texts']}\n", "gate: none",
+        "harmonic mean", "most frequent class 50.00%, guessing 50.00%",
+    ):  # fmt: skip
+        assert line in printed
+    page = (open_run / "report-open/report.md").read_text()
+    assert "50.00% by always answering the class that most of these clips show, 50.00% by guessing among the 2" in page
 
 
-def test_classes_by_name_in_any_order(run, demo_store, tmp_path, capsys) -> None:
+def test_classes_by_name_in_any_order(open_run, demo_store, tmp_path, capsys) -> None:
     names = ["squat", "wave a hand", "swim"]
     for number, order in enumerate((names, names[::-1])):
         words = ["--data", str(demo_store), "--classes", ",".join(order), "--out", str(tmp_path / str(number))]
-        assert main(["--checkpoint", str(run), *words]) == 0
-    a, b = (json.loads((tmp_path / f"{number}/report.json").read_text()) for number in (0, 1))
+        assert main(["--checkpoint", str(open_run), *words]) == 0
+    a, b = (report_of(tmp_path / str(number)) for number in (0, 1))
     assert a["correct"] == b["correct"] and a["n"] == b["n"]
     scores = [np.load(tmp_path / f"{number}/scores.npz")["scores"] for number in (0, 1)]
     np.testing.assert_allclose(scores[0], scores[1][:, ::-1], atol=1e-5)
     store = open_store(demo_store)
     withheld = {store.class_names[label] for label in WITHHELD}
     assert a["trained_classes"] == [name for name in names[:2] if name not in withheld]
+    assert a["unseen_classes"] == [name for name in names if name not in a["trained_classes"]]
+    assert f"never trained: {', '.join(a['unseen_classes'])}\n" in capsys.readouterr().out
     test = {store.ids[clip] for clip in split(store, load_protocol("demo/cross_subject")).test}
     assert set(np.load(tmp_path / "0/scores.npz")["ids"].tolist()) <= test and "test side" in a["clips"]
 
 
-def test_gate_run_must_be_the_protocols_own(run, train, demo_store) -> None:
-    gate = train("gate", f"--data.protocol={run.parent / 'own.yaml'}:open")
-    with pytest.raises(UserError, match="is no run of"):
-        main(["--checkpoint", str(run), "--gate", str(gate)])
+def test_other_classes_and_another_checkpoint_get_folders_of_their_own(open_run, demo_store, tmp_path) -> None:
+    run = shutil.copytree(open_run, tmp_path / "run", ignore=shutil.ignore_patterns("report*"))
+    shutil.copytree(run / "checkpoints/last", run / "checkpoints/best")
+    common = ["--checkpoint", str(run), "--data", str(demo_store)]
+    for classes in ("Squat,  wave a hand", "squat,bow", "squat,wave a hand"):
+        assert main([*common, "--classes", classes]) == 0
+    folders = sorted(path.name for path in run.glob("report*"))
+    assert len(folders) == 3 and all(name.startswith("report-classes-squat-and-1-") for name in folders)
+    main([*common, "--classes", "squat,bow"])
+    assert sorted(path.name for path in run.glob("report*")) == folders  # and always the same ones
+    assert main([*common, "--which", "best"]) == 0
+    assert report_of(run / "report-open-best")["checkpoint"].endswith("best")
 
 
-def test_models_that_know_no_text_or_saw_the_classes_are_refused(run, train, demo_store) -> None:
-    plain = train("plain", "--data.protocol=demo/cross_subject")
+def test_a_side_without_a_clip_in_this_store_is_named(open_run) -> None:
+    own = open_run.parent / "own.yaml"
+    with pytest.raises(UserError, match="finds no test clip of its withheld classes in .*: nothing can be judged"):
+        main(["--checkpoint", str(open_run), "--protocol", f"{own}:all_seen"])
+    with pytest.raises(UserError, match="finds no test clip of a trained class in"):
+        main(["--checkpoint", str(open_run), "--protocol", f"{own}:all_unseen"])
+
+
+@pytest.mark.parametrize(
+    ("protocol", "complaint"),
+    [
+        ("utd_mhad/open_22_5/99", r"'utd_mhad/open_22_5' has no draw '99': it has 0 … 29"),
+        ("utd_mhad/open_22_5/x", r"has no draw 'x': it has 0 … 29"),
+        ("utd_mhad/open_22_5", "is 30 random draws: choose one"),
+        ("nowhere/own.yaml", r"nowhere/own.yaml: no such file"),
+        ("nowhere/own.yaml:open", r"nowhere/own.yaml: no such file"),
+        ("no/such", "no zero-shot protocol 'no/such': look at --list-protocols"),
+        ("demo/cross_subject", "withholds no class"),
+    ],
+)
+def test_a_mistyped_protocol_keeps_its_message(open_run, protocol, complaint) -> None:
+    with pytest.raises(UserError, match=complaint):
+        main(["--checkpoint", str(open_run), "--protocol", protocol])
+
+
+def test_a_control_says_so(train_open, capsys) -> None:
+    run = train_open("control", "--data.shuffle_texts=true")
+    capsys.readouterr()
+    assert main(["--checkpoint", str(run)]) == 0
+    assert "every class was given the text of another one" in report_of(run / "report-open")["control"]
+    assert "control: every class was given the text of another one\n" in capsys.readouterr().out
+
+
+def test_models_that_know_no_text_or_saw_the_classes_are_refused(open_run, train_open, demo_store) -> None:
+    plain = train_open("plain", "--data.protocol=demo/cross_subject")
     with pytest.raises(UserError, match="not the seen ones"):
-        main(["--checkpoint", str(plain), "--protocol", f"{run.parent / 'own.yaml'}"])
+        main(["--checkpoint", str(plain), "--protocol", f"{open_run.parent / 'own.yaml'}"])
     with pytest.raises(UserError, match="no clip of"):
         main(["--checkpoint", str(plain), "--data", str(demo_store), "--classes", "ski,swim"])
-    alone = train("alone", "--data.protocol=demo/cross_subject", "--task.text.weight=0")
+    alone = train_open("alone", "--data.protocol=demo/cross_subject", "--task.text.weight=0")
     with pytest.raises(UserError, match="no projection into a space of texts"):
         main(["--checkpoint", str(alone), "--data", str(demo_store), "--classes", "squat,bow"])
-
-
-def test_shuffled_texts_are_another_classes(demo_store) -> None:
-    prompts = load_prompts("demo")
-    for seed in range(3):
-        mixed = prompts.shuffled(seed)
-        assert sorted(mixed.names) == sorted(prompts.names)
-        assert all(a != b for a, b in zip(mixed.names, prompts.names, strict=True))
-        assert [mixed.descriptions[mixed.names.index(name)] for name in prompts.names] == list(prompts.descriptions)
+    with pytest.raises(UserError, match="--gate belongs to a protocol that withholds classes"):
+        main(["--checkpoint", str(alone), "--protocol", "demo/kinect_v1", "--gate", str(plain)])

@@ -8,7 +8,8 @@ from typing import Any
 from mmcl.evaluation.calibration import BINS
 
 HARDEST, PAIRS, SHOWN = 10, 15, 6  # classes and pairs in the tables; wrong clips whose pictures stand on the page
-NUMBERS = ("n", "correct", "top1", "top5", "mean_class_accuracy", "ece", "nll")  # told in sentences, not as facts
+# Told in sentences, not as facts.
+NUMBERS = ("n", "correct", "top1", "top5", "mean_class_accuracy", "chance", "chance_uniform", "ece", "nll")
 
 
 def report_page(
@@ -31,6 +32,8 @@ def report_page(
         f"{report['correct']} of {report['n']} clips right{top5}, mean class accuracy "
         f"{report['mean_class_accuracy']:.2%} (over the classes that occur), expected calibration error "
         f"{report['ece']:.2%}, negative log-likelihood {report['nll']:.3f}.",
+        f"Without any skill: {report['chance']:.2%} by always answering the class that most of these clips show, "
+        f"{report['chance_uniform']:.2%} by guessing among the {len(classes)} classes.",
         *_facts(report),
         "## Which classes are taken for which",
         "![confusion matrix](confusion.png)",

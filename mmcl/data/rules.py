@@ -1,0 +1,160 @@
+"""What a protocol is, and how one is read from YAML.
+
+A rule names one or more clip attributes (subject, camera, setup, trial, label from 0, id, split) and the values that
+belong to a side, or says that one half of the clips or people, drawn at random, trains (``halves``). An open-vocabulary
+rule takes the sides of another one (``base``) and withholds classes from training: a published list (``unseen``), or as
+many as ``unseen_count`` says, drawn at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mmcl.errors import UserError
+
+ANY = "any"  # a rule for clips of every data set
+SIDES = ("train", "test")
+ATTRIBUTES = ("subject", "camera", "setup", "trial", "label", "id", "split")
+HALVES = ("clips", "subjects")
+Rule = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A train/test rule.
+
+    Attributes:
+        name: ``dataset/rule`` ("utd_mhad/cross_subject").
+        dataset: name of the data set it belongs to; "any" for the lists that clips bring along.
+        train: attribute -> values of the training clips; several attributes must all match.
+        test: the same for test clips.
+        lists: stem of the clips' own lists that take the place of train and test; see :func:`by_lists`.
+        halves: "clips" (half of each class's clips train) or "subjects" (half of the people); "" for a fixed rule.
+        draws: how many random halves, or random sets of withheld classes, the protocol averages over.
+        draw: which of them this is.
+        base: protocol whose sides an open-vocabulary protocol takes; "" for every other protocol.
+        unseen: labels of the withheld classes.
+        unseen_count: how many classes to draw at random in their place.
+        pseudo_unseen: labels withheld too in the ``/gate`` variant; as many as unseen, drawn at random, where empty.
+        calibrate: training-side clips that the ``/gate`` variant keeps for judging.
+        gate: whether this is the ``/gate`` variant.
+        source: where the rule comes from.
+    """
+
+    name: str
+    dataset: str
+    train: Rule = field(default_factory=dict)
+    test: Rule = field(default_factory=dict)
+    lists: str = ""
+    halves: str = ""
+    draws: int = 1
+    draw: int = 0
+    base: str = ""
+    unseen: Sequence[int] = ()
+    unseen_count: int = 0
+    pseudo_unseen: Sequence[int] = ()
+    calibrate: Rule = field(default_factory=dict)
+    gate: bool = False
+    source: str = ""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the rule is random."""
+        return bool(self.halves or self.unseen_count)
+
+    @property
+    def open(self) -> bool:
+        """Whether classes are withheld from training, to be recognised by their text."""
+        return bool(self.unseen or self.unseen_count)
+
+    @property
+    def needs_draw(self) -> bool:
+        """Whether the rule is several random draws, so that its name needs one of them."""
+        return self.drawn and self.draws > 1
+
+    def with_draw(self, draw: str) -> Protocol:
+        """One draw of a random rule, by the word after its name.
+
+        Raises:
+            UserError: it has no such draw.
+        """
+        if draw.isdecimal() and int(draw) < self.draws:
+            return replace(self, name=f"{self.name}/{draw}", draw=int(draw))
+        which = f"0 … {self.draws - 1}" if self.draws > 1 else "0 alone (`draws: N` allows more)"
+        raise UserError(f"protocol '{self.name}' has no draw '{draw}': it has {which}")
+
+    def on_gate(self) -> Protocol:
+        """The ``/gate`` variant: a second set of classes withheld, and judged on the training side.
+
+        Raises:
+            UserError: it has none.
+        """
+        if not self.open or self.gate or not self.calibrate:
+            raise UserError(f"protocol '{self.name}' has no /gate variant: that takes withheld classes and `calibrate`")
+        return replace(self, name=f"{self.name}/gate", gate=True)
+
+    def on_base(self, known: Mapping[str, Protocol]) -> Protocol:
+        """Give an open-vocabulary protocol the sides of its base.
+
+        Raises:
+            UserError: there is no such base, or it is random or another data set's.
+        """
+        if not self.base:
+            return self
+        base = known.get(self.base)
+        if base is None or base.drawn or base.open or base.dataset != self.dataset:
+            raise UserError(f"protocol '{self.name}': base '{self.base}' is no fixed protocol of its data set")
+        return replace(self, train=base.train, test=base.test)
+
+
+def parse_protocol(name: str, facts: Any, where: str) -> Protocol:
+    """A protocol from what a YAML file says below its name.
+
+    Args:
+        name: of the protocol.
+        facts: keys and values.
+        where: the file, for messages.
+
+    Raises:
+        UserError: a key is unknown or missing, or has a value that cannot be.
+    """
+    try:
+        rules: dict[str, Any] = {
+            key: _rule(value) if key in (*SIDES, "calibrate") else value for key, value in facts.items()
+        }
+        protocol = Protocol(name=name, **rules)
+        if not (protocol.halves or protocol.base) and not (protocol.train and protocol.test):
+            raise KeyError("a side is missing")
+        if bool(protocol.base) != protocol.open:
+            raise KeyError("base and unseen (or unseen_count) belong together")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{where}: protocol '{name}' needs dataset, train and test ({error})") from error
+    _check(protocol, f"{where}: protocol '{name}'")
+    return protocol
+
+
+def _check(protocol: Protocol, what: str) -> None:
+    if unknown := {*protocol.train, *protocol.test, *protocol.calibrate} - set(ATTRIBUTES):
+        raise UserError(f"{what} splits by {sorted(unknown)}; clips have {', '.join(ATTRIBUTES)}")
+    for withheld in (protocol.unseen, protocol.pseudo_unseen):
+        if not isinstance(withheld, list | tuple) or any(type(k) is not int or k < 0 for k in withheld):
+            raise UserError(f"{what}: unseen and pseudo_unseen are lists of labels, from 0 up")
+    both = [*protocol.unseen, *protocol.pseudo_unseen]
+    if len({*both}) < len(both) or type(protocol.unseen_count) is not int or protocol.unseen_count < 0:
+        raise UserError(
+            f"{what}: unseen and pseudo_unseen share no label and repeat none, and unseen_count is a whole number"
+        )
+    if protocol.halves not in ("", *HALVES) or type(protocol.draw) is not int or protocol.draw < 0:
+        raise UserError(f"{what}: halves is {' or '.join(HALVES)}, and draw a whole number")
+    if type(protocol.draws) is not int or protocol.draws < 1:
+        raise UserError(f"{what}: draws is how many random draws there are, 1 or more")
+
+
+def _rule(value: Mapping[str, Any]) -> Rule:
+    """One value may stand for a list of one."""
+    rule = {key: values if isinstance(values, list) else [values] for key, values in value.items()}
+    if any(not isinstance(entry, (int, str)) for values in rule.values() for entry in values):
+        raise TypeError(f"values are numbers or words, found {value!r:.80}")
+    return rule

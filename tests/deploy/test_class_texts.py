@@ -1,0 +1,141 @@
+"""Words and rows of classes asked for by name: whose words count, and when a table's row does."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from mmcl.deploy import texts
+from mmcl.deploy.texts import class_texts, known_classes, named_classes
+from mmcl.deploy.vocabulary import Vocabulary, read_vocabulary, write_vocabulary
+from mmcl.encoders.projection import projection
+from mmcl.errors import UserError
+from mmcl.prompts import Prompts, load_prompts
+
+D, CPU = 6, torch.device("cpu")
+TEXT = {"source": "sentence", "model": "made", "clip_model": None, "clip_pretrained": None}
+TEMPLATES = ("{name}: {description}, {motion}",)
+TOLD = Prompts(
+    "made", ("wave", "sit down", "hop"), ("D0", "D1", ""), (), "", TEMPLATES, ("M0", "M1", ""), ("", "", "leap")
+)
+
+
+def vocabulary(names: tuple[str, ...] = (), words: Prompts | None = TOLD) -> Vocabulary:
+    rows = torch.eye(D)[: len(names)] if names else None
+    return Vocabulary(projection(4, D).state_dict(), 1.0, TEXT, TEMPLATES, names, rows, words=words)
+
+
+def sentences(prompts: Prompts) -> list[str]:
+    return [prompts.texts(label)[0] for label in range(len(prompts.names))]
+
+
+def asked(entries: list[object], folder, model: Vocabulary) -> Prompts:
+    (folder / "asked.yaml").write_text(json.dumps({"classes": entries, "templates": ["never used"]}))
+    return named_classes(str(folder / "asked.yaml"), model)
+
+
+@pytest.fixture
+def computed(monkeypatch) -> list[str]:
+    """Sentences that the text model was given; its rows are all minus one."""
+    seen: list[str] = []
+
+    def encode(given):
+        seen.extend(given)
+        return -torch.ones(len(given), D)
+
+    monkeypatch.setattr(texts, "_text_encoder", lambda *_: encode)
+    return seen
+
+
+def test_names_mean_what_they_meant_in_training_however_they_are_spelled(tmp_path) -> None:
+    model = vocabulary()
+    found = named_classes("juggle, own ,SIT  down", model)
+    assert found.names == ("juggle", "wave", "SIT down", "hop")
+    assert sentences(found) == ["juggle: juggle, juggle", "wave: D0, M0", "sit down: D1, M1", "leap: leap, leap"]
+    found = asked([{"name": "hop", "description": "H"}, {"name": "wave", "motion": "M"}, "Sit down"], tmp_path, model)
+    assert sentences(found) == ["hop: H, H", "wave: wave, M", "sit down: D1, M1"]
+    assert named_classes("own", vocabulary(("wave", "juggle"))).names == ("wave", "juggle")
+    for classes in ("wave", "wave, WAVE", "own"):
+        with pytest.raises(UserError, match="at least two different names|no table of class texts"):
+            named_classes(classes, vocabulary(words=None))
+
+
+def test_rows_of_the_table_stay_and_only_what_is_missing_is_computed(tmp_path, computed) -> None:
+    model = vocabulary(("juggle", "wave"))
+    found = class_texts(named_classes("hop,wave,juggle", model), model, CPU)
+    assert computed == ["leap: leap, leap"] and "no text of 'hop'" in found.why
+    assert torch.equal(found.rows[1:], torch.eye(D)[[1, 0]])
+    torch.testing.assert_close(found.rows[0], -torch.ones(D) / D**0.5)
+    computed.clear()
+    own = asked([{"name": "Wave", "description": "D0", "motion": "other"}, "juggle", "hop"], tmp_path, model)
+    found = class_texts(own, model, CPU)
+    assert computed == ["Wave: D0, other", "leap: leap, leap"] and "'Wave' described otherwise" in found.why
+    assert torch.equal(found.rows[1], torch.eye(D)[0])
+    computed.clear()
+    same = asked([{"name": "wave", "description": "D0", "motion": "M0"}, "juggle"], tmp_path, model)
+    assert torch.equal(class_texts(same, model, CPU).rows, torch.eye(D)[[1, 0]]) and not computed
+
+
+def test_a_table_whose_words_nobody_recorded_gives_way_to_any_words(tmp_path, computed) -> None:
+    old = vocabulary(("juggle", "wave"), words=None)
+    found = class_texts(asked(["juggle", {"name": "wave", "description": "D0"}], tmp_path, old), old, CPU)
+    assert computed == ["wave: D0, D0"] and torch.equal(found.rows[0], torch.eye(D)[0])
+    assert "words: unknown (1), --classes (1); 1 rows of the bundle's table, 1 computed" in found.facts["texts"]
+
+
+def test_classes_of_a_data_set_that_a_vocabulary_does_not_know_are_described_as_its_prompts_do(computed) -> None:
+    demo = load_prompts("demo")
+    model = vocabulary((demo.names[0], "wave"))
+    found = known_classes([demo.names[0], demo.names[1], "wave", "nothing"], model, "demo")
+    assert sentences(found)[1] == f"{demo.names[1]}: {demo.descriptions[1]}, {demo.fill('{motion}', 1)}"
+    assert sentences(found)[2:] == ["wave: D0, M0", "nothing: nothing, nothing"]
+    assert torch.equal(class_texts(found, model, CPU).rows[[0, 2]], torch.eye(D)[[0, 1]])
+    assert "prompts 'demo' of today (2)" in class_texts(found, model, CPU).facts["texts"]
+
+
+def test_the_hash_tells_texts_apart_and_nothing_else() -> None:
+    def told(names: str, words: Prompts, *table: str) -> str:
+        model = vocabulary(table, words)
+        return class_texts(named_classes(names, model), model, CPU).facts["texts_sha256"]
+
+    both = told("wave,hop", TOLD, "wave", "hop")
+    assert both == told("wave,hop", TOLD, "hop", "sit down", "wave")
+    other = TOLD.with_classes([{**entry, "motion": "other"} for entry in TOLD.classes()])
+    assert len({both, told("wave,hop", other, "wave", "hop"), told("hop,wave", TOLD, "wave", "hop")}) == 3
+    assert len(both) == 12 and int(both, 16) >= 0
+
+
+def test_a_vocabulary_carries_the_words_its_rows_were_made_of() -> None:
+    model = vocabulary()
+    found = model.extended(Prompts("", ("Wave", "juggle"), ("other", ""), (), "", ()), torch.eye(D)[:2])
+    told = {entry["name"]: entry for entry in found.facts["words"]}
+    assert told["Wave"] == {"name": "Wave", "description": "other"} and "wave" not in told
+    assert told["hop"] == {"name": "hop", "called": "leap"} and told["juggle"] == {"name": "juggle"}
+
+
+def test_centred_rows_are_what_a_text_has_beyond_the_mean_of_the_trained_ones(tmp_path) -> None:
+    plain, origin = vocabulary(), torch.randn(D, generator=torch.Generator().manual_seed(1)) / 4
+    model = Vocabulary(plain.projection.state_dict(), 1.0, TEXT, TEMPLATES, origin=origin)
+    embedded = torch.nn.functional.normalize(torch.randn(2, D, generator=torch.Generator().manual_seed(2)), dim=-1)
+    rows = model.rows(embedded).tolist()
+    for row, text in zip(rows, embedded.tolist(), strict=True):
+        beyond = [a - b for a, b in zip(text, origin.tolist(), strict=True)]
+        length = sum(x * x for x in beyond) ** 0.5
+        assert row == pytest.approx([x / length for x in beyond], abs=1e-6)
+    assert torch.equal(plain.rows(embedded), embedded)
+    filled = model.extended(TOLD.subset([0, 1]), model.rows(embedded))
+    write_vocabulary(tmp_path, filled)
+    again = read_vocabulary(tmp_path, filled.facts, 4)
+    assert again is not None and torch.equal(again.rows_of(["sit down", "wave"]), model.rows(embedded)[[1, 0]])
+    assert again.words.classes() == TOLD.classes()[:2] and again.words.templates == TEMPLATES
+    with pytest.raises(UserError, match="centred"):
+        read_vocabulary(tmp_path, {**again.facts, "centred": False}, 4)
+
+
+def test_computed_rows_are_centred_as_those_of_the_table_are(computed) -> None:
+    origin = torch.linspace(-1, 1, D)
+    model = Vocabulary(vocabulary().projection.state_dict(), 1.0, TEXT, TEMPLATES, origin=origin, words=TOLD)
+    beyond = -torch.ones(D) / D**0.5 - origin
+    torch.testing.assert_close(class_texts(named_classes("own", model), model, CPU).rows[1], beyond / beyond.norm())
