@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmcl.errors import run
+from mmcl.errors import UserError, run
 from mmcl.files import check_replaceable
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def adapt(arguments: argparse.Namespace) -> dict[str, Any]:
     store, found = open_store(arguments.data), find_model(arguments.checkpoint)
     clips = split(store, load_protocol(arguments.protocol)).train
     judged, device = load_judged(found, store.layout), pick_device(arguments.device)
+    if "control" in judged.facts and judged.model.vocabulary is not None:
+        raise UserError(f"{found.path} is a control ({judged.facts['control']}), which a bundle would not show")
     model = judged.model.to(device)
     reestimate_batchnorm(model.encoder, inputs(model, store, clips, arguments.batch_size, device))
     trained = {} if found.config is None else {"protocol": found.config.data.protocol}

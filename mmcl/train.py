@@ -156,6 +156,7 @@ def _write_summary(
         "protocol": config.data.protocol,
         "data": {"path": store.location, "title": store.title, "fingerprint": store.fingerprint},
         "clips": {"train": len(split.train), "validation": len(split.validation)},
+        "class_names": loop.data.class_names,
         "shots": _shots(config, loop) if config.data.shots else None,
         "start": begun,
         "selection": "last epoch",

@@ -90,6 +90,7 @@ def load_judged(found: Found, layout: Layout) -> Judged:
     checkpoint = find_checkpoint(found.path / "checkpoints", found.which)
     load_encoder(encoder, checkpoint)
     check_probe(encoder, preprocess, checkpoint)
+    _check_names(found.path, data.class_names)
     preprocess = Preprocess(layout, preprocess.target, preprocess.persons, config.preprocess)
     facts = {
         "checkpoint": str(checkpoint), "selection": selection(config, checkpoint), "task": config.task_name,
@@ -102,6 +103,22 @@ def load_judged(found: Found, layout: Layout) -> Judged:
     about = bundle_config(config.encoder_name, asdict(config.encoder), preprocess, data.class_names, {}, facts)
     vocabulary = run_vocabulary(config, checkpoint, data.store)
     return Judged(Bundle(encoder, preprocess, about, vocabulary), data.store.dataset, facts)
+
+
+def _check_names(run: Path, names: list[str]) -> None:
+    """Whether a run's outputs still stand for the classes they stood for when it was finished.
+
+    Raises:
+        UserError: the file of its protocol, or its store, has been given other classes since.
+    """
+    summary = run / "summary.json"
+    trained = json.loads(summary.read_text(encoding="utf-8")).get("class_names") if summary.is_file() else None
+    if trained is not None and trained != names:
+        changed = next((pair for pair in zip(trained, names, strict=False) if pair[0] != pair[1]), ("more", "less"))
+        raise UserError(
+            f"{run} was trained on other classes than its protocol and store now have ('{changed[0]}' then, "
+            f"'{changed[1]}' now): put back what has been edited since"
+        )
 
 
 def _adaptation(config: TrainConfig) -> dict[str, Any]:

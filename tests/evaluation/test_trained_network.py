@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -75,3 +76,12 @@ def open_store_fingerprint(run: Path) -> str:
     config = find_model(run).config
     assert config is not None
     return open_store(config.data.path).fingerprint
+
+
+def test_outputs_that_stand_for_other_classes_by_now_are_refused(copy) -> None:
+    """As where a protocol file was edited after training, with as many classes as before."""
+    summary = json.loads((copy / "summary.json").read_text())
+    summary["class_names"][1] = "juggle"
+    (copy / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(UserError, match="'juggle' then"):
+        evaluate(["--checkpoint", str(copy)])
