@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from mmcl.deploy.config import EXTRAS, MAX_LOSS, Extras, parse_precisions
 from mmcl.errors import UserError, run
 from mmcl.files import check_replaceable
 from mmcl.stack import require_packages
@@ -21,6 +22,7 @@ from mmcl.stack import require_packages
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mmcl.deploy.judge import Judges
     from mmcl.deploy.vocabulary import Vocabulary
     from mmcl.encoders.base import Encoder
     from mmcl.engine.config import TrainConfig
@@ -36,6 +38,7 @@ A run that learned a projection into a space of texts (recipe utd_mhad_open) tak
 along: with --classes, its bundle can name classes that were never trained."""
 EXAMPLES = """examples:
   mmcl export --run runs/utd --out checkpoints/utd --onnx
+  mmcl export --run runs/utd --out checkpoints/edge --onnx int8 --drop-weights  # small, for onnxruntime alone
   mmcl export --run runs/open --out checkpoints/open --classes own
   mmcl export --run runs/open --out checkpoints/open --classes "own,juggle,climb a ladder"
 """
@@ -52,7 +55,24 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", required=True, type=Path, metavar="DIR", help="run folder (--out of mmcl train)")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="bundle folder to write")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint (default: last)")
-    parser.add_argument("--onnx", action="store_true", help="also write model.onnx (needs the onnx extra)")
+    parser.add_argument(
+        "--onnx",
+        nargs="?",
+        const="fp32",
+        metavar="P,…",
+        help="also write ONNX graphs: fp32 (default), fp16 (weights at half the size, computed in fp32), int8 "
+        "(calibrated on training clips). Each is judged on the run's test clips first (needs the onnx extra)",
+    )
+    parser.add_argument(
+        "--max-loss", type=float, default=MAX_LOSS, metavar="P",
+        help="points of top-1 accuracy that a graph may lose on test clips; with more, nothing is written "
+        f"(default: {MAX_LOSS})",
+    )  # fmt: skip
+    parser.add_argument("--torch-export", action="store_true", help="also write model.pt2, a torch.export program")
+    parser.add_argument(
+        "--drop-weights", action="store_true",
+        help="leave model.safetensors out: the bundle then runs with onnxruntime alone (needs --onnx)",
+    )  # fmt: skip
     parser.add_argument(
         "--classes",
         metavar="C",
@@ -66,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def export(
-    folder: Path, out: Path, which: str = "last", onnx: bool = False, classes: str | None = None
+    folder: Path, out: Path, which: str = "last", classes: str | None = None, extras: Extras = EXTRAS
 ) -> dict[str, Any]:
     """Export one run.
 
@@ -74,15 +94,15 @@ def export(
         folder: the run.
         out: bundle folder to write.
         which: checkpoint, last or best.
-        onnx: also write ``model.onnx``.
         classes: whose texts the bundle's table shall hold, as on the command line; None for no table.
+        extras: graphs to write beside the weights, or in their place.
 
     Returns:
         ``config.json`` of the bundle, and the measured difference under ``verified``.
 
     Raises:
-        UserError: no run, no checkpoint, ``classes`` for a run without a projection, or the verification failed
-            (nothing is written then).
+        UserError: no run, no checkpoint, ``classes`` for a run without a projection, the verification failed, or a
+            graph differs by more than it may (nothing is written then).
     """
     from mmcl.deploy.bundle import bundle_config, write_bundle
     from mmcl.deploy.verify import verify_bundle
@@ -116,11 +136,29 @@ def export(
         write_bundle(temporary, encoder, facts, vocabulary)
         parameters = counts["parameters"] + counts.get("projection", 0)
         difference = verify_bundle(temporary, checkpoint / PROBE, parameters, embeddings)
-        if onnx:
-            from mmcl.deploy.onnx import write_onnx
+        if extras != EXTRAS:
+            from mmcl.deploy.formats import write_extras
 
-            write_onnx(temporary, checkpoint / PROBE)
+            judges = _judges(temporary, config, data) if extras.onnx else None
+            facts = write_extras(temporary, checkpoint / PROBE, facts, judges, extras)
     return {**facts, "verified": difference}
+
+
+def _judges(bundle: Path, config: TrainConfig, data: Experiment) -> Judges:
+    """The run's clips, and what the bundle gives for those of the test side."""
+    import torch
+
+    from mmcl.deploy.bundle import load_bundle
+    from mmcl.deploy.judge import JUDGED, Judges, evenly
+    from mmcl.engine.scoring import score_clips
+
+    store, test = data.store, evenly(data.split.test, JUDGED)
+    scores = score_clips(load_bundle(bundle), store, test, torch.device("cpu"), progress=True)
+    return Judges(
+        read=lambda clip: store.joints(clip)[None], training=data.split.train, test=test,
+        labels=data.split.targets(store.labels[test]), reference=torch.from_numpy(scores).softmax(dim=-1).numpy(),
+        protocol=f"{config.data.protocol} test",
+    )  # fmt: skip
 
 
 def _provenance(folder: Path, config: TrainConfig, checkpoint: Path, data: Experiment) -> dict[str, Any]:
@@ -150,17 +188,16 @@ def _vocabulary(
     """The run's projection, with a table of class texts where one is asked for; None where it has learned none."""
     import torch
 
-    from mmcl.deploy.texts import named_classes
+    from mmcl.deploy.texts import class_texts, named_classes
     from mmcl.deploy.vocabulary import require_vocabulary
-    from mmcl.engine.setup import task_prompts
-    from mmcl.evaluation.vocabulary import class_text_rows, run_vocabulary
+    from mmcl.evaluation.vocabulary import run_vocabulary
 
     vocabulary = run_vocabulary(config, checkpoint, data.store)
     if classes is None:
         return vocabulary
     vocabulary = require_vocabulary(vocabulary, folder)
-    asked = named_classes(classes, vocabulary.templates, task_prompts(config, data.store))
-    return vocabulary.extended(asked.names, class_text_rows(vocabulary, asked, torch.device("cpu")))
+    asked = named_classes(classes, vocabulary)
+    return vocabulary.extended(asked, class_texts(asked, vocabulary, torch.device("cpu")).rows)
 
 
 def _trained_embeddings(encoder: Encoder, preprocess: Preprocess, checkpoint: Path) -> Tensor:
@@ -183,13 +220,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     require_packages()
     check_replaceable(arguments.out, "config.json", arguments.overwrite)
-    facts = export(arguments.run, arguments.out, arguments.which, arguments.onnx, arguments.classes)
+    if arguments.drop_weights and not arguments.onnx:
+        raise UserError("--drop-weights leaves nothing to run without --onnx")
+    onnx = parse_precisions(arguments.onnx) if arguments.onnx else ()
+    extras = Extras(onnx, arguments.max_loss, arguments.torch_export, arguments.drop_weights)
+    facts = export(arguments.run, arguments.out, arguments.which, arguments.classes, extras)
     size = sum(file.stat().st_size for file in arguments.out.iterdir()) / 2**20
     print(
         f"{arguments.out}: {facts['counts']['parameters']:,} parameters, {size:.1f} MiB, "
         f"{len(facts['class_names'])} classes; same scores as the trained network in a fresh process without any "
         f"training package (largest difference {facts['verified']:.1e})"
     )
+    for graph in facts.get("onnx", {}).values():
+        print(
+            f"{graph['file']}: {graph['bytes'] / 2**20:.2f} MiB, top-1 {graph['top1']:.2%} on {graph['n']} clips of "
+            f"{graph['judged_on']} (the trained network {graph['reference_top1']:.2%}); names the same class for "
+            f"{graph['agreement']:.2%}, probabilities differ by {graph['max_probability_difference']:.3f} at most"
+        )
     if vocabulary := facts.get("vocabulary"):
         table = f"texts of {len(vocabulary['names'])} classes" if vocabulary["names"] else "no class texts (--classes)"
         print(f"open vocabulary: projection of {facts['counts']['projection']:,} parameters, {table}")

@@ -13,20 +13,27 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mmcl.deploy.config import GRAPHS
 from mmcl.errors import UserError, run
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mmcl.deploy.vocabulary import Vocabulary
-    from mmcl.prompts import Prompts
 
 ABOUT = """Classify recorded skeletons with an exported bundle. One clip a file: .npy, .npz, .json
 or .csv holding (frames, joints, 3) or (persons, frames, joints, 3), NTU .skeleton, or
-UTD-MHAD .mat. Needs torch, safetensors and numpy (and scipy for .mat)."""
+UTD-MHAD .mat. With an ONNX graph in the bundle, numpy and onnxruntime are all it needs
+(and scipy for .mat); without, torch and safetensors.
+
+--follow classifies while frames arrive, one a line, from a pipe (-) or from a file that
+somebody appends to: a JSON array (joints, 3) or (persons, joints, 3), or the same numbers
+in a row with commas between them; null, nan and empty cells are missing joints. A line
+that is no frame is left out, with a warning. It ends with its input, or with Ctrl-C."""
 EXAMPLES = """examples:
   mmcl predict checkpoints/utd a1_s2_t1_skeleton.mat mine.npy --top 5
   mmcl predict checkpoints/open mine.npy --classes "wave,throw a ball"
+  my_camera | mmcl predict checkpoints/utd --follow - --span 64 --hop 10
 """
 
 
@@ -39,7 +46,10 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that mmcl export wrote")
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="skeleton files")
+    parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="skeleton files")
+    parser.add_argument("--follow", type=Path, metavar="SOURCE", help="classify frames as they arrive: a file, or -")
+    parser.add_argument("--span", type=int, metavar="N", help="frames judged together (default: the model's window)")
+    parser.add_argument("--hop", type=int, metavar="N", help="frames from label to label (default: a quarter of that)")
     parser.add_argument(
         "--top", type=int, default=1, metavar="N", help="classes a file, most probable first (default: 1)"
     )
@@ -48,35 +58,96 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="C",
         help="open vocabulary: judge only these classes, trained or not, by their texts. Names separated by commas "
         "(`own`: all that the bundle's table has), or a .yaml file of names and descriptions. Texts come from the "
-        "table; those of other names need the training stack and the text model that the bundle names. Probabilities "
+        "table; those of other names, and of descriptions that the table was not made of, need the training stack and "
+        "the text model that the bundle names. Probabilities "
         "are a softmax over these classes alone: they say which of them a clip is most like, never that it is one",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
     parser.add_argument("--layout", metavar="NAME", help="joint layout of the files, where it is not the bundle's own")
     parser.add_argument("--unit", choices=("m", "cm", "mm"), default="m", help="of the coordinates (default: m)")
-    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    parser.add_argument(
+        "--backend", choices=("auto", "torch", "onnx", *GRAPHS), default="auto",
+        help="what computes: torch, or one of the bundle's graphs; onnx is the most precise one. auto (the default): "
+        "that if there is one and it does, torch for --classes, --device, and files in another layout",
+    )  # fmt: skip
+    parser.add_argument("--device", help="torch device (default: cpu)")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, predict, print."""
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser().parse_intermixed_args(argv)  # files may stand behind options
     if arguments.top < 1:
         raise UserError(f"--top is {arguments.top}: it must be at least 1")
-    from mmcl.deploy.predictor import Predictor
-
-    predictor = Predictor(arguments.bundle, arguments.layout, arguments.device, arguments.unit)
+    if (arguments.follow is None) == (not arguments.files):
+        raise UserError("give skeleton files, or --follow with a source of frames")
+    predictor = open_predictor(arguments)
     only: list[str] | None = None
     if arguments.classes is not None:
         only, rows = open_classes(predictor.vocabulary, arguments.classes)
         predictor.judge_only(only, rows)
+    if arguments.follow is not None:
+        return follow(predictor, arguments, only)
     width = max(len(str(path)) for path in arguments.files)
     for path in arguments.files:
-        ranking = predictor.classify_file(path)[: arguments.top]
-        if arguments.json:
-            print(json.dumps(_record(path, ranking, only), ensure_ascii=False))
-        else:
-            print(_line(path, ranking, width) + (f"  (open vocabulary, {len(only)} classes)" if only else ""))
+        show(arguments, predictor.classify_file(path), {"file": str(path)}, f"{path!s:<{width}}", only)
+    return 0
+
+
+def open_predictor(arguments: argparse.Namespace) -> Any:
+    """The bundle on what shall compute; torch is imported only if that is torch.
+
+    Raises:
+        UserError: what was asked for is not to be had.
+    """
+    from mmcl.deploy.onnx_predictor import OnnxPredictor, choose_graph
+
+    backend = arguments.backend
+    if arguments.classes is not None or arguments.device is not None:
+        if backend not in ("auto", "torch"):
+            raise UserError(f"--classes and --device need torch: leave out --backend {backend}")
+        backend = "torch"
+    graph = choose_graph(arguments.bundle, backend, arguments.files, arguments.layout)
+    if graph is not None:
+        return OnnxPredictor(arguments.bundle, graph, arguments.layout, arguments.unit)
+    try:
+        from mmcl.deploy.predictor import Predictor
+    except ImportError as error:
+        raise UserError(
+            f"this needs {error.name}, not installed here: `pip install torch`, or a bundle with an ONNX graph "
+            "(`mmcl export --onnx`) and files in its own layout"
+        ) from error
+    return Predictor(arguments.bundle, arguments.layout, arguments.device or "cpu", arguments.unit)
+
+
+def follow(predictor: Any, arguments: argparse.Namespace, only: list[str] | None) -> int:
+    """Print a label per hop until the frames end, or somebody presses Ctrl-C."""
+    from mmcl.data.readers.joints import UNITS
+    from mmcl.deploy.config import read_config
+    from mmcl.deploy.follow import lines_of, parse_frame
+    from mmcl.deploy.stream import Stream
+    from mmcl.errors import BadClip
+
+    config, joints = read_config(arguments.bundle), predictor.joint_count
+    span = arguments.span if arguments.span is not None else config["preprocess"]["window"]
+    hop = arguments.hop if arguments.hop is not None else max(1, span // 4)
+    stream = Stream(predictor.classify, joints, config["encoder"]["options"]["persons"], span, hop)
+    number = 0
+    try:
+        for number, line in enumerate(lines_of(arguments.follow), 1):
+            try:
+                found = stream.push(parse_frame(line, joints, UNITS[arguments.unit]))
+            except BadClip as error:
+                print(f"warning: line {number} is left out: {error}", file=sys.stderr)
+                continue
+            if found is not None:
+                show(arguments, found.ranking, {"frame": found.frame}, f"{found.frame:>8}", only)
+    except KeyboardInterrupt:
+        return 0
+    if (found := stream.finish()) is not None:
+        show(arguments, found.ranking, {"frame": found.frame}, f"{found.frame:>8}", only)
+    elif not number:
+        raise UserError(f"{arguments.follow}: no frames came")
     return 0
 
 
@@ -86,47 +157,35 @@ def open_classes(vocabulary: Vocabulary, classes: str) -> tuple[list[str], Tenso
     Raises:
         UserError: the table lacks one, and its text cannot be computed here.
     """
-    from mmcl.deploy.texts import named_classes
-    from mmcl.prompts import Prompts
-
-    has = tuple(vocabulary.names)
-    table = Prompts("the bundle's table", has, has, (), "{name}", tuple(vocabulary.templates))
-    asked = named_classes(classes, vocabulary.templates, table)
-    if missing := vocabulary.missing(asked.names):
-        lacking, complaint = asked.subset([asked.names.index(name) for name in missing]), vocabulary.complaint(missing)
-        try:
-            vocabulary = vocabulary.extended(missing, _compute(vocabulary, lacking))
-        except UserError as error:
-            raise UserError(
-                f"{complaint}; put texts there with `mmcl export --run RUN --out DIR --classes …`. "
-                f"They cannot be computed here: {error}"
-            ) from error
-        print(f"note: {complaint}: computed by the text model", file=sys.stderr)
-    return list(asked.names), vocabulary.rows_of(asked.names)
-
-
-def _compute(vocabulary: Vocabulary, prompts: Prompts) -> Tensor:
-    """(n, D) texts by the text model that the bundle names."""
-    from mmcl.stack import require_packages
-
-    require_packages()
     import torch
 
-    from mmcl.evaluation.vocabulary import class_text_rows
+    from mmcl.deploy.texts import class_texts, named_classes
 
-    return class_text_rows(vocabulary, prompts, torch.device("cpu"))
+    asked = named_classes(classes, vocabulary)
+    texts = class_texts(asked, vocabulary, torch.device("cpu"))
+    if texts.why:
+        print(f"note: {texts.why}: computed by the text model", file=sys.stderr)
+    return list(asked.names), texts.rows
 
 
-def _record(path: Path, ranking: list[tuple[int, str, float]], only: list[str] | None) -> dict[str, Any]:
+def show(
+    arguments: argparse.Namespace,
+    ranking: list[tuple[int, str, float]],
+    what: dict[str, Any],
+    words: str,
+    only: list[str] | None,
+) -> None:
+    """Print the most probable classes of a clip or window at once, in words or as a JSON object."""
+    ranking = ranking[: arguments.top]
+    if not arguments.json:
+        named = "  ".join(f"{name} {p:.3f}" for _, name, p in ranking) or "nobody"
+        print(f"{words}  {named}" + (f"  (open vocabulary, {len(only)} classes)" if only else ""), flush=True)
+        return
+    fields = [{"name": name, "probability": round(p, 6)} for _, name, p in ranking]
+    record: dict[str, Any] = {"open_vocabulary": only, "predictions": fields}
     if only is None:
-        predictions = [{"label": label, "name": name, "probability": round(p, 6)} for label, name, p in ranking]
-        return {"file": str(path), "predictions": predictions}
-    predictions = [{"name": name, "probability": round(p, 6)} for _, name, p in ranking]
-    return {"file": str(path), "open_vocabulary": only, "predictions": predictions}
-
-
-def _line(path: Path, ranking: list[tuple[int, str, float]], width: int) -> str:
-    return f"{path!s:<{width}}  " + "  ".join(f"{name} {p:.3f}" for _, name, p in ranking)
+        record = {"predictions": [{"label": each[0], **rest} for each, rest in zip(ranking, fields, strict=True)]}
+    print(json.dumps({**what, **record}, ensure_ascii=False), flush=True)
 
 
 if __name__ == "__main__":

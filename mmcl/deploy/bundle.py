@@ -18,14 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mmcl.deploy.config import CARD, CONFIG, FORMAT, WEIGHTS, graphs_in, read_config
 from mmcl.deploy.vocabulary import Vocabulary, read_vocabulary, require_vocabulary, write_vocabulary
 from mmcl.encoders.base import Encoder, build_encoder
 from mmcl.errors import UserError
 from mmcl.skeletons.layout import Layout, load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
-
-FORMAT = 1
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
 class Bundle(nn.Module):
@@ -102,13 +100,18 @@ def write_bundle(
         config: from :func:`bundle_config`, given the same vocabulary.
         vocabulary: projection and table of class texts, where the run has learned the former.
     """
-    from mmcl.deploy.card import model_card
-
     if vocabulary is not None:
         write_vocabulary(folder, vocabulary)
     tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in encoder.state_dict().items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / WEIGHTS).chmod(0o644)  # safetensors makes it readable by its owner only
+    write_facts(folder, config)
+
+
+def write_facts(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write ``config.json`` and the model card."""
+    from mmcl.deploy.card import model_card
+
     (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / CARD).write_text(model_card(config), encoding="utf-8")
 
@@ -138,27 +141,6 @@ def bundle_config(
     return config if vocabulary is None else {**config, "vocabulary": vocabulary.facts}
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read and check ``config.json`` of a bundle.
-
-    Raises:
-        UserError: the folder is no bundle.
-    """
-    path = folder / CONFIG
-    if not path.is_file() or not (folder / WEIGHTS).is_file():
-        raise UserError(
-            f"{folder} is no bundle (needs {CONFIG} and {WEIGHTS}): make one with `mmcl export --run RUN --out DIR`"
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        version = config["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a bundle's config.json ({error})") from error
-    if version != FORMAT:
-        raise UserError(f"{path}: bundle format {version}, this mmcl reads {FORMAT}")
-    return config
-
-
 def load_bundle(folder: str | Path, layout: str | Layout | None = None, device: str = "cpu") -> Bundle:
     """Load a bundle in evaluation mode.
 
@@ -173,6 +155,11 @@ def load_bundle(folder: str | Path, layout: str | Layout | None = None, device: 
     """
     folder = Path(folder)
     config = read_config(folder)
+    if not (folder / WEIGHTS).is_file():
+        raise UserError(
+            f"{folder} holds no {WEIGHTS}, only {', '.join(path.name for path in graphs_in(folder).values())} for "
+            "onnxruntime: `mmcl predict --backend onnx` runs it; without --drop-weights, `mmcl export` writes both"
+        )
     try:
         target = Layout.from_dict(config["encoder_layout"], f"{folder / CONFIG} encoder_layout")
         source = Layout.from_dict(config["layout"], f"{folder / CONFIG} layout")

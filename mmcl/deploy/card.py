@@ -37,7 +37,7 @@ model = mmcl.load("THIS_FOLDER")
 probabilities = model(torch.as_tensor(joints)).softmax(dim=-1)
 ```
 
-## Training
+{_graphs(config.get("onnx") or {})}## Training
 
 | | |
 |---|---|
@@ -47,6 +47,34 @@ probabilities = model(torch.as_tensor(joints)).softmax(dim=-1)
 
 {classes}
 {_open_vocabulary(config["vocabulary"], names) if config.get("vocabulary") else ""}"""
+
+
+def _graphs(facts: Mapping[str, Mapping[str, Any]]) -> str:
+    """The ONNX graphs beside the weights, and what they cost."""
+    if not facts:
+        return ""
+    rows = "\n".join(
+        f"| `{graph['file']}` | {graph['bytes'] / 1e6:.2f} MB | {graph['top1']:.2%} | {graph['reference_top1']:.2%} "
+        f"| {graph['agreement']:.2%} | {graph['max_probability_difference']:.4f} |"
+        for graph in facts.values()
+    )
+    one = next(iter(facts.values()))
+    return f"""## ONNX
+
+`joints` (clips, persons, frames, joints, 3) float32, any number of the first three, to `probabilities` and `scores`
+(clips, classes); what is above is in the files' metadata, too. Judged on {one["n"]} clips of {one["judged_on"]}; a file
+that lost more than {one["max_loss"]:g} points of top-1 would not have been written.
+
+| file | size | top-1 | trained network | names the same class | largest difference of a probability |
+|---|---|---|---|---|---|
+{rows}
+
+```python
+import numpy, onnxruntime
+probabilities = onnxruntime.InferenceSession("{one["file"]}").run(["probabilities"], {{"joints": joints}})[0]
+```
+
+"""
 
 
 def _open_vocabulary(facts: Mapping[str, Any], trained: Sequence[str]) -> str:

@@ -1,52 +1,132 @@
-"""ONNX: raw joints in, class scores out, preprocessing inside the graph; clips and frames may vary in number."""
+"""ONNX: raw joints in, probabilities out, preprocessing inside; clips, persons and frames may vary in number."""
 
 from __future__ import annotations
 
 import json
+import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmcl.deploy.bundle import Bundle, load_bundle
+from mmcl.deploy.config import GRAPHS
+from mmcl.deploy.graph import OUTPUTS, Eager, Graph
+from mmcl.deploy.session import open_session
 from mmcl.errors import UserError
 
-FILE = "model.onnx"
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 TOLERANCE = 1e-4
+INPUT = "joints"
 _FACTS = (
     "class_names", "encoder", "layout", "encoder_layout", "preprocess", "input", "counts", "provenance", "vocabulary",
 )  # fmt: skip
-_EMBEDDING = (
-    "second output: unit-length embedding of each clip in the space of texts; its dot product with a class's "
-    "unit-length text embedding (rows 'classes' of vocabulary.safetensors, named in vocabulary.names), divided "
-    "by vocabulary.temperature, is the class's open-vocabulary score; softmax over the classes asked for gives "
-    "probabilities"
-)
 
 
-class _Graph(nn.Module):
-    """What is exported: scores, and the embedding where there is a projection."""
+def require_onnx() -> None:
+    """Make sure that the packages of the ``onnx`` extra are installed.
 
-    def __init__(self, bundle: Bundle) -> None:
-        super().__init__()
-        self.bundle = bundle
-        self.outputs = ["scores"] if bundle.vocabulary is None else ["scores", "embedding"]
+    Raises:
+        UserError: naming the first that is missing.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401 - the exporter needs it
+    except ImportError as error:
+        raise UserError(f'ONNX export needs {error.name}: run `pip install "mmcl[onnx]"`') from error
 
-    def forward(self, joints: Tensor) -> tuple[Tensor, ...]:
-        features = self.bundle.features(joints)
-        scores, vocabulary = self.bundle.encoder.head(features), self.bundle.vocabulary
-        return (scores,) if vocabulary is None else (scores, vocabulary.embed(features))
+
+def dynamic_shapes() -> tuple[dict[int, Any]]:
+    """Which axes of the joints may have any length: clips, persons, frames."""
+    dim = torch.export.Dim
+    return ({0: dim("clips", min=1), 1: dim("persons", min=1), 2: dim("frames", min=2)},)
+
+
+def probe_samples(probe: Path) -> list[Tensor]:
+    """Clips of different lengths and with different bodies, (N, M, T, V, 3): no number may be frozen into a graph."""
+    clips = load_file(probe)
+    joints, lengths = clips["joints"], clips.get("lengths")
+    count = min(3, len(joints))
+    spans = [joints.shape[2]] * count if lengths is None else [int(length) for length in lengths[:count]]
+    alone = [joints[number : number + 1, :, :span] for number, span in enumerate(spans)]
+    span = min(spans)
+    mixed = joints[:count, :, :span].repeat(2, 2, 1, 1, 1)[:, : max(2, joints.shape[1])]
+    mixed[count:, 1:] = 0  # the second half of the batch has one body each
+    return [*alone, mixed]
+
+
+def export_graph(bundle: Bundle) -> ModelProto:
+    """The graph in single precision, unnamed and untested."""
+    import onnx
+
+    graph = Graph(bundle)
+    example = torch.randn(3, 2, 2 * bundle.preprocess.options.window, bundle.layout.joint_count, 3)
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                graph, (example,), dynamo=True, verbose=False, input_names=[INPUT], output_names=graph.outputs,
+                dynamic_shapes=dynamic_shapes(),
+            )  # fmt: skip
+    finally:
+        quiet.setLevel(level)
+    assert program is not None
+    model = onnx.ModelProto()
+    model.CopyFrom(program.model_proto)
+    return model
+
+
+def tidy(model: ModelProto) -> ModelProto:
+    """Drop what the exporter notes about where each node came from, and give short names: a tenth of a small file."""
+    graph = model.graph
+    del graph.value_info[:]
+    del graph.metadata_props[:], model.metadata_props[:], model.functions[:]
+    graph.doc_string = ""
+    kept = {value.name for value in (*graph.input, *graph.output)} | {""}
+    short: dict[str, str] = {}
+
+    def name(old: str) -> str:
+        return old if old in kept else short.setdefault(old, f"v{len(short)}")
+
+    for initializer in graph.initializer:
+        initializer.name, initializer.doc_string = name(initializer.name), ""
+    for number, node in enumerate(graph.node):
+        node.name, node.doc_string = f"n{number}", ""
+        del node.metadata_props[:]
+        node.input[:] = [name(value) for value in node.input]
+        node.output[:] = [name(value) for value in node.output]
+    return model
+
+
+def finish(model: ModelProto, bundle: Bundle, variant: Mapping[str, Any]) -> ModelProto:
+    """Tidy a graph, and write into its metadata all that is needed to use it."""
+    import onnx
+
+    outputs = [value.name for value in model.graph.output]
+    facts = {key: bundle.config[key] for key in _FACTS if key in bundle.config}
+    facts["outputs"] = {name: OUTPUTS[name] for name in outputs}
+    facts["variant"] = dict(variant)
+    tidy(model)
+    onnx.helper.set_model_props(model, {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()})
+    return model
 
 
 def write_onnx(folder: Path, probe: Path) -> float:
     """Add ``model.onnx`` to a bundle, and compare it with the bundle on the probe's clips before it stays.
 
-    The graph takes ``joints`` (clips, persons, frames, V, 3) float32 with the bundle's number of persons and gives
-    ``scores`` (clips, K), and ``embedding`` (clips, D) where the bundle has a vocabulary. Layout, class names and what
-    goes in and out in words are in its metadata.
+    The graph takes ``joints`` (clips, persons, frames, V, 3) float32, any number of the first three, and gives what
+    :data:`mmcl.deploy.graph.OUTPUTS` says. Layout, class names, and what goes in and out in words are in its metadata.
 
     Returns:
         Largest difference to the bundle's own outputs, relative to their largest magnitude where that exceeds 1.
@@ -54,44 +134,29 @@ def write_onnx(folder: Path, probe: Path) -> float:
     Raises:
         UserError: the onnx extra is not installed, or the graph differs by more than 1e-4.
     """
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript  # noqa: F401 - the exporter needs it
-    except ImportError as error:
-        raise UserError(f'ONNX export needs {error.name}: run `pip install "mmcl[onnx]"`') from error
+    require_onnx()
     bundle = load_bundle(folder)
-    graph = _Graph(bundle).eval()
-    clips = load_file(probe)
-    # Two clips of different length: enough to see that neither number has been frozen into the graph.
-    samples = [
-        joints[None, :, : int(length)] for joints, length in zip(clips["joints"][:2], clips["lengths"][:2], strict=True)
-    ]
-    samples = [bundle.preprocess.fit_persons(sample) for sample in samples]
-    example = torch.cat([samples[0]] * 2)
-    path = folder / FILE
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            graph, (example,), dynamo=True, verbose=False, input_names=["joints"], output_names=graph.outputs,
-            dynamic_shapes=({0: torch.export.Dim("clips", min=1), 2: torch.export.Dim("frames", min=2)},),
-        )  # fmt: skip
-    assert program is not None
-    model = program.model_proto
-    facts = {key: bundle.config[key] for key in _FACTS if key in bundle.config}
-    if bundle.vocabulary is not None:
-        facts["embedding"] = _EMBEDDING
-    onnx.helper.set_model_props(model, {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()})
-    onnx.save(model, path)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    worst = 0.0
-    for sample in [*samples, example]:
+    model = export_graph(bundle)
+    worst = agree(model, bundle, probe)
+    (folder / GRAPHS["fp32"]).write_bytes(finish(model, bundle, {"precision": "fp32"}).SerializeToString())
+    return worst
+
+
+def agree(model: ModelProto, bundle: Bundle, probe: Path) -> float:
+    """Compare a graph in single precision with its bundle, on clips of one and two bodies and of several lengths.
+
+    Returns:
+        Largest difference of any output, relative to its largest magnitude where that exceeds 1.
+
+    Raises:
+        UserError: it is more than 1e-4.
+    """
+    graph, session, worst = Eager(bundle), open_session(model.SerializeToString()), 0.0
+    for sample in probe_samples(probe):
         with torch.no_grad():
-            outputs = graph(sample)
-        for found, tensor in zip(session.run(graph.outputs, {"joints": sample.numpy()}), outputs, strict=True):
-            expected = tensor.numpy()
-            worst = max(worst, float(np.abs(found - expected).max()) / max(1.0, float(np.abs(expected).max())))
+            expected = [output.numpy() for output in graph(sample)]
+        for found, truth in zip(session.run(graph.outputs, {INPUT: sample.numpy()}), expected, strict=True):
+            worst = max(worst, float(np.abs(found - truth).max()) / max(1.0, float(np.abs(truth).max())))
     if not worst <= TOLERANCE:
-        path.unlink()
         raise UserError(f"the ONNX graph's outputs differ from the bundle's by {worst:.2e} (> {TOLERANCE})")
     return worst

@@ -41,6 +41,11 @@ class Predictor:
         """
         return require_vocabulary(self.model().vocabulary, self.path)
 
+    @property
+    def joint_count(self) -> int:
+        """V of the joints it will be shown."""
+        return self.model(self.layout).layout.joint_count
+
     def judge_only(self, names: Sequence[str], rows: Tensor | None = None) -> None:
         """From now on, judge only these classes, trained or not, by the similarity of clips with their texts.
 
@@ -70,7 +75,7 @@ class Predictor:
 
         After :meth:`judge_only`, labels count the classes that were given there, and probabilities are among them.
         """
-        model, clip = self.model(layout), torch.from_numpy(joints)[None].to(self.device)
+        model, clip = self.model(layout or self.layout), torch.from_numpy(joints)[None].to(self.device)
         if self._open is None:
             names, scores = model.class_names, model(clip)
         else:

@@ -1,0 +1,204 @@
+"""``mmcl bench deploy``: a bundle's graphs, one clip at a time, against the published network in eager PyTorch."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmcl.benchmarks.encoder import lively_encoder
+from mmcl.benchmarks.machine import machine
+from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.timing import compare
+from mmcl.deploy.bundle import Bundle, bundle_config, load_bundle, write_bundle
+from mmcl.deploy.config import CARD, CONFIG, GRAPHS, WEIGHTS, graphs_in
+from mmcl.deploy.formats import make_graph
+from mmcl.deploy.onnx import INPUT, export_graph, finish, require_onnx
+from mmcl.deploy.session import open_session
+from mmcl.encoders.base import options_dict
+from mmcl.encoders.counting import count_parameters
+from mmcl.encoders.ctrgcn import CTRGCN, CTRGCNOptions
+from mmcl.errors import UserError
+from mmcl.files import write_json
+from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+
+CLASSES, SECONDS, STARTS = 120, 8.0, 3
+ABOUT = """\
+All take raw joints of one clip to scores. The baseline, `published`, has the same weights in the plain form of the
+paper and runs eagerly; `lean` is the folded form in PyTorch; the others are the bundle's ONNX graphs. All are called in
+turns in one process; a ratio is the median of rounds, a difference of scores is relative to the largest one. The cold
+start is a whole `mmcl predict` of one file in a new process, from the interpreter's start to the label. Without a
+bundle, a CTR-GCN of full width for two persons and 120 classes with random weights is made for the purpose, calibrated
+on random clips: its accuracy cannot be told. Clips to time are random, too, which an int8 graph that
+was calibrated on recordings does not know: what that costs on recordings is what the bundle says of it."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line of ``mmcl bench deploy``."""
+    parser = argparse.ArgumentParser(
+        prog="mmcl bench deploy", description=f"{__doc__}\n\n{ABOUT}",
+        epilog="example:\n  mmcl bench deploy checkpoints/utd --threads 2 --json deploy.json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("bundle", nargs="?", type=Path, metavar="BUNDLE", help="with weights and ONNX graphs")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="one table each (1 2)")
+    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="for each comparison (8)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print the table."""
+    arguments = build_parser().parse_args(argv)
+    if min(arguments.threads) < 1:
+        raise UserError("--threads must be at least 1")
+    require_onnx()
+    with tempfile.TemporaryDirectory() as folder:
+        facts = measure(arguments.bundle or random_bundle(Path(folder)), arguments.threads, arguments.seconds)
+    facts["weights"] = str(arguments.bundle or "random")
+    print(table(facts))
+    if arguments.json:
+        write_json(arguments.json, facts)
+    return 0
+
+
+def random_bundle(folder: Path, options: CTRGCNOptions | None = None, window: int = 64, classes: int = CLASSES) -> Path:
+    """A bundle with random weights and all graphs, calibrated on random clips."""
+    encoder = lively_encoder(options or CTRGCNOptions(), window, classes)
+    preprocess = Preprocess(encoder.layout, encoder.layout, encoder.options.persons, PreprocessOptions(window=window))
+    names = [f"class {number}" for number in range(classes)]
+    counts = {"parameters": count_parameters(encoder)}
+    write_bundle(folder, encoder, bundle_config("ctrgcn", options_dict(encoder), preprocess, names, counts, {}))
+    bundle = load_bundle(folder)
+    single = export_graph(bundle)
+    clips = [_clip(bundle, 1 + number % 2, number).numpy() for number in range(8)]
+    for precision, name in GRAPHS.items():
+        model = finish(make_graph(single, precision, clips), bundle, {"precision": precision})
+        (folder / name).write_bytes(model.SerializeToString())
+    return folder
+
+
+def measure(folder: Path, threads: Sequence[int], seconds: float, starts: int = STARTS) -> dict[str, Any]:
+    """Compare all forms of a bundle.
+
+    Args:
+        folder: the bundle, with its weights.
+        threads: of torch and onnxruntime; every number in turn.
+        seconds: for each comparison.
+        starts: new processes for each cold start.
+    """
+    bundle = load_bundle(folder)
+    if not isinstance(bundle.encoder, CTRGCN):
+        raise UserError(f"{folder}: only CTR-GCN has a published form to compare with")
+    graphs = graphs_in(folder)
+    facts: dict[str, Any] = {
+        "machine": machine("torch", "onnxruntime"), "parameters": count_parameters(bundle.encoder),
+        "persons": bundle.preprocess.persons, "window": bundle.preprocess.options.window,
+        "sizes": {"weights": _size(folder, WEIGHTS)} | {key: _size(folder, path.name) for key, path in graphs.items()},
+        "accuracy": bundle.config.get("onnx"), "lines": [],
+    }  # fmt: skip
+    for count in threads:
+        for bodies in range(1, bundle.preprocess.persons + 1):
+            print(f"{count} thread(s), {bodies} body/bodies …", file=sys.stderr)
+            facts["lines"] += _lines(bundle, graphs, bodies, count, seconds)
+    facts["cold_start"] = {backend: cold_start(folder, bundle, backend, starts) for backend in ("torch", *graphs)}
+    return facts
+
+
+@torch.inference_mode()
+def _lines(bundle: Bundle, graphs: dict[str, Path], bodies: int, threads: int, seconds: float) -> list[dict[str, Any]]:
+    assert isinstance(bundle.encoder, CTRGCN)
+    clip = _clip(bundle, bodies, 0)
+    published, lean = published_network(bundle.encoder), bundle.encoder.lean(bundle.preprocess.options.window)
+    calls: dict[str, Callable[[], Any]] = {
+        "published": lambda: published(bundle.preprocess(clip)).numpy(),
+        "lean": lambda: lean(bundle.preprocess(clip)).numpy(),
+    } | {precision: _call(path, clip, threads) for precision, path in graphs.items()}
+    truth = calls["published"]()
+    far = {name: float(np.abs(call() - truth).max() / np.abs(truth).max()) for name, call in calls.items()}
+    timings = compare(calls, seconds, threads=threads)
+    return [
+        {"variant": name, "bodies": bodies, "difference": far[name], **asdict(timing), "threads": threads}
+        for name, timing in timings.items()
+    ]
+
+
+def _call(path: Path, clip: Tensor, threads: int) -> Callable[[], Any]:
+    session, joints = open_session(path, threads), clip.numpy()
+    return lambda: session.run(["scores"], {INPUT: joints})[0]
+
+
+def _clip(bundle: Bundle, bodies: int, seed: int) -> Tensor:
+    """(1, M, T, V, 3), so many of M bodies moving, the others empty."""
+    shape = (1, bundle.preprocess.persons, bundle.preprocess.options.window, bundle.layout.joint_count, 3)
+    clip = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    clip[:, bodies:] = 0.0
+    return clip
+
+
+def cold_start(folder: Path, bundle: Bundle, backend: str, starts: int) -> float:
+    """Seconds from the start of a new process to the label of one file: the median of several."""
+    with tempfile.TemporaryDirectory() as place:
+        np.save(f"{place}/clip.npy", _clip(bundle, 1, 0)[0, :1].numpy())
+        words = [sys.executable, "-m", "mmcl", "predict", str(folder), f"{place}/clip.npy", "--backend", backend]
+        times = []
+        for _ in range(starts):
+            began = time.perf_counter()
+            subprocess.run(words, check=True, capture_output=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+            times.append(time.perf_counter() - began)
+    return median(times)
+
+
+def _size(folder: Path, name: str) -> int:
+    """Bytes of a bundle that has this file, its configuration and its card."""
+    return sum((folder / part).stat().st_size for part in (name, CONFIG, CARD))
+
+
+def table(facts: dict[str, Any]) -> str:
+    """The numbers for people."""
+    on, rows = facts["machine"], []
+    for line in facts["lines"]:
+        rows.append(
+            f"| {line['threads']} | {line['bodies']} | {line['variant']} | {1e3 * line['seconds']:.1f} | "
+            f"{line['ratio']:.2f} ({line['ratio_low']:.2f} to {line['ratio_high']:.2f}) | {line['difference']:.1e} |"
+        )
+    accuracy = facts["accuracy"] or {}
+    sizes = "; ".join(f"{name} {size / 1e6:.2f} MB" for name, size in facts["sizes"].items())
+    judged = "; ".join(
+        f"{name} {each['top1']:.2%} (trained network {each['reference_top1']:.2%}, {each['n']} clips)"
+        for name, each in accuracy.items()
+    )
+    starts = "; ".join(f"{name} {seconds:.2f} s" for name, seconds in facts["cold_start"].items())
+    return "\n".join(
+        [
+            f"{facts['parameters']:,} parameters ({facts['weights']}), {facts['persons']} person(s), "
+            f"{facts['window']} frames; {on['processor']}, {on['processors']} processors, load {on['load']}, "
+            f"onnxruntime {on['versions']['onnxruntime']}, torch {on['versions']['torch']}",
+            "",
+            "| threads | bodies | form | ms a clip | times as fast (quartiles) | difference of scores |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+            f"Bundle with that file alone: {sizes}.",
+            f"Top-1: {judged or 'not known, the weights are random or the bundle says nothing of it'}.",
+            f"Cold start: {starts}.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    from mmcl.errors import run
+
+    run(main)

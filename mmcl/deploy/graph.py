@@ -1,0 +1,210 @@
+"""The network of a bundle in the form that graphs are made of: raw joints in, probabilities out.
+
+Everything constant is folded (``encoders/lean.py`` has done that). What is left is written in the operations that ONNX
+Runtime has fast kernels for: 1x1 convolutions with their bias, batched products without a transposition of either
+side, and no convolution whose output is cut apart afterwards. Bodies that are there are packed, so that an empty one
+costs nothing; its feature is a constant of the graph.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmcl.deploy.bundle import Bundle
+from mmcl.encoders.graph import SUBSETS
+from mmcl.encoders.lean import LeanCTRGCN
+from mmcl.encoders.lean_units import Folded, LeanSpatial, LeanTemporal, LeanUnit
+
+OUTPUTS = {
+    "probabilities": "(clips, classes), in the order of class_names, each row sums to 1",
+    "scores": "(clips, classes): the same before softmax",
+    "embedding": (
+        "(clips, D): unit-length embedding of each clip in the space of texts; its dot product with a class's "
+        "unit-length text embedding (rows 'classes' of vocabulary.safetensors, named in vocabulary.names), divided "
+        "by vocabulary.temperature, is the class's open-vocabulary score; softmax over the classes asked for gives "
+        "probabilities"
+    ),
+}
+
+
+class Graph(nn.Module):
+    """A bundle as one function of raw joints (N, M, T, V, 3), for any N, M, T.
+
+    Args:
+        bundle: of which everything is copied.
+
+    Attributes:
+        outputs: names of what comes out, keys of :data:`OUTPUTS`.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__()
+        self.preprocess, self.vocabulary = bundle.preprocess, bundle.vocabulary
+        lean = bundle.encoder.lean(bundle.preprocess.options.window)
+        self.encoder = Packed(lean, bundle.preprocess.options.window) if isinstance(lean, LeanCTRGCN) else lean
+        self.outputs = [name for name in OUTPUTS if name != "embedding" or self.vocabulary is not None]
+        self.eval()
+
+    def forward(self, joints: Tensor) -> tuple[Tensor, ...]:
+        """(N, M, T, V, 3) -> what :attr:`outputs` names."""
+        N, _, T, V, C = joints.shape
+        persons = self.preprocess.persons
+        # More bodies are cut off, fewer filled up with empty ones, whatever their number is.
+        joints = torch.cat([joints, joints.new_zeros(N, persons, T, V, C)], dim=1)[:, :persons]
+        features = self.encoder.features(self.preprocess(joints))  # type: ignore[operator]
+        scores = self.encoder.head(features)  # type: ignore[operator]
+        found = (scores.softmax(dim=-1), scores)
+        return found if self.vocabulary is None else (*found, self.vocabulary.embed(features))
+
+
+class Eager(Graph):
+    """The bundle as it is, with a graph's outputs: what a graph is compared with shall not share its folded form."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle)
+        self.encoder = bundle.encoder
+
+
+class Packed(Folded):
+    """A lean CTR-GCN that computes the bodies that are there, all at once.
+
+    Args:
+        lean: the network.
+        frames: T that will come; no other works, since the feature of an empty body depends on it.
+    """
+
+    empty: Tensor
+    weight: Tensor
+    bias: Tensor
+    ones: Tensor
+
+    def __init__(self, lean: LeanCTRGCN, frames: int) -> None:
+        super().__init__()
+        self.persons, self.normalise = lean.persons, lean.normalise
+        self.units = nn.ModuleList(_Unit(unit) for unit in lean.units if isinstance(unit, LeanUnit))
+        ones = torch.ones(1, SUBSETS, 1, lean.joints**2)
+        self.keep(empty=lean.empty_features(frames), weight=lean.weight, bias=lean.bias, ones=ones)
+
+    def trunk(self, bodies: Tensor) -> Tensor:
+        """(B, C, V, T) -> (B, D)."""
+        for unit in self.units:
+            bodies = unit(bodies, self.ones)
+        return bodies.mean(dim=(2, 3))
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, M, T, V, C) -> (N, D)."""
+        N = x.shape[0]
+        places = (x != 0).flatten(2).any(dim=2).flatten().nonzero()[:, 0]
+        found = self.empty.repeat(N, 1).index_put((places,), self.trunk(self.normalise(x)[places]))
+        return found.unflatten(0, (N, self.persons)).mean(dim=1)
+
+    def head(self, features: Tensor) -> Tensor:
+        """(N, D) -> (N, K)."""
+        return F.linear(features, self.weight, self.bias)
+
+
+class _Spatial(Folded):
+    """A spatial unit: topology rows are [u, (subset, v)], so that the last product takes both sides as they lie."""
+
+    relate: Tensor
+    relate_bias: Tensor
+    expand: Tensor
+    graph: Tensor
+    value: Tensor
+    value_bias: Tensor
+    down: Tensor
+    shift: Tensor
+
+    def __init__(self, unit: LeanSpatial) -> None:
+        super().__init__()
+        self.joints, self.channels, self.relation, self.shortcut = (
+            unit.joints, unit.channels, unit.relation, unit.shortcut,
+        )  # fmt: skip
+        rows, V = SUBSETS * unit.channels, unit.joints
+        self.keep(
+            relate=unit.relate_weight, relate_bias=unit.relate_bias, expand=unit.expand,
+            graph=unit.constant[:, :1].unflatten(2, (V, V)).transpose(2, 3).flatten(2)[None],
+            value=unit.value_weight[:rows, :, None, None], value_bias=unit.value_bias[:rows, 0],
+        )  # fmt: skip
+        if unit.shortcut:
+            self.keep(down=unit.value_weight[rows:, :, None, None], shift=(unit.value_bias[rows:] + unit.shift)[:, 0])
+        else:
+            self.keep(shift=unit.shift[:, :, None])
+
+    def topology(self, x: Tensor, ones: Tensor) -> Tensor:
+        """(B, C_in, V, T) -> (B, C_out, V, 3 V), row u being what joint u collects."""
+        B, V = x.shape[0], self.joints
+        related = torch.matmul(self.relate, x.mean(dim=3)) + self.relate_bias
+        query, key = related.unflatten(1, (2, SUBSETS, self.relation)).unbind(1)
+        relation = torch.sigmoid(query.unsqueeze(-1) - key.unsqueeze(-2)).flatten(3)
+        rows = torch.cat([relation, *(row.expand(B, -1, -1, -1) for row in (self.graph, ones))], dim=2)
+        topology = torch.matmul(self.expand, rows).unflatten(3, (V, V))
+        return topology.permute(0, 2, 3, 1, 4).reshape(B, self.channels, V, SUBSETS * V)
+
+    def forward(self, x: Tensor, ones: Tensor) -> Tensor:
+        """(B, C_in, V, T) -> (B, C_out, V, T); ``ones`` (1, 3, 1, V * V) is what a bias is multiplied with."""
+        values = F.conv2d(x, self.value, self.value_bias).reshape(-1, self.channels, SUBSETS * self.joints, x.shape[3])
+        y = torch.matmul(self.topology(x, ones), values)
+        if self.shortcut:
+            return torch.relu(F.conv2d(x, self.down, self.shift) + y)
+        return torch.relu(y + self.shift + x)
+
+
+class _Temporal(Folded):
+    """A temporal unit, without the activation behind it."""
+
+    inner: Tensor
+    inner_bias: Tensor
+    point: Tensor
+    point_bias: Tensor
+    near: Tensor
+    near_bias: Tensor
+    far: Tensor
+    far_bias: Tensor
+    peak_scale: Tensor
+    peak_shift: Tensor
+
+    def __init__(self, unit: LeanTemporal) -> None:
+        super().__init__()
+        self.stride, self.branch = unit.stride, unit.branch
+        rows, weight, bias = 3 * unit.branch, unit.reduce_weight[:, :, None, None], unit.reduce_bias[:, 0]
+        self.keep(
+            inner=weight[:rows], inner_bias=bias[:rows], point=weight[rows:], point_bias=bias[rows:],
+            near=unit.scales_weight[0], near_bias=unit.scales_bias[0, :, 0],
+            far=unit.scales_weight[1], far_bias=unit.scales_bias[1, :, 0],
+            peak_scale=unit.peak_scale, peak_shift=unit.peak_shift,
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, V, T) -> (B, C, V, ceil(T / stride))."""
+        step = (1, self.stride)
+        near, far, peak = torch.relu(F.conv2d(x, self.inner, self.inner_bias)).split(self.branch, dim=1)
+        near = F.conv2d(near, self.near, self.near_bias, step, (0, 2))
+        far = F.conv2d(far, self.far, self.far_bias, step, (0, 4), (1, 2))
+        peak = F.max_pool2d(peak, (1, 3), step, (0, 1)) * self.peak_scale + self.peak_shift
+        return torch.cat([near, far, peak, F.conv2d(x, self.point, self.point_bias, step)], dim=1)
+
+
+class _Unit(Folded):
+    """A unit with its residual."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, unit: LeanUnit) -> None:
+        super().__init__()
+        self.spatial, self.temporal = _Spatial(unit.spatial), _Temporal(unit.temporal)
+        self.identity, self.shortcut, self.stride = unit.identity, unit.shortcut, unit.temporal.stride
+        if unit.shortcut:
+            self.keep(weight=unit.weight[:, :, None, None], bias=unit.bias[:, 0])
+
+    def forward(self, x: Tensor, ones: Tensor) -> Tensor:
+        """(B, C_in, V, T) -> (B, C_out, V, ceil(T / stride))."""
+        y = self.temporal(self.spatial(x, ones))
+        if self.identity:
+            y = y + x
+        elif self.shortcut:
+            y = F.conv2d(x, self.weight, self.bias, (1, self.stride)) + y
+        return torch.relu(y)

@@ -1,0 +1,91 @@
+"""Classify clips one by one with a bundle's ONNX graph: numpy and onnxruntime, nothing else, least of all torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from mmcl.deploy.config import GRAPHS, graphs_in, read_config
+from mmcl.deploy.files import implied_layout, read_joints
+from mmcl.errors import UserError
+from mmcl.skeletons.layout import Layout
+
+
+def choose_graph(bundle: Path, backend: str, files: Sequence[Path], layout: str | None = None) -> Path | None:
+    """Which of a bundle's graphs predicts; None where torch does.
+
+    Args:
+        bundle: its folder.
+        backend: ``torch``; ``fp32``, ``fp16``, ``int8``: that graph; ``onnx``: the most precise one; ``auto``: the same
+            if there is one, onnxruntime is installed, and all files are in the bundle's own layout, since a graph knows
+            no other.
+        files: that will be read.
+        layout: of their joints, where it is not what their format implies or the bundle's own.
+
+    Raises:
+        UserError: the graph asked for, or onnxruntime, is not there.
+    """
+    graphs = graphs_in(bundle)
+    if backend == "torch":
+        return None
+    if backend == "auto":
+        own = read_config(bundle)["layout"]["name"]
+        foreign = any((layout or implied_layout(path) or own) != own for path in files)
+        if not graphs or foreign or find_spec("onnxruntime") is None:
+            return None
+    wanted = next(iter(graphs), "fp32") if backend in ("auto", "onnx") else backend
+    if wanted not in graphs:
+        raise UserError(f"{bundle} holds no {GRAPHS[wanted]}: `mmcl export --onnx {wanted}` writes it")
+    if find_spec("onnxruntime") is None:
+        raise UserError('--backend needs onnxruntime, not installed here: run `pip install "mmcl[onnx]"`')
+    return graphs[wanted]
+
+
+class OnnxPredictor:
+    """A bundle that takes files and arrays, in its own layout.
+
+    Args:
+        bundle: folder of an exported bundle.
+        graph: one of its ONNX files.
+        layout: layout of what it will be shown, if somebody says so; it must be the bundle's own.
+        unit: of the coordinates in its files: m, cm or mm.
+    """
+
+    def __init__(self, bundle: Path, graph: Path, layout: str | None = None, unit: str = "m") -> None:
+        from mmcl.deploy.session import open_session
+
+        config = read_config(bundle)
+        self.graph, self.unit, self.named = graph, unit, layout
+        self.own = Layout.from_dict(config["layout"], f"{bundle} layout")
+        self.class_names: list[str] = config["class_names"]
+        self.joint_count = self.own.joint_count
+        if layout not in (None, self.own.name):
+            raise UserError(_foreign(layout, graph, self.own))
+        try:
+            self.session = open_session(graph)
+        except Exception as error:  # onnxruntime has kinds of its own, which are no public names
+            raise UserError(f"{graph} is damaged or needs another onnxruntime: {str(error).splitlines()[0]}") from error
+
+    def classify(self, joints: np.ndarray) -> list[tuple[int, str, float]]:
+        """Rank the classes of one clip (M, T, V, 3) float32: (label, name, probability), most probable first."""
+        probabilities = self.session.run(["probabilities"], {"joints": joints[None]})[0][0]
+        order = np.argsort(-probabilities, kind="stable").tolist()
+        return [(label, self.class_names[label], float(probabilities[label])) for label in order]
+
+    def classify_file(self, path: Path) -> list[tuple[int, str, float]]:
+        """Rank the classes of one skeleton file.
+
+        Raises:
+            UserError: the file cannot be read, or has other joints than the graph takes.
+        """
+        layout = self.named or implied_layout(path) or self.own.name
+        if layout != self.own.name:
+            raise UserError(f"{path}: {_foreign(layout, self.graph, self.own)}")
+        return self.classify(read_joints(path, self.own, self.unit))
+
+
+def _foreign(layout: str | None, graph: Path, own: Layout) -> str:
+    return f"joints of layout '{layout}', and {graph.name} takes '{own.name}' alone: `--backend torch` converts them"

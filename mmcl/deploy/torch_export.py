@@ -1,0 +1,82 @@
+"""``model.pt2``: a bundle as a torch.export program, which PyTorch loads and runs without any of mmcl's code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from mmcl.deploy.bundle import Bundle, load_bundle
+from mmcl.deploy.config import EXPORTED
+from mmcl.deploy.graph import Eager, Graph
+from mmcl.deploy.onnx import INPUT, TOLERANCE, dynamic_shapes, probe_samples
+from mmcl.errors import UserError
+
+# The fresh process cannot import mmcl: what it computes, the file says.
+_FRESH = """
+import sys
+sys.modules["mmcl"] = None
+import torch
+from safetensors.torch import load_file, save_file
+program = torch.export.load({program!r}).module()
+clips = load_file({clips!r})
+with torch.no_grad():
+    answer = {{f"{{key}}.{{i}}": out.contiguous() for key, x in clips.items() for i, out in enumerate(program(x))}}
+save_file(answer, {answer!r})
+"""
+
+
+def export_program(bundle: Bundle) -> torch.export.ExportedProgram:
+    """The graph of a bundle, any number of clips, persons, frames: joints -> probabilities, scores[, embedding]."""
+    example = torch.randn(3, 2, 2 * bundle.preprocess.options.window, bundle.layout.joint_count, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.export.export(Graph(bundle), (example,), dynamic_shapes=dynamic_shapes())
+
+
+def write_program(folder: Path, probe: Path) -> float:
+    """Add ``model.pt2`` to a bundle; it stays if a fresh process without mmcl gets the bundle's own outputs from it.
+
+    Returns:
+        Largest difference to the bundle's own outputs, relative to their largest magnitude where that exceeds 1.
+
+    Raises:
+        UserError: it does not load alone, or differs by more than 1e-4.
+    """
+    bundle, path = load_bundle(folder), folder / EXPORTED
+    torch.export.save(export_program(bundle), path, extra_files={"config.json": (folder / "config.json").read_text()})
+    samples = {f"{INPUT}{number}": sample.contiguous() for number, sample in enumerate(probe_samples(probe))}
+    try:
+        return _compare(path, Eager(bundle), samples)
+    except UserError:
+        path.unlink()
+        raise
+
+
+def _compare(path: Path, graph: Graph, samples: dict[str, torch.Tensor]) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        clips, answer = Path(folder) / "clips.safetensors", Path(folder) / "answer.safetensors"
+        save_file(samples, clips)
+        code = _FRESH.format(program=str(path), clips=str(clips), answer=str(answer))
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        )  # fmt: skip
+        if done.returncode:
+            raise UserError(f"{path.name} does not load on its own: {done.stderr.strip().splitlines()[-1]}")
+        found = load_file(answer)
+    worst = 0.0
+    for key, sample in samples.items():
+        with torch.no_grad():
+            for number, truth in enumerate(graph(sample)):
+                scale = max(1.0, float(truth.abs().max()))
+                worst = max(worst, float((found[f"{key}.{number}"] - truth).abs().max()) / scale)
+    if not worst <= TOLERANCE:
+        raise UserError(f"the outputs of {path.name} differ from the bundle's by {worst:.2e} (> {TOLERANCE})")
+    return worst

@@ -1,0 +1,48 @@
+"""Small trained bundles for the tests of this folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mmcl.deploy.bundle import Bundle, bundle_config, load_bundle, write_bundle
+from mmcl.encoders.base import build_encoder, options_dict
+from mmcl.encoders.counting import count_parameters
+from mmcl.skeletons.layout import load_layout
+from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+
+SOURCE, TARGET = load_layout("utd_mhad_20"), load_layout("kinect_v2_25")
+NAMES = ["wave", "throw a ball", "sit down", "jump", "walk", "fall"]
+
+
+def write_small(folder: Path) -> Bundle:
+    """A bundle for two persons with lived-in statistics, 20 joints in, 25 inside; no option at its default."""
+    torch.manual_seed(0)
+    encoder = build_encoder("ctrgcn", TARGET, len(NAMES), {"width": 16, "depth": 4, "persons": 2})
+    options = PreprocessOptions(stream="bone", window=24, centring="every_frame", crop=0.9, scaling="box")
+    preprocess = Preprocess(SOURCE, TARGET, 2, options)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        encoder.train()
+        for _ in range(3):
+            encoder(preprocess(torch.randn(8, 2, 40, 20, 3)))
+    encoder.eval()
+    folder.mkdir()
+    counts = {"parameters": count_parameters(encoder)}
+    write_bundle(folder, encoder, bundle_config("ctrgcn", options_dict(encoder), preprocess, NAMES, counts, {}))
+    probe = torch.randn(3, 2, 50, 20, 3)
+    probe[0, 1] = 0
+    save_file({"joints": probe, "lengths": torch.tensor([50, 31, 44])}, folder.parent / "probe.safetensors")
+    return load_bundle(folder)
+
+
+def people(clips: int, persons: int, frames: int, empty: tuple[tuple[int, int], ...] = ()) -> Tensor:
+    """(N, M, T, 20, 3) random joints, with some bodies (clip, person) empty."""
+    x = torch.randn(clips, persons, frames, 20, 3, generator=torch.Generator().manual_seed(clips + frames))
+    for clip, person in empty:
+        x[clip, person] = 0.0
+    return x

@@ -1,0 +1,151 @@
+"""The ONNX graph is the bundle for any clips, persons, frames; reduced precision is measured, bounded, refused."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from making import NAMES, SOURCE, people, write_small
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from mmcl.deploy.bundle import load_bundle  # noqa: E402
+from mmcl.deploy.config import EXTRAS, Extras, parse_precisions, read_config  # noqa: E402
+from mmcl.deploy.formats import write_extras  # noqa: E402
+from mmcl.deploy.judge import Judges, evenly, judged  # noqa: E402
+from mmcl.deploy.session import open_session  # noqa: E402
+from mmcl.errors import UserError  # noqa: E402
+
+ALL = Extras(onnx=("fp32", "fp16", "int8"), max_loss=100.0)
+
+
+def judges(bundle, labels=None) -> Judges:
+    """Twelve clips; by default the bundle is right about all of them."""
+    clips = [people(1, 2, 40 + clip, ((0, 1),) if clip % 2 else ()).numpy() for clip in range(12)]
+    with torch.no_grad():
+        reference = torch.cat([bundle(torch.from_numpy(clip)).softmax(-1) for clip in clips]).numpy()
+    labels = reference.argmax(1) if labels is None else labels
+    return Judges(clips.__getitem__, range(12), range(12), labels, reference, "own/test")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A bundle with all graphs, and the facts in its config.json."""
+    base = tmp_path_factory.mktemp("graphs")
+    bundle = write_small(base / "bundle")
+    config = write_extras(base / "bundle", base / "probe.safetensors", bundle.config, judges(bundle), ALL)
+    return base, bundle, config["onnx"]
+
+
+@pytest.mark.parametrize(
+    ("clips", "persons", "frames", "empty"),
+    [
+        (1, 1, 40, ()), (1, 2, 17, ((0, 1),)), (1, 2, 90, ()), (4, 2, 33, ((0, 1), (2, 0), (3, 1))), (2, 3, 24, ()),
+        (2, 2, 30, ((0, 0), (0, 1), (1, 0), (1, 1))), (3, 1, 1, ()),
+    ],
+)  # fmt: skip
+def test_graph_equals_the_bundle_for_one_and_two_bodies_mixed_and_none(made, clips, persons, frames, empty) -> None:
+    base, bundle, _ = made
+    x = people(clips, persons, frames, empty)
+    with torch.no_grad():
+        scores = bundle(x)
+    for precision, tolerance in (("fp32", 1e-4), ("fp16", 2e-2)):
+        session = open_session(base / "bundle" / f"model{'' if precision == 'fp32' else '.fp16'}.onnx", 1)
+        found, raw = session.run(["probabilities", "scores"], {"joints": x.numpy()})
+        torch.testing.assert_close(torch.from_numpy(raw), scores, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(found, scores.softmax(-1).numpy(), atol=tolerance)
+
+
+def test_a_body_that_is_not_there_is_not_computed(made) -> None:
+    """Counted on the first convolution of the trunk: its batch is the number of bodies that move."""
+    base, *_ = made
+    model = onnx.load(base / "bundle" / "model.onnx")
+    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    model.graph.output.append(onnx.helper.make_tensor_value_info(first.output[0], onnx.TensorProto.FLOAT, None))
+    session = open_session(model.SerializeToString(), 1)
+    for empty, bodies in (((), 6), (((0, 1), (1, 1), (2, 1)), 3), (((0, 0), (0, 1), (1, 0)), 3)):
+        (rows,) = session.run([first.output[0]], {"joints": people(3, 2, 30, empty).numpy()})
+        assert len(rows) == bodies, empty
+
+
+def test_constants_are_folded(made) -> None:
+    """Four units: 1x1 convolutions for values, the branches and shortcuts; no batch norm, no tanh is left."""
+    base, *_ = made
+    kinds = Counter(node.op_type for node in onnx.load(base / "bundle" / "model.onnx").graph.node)
+    units, shortcuts, residuals = 4, 3, 2  # units that change their width project inside; all but the first outside
+    assert kinds["Conv"] == 5 * units + shortcuts + residuals
+    assert not kinds["BatchNormalization"] and not kinds["Tanh"] and kinds["Sigmoid"] == units == kinds["MaxPool"]
+    assert kinds["NonZero"] == 1 and kinds["Softmax"] == 1
+
+
+def test_metadata_say_what_goes_in_and_out(made) -> None:
+    base, bundle, facts = made
+    for name in ("model.onnx", "model.fp16.onnx", "model.int8.onnx"):
+        session = open_session(base / "bundle" / name, 1)
+        meta = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+        assert meta["class_names"] == NAMES and meta["layout"]["joints"] == list(SOURCE.joints)
+        assert meta["preprocess"]["stream"] == "bone" and "(clips, persons, frames, 20, 3)" in meta["input"]
+        assert set(meta["outputs"]) == {"probabilities", "scores"} == {each.name for each in session.get_outputs()}
+        assert [each.name for each in session.get_inputs()] == ["joints"]
+        assert facts[meta["variant"]["precision"]]["agreement"] == meta["variant"]["agreement"]
+    assert read_config(base / "bundle")["onnx"] == facts
+    assert "model.int8.onnx" in (base / "bundle" / "README.md").read_text()
+
+
+def test_reduced_precision_is_judged_against_the_trained_network(made) -> None:
+    base, bundle, facts = made
+    told = judges(bundle)
+    for precision, name in (("fp32", "model.onnx"), ("int8", "model.int8.onnx")):
+        session = open_session(base / "bundle" / name, 1)
+        found = np.concatenate([session.run(["probabilities"], {"joints": told.read(i)})[0] for i in range(12)])
+        assert facts[precision]["n"] == 12 and facts[precision]["reference_top1"] == 1.0
+        assert facts[precision]["top1"] == pytest.approx((found.argmax(1) == told.labels).mean(), abs=1e-6)
+        far = np.abs(found - told.reference).max()
+        assert facts[precision]["max_probability_difference"] == pytest.approx(far, abs=1e-5)
+    assert facts["fp32"]["max_probability_difference"] < 1e-4 < facts["int8"]["max_probability_difference"] < 0.3
+    kinds = Counter(node.op_type for node in onnx.load(base / "bundle" / "model.int8.onnx").graph.node)
+    assert kinds["DequantizeLinear"] > 50
+    stored = {one.data_type for one in onnx.load(base / "bundle" / "model.fp16.onnx").graph.initializer if one.dims}
+    assert onnx.TensorProto.FLOAT16 in stored
+
+
+def test_a_graph_beyond_its_bound_is_refused_and_not_written(made, tmp_path) -> None:
+    base, bundle, _ = made
+    told, model = judges(bundle), onnx.load(base / "bundle" / "model.onnx")
+    judged(model, "fp32", told, 0.0)
+    softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
+    place = list(model.graph.node).index(softmax)
+    model.graph.node.insert(place, onnx.helper.make_node("Neg", [softmax.input[0]], ["backwards"]))
+    softmax = model.graph.node[place + 1]
+    softmax.input[0] = "backwards"  # names the least likely class of every clip
+    with pytest.raises(UserError, match=r"int8 graph loses 100\.00 points .* 12 clips of own/test .*--max-loss 20:"):
+        judged(model, "int8", told, 20.0)
+    write_small(tmp_path / "bundle")
+    strict = Extras(onnx=("int8",), max_loss=-1.0)  # must be a point better than the trained network
+    with pytest.raises(UserError, match="nothing was written"):
+        write_extras(tmp_path / "bundle", tmp_path / "probe.safetensors", bundle.config, told, strict)
+    assert not (tmp_path / "bundle" / "model.int8.onnx").exists() and "onnx" not in read_config(tmp_path / "bundle")
+
+
+def test_a_bundle_of_graphs_alone_says_what_it_lacks(made, tmp_path) -> None:
+    import shutil
+
+    base, *_ = made
+    slim = tmp_path / "slim"
+    shutil.copytree(base / "bundle", slim)
+    write_extras(slim, base / "probe.safetensors", read_config(slim), None, Extras(drop_weights=True))
+    assert read_config(slim)["class_names"] == NAMES and not (slim / "model.safetensors").exists()
+    with pytest.raises(UserError, match=r"no model\.safetensors, only model\.onnx.*--backend onnx"):
+        load_bundle(slim)
+
+
+def test_words_of_the_command_line() -> None:
+    assert parse_precisions("int8, fp32") == ("fp32", "int8") and EXTRAS.onnx == ()
+    for words in ("", "fp8", "fp32,int4"):
+        with pytest.raises(UserError, match="choose from fp32, fp16, int8"):
+            parse_precisions(words)
+    assert evenly(range(5), 9).tolist() == [0, 1, 2, 3, 4] and evenly(range(100), 3).tolist() == [0, 50, 99]

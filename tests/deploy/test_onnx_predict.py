@@ -1,0 +1,108 @@
+"""`mmcl predict` on a graph: without torch, with the same answers; torch.export; full-width sizes and cost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from making import people, write_small
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from mmcl.deploy.config import Extras, read_config  # noqa: E402
+from mmcl.deploy.formats import write_extras  # noqa: E402
+from mmcl.deploy.onnx import write_onnx  # noqa: E402
+from mmcl.deploy.onnx_predictor import OnnxPredictor, choose_graph  # noqa: E402
+from mmcl.deploy.predictor import Predictor  # noqa: E402
+from mmcl.errors import UserError  # noqa: E402
+from mmcl.predict import main as predict  # noqa: E402
+
+BLOCKED = ("torch", "torchvision", "safetensors", "scipy", "yaml", "onnx", "onnxscript", "transformers", "datasets")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A bundle with model.onnx, and a clip beside it."""
+    base = tmp_path_factory.mktemp("predict")
+    write_small(base / "bundle")
+    write_onnx(base / "bundle", base / "probe.safetensors")
+    np.save(base / "clip.npy", people(1, 1, 45)[0].numpy())
+    return base
+
+
+def test_prediction_needs_numpy_and_onnxruntime_alone(folder, capsys) -> None:
+    for name, write in (("clip.csv", np.savetxt), ("clip.json", None)):
+        joints = np.load(folder / "clip.npy")[0]
+        if write is None:
+            (folder / name).write_text(json.dumps(joints.tolist()))
+        else:
+            write(folder / name, joints.reshape(45, 60), delimiter=",")
+    files = [str(folder / f"clip.{suffix}") for suffix in ("npy", "csv", "json")]
+    words = [str(folder / "bundle"), *files, "--json", "--top", "3"]
+    code = (
+        f"import sys\nfor name in {BLOCKED!r}: sys.modules[name] = None\n"
+        f"from mmcl.predict import main\nsys.exit(main({words!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert predict([*words, "--backend", "torch"]) == 0
+    for found, expected in zip(done.stdout.splitlines(), capsys.readouterr().out.splitlines(), strict=True):
+        found, expected = json.loads(found), json.loads(expected)
+        assert found["file"] == expected["file"]
+        assert [one["name"] for one in found["predictions"]] == [one["name"] for one in expected["predictions"]]
+        for one, other in zip(found["predictions"], expected["predictions"], strict=True):
+            assert one["probability"] == pytest.approx(other["probability"], abs=2e-5)
+
+
+def test_which_one_computes(folder, tmp_path) -> None:
+    bundle, clip = folder / "bundle", folder / "clip.npy"
+    graph = bundle / "model.onnx"
+    assert choose_graph(bundle, "auto", [clip]) == choose_graph(bundle, "onnx", []) == graph
+    assert choose_graph(bundle, "torch", [clip]) is None
+    assert choose_graph(bundle, "auto", [clip, tmp_path / "a.skeleton"]) is None  # of a layout that it does not take
+    assert choose_graph(bundle, "auto", [clip], "kinect_v1_20") is None
+    with pytest.raises(UserError, match=r"no model\.int8\.onnx: `mmcl export --onnx int8`"):
+        choose_graph(bundle, "int8", [clip])
+    with pytest.raises(UserError, match="'kinect_v1_20', and model.onnx takes 'utd_mhad_20' alone"):
+        OnnxPredictor(bundle, graph, "kinect_v1_20")
+    with pytest.raises(UserError, match="leave out --backend onnx"):
+        predict([str(bundle), str(clip), "--classes", "a,b", "--backend", "onnx"])
+    (tmp_path / "model.onnx").write_bytes(b"half a file")
+    with pytest.raises(UserError, match=r"model\.onnx is damaged"):
+        OnnxPredictor(bundle, tmp_path / "model.onnx")
+    clip = people(1, 2, 20)[0].numpy()
+    theirs, ours = Predictor(bundle).classify(clip), OnnxPredictor(bundle, graph).classify(clip)
+    assert [name for _, name, _ in ours] == [name for _, name, _ in theirs]
+
+
+def test_a_program_of_torch_export_is_the_bundle_without_mmcl(folder) -> None:
+    bundle = folder / "bundle"
+    config = write_extras(
+        bundle, folder / "probe.safetensors", read_config(bundle), None, Extras(torch_export=True)
+    )  # compared in a fresh process, in which mmcl cannot be imported
+    assert config == read_config(bundle)
+    program = torch.export.load(bundle / "model.pt2").module()
+    model = Predictor(bundle).model()
+    for x in (people(1, 1, 40), people(4, 2, 33, ((0, 1), (2, 0), (3, 1))), people(2, 3, 24)):
+        with torch.no_grad():
+            probabilities, scores = program(x)
+            torch.testing.assert_close(scores, model(x), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(probabilities.sum(-1), torch.ones(len(x)))
+
+
+@pytest.mark.slow
+def test_a_bundle_of_full_width_is_small_and_measured(tmp_path) -> None:
+    from mmcl.benchmarks.deploy import measure, random_bundle, table
+
+    facts = measure(random_bundle(tmp_path), [1], seconds=1.0, starts=1)
+    assert facts["parameters"] == 1_462_092
+    assert facts["sizes"]["fp32"] <= 6e6 and facts["sizes"]["weights"] <= 6e6 and facts["sizes"]["int8"] <= 1.7e6
+    bounds = {"published": 0.0, "lean": 1e-4, "fp32": 1e-4, "fp16": 1e-2, "int8": 0.2}
+    assert all(line["difference"] <= bounds[line["variant"]] for line in facts["lines"])
+    assert len(facts["lines"]) == 2 * len(bounds) and set(facts["cold_start"]) == {"torch", "fp32", "fp16", "int8"}
+    assert "int8" in table(facts | {"weights": "random"})

@@ -1,0 +1,132 @@
+"""A stream says what its window would get as a clip, in memory that does not grow; lines are frames or nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from making import people, write_small
+
+from mmcl.deploy.follow import parse_frame
+from mmcl.deploy.predictor import Predictor
+from mmcl.deploy.stream import Stream
+from mmcl.errors import BadClip, UserError
+from mmcl.predict import main as predict
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stream") / "bundle"
+    write_small(folder)
+    return folder
+
+
+def test_every_hop_is_the_offline_prediction_of_its_window(bundle) -> None:
+    predictor = Predictor(bundle)
+    frames = people(1, 2, 70)[0].numpy()  # (2, 70, 20, 3)
+    frames[1, :35] = 0  # the second person comes later
+    frames[0, 50:] = 0  # and the first one leaves
+    stream = Stream(predictor.classify, 20, 2, span=30, hop=7)
+    said = [stream.push(frames[:, number]) for number in range(70)]
+    due = [each for each in said if each is not None]
+    assert [each.frame for each in due] == [30, 37, 44, 51, 58, 65]
+    for each in due:
+        window = frames[:, each.frame - 30 : each.frame]
+        clip = np.ascontiguousarray(window[window.any(axis=(1, 2, 3))])
+        assert each.ranking == predictor.classify(clip)
+        with torch.no_grad():
+            scores = predictor.model()(torch.from_numpy(clip)[None]).softmax(-1)[0]
+        assert each.ranking[0][2] == pytest.approx(float(scores.max()), abs=1e-6)
+    assert stream._ring.shape == (2, 30, 20, 3) and stream.finish() is None
+
+
+def test_short_and_empty_streams(bundle) -> None:
+    predictor, frames = Predictor(bundle), people(1, 3, 12)[0].numpy()
+    stream = Stream(predictor.classify, 20, 2, span=30, hop=5)
+    assert stream.finish() is None
+    assert all(stream.push(frames[:, number]) is None for number in range(12))
+    found = stream.finish()
+    assert found is not None and found.frame == 12 and found.ranking == predictor.classify(frames[:2].copy())
+    nobody = Stream(predictor.classify, 20, 2, span=2, hop=1)
+    nobody.push(np.zeros((0, 20, 3), np.float32))
+    said = nobody.push(np.zeros((1, 20, 3), np.float32))
+    assert said is not None and said.ranking == []
+    with pytest.raises(UserError, match="a frame must be"):
+        nobody.push(np.zeros((1, 19, 3), np.float32))
+    for span, hop in ((0, 1), (1, 0)):
+        with pytest.raises(UserError, match="--span and --hop"):
+            Stream(predictor.classify, 20, 2, span, hop)
+
+
+def test_lines_are_frames_or_refused() -> None:
+    frame = np.random.default_rng(0).normal(size=(2, 20, 3))
+    for line in (
+        json.dumps(frame.tolist()), json.dumps(frame.ravel().tolist()), ",".join(map(str, frame.ravel())),
+        "; ".join(map(str, frame.ravel())), " ".join(map(str, frame.ravel())) + "\n",
+    ):  # fmt: skip
+        np.testing.assert_allclose(parse_frame(line, 20), frame, rtol=1e-6)
+    np.testing.assert_allclose(parse_frame(json.dumps(frame[0].tolist()), 20, 0.001), frame[:1] / 1000, rtol=1e-6)
+    holes = [["", "1", "1"] if number == 3 else ["1", "2", "3"] for number in range(20)]
+    assert not parse_frame(",".join(sum(holes, [])), 20)[0, 3].any()
+    null = json.dumps([[None, 1, 1] if number == 3 else [1, 2, 3] for number in range(20)])
+    assert not parse_frame(null, 20)[0, 3].any() and parse_frame(null, 20)[0, 4].tolist() == [1, 2, 3]
+    for line in ("", "words", "1,2,3", "[1,2", "[[1,2],[3]]", '["a"]', ",".join(["inf"] * 60), "[" * 100_000, "1e400"):
+        with pytest.raises(BadClip):
+            parse_frame(line, 20)
+
+
+def test_a_pipe_is_followed_and_a_bad_line_costs_itself(bundle, tmp_path, monkeypatch, capsys) -> None:
+    frames = people(1, 1, 50)[0].numpy()
+    lines = [",".join(map(str, frames[0, number].ravel())) for number in range(50)]
+    lines.insert(10, "not a frame")
+    lines.insert(20, "1" * (3 << 20))  # longer than any frame
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines)))
+    words = [str(bundle), "--json", "--top", "2"]
+    assert predict([*words, "--follow", "-", "--span", "40", "--hop", "10"]) == 0
+    out, complaints = capsys.readouterr()
+    assert complaints.count("warning") == 2 and "line 11 is left out" in complaints and "line 21" in complaints
+    said = [json.loads(line) for line in out.splitlines()]
+    assert [each["frame"] for each in said] == [40, 50]
+    np.save(tmp_path / "window.npy", frames[:, 10:50])
+    assert predict([*words, str(tmp_path / "window.npy")]) == 0
+    assert json.loads(capsys.readouterr().out)["predictions"] == said[1]["predictions"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    for source, complaint in (("-", "no frames came"), (str(tmp_path / "no.txt"), "cannot be followed")):
+        with pytest.raises(UserError, match=complaint):
+            predict([*words, "--follow", source])
+
+
+def test_a_growing_file_is_followed_until_ctrl_c(bundle, tmp_path) -> None:
+    source, lines = tmp_path / "frames.txt", [json.dumps(people(1, 1, 1)[0, 0, 0].tolist()) for _ in range(12)]
+    source.write_text("\n".join(lines[:6]) + "\n")
+    command = [sys.executable, "-u", "-m", "mmcl", "predict", str(bundle), "--follow", str(source), "--span", "4"]
+    process = subprocess.Popen([*command, "--hop", "4"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().split()[0] == "4"
+        with source.open("a") as file:
+            file.write("\n".join(lines[6:])[:-5])  # the last line is not whole yet
+        assert process.stdout.readline().split()[0] == "8"
+        time.sleep(0.1)
+        with source.open("a") as file:
+            file.write(lines[-1][-5:] + "\n")
+        assert process.stdout.readline().split()[0] == "12"
+        os.kill(process.pid, signal.SIGINT)
+        _, complaints = process.communicate(timeout=60)
+        assert process.returncode == 0 and complaints == ""
+    finally:
+        process.kill()
+
+
+def test_files_or_follow(bundle) -> None:
+    for words in ([], ["a.npy", "--follow", "-"]):
+        with pytest.raises(UserError, match="give skeleton files, or --follow"):
+            predict([str(bundle), *words])
