@@ -1,10 +1,10 @@
-"""Run training in several processes that share the imports of this one, and count what they exchange."""
+"""Run training in several processes, and count what they exchange."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,17 @@ def note_model(loop: Loop) -> None:
     FACTS["aside"] = [sum(p.numel() for p in tower.parameters()) for tower in loop.task.aside]
 
 
-def worker(rank: int, processes: int, port: int, folder: str, words: Sequence[str], variables: dict[str, str]) -> None:
+def worker(
+    rank: int, processes: int, port: int, folder: str, words: Sequence[str], variables: dict[str, str],
+    prepare: Sequence[Callable[[], None]],
+) -> None:  # fmt: skip
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": "", **variables,
     }  # fmt: skip
     torch.set_num_threads(1)
-    reset_accelerate()
+    for change in prepare:
+        change()
     run = Loop.run
 
     def noted(loop: Loop) -> bool:
@@ -61,9 +65,15 @@ def worker(rank: int, processes: int, port: int, folder: str, words: Sequence[st
     torch.save(FACTS | {"calls": dict(traffic.calls), "bytes": dict(traffic.bytes)}, f"{folder}/{rank}.pt")
 
 
-def train_forked(folder: Path, words: Sequence[str], processes: int = 2, **variables: str) -> list[dict[str, Any]]:
-    """Train in ``processes`` forked processes; what each noted and counted."""
+def train_forked(
+    folder: Path, words: Sequence[str], processes: int = 2, prepare: Sequence[Callable[[], None]] = (), **variables: str
+) -> list[dict[str, Any]]:
+    """Train in ``processes`` processes, in each of which ``prepare`` is called first; what each noted and counted.
+
+    They are forked from a server that has done nothing but import: autograd's threads do not survive a fork.
+    """
     folder.mkdir(exist_ok=True)
-    arguments = (processes, free_port(), str(folder), list(words), variables)
-    mp.start_processes(worker, arguments, nprocs=processes, start_method="fork")
+    mp.get_context("forkserver").set_forkserver_preload(["mmcl.engine.loop", "mmcl.tasks.colearn"])
+    arguments = (processes, free_port(), str(folder), list(words), variables, list(prepare))
+    mp.start_processes(worker, arguments, nprocs=processes, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(processes)]

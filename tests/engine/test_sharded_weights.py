@@ -45,8 +45,7 @@ def test_the_launcher_takes_every_configuration(path, monkeypatch) -> None:
     assert given.multi_gpu or given.use_fsdp
 
 
-@pytest.fixture
-def fsdp_on_cpu(monkeypatch) -> None:
+def shard_on_cpu() -> None:
     """Accelerate turns FSDP on where there are GPUs alone; torch shards on any device."""
     from accelerate.utils import FullyShardedDataParallelPlugin
 
@@ -58,11 +57,15 @@ def fsdp_on_cpu(monkeypatch) -> None:
             state.fsdp_plugin = kwargs["fsdp_plugin"]
             state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
 
-    monkeypatch.setattr(AcceleratorState, "__init__", patched)
+    AcceleratorState.__init__ = patched  # type: ignore[method-assign]
+
+
+def stop_after_three_steps() -> None:
+    Loop._asked_to_stop = lambda loop, _: loop.global_step == 3  # type: ignore[method-assign]
 
 
 def test_sharded_training_saves_resumes_and_exports_what_one_process_would(
-    demo_store, tower_folder, tmp_path, monkeypatch, request
+    demo_store, tower_folder, tmp_path, monkeypatch
 ) -> None:
     options = [
         "--task.name=colearn", f"--task.clip.model={tower_folder('tiny-clip')}", "--optimiser.rate=0.001",
@@ -73,15 +76,13 @@ def test_sharded_training_saves_resumes_and_exports_what_one_process_would(
     _, variables = environment(RECIPES / "accelerate" / "fsdp2_llm.yaml", monkeypatch)
     train(parse(arguments(demo_store, tmp_path / "one", *options)))
     reset_accelerate()
-    request.getfixturevalue("fsdp_on_cpu")
     sharded = arguments(demo_store, tmp_path / "two", *options)
-    with monkeypatch.context() as patch:  # the whole run, but for what follows the first epoch
-        patch.setattr(Loop, "_asked_to_stop", lambda loop, _: loop.global_step == 3)
-        facts = train_forked(tmp_path / "counts", sharded, **variables)
+    changes = [shard_on_cpu, stop_after_three_steps]  # the whole run, but for what follows the first epoch
+    facts = train_forked(tmp_path / "counts", sharded, prepare=changes, **variables)
     assert [found["status"] for found in facts] == [130, 130]
     assert all(found["wrapper"] == "FSDPCoLearning" for found in facts)
     assert all(found["calls"]["gradients", "reduce-scatter"] >= 3 for found in facts)
-    facts = train_forked(tmp_path / "counts", [*sharded, "--resume=true"], **variables)
+    facts = train_forked(tmp_path / "counts", [*sharded, "--resume=true"], prepare=[shard_on_cpu], **variables)
     assert [found["status"] for found in facts] == [0, 0]
     assert_alike(tmp_path / "one", tmp_path / "two")
     export(tmp_path / "two", tmp_path / "bundle")  # compares it with the scores that the checkpoint carries
