@@ -239,7 +239,8 @@ def test_onnx_gives_the_embedding_and_verification_compares_it(bundle, parts, tm
             torch.from_numpy(found), model.vocabulary.embed(model.features(x)), atol=1e-4, rtol=0
         )
     facts = session.get_modelmeta().custom_metadata_map
-    assert json.loads(facts["vocabulary"])["names"] == TABLE and "unit-length" in facts["embedding"]
+    assert json.loads(facts["vocabulary"])["names"] == TABLE
+    assert "unit-length" in json.loads(facts["outputs"])["embedding"]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     assert parameters == count_parameters(parts[0]) + count_parameters(parts[2].projection)
     assert verify_bundle(bundle, probe, parameters, embeddings) <= 1e-5
