@@ -28,7 +28,7 @@ export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} TOKENIZERS_PARALLELISM=${TOKE
 
 case "${1:-demo}" in
   # Up to four processes, each with whole files of tests, so that what the tests of a file share is made once.
-  test) shift; cd "$root"; export HF_HUB_OFFLINE=1; exec "$venv/bin/python" -m pytest -n logical --maxprocesses 4 --dist loadfile "$@" ;;
+  test) shift; cd "$root"; export HF_HUB_OFFLINE=1; exec "$venv/bin/python" -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@" ;;
   lint) cd "$root"; "$venv/bin/ruff" check . && exec "$venv/bin/mypy" ;;
   *)    exec "$venv/bin/python" -m mmcl "${@:-demo}" ;;
 esac

@@ -17,6 +17,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
 
 
+# Files of few and long tests: begun first, so that at the end no process works on one alone while the others are idle.
+LONG = ("test_demo_verb.py", "test_resume.py", "test_study_runs.py", "test_processes.py", "test_sharded_weights.py",
+        "test_loop.py", "test_bench_colearn.py", "test_bench_encoder.py", "test_exchange.py")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; the order within a file stays."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """Folder of real recordings, named by MMCL_TEST_DATA."""
