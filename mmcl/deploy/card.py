@@ -86,6 +86,9 @@ def _open_vocabulary(facts: Mapping[str, Any], trained: Sequence[str]) -> str:
         pretrained = f" ({text['clip_pretrained']})" if text["clip_pretrained"] else ""
         model = f"the text tower of CLIP {text['clip_model']}{pretrained}"
     templates = ", ".join(f"`{template}`" for template in facts["templates"])
+    centred = ""
+    if facts.get("centred"):
+        centred = ",\nless the mean text of the trained classes (`origin` in that file), brought to unit length again"
     table = ", ".join(name if class_key(name) in keys else f"**{name}**" for name in names)
     some = names[:2] if len(names) > 1 else ["wave", "throw a ball"]
     return f"""
@@ -94,7 +97,7 @@ def _open_vocabulary(facts: Mapping[str, Any], trained: Sequence[str]) -> str:
 `vocabulary.safetensors` holds a projection of the encoder's feature into the {facts["width"]}-wide space of
 {model}.
 There a clip can be compared with the text of *any* class, also of one that was never trained. A class's text is the
-unit-length mean of the unit-length embeddings of {templates}.
+unit-length mean of the unit-length embeddings of {templates}{centred}.
 Its score is the cosine of clip and text over the temperature, {facts["temperature"]:g}. Softmax over the classes that
 you give, and no others, makes probabilities of them: they say which of these a clip is most like, never that it is one.
 
@@ -109,8 +112,9 @@ rows = model.vocabulary.rows_of({some!r})  # of model.vocabulary.names
 probabilities = model.open_scores(torch.as_tensor(joints), None, rows).softmax(dim=-1)
 ```
 
-For other classes, give `open_scores` rows that this text model made. Where there is a `model.onnx`, its second output
-`embedding` is the clip's unit-length embedding, to be compared with the rows `classes` of `vocabulary.safetensors`.
+For other classes, give `open_scores` the rows `model.vocabulary.rows(texts)` of (n, {facts["width"]}) unit-length text
+embeddings that this text model made. Where there is a `model.onnx`, its output `embedding` is the clip's unit-length
+embedding, to be compared with the rows `classes` of `vocabulary.safetensors`.
 """
 
 

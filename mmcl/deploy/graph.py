@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmcl.deploy.bundle import Bundle
+from mmcl.encoders.bodies import present_bodies
 from mmcl.encoders.graph import SUBSETS
 from mmcl.encoders.lean import LeanCTRGCN
 from mmcl.encoders.lean_units import Folded, LeanSpatial, LeanTemporal, LeanUnit
@@ -22,9 +23,10 @@ OUTPUTS = {
     "scores": "(clips, classes): the same before softmax",
     "embedding": (
         "(clips, D): unit-length embedding of each clip in the space of texts; its dot product with a class's "
-        "unit-length text embedding (rows 'classes' of vocabulary.safetensors, named in vocabulary.names), divided "
-        "by vocabulary.temperature, is the class's open-vocabulary score; softmax over the classes asked for gives "
-        "probabilities"
+        "row (rows 'classes' of vocabulary.safetensors, named in vocabulary.names; of another class, its text's "
+        "unit-length embedding, and where vocabulary.centred is true that less 'origin' of the same file, brought to "
+        "unit length again), divided by vocabulary.temperature, is the class's open-vocabulary score; softmax over the "
+        "classes asked for gives probabilities"
     ),
 }
 
@@ -96,7 +98,7 @@ class Packed(Folded):
     def features(self, x: Tensor) -> Tensor:
         """(N, M, T, V, C) -> (N, D)."""
         N = x.shape[0]
-        places = (x != 0).flatten(2).any(dim=2).flatten().nonzero()[:, 0]
+        places = present_bodies(x).flatten().nonzero()[:, 0]
         found = self.empty.repeat(N, 1).index_put((places,), self.trunk(self.normalise(x)[places]))
         return found.unflatten(0, (N, self.persons)).mean(dim=1)
 

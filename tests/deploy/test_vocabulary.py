@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import mmcl
 from mmcl.deploy.bundle import bundle_config, write_bundle
+from mmcl.deploy.card import model_card
 from mmcl.deploy.onnx import write_onnx
 from mmcl.deploy.predictor import Predictor
 from mmcl.deploy.verify import verify_bundle
@@ -246,3 +247,13 @@ def test_onnx_gives_the_embedding_and_verification_compares_it(bundle, parts, tm
     assert verify_bundle(bundle, probe, parameters, embeddings) <= 1e-5
     with pytest.raises(UserError, match="embeddings differ from the trained network's"):
         verify_bundle(bundle, probe, parameters, embeddings + 1e-3)
+
+
+def test_the_card_says_how_texts_are_centred_only_where_they_are(parts):
+    encoder, preprocess, plain = parts
+    tensors, counts = plain.projection.state_dict(), {"parameters": count_parameters(encoder), "macs": 0}
+    centred = Vocabulary(tensors, TEMPERATURE, TEXT, ["{name}"], origin=torch.ones(D) / D)
+    for vocabulary in (plain, centred):
+        options, known = options_dict(encoder), {**counts, "projection": 0}
+        config = bundle_config("ctrgcn", options, preprocess, TRAINED, known, {}, vocabulary)
+        assert ("less the mean text of the trained classes" in model_card(config)) == (vocabulary is centred)
