@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmcl.benchmarks.deploy_table import table
 from mmcl.benchmarks.encoder import lively_encoder
 from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.published import published_network
@@ -28,7 +29,7 @@ from mmcl.deploy.formats import make_graph
 from mmcl.deploy.onnx import INPUT, export_graph, finish, require_onnx
 from mmcl.deploy.session import open_session
 from mmcl.encoders.base import options_dict
-from mmcl.encoders.counting import count_parameters
+from mmcl.encoders.counting import count_parameters, count_products
 from mmcl.encoders.ctrgcn import CTRGCN, CTRGCNOptions
 from mmcl.errors import UserError
 from mmcl.files import write_json
@@ -38,7 +39,9 @@ CLASSES, SECONDS, STARTS = 120, 8.0, 3
 ABOUT = """\
 All take raw joints of one clip to scores. The baseline, `published`, has the same weights in the plain form of the
 paper and runs eagerly; `lean` is the folded form in PyTorch; the others are the bundle's ONNX graphs. All are called in
-turns in one process; a ratio is the median of rounds, a difference of scores is relative to the largest one. The cold
+turns in one process; a ratio is the median of rounds, a difference of scores is relative to the largest one. `bound` is
+no form, but one product of two square matrices with as many multiplications as `lean` needs: what would be left if
+reading, writing and everything else were free, which no form in single precision can be expected to beat. The cold
 start is a whole `mmcl predict` of one file in a new process, from the interpreter's start to the label. Without a
 bundle, a CTR-GCN of full width for two persons and 120 classes with random weights is made for the purpose, calibrated
 on random clips: its accuracy cannot be told. Clips to time are random, too, which an int8 graph that
@@ -55,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("bundle", nargs="?", type=Path, metavar="BUNDLE", help="with weights and ONNX graphs")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="one table each (1 2)")
     parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="for each comparison (8)")
+    parser.add_argument("--spin", action="store_true", help="waiting threads of onnxruntime spin: for idle machines")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
     return parser
 
@@ -66,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--threads must be at least 1")
     require_onnx()
     with tempfile.TemporaryDirectory() as folder:
-        facts = measure(arguments.bundle or random_bundle(Path(folder)), arguments.threads, arguments.seconds)
+        bundle = arguments.bundle or random_bundle(Path(folder))
+        facts = measure(bundle, arguments.threads, arguments.seconds, spin=arguments.spin)
     facts["weights"] = str(arguments.bundle or "random")
     print(table(facts))
     if arguments.json:
@@ -90,7 +95,9 @@ def random_bundle(folder: Path, options: CTRGCNOptions | None = None, window: in
     return folder
 
 
-def measure(folder: Path, threads: Sequence[int], seconds: float, starts: int = STARTS) -> dict[str, Any]:
+def measure(
+    folder: Path, threads: Sequence[int], seconds: float, starts: int = STARTS, spin: bool = False
+) -> dict[str, Any]:
     """Compare all forms of a bundle.
 
     Args:
@@ -98,6 +105,7 @@ def measure(folder: Path, threads: Sequence[int], seconds: float, starts: int = 
         threads: of torch and onnxruntime; every number in turn.
         seconds: for each comparison.
         starts: new processes for each cold start.
+        spin: let waiting threads of onnxruntime spin.
     """
     bundle = load_bundle(folder)
     if not isinstance(bundle.encoder, CTRGCN):
@@ -107,37 +115,47 @@ def measure(folder: Path, threads: Sequence[int], seconds: float, starts: int = 
         "machine": machine("torch", "onnxruntime"), "parameters": count_parameters(bundle.encoder),
         "persons": bundle.preprocess.persons, "window": bundle.preprocess.options.window,
         "sizes": {"weights": _size(folder, WEIGHTS)} | {key: _size(folder, path.name) for key, path in graphs.items()},
-        "accuracy": bundle.config.get("onnx"), "lines": [],
+        "accuracy": bundle.config.get("onnx"), "spin": spin, "lines": [],
     }  # fmt: skip
     for count in threads:
         for bodies in range(1, bundle.preprocess.persons + 1):
             print(f"{count} thread(s), {bodies} body/bodies …", file=sys.stderr)
-            facts["lines"] += _lines(bundle, graphs, bodies, count, seconds)
+            facts["lines"] += _lines(bundle, graphs, bodies, count, seconds, spin)
     facts["cold_start"] = {backend: cold_start(folder, bundle, backend, starts) for backend in ("torch", *graphs)}
     return facts
 
 
 @torch.inference_mode()
-def _lines(bundle: Bundle, graphs: dict[str, Path], bodies: int, threads: int, seconds: float) -> list[dict[str, Any]]:
+def _lines(
+    bundle: Bundle, graphs: dict[str, Path], bodies: int, threads: int, seconds: float, spin: bool
+) -> list[dict[str, Any]]:
     assert isinstance(bundle.encoder, CTRGCN)
     clip = _clip(bundle, bodies, 0)
     published, lean = published_network(bundle.encoder), bundle.encoder.lean(bundle.preprocess.options.window)
     calls: dict[str, Callable[[], Any]] = {
         "published": lambda: published(bundle.preprocess(clip)).numpy(),
         "lean": lambda: lean(bundle.preprocess(clip)).numpy(),
-    } | {precision: _call(path, clip, threads) for precision, path in graphs.items()}
+    } | {precision: _call(path, clip, threads, spin) for precision, path in graphs.items()}
     truth = calls["published"]()
     far = {name: float(np.abs(call() - truth).max() / np.abs(truth).max()) for name, call in calls.items()}
-    timings = compare(calls, seconds, threads=threads)
+    timings = compare(
+        calls | {"bound": _product(count_products(lean, bundle.preprocess(clip)))}, seconds, threads=threads
+    )
     return [
-        {"variant": name, "bodies": bodies, "difference": far[name], **asdict(timing), "threads": threads}
+        {"variant": name, "bodies": bodies, "difference": far.get(name), **asdict(timing), "threads": threads}
         for name, timing in timings.items()
     ]
 
 
-def _call(path: Path, clip: Tensor, threads: int) -> Callable[[], Any]:
-    session, joints = open_session(path, threads), clip.numpy()
+def _call(path: Path, clip: Tensor, threads: int, spin: bool) -> Callable[[], Any]:
+    session, joints = open_session(path, threads, spin), clip.numpy()
     return lambda: session.run(["scores"], {INPUT: joints})[0]
+
+
+def _product(multiplications: int) -> Callable[[], Any]:
+    """Of two square matrices, with so many multiplications."""
+    matrix = torch.rand([round(multiplications ** (1 / 3))] * 2)
+    return lambda: torch.mm(matrix, matrix)
 
 
 def _clip(bundle: Bundle, bodies: int, seed: int) -> Tensor:
@@ -164,38 +182,6 @@ def cold_start(folder: Path, bundle: Bundle, backend: str, starts: int) -> float
 def _size(folder: Path, name: str) -> int:
     """Bytes of a bundle that has this file, its configuration and its card."""
     return sum((folder / part).stat().st_size for part in (name, CONFIG, CARD))
-
-
-def table(facts: dict[str, Any]) -> str:
-    """The numbers for people."""
-    on, rows = facts["machine"], []
-    for line in facts["lines"]:
-        rows.append(
-            f"| {line['threads']} | {line['bodies']} | {line['variant']} | {1e3 * line['seconds']:.1f} | "
-            f"{line['ratio']:.2f} ({line['ratio_low']:.2f} to {line['ratio_high']:.2f}) | {line['difference']:.1e} |"
-        )
-    accuracy = facts["accuracy"] or {}
-    sizes = "; ".join(f"{name} {size / 1e6:.2f} MB" for name, size in facts["sizes"].items())
-    judged = "; ".join(
-        f"{name} {each['top1']:.2%} (trained network {each['reference_top1']:.2%}, {each['n']} clips)"
-        for name, each in accuracy.items()
-    )
-    starts = "; ".join(f"{name} {seconds:.2f} s" for name, seconds in facts["cold_start"].items())
-    return "\n".join(
-        [
-            f"{facts['parameters']:,} parameters ({facts['weights']}), {facts['persons']} person(s), "
-            f"{facts['window']} frames; {on['processor']}, {on['processors']} processors, load {on['load']}, "
-            f"onnxruntime {on['versions']['onnxruntime']}, torch {on['versions']['torch']}",
-            "",
-            "| threads | bodies | form | ms a clip | times as fast (quartiles) | difference of scores |",
-            "|---|---|---|---|---|---|",
-            *rows,
-            "",
-            f"Bundle with that file alone: {sizes}.",
-            f"Top-1: {judged or 'not known, the weights are random or the bundle says nothing of it'}.",
-            f"Cold start: {starts}.",
-        ]
-    )
 
 
 if __name__ == "__main__":

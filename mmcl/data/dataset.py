@@ -20,13 +20,23 @@ from mmcl.skeletons.augment import draw
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip on its way into a batch: position in the store, label, joints (M, T, V, C), random numbers, crops."""
+    """One clip on its way into a batch.
+
+    Attributes:
+        clip: position in the store.
+        label: output of the model.
+        joints: (M, T, V, C).
+        draws: random numbers for augmentation.
+        images: its crops, where they are wanted.
+        batch: number of its batch, see :class:`mmcl.data.sampler.Key`.
+    """
 
     clip: int
     label: int
     joints: np.ndarray
     draws: np.ndarray
     images: list[Image]
+    batch: int = 0
 
 
 # Adds a task's own inputs (tower pixels, tokens, cached features) to a batch; runs in the loader's workers.
@@ -34,7 +44,7 @@ Extras = Callable[[Sequence[Sample]], dict[str, Any]]
 
 
 class ClipDataset(Dataset[Sample]):
-    """Clips of a store by key (epoch, position).
+    """Clips of a store by :class:`mmcl.data.sampler.Key`.
 
     Args:
         store: the clips.
@@ -57,8 +67,8 @@ class ClipDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.store)
 
-    def __getitem__(self, key: Key) -> Sample:
-        epoch, clip = key
+    def __getitem__(self, key: Key | tuple[int, int]) -> Sample:
+        epoch, clip, batch = Key(*key)
         seen = clip if self.pairing is None else int(self.pairing[clip])
         return Sample(
             clip=clip,
@@ -66,6 +76,7 @@ class ClipDataset(Dataset[Sample]):
             joints=self.store.joints(clip),
             draws=draw(self.seed, epoch, clip),
             images=load_crops(self.store, seen) if self.images else [],
+            batch=batch,
         )
 
 
@@ -123,7 +134,7 @@ def loader(dataset: ClipDataset, batches: Any, workers: int = 0, extras: Extras 
 
 def plain_batches(clips: Iterable[int], size: int) -> list[list[Key]]:
     """Batches in the given order for evaluation: every clip once, the last batch as small as it comes."""
-    keys = [(0, int(clip)) for clip in clips]
+    keys = [Key(0, int(clip)) for clip in clips]
     return [keys[i : i + size] for i in range(0, len(keys), size)]
 
 

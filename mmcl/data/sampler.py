@@ -13,12 +13,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from mmcl.errors import UserError
 
-Key = tuple[int, int]  # (epoch, clip position): all that a loader worker needs to draw the clip's augmentation
+
+class Key(NamedTuple):
+    """All that a loader worker is told of a clip; epoch and clip determine its augmentation.
+
+    Attributes:
+        epoch: of the run.
+        clip: position in the store.
+        batch: number of the micro-batch it is in, counted over the whole run, the same on all processes.
+    """
+
+    epoch: int
+    clip: int
+    batch: int = 0
 
 
 @dataclass
@@ -83,9 +96,10 @@ class StepBatches:
         return (self.steps - self.first_step) * self.accumulation
 
     def __iter__(self) -> Iterator[list[Key]]:
-        for step in self._order()[self.first_step :]:
-            for part in step:
-                yield [(self.epoch, int(clip)) for clip in part]
+        number = (self.epoch * self.steps + self.first_step) * self.accumulation
+        for part in self._order()[self.first_step :].reshape(-1, self.micro):
+            yield [Key(self.epoch, int(clip), number) for clip in part]
+            number += 1
 
     def _order(self) -> np.ndarray:
         """This process's clips of the epoch: (steps, accumulation, micro)."""

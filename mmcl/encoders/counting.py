@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmcl.encoders.base import Encoder
@@ -26,8 +26,13 @@ def count_macs(encoder: Encoder, frames: int) -> int:
     training = encoder.training
     encoder.eval()
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            encoder(encoder.example(frames))
+        return count_products(encoder, encoder.example(frames))
     finally:
         encoder.train(training)
+
+
+def count_products(network: nn.Module, x: Tensor) -> int:
+    """Multiply-accumulates of one call, convolutions and matrix products only."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(x)
     return counter.get_total_flops() // 2

@@ -103,7 +103,8 @@ class CoLearning(Task):
         self.inputs.questions = prompts.instructions[:count]
         self.inputs.answers = prompts.answers() if with_answers else None
         inputs = self.inputs
-        inputs.share, inputs.at_once = options.refinement.share, options.tower_batch
+        inputs.share, inputs.every = options.refinement.share, options.refinement.every
+        inputs.at_once = options.tower_batch
         if options.cache and not tower.trainable:
             inputs.llm_caches = answer_features(tower, context, inputs.questions, options.tower_batch)
             self._words["LLM"] += ", features cached"
@@ -162,8 +163,7 @@ class CoLearning(Task):
     def _refined(self, batch: dict[str, Any], scores: Tensor) -> tuple[Tensor, Tensor | None]:
         """L_FRM, and the language-modelling loss where answers are learned, of the clips the LLM looks at."""
         assert self.refinement is not None
-        times = self.refinement.due()
-        if not times:
+        if "text_features" not in batch and "chats" not in batch:  # not the LLM's turn
             nothing = self.idle(self.refinement, self.llm)
             return nothing, nothing if self.inputs.answers else None
         labels = batch["labels"]
@@ -176,6 +176,7 @@ class CoLearning(Task):
         refined = F.cross_entropy(
             self.refinement(answers, scores), labels, label_smoothing=self.settings.label_smoothing
         )
+        times = self.settings.refinement.every
         return times * refined, None if language is None else times * language
 
     def parameter_groups(self) -> list[ParameterGroup]:

@@ -30,8 +30,8 @@ class RefinementOptions:
         instructions: how many of the prompt file's instructions each clip is asked, from the first on.
         share: of each batch's clips that the LLM looks at, drawn by the run's seed; the loss is their mean, so that its
             expected gradient is that of all clips.
-        every: the LLM looks at every so many batches only, whose refinement losses count as many times over. On the
-            others its weights get gradients of zero.
+        every: the LLM looks at every so many batches only, whose refinement losses count as many times over, so that
+            the expected gradient is what it is without the option. On the others its weights get gradients of zero.
     """
 
     weight: float = 0.2
@@ -60,16 +60,11 @@ class Refinement(nn.Module):
     Args:
         text_width: D of the LLM's answer feature.
         classes: K.
-        options: gates, hidden units, instructions, how often.
+        options: gates, hidden units, instructions.
     """
-
-    batches: Tensor
 
     def __init__(self, text_width: int, classes: int, options: RefinementOptions) -> None:
         super().__init__()
-        self.every = options.every
-        if self.every > 1:  # in the checkpoint, so that a resumed run goes on counting
-            self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
         self.gate = nn.ModuleList(
             nn.Sequential(
                 # Hidden states of an LLM have a scale of their own; the gate should not have to learn it.
@@ -98,17 +93,6 @@ class Refinement(nn.Module):
         if len(answers) > 1:
             scale = scale / len(answers)
         return scale * scores
-
-    def due(self) -> int:
-        """How many times over this batch's refinement counts: ``every`` where it is its turn, else 0. Counts batches.
-
-        Over ``every`` batches the weights' mean is 1, and with it the expected gradient what it is without the option.
-        """
-        if self.every == 1 or not self.training:
-            return 1
-        turn = int(self.batches) % self.every == 0
-        self.batches += 1
-        return self.every if turn else 0
 
 
 def ask(tower: LLMTower, chats: Sequence[Sequence[Mapping[str, Tensor]]]) -> tuple[list[Tensor], Tensor | None]:

@@ -168,7 +168,7 @@ def test_sharded_processes_read_their_own_parts(made: ClipStore, processes: int,
             == (keys[3 * accumulation :])
         )
         store = open_store(made.path)
-        mine = [clip for part in keys for _, clip in part]
+        mine = [key.clip for part in keys for key in part]
         assert all(store.joints(clip)[0, 0, 0, 0] == clip for clip in mine)
         assert len(set(mine)) == len(mine) and set(mine) <= set(batches.stretch.tolist())
         seen.append(batches.stretch)
@@ -182,7 +182,7 @@ def test_sharded_processes_read_their_own_parts(made: ClipStore, processes: int,
 def test_sharded_epochs_and_processes_shuffle_differently() -> None:
     orders = {
         str(
-            [clip - 32 * rank for keys in StepBatches(np.arange(64), 8, 1, 1, rank, 2, True, epoch) for _, clip in keys]
+            [key.clip - 32 * rank for keys in StepBatches(np.arange(64), 8, 1, 1, rank, 2, True, epoch) for key in keys]
         )
         for rank in range(2)
         for epoch in range(3)

@@ -38,8 +38,8 @@ def test_a_step_holds_the_same_clips_however_it_is_split(processes, accumulation
     assert all(len(part) == 4 * accumulation for part in parts)
     for step, batch in enumerate(whole):
         micro = [part[step * accumulation + a] for a in range(accumulation) for part in parts]
-        assert sorted(key for keys in micro for key in keys) == sorted(batch)
-    assert len({clip for batch in whole for _, clip in batch}) == 48  # no clip twice an epoch
+        assert sorted(key[:2] for keys in micro for key in keys) == sorted(key[:2] for key in batch)
+    assert len({key.clip for batch in whole for key in batch}) == 48  # no clip twice an epoch
 
 
 def test_epochs_and_seeds_shuffle_differently_and_a_later_start_continues() -> None:
@@ -47,6 +47,17 @@ def test_epochs_and_seeds_shuffle_differently_and_a_later_start_continues() -> N
     orders = {str(list(StepBatches(clips, 8, seed, epoch=epoch))) for seed in range(3) for epoch in range(4)}
     assert len(orders) == 12
     assert list(StepBatches(clips, 8, 1, epoch=2, first_step=3)) == list(StepBatches(clips, 8, 1, epoch=2))[3:]
+
+
+def test_batches_are_numbered_over_the_whole_run_alike_on_all_processes_and_after_a_resume() -> None:
+    def numbers(rank: int, epoch: int, first_step: int = 0) -> list[int]:
+        batches = StepBatches(np.arange(50), 8, 0, 2, rank, 2, epoch=epoch, first_step=first_step)
+        assert all(len({key.batch for key in batch}) == 1 for batch in batches)
+        return [batch[0].batch for batch in batches]
+
+    whole = [number for epoch in range(3) for number in numbers(0, epoch)]
+    assert whole == list(range(3 * 6 * 2)) == [number for epoch in range(3) for number in numbers(1, epoch)]
+    assert numbers(0, 2, first_step=4) == whole[-4:]
 
 
 def test_batches_that_do_not_divide_are_refused() -> None:

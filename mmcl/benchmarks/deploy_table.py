@@ -1,0 +1,39 @@
+"""What ``mmcl bench deploy`` prints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def table(facts: dict[str, Any]) -> str:
+    """The numbers for people."""
+    on, rows = facts["machine"], []
+    for line in facts["lines"]:
+        rows.append(
+            f"| {line['threads']} | {line['bodies']} | {line['variant']} | {1e3 * line['seconds']:.1f} | "
+            f"{line['ratio']:.2f} ({line['ratio_low']:.2f} to {line['ratio_high']:.2f}) | "
+            f"{'' if line['difference'] is None else format(line['difference'], '.1e')} |"
+        )
+    accuracy = facts["accuracy"] or {}
+    sizes = "; ".join(f"{name} {size / 1e6:.2f} MB" for name, size in facts["sizes"].items())
+    judged = "; ".join(
+        f"{name} {each['top1']:.2%} (trained network {each['reference_top1']:.2%}, {each['n']} clips)"
+        for name, each in accuracy.items()
+    )
+    starts = "; ".join(f"{name} {seconds:.2f} s" for name, seconds in facts["cold_start"].items())
+    return "\n".join(
+        [
+            f"{facts['parameters']:,} parameters ({facts['weights']}), {facts['persons']} person(s), "
+            f"{facts['window']} frames; {on['processor']}, {on['processors']} processors, load {on['load']}, "
+            f"onnxruntime {on['versions']['onnxruntime']}{' (spinning)' if facts['spin'] else ''}, "
+            f"torch {on['versions']['torch']}",
+            "",
+            "| threads | bodies | form | ms a clip | times as fast (quartiles) | difference of scores |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+            f"Bundle with that file alone: {sizes}.",
+            f"Top-1: {judged or 'not known, the weights are random or the bundle says nothing of it'}.",
+            f"Cold start: {starts}.",
+        ]
+    )
