@@ -165,8 +165,8 @@ class _Temporal(Folded):
     near_bias: Tensor
     far: Tensor
     far_bias: Tensor
-    peak_scale: Tensor
-    peak_shift: Tensor
+    peak: Tensor
+    peak_bias: Tensor
 
     def __init__(self, unit: LeanTemporal) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class _Temporal(Folded):
             inner=weight[:rows], inner_bias=bias[:rows], point=weight[rows:], point_bias=bias[rows:],
             near=unit.scales_weight[0], near_bias=unit.scales_bias[0, :, 0],
             far=unit.scales_weight[1], far_bias=unit.scales_bias[1, :, 0],
-            peak_scale=unit.peak_scale, peak_shift=unit.peak_shift,
+            peak=unit.peak_scale[..., None], peak_bias=unit.peak_shift[:, 0, 0],
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
@@ -185,7 +185,8 @@ class _Temporal(Folded):
         near, far, peak = torch.relu(F.conv2d(x, self.inner, self.inner_bias)).split(self.branch, dim=1)
         near = F.conv2d(near, self.near, self.near_bias, step, (0, 2))
         far = F.conv2d(far, self.far, self.far_bias, step, (0, 4), (1, 2))
-        peak = F.max_pool2d(peak, (1, 3), step, (0, 1)) * self.peak_scale + self.peak_shift
+        # As a convolution, whose scale and bias an integer graph computes in integers.
+        peak = F.conv2d(F.max_pool2d(peak, (1, 3), step, (0, 1)), self.peak, self.peak_bias, groups=self.branch)
         return torch.cat([near, far, peak, F.conv2d(x, self.point, self.point_bias, step)], dim=1)
 
 

@@ -73,11 +73,11 @@ def test_a_body_that_is_not_there_is_not_computed(made) -> None:
 
 
 def test_constants_are_folded(made) -> None:
-    """Four units: 1x1 convolutions for values, the branches and shortcuts; no batch norm, no tanh is left."""
+    """Four units: convolutions for values, four branches, the scale of a maximum, shortcuts; no batch norm, no tanh."""
     base, *_ = made
     kinds = Counter(node.op_type for node in onnx.load(base / "bundle" / "model.onnx").graph.node)
     units, shortcuts, residuals = 4, 3, 2  # units that change their width project inside; all but the first outside
-    assert kinds["Conv"] == 5 * units + shortcuts + residuals
+    assert kinds["Conv"] == 6 * units + shortcuts + residuals
     assert not kinds["BatchNormalization"] and not kinds["Tanh"] and kinds["Sigmoid"] == units == kinds["MaxPool"]
     assert kinds["NonZero"] == 1 and kinds["Softmax"] == 1
 
