@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ TEXTS = "texts.yaml"  # a prompts file: all that was said about the data set whe
 _FREE = ("out", "resume", "config", "engine.trackers", "engine.log_every", "engine.checkpoint_steps", "data.workers")
 
 
-def _flatten(content: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(content, dict) or not content:
-        return {prefix[:-1]: content}
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= _flatten(value, f"{prefix}{key}.")
-    return flat
+def differences(one: Any, two: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two nested mappings differ: dotted key, value of the one, value of the other (None where it has none)."""
+    if isinstance(one, Mapping) and isinstance(two, Mapping):
+        for name in {**one, **two}:
+            yield from differences(one.get(name), two.get(name), f"{key}.{name}" if key else name)
+    elif one != two:
+        yield key, one, two
 
 
 def check_run(config: TrainConfig) -> None:
@@ -42,11 +43,10 @@ def check_run(config: TrainConfig) -> None:
         return
     if not config.resume:
         raise UserError(f"{folder} holds a run already: add --resume=true to go on with it, or choose another --out")
-    before, now = _flatten(yaml.safe_load(saved.read_text())), _flatten(yaml.safe_load(config.text))
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key) and not key.startswith(_FREE):
+    for key, was, now in differences(yaml.safe_load(saved.read_text()), yaml.safe_load(config.text)):
+        if not key.startswith(_FREE):
             raise UserError(
-                f"cannot resume {folder}: {key} was {before.get(key)} and is now {now.get(key)}; "
+                f"cannot resume {folder}: {key} was {was} and is now {now}; "
                 "resume with the same configuration, or choose another --out"
             )
 
@@ -84,14 +84,15 @@ def check_texts(config: TrainConfig, texts: Prompts) -> None:
     before = recorded_texts(Path(config.out)) if config.resume else None
     if before is None or before == texts:
         return
-    was, now = (
-        _flatten({**prompts.content(), "classes": {entry["name"]: entry for entry in prompts.classes()}})
+    old, new = (
+        {**prompts.content(), "classes": {entry["name"]: entry for entry in prompts.classes()}}
         for prompts in (before, texts)
     )
-    key = next((key for key in (*was, *now) if was.get(key) != now.get(key)), "the order of classes")
+    order = ("the order of classes", ", ".join(before.names), ", ".join(texts.names))
+    key, was, now = next(differences(old, new), order)
     raise UserError(
-        f"cannot resume {config.out}: its prompts have changed since it was begun: {key} was {was.get(key)} and is now "
-        f"{now.get(key)}; put them back to what {Path(config.out) / TEXTS} says, or choose another --out"
+        f"cannot resume {config.out}: its prompts have changed since it was begun: {key} was {was} and is now "
+        f"{now}; put them back to what {Path(config.out) / TEXTS} says, or choose another --out"
     )
 
 

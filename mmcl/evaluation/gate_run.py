@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from mmcl.deploy.bundle import read_config
 from mmcl.deploy.vocabulary import Vocabulary
 from mmcl.engine.checkpoint import find_checkpoint
 from mmcl.engine.config import TrainConfig
+from mmcl.engine.run_folder import differences
 from mmcl.errors import UserError
 from mmcl.evaluation.model import Found, find_model, trained_data
 
@@ -49,7 +50,7 @@ def find_gate_run(path: Path, found: Found, rule: Protocol, name: str) -> Found:
         raise UserError(f"{path} is not complete (no summary.json): go on with it first, `mmcl train` --resume=true")
     own = _run_settings(gate, gate.config)
     judged = _bundle_settings(found.path, own) if found.config is None else _run_settings(found, found.config)
-    for key, one, two in _differences(judged, own):
+    for key, one, two in differences(judged, own):
         if key not in FREE:
             raise UserError(
                 f"{path} was not trained as {found.path} was: {key} is {two} there and {one} here; train the gate's "
@@ -80,7 +81,7 @@ def check_same_words(gate: Found, names: Sequence[str], own: Vocabulary, judged:
             if None not in labels:
                 for words, side, label in zip(sides, (judged, own), labels, strict=True):
                     words[f"the text of '{name}'"] = side.words.texts(label or 0)
-    for key, one, two in _differences(sides[0], sides[1]):
+    for key, one, two in differences(sides[0], sides[1]):
         raise UserError(f"{gate.path} was not trained with the model's texts: {key} is {two} there and {one} here")
 
 
@@ -115,12 +116,3 @@ def _bundle_settings(folder: Path, gate: Mapping[str, Any]) -> dict[str, Any]:
 def _entry(said: Any, key: str) -> Any:
     """An entry of a record, or what an adapted bundle says in its place."""
     return said.get(key) if isinstance(said, Mapping) else said
-
-
-def _differences(one: Any, two: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Dotted keys whose values differ, with both values."""
-    if isinstance(one, Mapping) and isinstance(two, Mapping):
-        for name in {**one, **two}:
-            yield from _differences(one.get(name), two.get(name), f"{key}.{name}" if key else name)
-    elif one != two:
-        yield key, one, two
