@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
+from mmcl.benchmarks.colearn_table import table
 from mmcl.benchmarks.machine import machine
-from mmcl.benchmarks.steps import PARTS, Steps
+from mmcl.benchmarks.steps import Steps
 from mmcl.benchmarks.timing import compare
 from mmcl.data.preparation.pool import sigterm_as_interrupt
 from mmcl.engine.config import TrainConfig
@@ -194,29 +195,6 @@ def _shape(config: TrainConfig, made_up: bool) -> str:
     words = f"{config.encoder_name}, width {encoder.width}, {window} frames, {encoder.persons} bodies, "
     words += f"{config.data.batch_size} clips a step, {config.engine.precision}"
     return words + (f"; cached features {CLIP_WIDTH} and {LLM_WIDTH} wide" if made_up else "")
-
-
-def table(facts: dict[str, Any]) -> str:
-    """The numbers as a Markdown table."""
-    found = facts["variants"]
-    rows = [["ms a step", *found], ["---", *("--:" for _ in found)]]
-    rows += [[part, *(f"{1e3 * v['parts'][part]:.1f}" for v in found.values())] for part in PARTS]
-    rows.append(["**total**", *(f"**{1e3 * v['seconds']:.0f}**" for v in found.values())])
-    rows.append(
-        ["of skeleton", *(f"{v['ratio']:.3f} ({v['ratio_low']:.2f}-{v['ratio_high']:.2f})" for v in found.values())]
-    )
-    rows.append(["memory of a step, MiB", *(f"{v['step_bytes'] / 2**20:.0f}" for v in found.values())])
-    where = facts["machine"]
-    rounds = next(iter(found.values()))["rounds"]
-    return "\n".join(
-        [
-            f"{where['processor']}, {facts['device']}, {facts['threads']} thread(s), load {where['load']}",
-            f"medians of {rounds} rounds, quartiles in brackets",
-            facts["shape"],
-            "",
-            *(f"| {' | '.join(row)} |" for row in rows),
-        ]
-    )
 
 
 def _say(what: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmcl.benchmarks.encoder_table import table
 from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.published import Published, published_network
 from mmcl.benchmarks.timing import compare
@@ -191,28 +192,6 @@ def training_step(network: nn.Module, x: Tensor, bfloat16: bool) -> Callable[[],
         optimiser.step()
 
     return step
-
-
-def table(facts: dict[str, Any]) -> str:
-    """The measurements as lines of text and a table in Markdown."""
-    here = facts["machine"]
-    rows = [
-        f"{here['processor']}, {here['processors']} processors, load {here['load']} at the start; "
-        f"torch {here['versions']['torch']}{', ' + facts['gpu'] if 'gpu' in facts else ''}",
-        f"CTR-GCN of width {facts['width']}, {facts['frames']} frames, {facts['joints']} joints, slots for 2 bodies",
-        "",
-        "| | clips | bodies | threads | variant | ms | times faster (quartiles) | difference |",
-        "| --- | ---: | ---: | ---: | --- | ---: | --- | ---: |",
-    ]
-    for one in facts["lines"]:
-        ratio = (
-            f"**{one['ratio']:.2f}** ({one['ratio_low']:.2f}-{one['ratio_high']:.2f})" if one["ratio"] else "refused"
-        )
-        rows.append(
-            f"| {one['what']} | {one['clips']} | {one['bodies']} | {one['threads']} | {one['variant']} | "
-            f"{1e3 * one['seconds']:.1f} | {ratio} | {one['difference']:.0e} |"
-        )
-    return "\n".join(rows)
 
 
 def _say(what: str) -> None:
