@@ -20,7 +20,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     try:
         sys.exit(main() or 0)
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        # One from a worker of a DataLoader arrives with the worker's traceback in front of what it says.
+        said = str(error).rpartition("mmcl.errors.UserError: ")[2]
+        print(f"error: {' '.join(said.split())}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # `mmcl predict … | head`
         sys.stderr.close()

@@ -222,6 +222,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_replaceable(arguments.out, "config.json", arguments.overwrite)
     if arguments.drop_weights and not arguments.onnx:
         raise UserError("--drop-weights leaves nothing to run without --onnx")
+    if not 0 <= arguments.max_loss <= 100:
+        raise UserError(f"--max-loss is {arguments.max_loss:g}: it must be a number of points from 0 to 100")
     onnx = parse_precisions(arguments.onnx) if arguments.onnx else ()
     extras = Extras(onnx, arguments.max_loss, arguments.torch_export, arguments.drop_weights)
     facts = export(arguments.run, arguments.out, arguments.which, arguments.classes, extras)

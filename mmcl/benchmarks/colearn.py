@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print the table."""
     args, keys = build_parser().parse_known_args(argv)
-    if args.seconds <= 0 or (args.threads or 1) < 1:
+    if args.seconds <= 0 or (1 if args.threads is None else args.threads) < 1:
         raise UserError("--seconds must be positive and --threads at least 1")
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -160,7 +160,8 @@ def variants(config: TrainConfig) -> dict[str, TrainConfig]:
     task = config.task
     alone = SupervisedOptions(label_smoothing=task.label_smoothing)
     cached = replace(
-        task, cache=True, cache_prefix=False, llm=replace(task.llm, lora_rank=0, train_projector=False),
+        task, cache=True, cache_prefix=False, clip=replace(task.clip, trainable=False),
+        llm=replace(task.llm, lora_rank=0, train_projector=False),
         refinement=replace(task.refinement, language_weight=0.0),
     )  # fmt: skip
     found = {"skeleton": replace(config, task_name="supervised", task=alone), "cached": replace(config, task=cached)}

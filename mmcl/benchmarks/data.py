@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print the table."""
     args = build_parser().parse_args(argv)
-    workers = args.workers or default_workers()
+    workers = default_workers() if args.workers is None else args.workers
     if args.clips < FEWEST or workers < 1:
         raise UserError(f"--clips must be at least {FEWEST} and --workers at least 1")
     with sigterm_as_interrupt(), tempfile.TemporaryDirectory(prefix="mmcl-bench-", dir=args.folder) as folder:

@@ -182,9 +182,3 @@ def cold_start(folder: Path, bundle: Bundle, backend: str, starts: int) -> float
 def _size(folder: Path, name: str) -> int:
     """Bytes of a bundle that has this file, its configuration and its card."""
     return sum((folder / part).stat().st_size for part in (name, CONFIG, CARD))
-
-
-if __name__ == "__main__":
-    from mmcl.errors import run
-
-    run(main)

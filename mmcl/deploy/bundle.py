@@ -45,6 +45,7 @@ class Bundle(nn.Module):
         self.encoder, self.preprocess, self.config, self.vocabulary = encoder, preprocess, config, vocabulary
         self.class_names: list[str] = config["class_names"]
         self.layout: Layout = preprocess.source
+        self._lean: tuple[list[tuple[int, int]], nn.Module] | None = None
         self.eval()
 
     def forward(self, joints: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -69,7 +70,19 @@ class Bundle(nn.Module):
                 f"this model takes joints (clips, persons, frames, {self.layout.joint_count}, 3) of layout "
                 f"'{self.layout.name}', not {tuple(joints.shape)}; another layout can be named when loading"
             )
-        return self.encoder.features(self.preprocess(joints, lengths))
+        x = self.preprocess(joints, lengths)
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self.encoder.features(x)
+        found: Tensor = self._lean_encoder().features(x)  # type: ignore[operator]
+        return found
+
+    def _lean_encoder(self) -> nn.Module:
+        """The encoder with its constants folded, made anew where its tensors are other ones or have changed."""
+        tensors = [*self.encoder.parameters(), *self.encoder.buffers()]
+        state = [(each.data_ptr(), 0 if each.is_inference() else each._version) for each in tensors]
+        if self._lean is None or self._lean[0] != state:
+            self._lean = state, self.encoder.lean(self.preprocess.options.window)
+        return self._lean[1]
 
     def open_scores(self, joints: Tensor, lengths: Tensor | None, rows: Tensor) -> Tensor:
         """Scores of raw clips for classes given by text, trained or not.

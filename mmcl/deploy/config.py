@@ -13,6 +13,7 @@ FORMAT = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 EXPORTED = "model.pt2"
 GRAPHS = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}  # precision -> file
+NEEDED = ("encoder", "layout", "preprocess", "class_names", "counts", "provenance")  # keys of config.json
 MAX_LOSS = 0.5  # points of top-1 accuracy that a graph may lose
 
 
@@ -66,9 +67,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        version = config["format"]
+        version, missing = config["format"], [key for key in NEEDED if key not in config]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a bundle's config.json ({error})") from error
     if version != FORMAT:
         raise UserError(f"{path}: bundle format {version}, this mmcl reads {FORMAT}")
+    if missing:
+        raise UserError(f"{path}: not a bundle's config.json (it lacks {', '.join(missing)})")
     return config

@@ -7,6 +7,7 @@ joints.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -61,6 +62,8 @@ def lines_of(source: Path) -> Iterator[str]:
         UserError: no such file.
     """
     if str(source) == "-":
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # bytes that are no text cost their own line
         yield from _whole_lines(sys.stdin, waits=False)
         return
     try:

@@ -37,7 +37,8 @@ def write_extras(
     Raises:
         UserError: a graph differs by more than it may, or a package is missing.
     """
-    if extras.onnx and judges is not None:
+    if extras.onnx:
+        assert judges is not None, "ONNX graphs are judged before they are written"
         config = {**config, "onnx": write_graphs(folder, extras.onnx, probe, judges, extras.max_loss)}
         write_facts(folder, config)
     if extras.torch_export:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from mmcl.deploy.bundle import Bundle
 from mmcl.encoders.bodies import present_bodies
 from mmcl.encoders.graph import SUBSETS
-from mmcl.encoders.lean import LeanCTRGCN
+from mmcl.encoders.lean import LeanCTRGCN, normalised
 from mmcl.encoders.lean_units import Folded, LeanSpatial, LeanTemporal, LeanUnit
 
 OUTPUTS = {
@@ -77,6 +77,8 @@ class Packed(Folded):
         frames: T that will come; no other works, since the feature of an empty body depends on it.
     """
 
+    scale: Tensor
+    shift: Tensor
     empty: Tensor
     weight: Tensor
     bias: Tensor
@@ -84,10 +86,13 @@ class Packed(Folded):
 
     def __init__(self, lean: LeanCTRGCN, frames: int) -> None:
         super().__init__()
-        self.persons, self.normalise = lean.persons, lean.normalise
+        self.persons = lean.persons
         self.units = nn.ModuleList(_Unit(unit) for unit in lean.units if isinstance(unit, LeanUnit))
         ones = torch.ones(1, SUBSETS, 1, lean.joints**2)
-        self.keep(empty=lean.empty_features(frames), weight=lean.weight, bias=lean.bias, ones=ones)
+        self.keep(
+            scale=lean.scale, shift=lean.shift, empty=lean.empty_features(frames), weight=lean.weight, bias=lean.bias,
+            ones=ones,
+        )  # fmt: skip
 
     def trunk(self, bodies: Tensor) -> Tensor:
         """(B, C, V, T) -> (B, D)."""
@@ -99,7 +104,7 @@ class Packed(Folded):
         """(N, M, T, V, C) -> (N, D)."""
         N = x.shape[0]
         places = present_bodies(x).flatten().nonzero()[:, 0]
-        found = self.empty.repeat(N, 1).index_put((places,), self.trunk(self.normalise(x)[places]))
+        found = self.empty.repeat(N, 1).index_put((places,), self.trunk(normalised(x, self.scale, self.shift)[places]))
         return found.unflatten(0, (N, self.persons)).mean(dim=1)
 
     def head(self, features: Tensor) -> Tensor:

@@ -14,8 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mmcl.deploy.bundle import Bundle, load_bundle
-from mmcl.deploy.config import GRAPHS
+from mmcl.deploy.bundle import Bundle
 from mmcl.deploy.graph import OUTPUTS, Eager, Graph
 from mmcl.deploy.session import open_session
 from mmcl.errors import UserError
@@ -120,26 +119,6 @@ def finish(model: ModelProto, bundle: Bundle, variant: Mapping[str, Any]) -> Mod
     tidy(model)
     onnx.helper.set_model_props(model, {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()})
     return model
-
-
-def write_onnx(folder: Path, probe: Path) -> float:
-    """Add ``model.onnx`` to a bundle, and compare it with the bundle on the probe's clips before it stays.
-
-    The graph takes ``joints`` (clips, persons, frames, V, 3) float32, any number of the first three, and gives what
-    :data:`mmcl.deploy.graph.OUTPUTS` says. Layout, class names, and what goes in and out in words are in its metadata.
-
-    Returns:
-        Largest difference to the bundle's own outputs, relative to their largest magnitude where that exceeds 1.
-
-    Raises:
-        UserError: the onnx extra is not installed, or the graph differs by more than 1e-4.
-    """
-    require_onnx()
-    bundle = load_bundle(folder)
-    model = export_graph(bundle)
-    worst = agree(model, bundle, probe)
-    (folder / GRAPHS["fp32"]).write_bytes(finish(model, bundle, {"precision": "fp32"}).SerializeToString())
-    return worst
 
 
 def agree(model: ModelProto, bundle: Bundle, probe: Path) -> float:

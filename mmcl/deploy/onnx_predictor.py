@@ -33,7 +33,7 @@ def choose_graph(bundle: Path, backend: str, files: Sequence[Path], layout: str 
         return None
     if backend == "auto":
         own = read_config(bundle)["layout"]["name"]
-        foreign = any((layout or implied_layout(path) or own) != own for path in files)
+        foreign = (layout or own) != own or any((layout or implied_layout(path) or own) != own for path in files)
         if not graphs or foreign or find_spec("onnxruntime") is None:
             return None
     wanted = next(iter(graphs), "fp32") if backend in ("auto", "onnx") else backend

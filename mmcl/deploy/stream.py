@@ -10,6 +10,7 @@ import numpy as np
 from mmcl.errors import UserError
 
 Ranking = list[tuple[int, str, float]]
+SLOTS = 6  # as many as a Kinect v2 tracks
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,19 @@ class Prediction:
 class Stream:
     """Classifies the last ``span`` frames, every ``hop`` frames, in memory that does not grow.
 
-    A prediction is exactly the one that the window would get as a clip of its own: what was before it plays no part.
+    A prediction is exactly the one that the window would get as a clip of its own: what was before it plays no part,
+    and persons who are in none of its frames leave no gap. Of an empty window nothing is said.
 
     Args:
         classify: (M, T, V, 3) -> ranking; that of a predictor, such as ``OnnxPredictor(…).classify``.
         joint_count: V.
-        persons: M at most; more bodies of a frame are left out.
+        persons: M that the model takes. So many bodies of a frame are kept, or six if that is more: which of them are
+            in a window is known only when it is whole.
         span: frames of a window. The first prediction comes when so many have come.
         hop: frames from one prediction to the next.
 
     Raises:
-        UserError: span or hop below 1.
+        UserError: span or hop below 1, or a span that does not fit into memory.
     """
 
     def __init__(
@@ -47,7 +50,10 @@ class Stream:
         if span < 1 or hop < 1:
             raise UserError(f"a stream needs --span and --hop of one frame or more, not {span} and {hop}")
         self.classify, self.span, self.hop, self.frames = classify, span, hop, 0
-        self._ring = np.zeros((persons, span, joint_count, 3), dtype=np.float32)
+        try:
+            self._ring = np.zeros((max(persons, SLOTS), span, joint_count, 3), dtype=np.float32)
+        except (MemoryError, ValueError) as error:
+            raise UserError(f"--span {span}: so many frames do not fit into memory") from error
 
     def push(self, frame: np.ndarray) -> Prediction | None:
         """Take one frame (M, V, 3), metres, missing joints zero; a prediction where one is due.
@@ -76,6 +82,6 @@ class Stream:
         return np.roll(self._ring, -(self.frames % self.span), axis=1)
 
     def _predict(self, window: np.ndarray) -> Prediction:
-        there = window.any(axis=(1, 2, 3))  # bodies that are not there at all leave no gap, as in a file
+        there = window.any(axis=(1, 2, 3))
         ranking = self.classify(np.ascontiguousarray(window[there])) if there.any() else []
         return Prediction(self.frames, ranking)

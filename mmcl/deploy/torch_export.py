@@ -16,6 +16,7 @@ from mmcl.deploy.bundle import Bundle, load_bundle
 from mmcl.deploy.config import EXPORTED
 from mmcl.deploy.graph import Eager, Graph
 from mmcl.deploy.onnx import INPUT, TOLERANCE, dynamic_shapes, probe_samples
+from mmcl.deploy.verify import last_line
 from mmcl.errors import UserError
 
 # The fresh process cannot import mmcl: what it computes, the file says.
@@ -69,7 +70,7 @@ def _compare(path: Path, graph: Graph, samples: dict[str, torch.Tensor]) -> floa
             env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         )  # fmt: skip
         if done.returncode:
-            raise UserError(f"{path.name} does not load on its own: {done.stderr.strip().splitlines()[-1]}")
+            raise UserError(f"{path.name} does not load on its own: {last_line(done)}")
         found = load_file(answer)
     worst = 0.0
     for key, sample in samples.items():

@@ -63,7 +63,7 @@ def verify_bundle(bundle: Path, probe: Path, parameters: int, embeddings: torch.
             [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
         )
         if done.returncode:
-            raise UserError(f"the bundle does not load on its own: {done.stderr.strip().splitlines()[-1]}")
+            raise UserError(f"the bundle does not load on its own: {last_line(done)}")
         result = load_file(answer)
     if int(result["parameters"]) != parameters:
         what = "the trained encoder" + ("" if embeddings is None else " with its projection")
@@ -72,6 +72,11 @@ def verify_bundle(bundle: Path, probe: Path, parameters: int, embeddings: torch.
     if embeddings is not None:
         worst = max(worst, _difference("embeddings", result["embeddings"], embeddings))
     return worst
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    """What a process that failed said last; one that was killed may have said nothing."""
+    return (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
 
 
 def _difference(what: str, found: torch.Tensor, expected: torch.Tensor) -> float:

@@ -51,7 +51,7 @@ def reestimate_batchnorm(encoder: nn.Module, batches: Iterable[Tensor]) -> int:
         How many layers there were.
 
     Raises:
-        UserError: the encoder has no batch norm that keeps statistics.
+        UserError: the encoder has no batch norm that keeps statistics, or there is no batch.
     """
     kinds = nn.modules.batchnorm._BatchNorm
     norms = [module for module in encoder.modules() if isinstance(module, kinds) and module.track_running_stats]
@@ -70,6 +70,8 @@ def reestimate_batchnorm(encoder: nn.Module, batches: Iterable[Tensor]) -> int:
             found.handle.remove()
             norm.track_running_stats = True
             norm.eval()
+    if not moments[0].count:
+        raise UserError("there are no clips to adapt to")
     for norm, found in zip(norms, moments, strict=True):
         assert norm.running_mean is not None and norm.running_var is not None
         norm.running_mean.copy_(found.mean)

@@ -141,7 +141,9 @@ class CTRGCN(Encoder):
             UserError: another number of persons, joints or channels than the encoder was built for.
         """
         self.check(x)
-        packing = None if self.options.empty_bodies == "each" else pack(x, exact=not self.training)
+        measured = self.data_bn.training and not self.training  # statistics are re-estimated: every body counts
+        once = self.options.empty_bodies == "once" and not measured
+        packing = pack(x, exact=not self.training) if once else None
         bodies = self.normalise(x)
         found = self.trunk(bodies) if packing is None else self.trunk(bodies[packing.rows])[packing.places]
         return found.unflatten(0, (-1, self.options.persons)).mean(dim=1)

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from mmcl.encoders.ctrgcn import CTRGCN, Unit
 
 
+def normalised(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """(N, M, T, V, C) -> (N * M, C, V, T), what the trunk takes; numbers of the first batch norm."""
+    return (x * scale + shift).permute(0, 1, 4, 3, 2).flatten(0, 1).contiguous()
+
+
 class LeanCTRGCN(Folded):
     """An encoder's function in evaluation, (N, M, T, V, C) -> (N, K), for use only.
 
@@ -46,13 +51,10 @@ class LeanCTRGCN(Folded):
         self.keep(scale=scale, shift=shift, weight=encoder.classifier.weight, bias=encoder.classifier.bias)
         self.register_buffer("empty", torch.zeros(0, 0), persistent=False)
         self.empty_frames = 0
+        self.register_load_state_dict_post_hook(lambda *_: setattr(self, "empty_frames", 0))
         self.eval()
         if frames is not None:
             self.empty_features(frames)
-
-    def normalise(self, x: Tensor) -> Tensor:
-        """(N, M, T, V, C) -> (N * M, C, V, T), what the trunk takes."""
-        return (x * self.scale + self.shift).permute(0, 1, 4, 3, 2).flatten(0, 1).contiguous()
 
     def trunk(self, bodies: Tensor) -> Tensor:
         """(B, C, V, T) -> (B, D), the mean over frames and joints."""
@@ -68,13 +70,13 @@ class LeanCTRGCN(Folded):
             or self.empty.dtype != self.scale.dtype
         ):
             zeros = self.scale.new_zeros(1, self.persons, frames, self.joints, self.channels)
-            self.empty, self.empty_frames = self.trunk(self.normalise(zeros)), frames
+            self.empty, self.empty_frames = self.trunk(normalised(zeros, self.scale, self.shift)), frames
         return self.empty
 
     def features(self, x: Tensor) -> Tensor:
         """(N, M, T, V, C) -> (N, D)."""
         N, M = x.shape[:2]
-        bodies = self.normalise(x)
+        bodies = normalised(x, self.scale, self.shift)
         if torch.compiler.is_compiling():  # a number of rows that depends on the data would break the graph
             return self.trunk(bodies).unflatten(0, (N, M)).mean(dim=1)
         found = self.empty_features(x.shape[2]).repeat(N, 1)

@@ -105,11 +105,14 @@ def centre(x: Tensor, joint: int, mode: str = "first_frame") -> Tensor:
     Args:
         x: (N, M, T, V, C) joints.
         joint: index of the centre joint.
-        mode: ``first_frame`` subtracts the first person's centre in its first frame from everything (CTR-GCN's NTU
-            preparation, MMCL's zero-shot pipeline), ``every_frame`` the first person's centre frame by frame, ``none``
-            nothing.
+        mode: ``first_frame`` subtracts the first person's centre, where that person is seen first, from everything
+            (CTR-GCN's NTU preparation, MMCL's zero-shot pipeline), ``every_frame`` the first person's centre frame by
+            frame, ``none`` nothing.
     """
     if mode == "none":
         return x
-    origin = x[:, :1, :1, joint : joint + 1] if mode == "first_frame" else x[:, :1, :, joint : joint + 1]
+    origin = x[:, :1, :, joint : joint + 1]
+    if mode == "first_frame":
+        seen = (x[:, :1] != 0).flatten(3).any(dim=3)  # (N, 1, T); argmax takes the first of them
+        origin = origin.take_along_dim(seen.float().argmax(dim=2)[:, :, None, None, None], dim=2)
     return torch.where(present(x), x - origin, torch.zeros_like(x))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcl.encoders.projection import projection
+from mmcl.errors import UserError
 from mmcl.tasks.losses import SigLIP, info_nce, nt_xent
 
 
@@ -31,6 +33,17 @@ class AlignmentOptions:
     temperature: float = 0.4
     space: Literal["skeleton", "clip"] = "skeleton"
     same_class_negatives: bool = True
+
+    def check(self) -> None:
+        """Fail on numbers out of range.
+
+        Raises:
+            UserError: naming the key.
+        """
+        if not 0 <= self.weight < math.inf:
+            raise UserError(f"task.alignment.weight is {self.weight}: it must be 0 or more")
+        if not 0 < self.temperature < math.inf:
+            raise UserError(f"task.alignment.temperature is {self.temperature}: it must be more than 0")
 
 
 class Alignment(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mmcl.data.dataset import load_crops
 from mmcl.tasks.base import Context
 from mmcl.towers.cache import FeatureCache, Pictures, Work, tower_fingerprint
+from mmcl.towers.chat import processor_identity
 from mmcl.towers.clip import ClipTower
 from mmcl.towers.llm import LLMTower
 from mmcl.towers.prefix import CannotCut
@@ -36,10 +37,7 @@ def answer_features(
     tower: LLMTower, context: Context, questions: tuple[str, ...], at_once: int
 ) -> list[FeatureCache]:  # fmt: skip
     """Answer features of the training clips, of an LLM without LoRA; one cache a question."""
-    processor = tower.chat.processor
-    identity = tower_fingerprint(
-        tower, [asdict(tower.options), str(processor), getattr(processor, "chat_template", None)]
-    )
+    identity = tower_fingerprint(tower, [asdict(tower.options), *processor_identity(tower.chat.processor)])
     tower.to(context.device)
     caches = []
     for question in questions:

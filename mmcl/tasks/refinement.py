@@ -7,6 +7,7 @@ and vectors, and the refinement is their mean. Class vectors start at one and ga
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,12 @@ class RefinementOptions:
         Raises:
             UserError: naming the key.
         """
+        for key in ("weight", "language_weight"):
+            if not 0 <= getattr(self, key) < math.inf:
+                raise UserError(f"task.refinement.{key} is {getattr(self, key)}: it must be 0 or more")
+        for key in ("gates", "hidden"):
+            if getattr(self, key) < 1:
+                raise UserError(f"task.refinement.{key} is {getattr(self, key)}: it must be at least 1")
         if not 0 < self.share <= 1:
             raise UserError(f"task.refinement.share is {self.share}: it must lie in (0, 1]")
         if self.every < 1:

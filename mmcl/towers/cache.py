@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from mmcl.data.dataset import load_crops
 from mmcl.data.store import ClipStore
+from mmcl.errors import UserError
 from mmcl.towers.claim import claimed_file
 from mmcl.towers.views import view
 
@@ -107,7 +109,29 @@ class FeatureCache:
 
     def __call__(self, clips: Sequence[int], views: Sequence[int] = (0,)) -> Tensor:
         """Features of clips by position in the store, each in one view: (n,), (n,) or (1,) -> (n, D) float32."""
-        return torch.from_numpy(np.asarray(self.rows[self._row_of[clips] * self.views + views]))
+        rows = self._row_of[clips]
+        assert (rows >= 0).all(), "a clip that this cache was not made for"
+        return torch.from_numpy(np.asarray(self.rows[rows * self.views + views]))
+
+
+def check_room(path: Path, name: str, needed: float, instead: str = "task.cache=false runs the tower live") -> None:
+    """Make sure that a file fits: a full disk ends a process that writes to a map without a word.
+
+    Args:
+        path: of the file.
+        name: of what is kept in it.
+        needed: bytes.
+        instead: what to do about it.
+
+    Raises:
+        UserError: the disk has not that much room.
+    """
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise UserError(
+            f"caching {name} needs {needed / 2**30:.2f} GiB in {path.parent}, where {free / 2**30:.2f} GiB are free: "
+            f"make room, or {instead}"
+        )
 
 
 @torch.no_grad()
@@ -122,6 +146,7 @@ def _fill(path: Path, store: ClipStore, clips: np.ndarray, work: Work) -> None:
             pictures = [view(load_crops(store, clip), clip, number, work.mirror) for clip, number in part]
             features = work.compute(pictures).float().cpu().numpy()
             if rows is None:
+                check_room(path, work.name, 4 * features.shape[1] * len(keys))
                 rows = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(keys), features.shape[1]))
             rows[start : start + len(part)] = features
         if rows is not None:

@@ -18,6 +18,18 @@ IGNORED = -100  # label that no loss counts
 SPLITTING = ("crop_to_patches", "do_image_splitting")  # InternVL; Idefics3, SmolVLM: a picture becomes many tiles
 
 
+def processor_identity(processor: Any) -> list[Any]:
+    """All of a processor that its output depends on: what a cache is keyed by, since ``str`` leaves out what words are.
+
+    Args:
+        processor: what ``AutoProcessor.from_pretrained`` returned.
+    """
+    tokenizer = processor.tokenizer
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    words = sorted(tokenizer.get_vocab().items()) if fast is None else fast.to_str()
+    return [str(processor), getattr(processor, "chat_template", None), words]
+
+
 class ChatEncoder:
     """Turn pictures and text into a model's input tensors. Holds no weights, so data workers can carry it.
 

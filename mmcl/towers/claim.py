@@ -27,6 +27,7 @@ def claimed_file(path: Path) -> Iterator[Path | None]:
     temporary = path.with_name(f".{path.name}{UNFINISHED}")
     descriptor = _lock(temporary)
     if descriptor is None:
+        temporary.unlink(missing_ok=True)
         with atomic_file(path) as own:
             yield own
         return

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmcl.errors import UserError
 from mmcl.towers.cache import tensors_fingerprint
-from mmcl.towers.chat import IGNORED, ChatEncoder
+from mmcl.towers.chat import IGNORED, ChatEncoder, processor_identity
 from mmcl.towers.frozen import constant_forward, save_only_trained
 from mmcl.towers.llm_load import DTYPES, add_lora, load_llm
 from mmcl.towers.prefix import Cut, Prefix
@@ -173,8 +173,8 @@ class LLMTower(nn.Module):
         processor, model = self.chat.processor, self._bare
         config = {key: value for key, value in model.config.to_dict().items() if key != "_name_or_path"}
         settings = [
-            type(model).__name__, config, self._cut.first, self.options.dtype, self.options.images, str(processor),
-            getattr(processor, "chat_template", None),
+            type(model).__name__, config, self._cut.first, self.options.dtype, self.options.images,
+            *processor_identity(processor),
         ]  # fmt: skip
         return tensors_fingerprint(self._cut.constants(), settings)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,7 @@ from tqdm import tqdm
 
 from mmcl.data.dataset import load_crops
 from mmcl.data.store import ClipStore
-from mmcl.errors import UserError
-from mmcl.towers.cache import cache_path, row_numbers
+from mmcl.towers.cache import cache_path, check_room, row_numbers
 from mmcl.towers.chat import IGNORED
 from mmcl.towers.claim import claimed_file
 from mmcl.towers.llm import LLMTower
@@ -133,7 +131,7 @@ def _rows(
         inputs = tower.encode([load_crops(store, int(clip)) for clip in part], asked.question, answers)
         prefix, masks = tower.prefix(inputs), inputs["attention_mask"].bool()
         if start == 0:
-            _check_room(path, prefix.hidden[0].nbytes * float(masks.sum(1).float().mean()) / masks.shape[1], len(clips))
+            _announce(path, prefix.hidden[0].nbytes * float(masks.sum(1).float().mean()) / masks.shape[1], len(clips))
         hidden, positions = prefix.hidden.cpu(), None if prefix.positions is None else prefix.positions.cpu()
         labels = inputs.get("labels", torch.empty(len(part), 0, dtype=torch.int64))
         for row, mask in enumerate(masks):
@@ -141,19 +139,15 @@ def _rows(
             yield hidden[row, mask], counted, labels[row][labels[row] != IGNORED]
 
 
-def _check_room(path: Path, each: float, clips: int) -> None:
+def _announce(path: Path, each: float, clips: int) -> None:
     """Say how large the file is going to be, by its first clips, before it is written.
 
     Raises:
         UserError: the disk has not that much room.
     """
-    needed, free = each * clips, shutil.disk_usage(path.parent).free
+    needed, choices = each * clips, "choose task.cache_prefix=false, task.llm.dtype=bf16, or fewer frames a clip"
     print(
         f"LLM prefix: {each / 2**20:.2f} MiB a clip, {needed / 2**30:.2f} GiB for {clips} clips, in {path.parent}",
         file=sys.stderr, flush=True,
     )  # fmt: skip
-    if needed > free:
-        raise UserError(
-            f"caching the LLM's prefix needs {needed / 2**30:.1f} GiB in {path.parent}, where {free / 2**30:.1f} GiB "
-            "are free: choose task.cache_prefix=false, task.llm.dtype=bf16, or fewer frames a clip"
-        )
+    check_room(path, "the LLM's prefix", needed, choices)

@@ -21,7 +21,7 @@ from mmcl.data.dataset import ClipDataset, loader, plain_batches
 from mmcl.data.preparation import parts
 from mmcl.data.sampler import StepBatches
 from mmcl.data.store import ClipStore, open_store
-from mmcl.errors import UserError
+from mmcl.errors import UserError, run
 
 MB = 1 << 20
 
@@ -177,6 +177,20 @@ def test_sharded_processes_read_their_own_parts(made: ClipStore, processes: int,
     assert max(map(len, seen)) - min(map(len, seen)) <= 1
     assert sum(map(len, mapped)) <= 16 + processes - 1  # neighbours share the part in which their border lies
     assert all(max(own) < 16 * (rank + 1) / processes + 1 for rank, own in enumerate(mapped))
+
+
+class Complaint:
+    """What a task adds to a batch, when the user has made a mistake."""
+
+    def __call__(self, samples: object) -> dict[str, object]:
+        raise UserError("the prompt is too long: shorten it")
+
+
+def test_a_users_mistake_in_a_worker_is_told_in_one_line(made: ClipStore, capsys: pytest.CaptureFixture[str]) -> None:
+    batches = loader(ClipDataset(made), plain_batches(range(4), 4), workers=1, extras=Complaint())
+    with pytest.raises(SystemExit) as ended:
+        run(lambda: len(list(batches)))
+    assert ended.value.code == 2 and capsys.readouterr().err == "error: the prompt is too long: shorten it\n"
 
 
 def test_sharded_epochs_and_processes_shuffle_differently() -> None:

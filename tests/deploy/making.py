@@ -9,6 +9,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmcl.deploy.bundle import Bundle, bundle_config, load_bundle, write_bundle
+from mmcl.deploy.config import GRAPHS
+from mmcl.deploy.onnx import agree, export_graph, finish
 from mmcl.encoders.base import build_encoder, options_dict
 from mmcl.encoders.counting import count_parameters
 from mmcl.skeletons.layout import load_layout
@@ -46,3 +48,12 @@ def people(clips: int, persons: int, frames: int, empty: tuple[tuple[int, int], 
     for clip, person in empty:
         x[clip, person] = 0.0
     return x
+
+
+def write_onnx(folder: Path, probe: Path) -> float:
+    """Add ``model.onnx`` to a bundle; returns by how much it differs on the probe's clips."""
+    bundle = load_bundle(folder)
+    model = export_graph(bundle)
+    worst = agree(model, bundle, probe)
+    (folder / GRAPHS["fp32"]).write_bytes(finish(model, bundle, {"precision": "fp32"}).SerializeToString())
+    return worst

@@ -9,14 +9,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-from making import people, write_small
+from making import people, write_onnx, write_small
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from mmcl.deploy.config import Extras, read_config  # noqa: E402
 from mmcl.deploy.formats import write_extras  # noqa: E402
-from mmcl.deploy.onnx import write_onnx  # noqa: E402
 from mmcl.deploy.onnx_predictor import OnnxPredictor, choose_graph  # noqa: E402
 from mmcl.deploy.predictor import Predictor  # noqa: E402
 from mmcl.errors import UserError  # noqa: E402
@@ -65,6 +64,7 @@ def test_which_one_computes(folder, tmp_path) -> None:
     assert choose_graph(bundle, "auto", [clip]) == choose_graph(bundle, "onnx", []) == graph
     assert choose_graph(bundle, "torch", [clip]) is None
     assert choose_graph(bundle, "auto", [clip, tmp_path / "a.skeleton"]) is None  # of a layout that it does not take
+    assert choose_graph(bundle, "auto", [], "kinect_v1_20") is None  # frames that will come, of another layout
     assert choose_graph(bundle, "auto", [clip], "kinect_v1_20") is None
     with pytest.raises(UserError, match=r"no model\.int8\.onnx: `mmcl export --onnx int8`"):
         choose_graph(bundle, "int8", [clip])

@@ -45,7 +45,16 @@ def test_every_hop_is_the_offline_prediction_of_its_window(bundle) -> None:
         with torch.no_grad():
             scores = predictor.model()(torch.from_numpy(clip)[None]).softmax(-1)[0]
         assert each.ranking[0][2] == pytest.approx(float(scores.max()), abs=1e-6)
-    assert stream._ring.shape == (2, 30, 20, 3) and stream.finish() is None
+    assert stream._ring.shape == (6, 30, 20, 3) and stream.finish() is None
+
+
+def test_whoever_is_in_the_window_is_seen_whatever_slot_they_are_in(bundle) -> None:
+    """Third of three slots, a model of two persons: a file leaves the empty ones out, and so does a stream."""
+    predictor, frames = Predictor(bundle), people(1, 1, 30)[0].numpy()
+    stream = Stream(predictor.classify, 20, 2, span=30, hop=1)
+    for number in range(30):
+        said = stream.push(np.concatenate([np.zeros((2, 20, 3), np.float32), frames[:, number]]))
+    assert said is not None and said.ranking == predictor.classify(frames)
 
 
 def test_short_and_empty_streams(bundle) -> None:
@@ -61,6 +70,8 @@ def test_short_and_empty_streams(bundle) -> None:
     assert said is not None and said.ranking == []
     with pytest.raises(UserError, match="a frame must be"):
         nobody.push(np.zeros((1, 19, 3), np.float32))
+    with pytest.raises(UserError, match="do not fit into memory"):
+        Stream(predictor.classify, 20, 2, 10**15, 1)
     for span, hop in ((0, 1), (1, 0)):
         with pytest.raises(UserError, match="--span and --hop"):
             Stream(predictor.classify, 20, 2, span, hop)
@@ -102,6 +113,16 @@ def test_a_pipe_is_followed_and_a_bad_line_costs_itself(bundle, tmp_path, monkey
     for source, complaint in (("-", "no frames came"), (str(tmp_path / "no.txt"), "cannot be followed")):
         with pytest.raises(UserError, match=complaint):
             predict([*words, "--follow", source])
+
+
+def test_bytes_that_are_no_text_cost_their_own_line(bundle) -> None:
+    frame = ",".join(map(str, people(1, 1, 1)[0, 0, 0].ravel().tolist()))
+    command = [sys.executable, "-m", "mmcl", "predict", str(bundle), "--follow", "-", "--span", "1", "--hop", "1"]
+    done = subprocess.run(
+        command, input=b"\xff\xfe\n" + frame.encode() + b"\n", capture_output=True, check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )  # fmt: skip
+    assert done.returncode == 0 and b"line 1 is left out" in done.stderr and done.stdout.split()[0] == b"1"
 
 
 def test_a_growing_file_is_followed_until_ctrl_c(bundle, tmp_path) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from making import write_onnx
 from safetensors.torch import load_file, save_file
 
 import mmcl
 from mmcl.deploy.bundle import bundle_config, write_bundle
 from mmcl.deploy.card import model_card
-from mmcl.deploy.onnx import write_onnx
 from mmcl.deploy.predictor import Predictor
 from mmcl.deploy.verify import verify_bundle
 from mmcl.deploy.vocabulary import Vocabulary

@@ -37,6 +37,20 @@ def test_the_first_layer_gets_mean_and_variance_over_all_clips_however_they_are_
         np.testing.assert_allclose(encoder.data_bn.running_var.numpy(), values.var(axis=1, ddof=1), rtol=1e-6)
 
 
+def test_empty_bodies_weigh_the_same_however_clips_are_batched(encoder) -> None:
+    """Two equal halves: each normalises as the whole does, so that only what an empty body counts could differ."""
+    x = clips(6)
+    x[1:, 1] = 0
+    x[0, 1] = 0
+    reestimate_batchnorm(encoder, [torch.cat([x, x])])
+    whole = {name: tensor.clone() for name, tensor in encoder.state_dict().items() if "running_mean" in name}
+    reestimate_batchnorm(encoder, [x, x])
+    for name, tensor in whole.items():
+        torch.testing.assert_close(encoder.state_dict()[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+    with pytest.raises(UserError, match="no clips"):
+        reestimate_batchnorm(encoder, [])
+
+
 def test_every_layer_gets_what_batch_norm_itself_would_average_to(encoder) -> None:
     """With a single batch and no momentum, training mode writes the same numbers into every layer."""
     x = clips(16)

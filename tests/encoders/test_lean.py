@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmcl.benchmarks.encoder import lively_encoder
 from mmcl.benchmarks.published import published_network
 from mmcl.encoders.ctrgcn import CTRGCNOptions
+from mmcl.encoders.lean import normalised
 
 VIEWS = {"view", "_unsafe_view", "select", "split", "split_with_sizes", "expand", "transpose", "permute", "unsqueeze"}
 VIEWS |= {"slice", "alias", "detach", "as_strided", "squeeze", "unbind", "t"}
@@ -83,7 +84,7 @@ def test_equals_the_published_network_at_its_width():
 def test_bodies_together_and_one_by_one():
     encoder = build(turned=True)
     lean = encoder.lean()
-    bodies = lean.normalise(clips(encoder, 2, 12))
+    bodies = normalised(clips(encoder, 2, 12), lean.scale, lean.shift)
     alone = torch.cat([lean.trunk(body) for body in bodies.split(1)])
     torch.testing.assert_close(lean.trunk(bodies), alone, rtol=1e-9, atol=1e-9)
 
@@ -102,7 +103,7 @@ def test_an_absent_person_costs_nothing_and_frames_may_change():
 def test_operations_of_one_body():
     encoder = lively_encoder(CTRGCNOptions(), 16)
     lean, published, x = encoder.lean(), published_network(encoder), clips(encoder, 1, 16)
-    body = lean.normalise(x)[:1]
+    body = normalised(x, lean.scale, lean.shift)[:1]
     with Operations() as counted, torch.no_grad():
         lean.trunk(body)
     with Operations() as whole, torch.no_grad():

@@ -83,6 +83,17 @@ def test_centring_leaves_absent_bodies_and_missing_joints_at_zero() -> None:
     torch.testing.assert_close(by_frame[0, 0, 1, 7], x[0, 0, 1, 7] - x[0, 0, 1, 1])
 
 
+def test_a_clip_that_begins_before_its_person_comes_is_centred_where_the_person_comes() -> None:
+    x = torch.randn(3, 2, 6, 25, 3) + 3.0
+    x[1, :, :2] = 0  # two empty frames first
+    x[2, 0, 0, LAYOUT.centre] = 0  # already centred: the origin is the origin
+    found = centre(x, LAYOUT.centre)
+    assert found[1, :, :2].abs().sum() == 0 and found[1, 0, 2, LAYOUT.centre].abs().sum() == 0
+    torch.testing.assert_close(found[1, :, 2:], centre(x[1:2, :, 2:], LAYOUT.centre)[0])
+    torch.testing.assert_close(found[0], x[0] - x[0, 0, 0, LAYOUT.centre])
+    assert torch.equal(found[2], x[2]) and not centre(torch.zeros(1, 1, 4, 25, 3), LAYOUT.centre).any()
+
+
 def test_padding_and_batching_do_not_change_a_clip() -> None:
     preprocess = Preprocess(LAYOUT, LAYOUT, 2, PreprocessOptions(stream="bone_motion", window=32))
     clips = [torch.randn(1, frames, 25, 3) for frames in (20, 45, 61)]

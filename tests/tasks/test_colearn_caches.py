@@ -212,6 +212,10 @@ def test_training_decodes_no_video(demo_store, options, cache, monkeypatch) -> N
     [
         ({"refinement": RefinementOptions(share=0.0)}, r"refinement.share is 0.0: it must lie in \(0, 1\]"),
         ({"refinement": RefinementOptions(every=0)}, "refinement.every is 0"),
+        ({"refinement": RefinementOptions(gates=0)}, "refinement.gates is 0"),
+        ({"refinement": RefinementOptions(weight=-1.0)}, "refinement.weight is -1.0"),
+        ({"alignment": AlignmentOptions(temperature=0.0)}, "alignment.temperature is 0.0"),
+        ({"alignment": AlignmentOptions(weight=float("nan"))}, "alignment.weight is nan"),
         ({"tower_batch": -1}, "tower_batch is -1"),
     ],
 )

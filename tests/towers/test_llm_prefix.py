@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ import torch
 from mmcl.data.store import open_store
 from mmcl.errors import UserError
 from mmcl.towers import prefix_cache, tiny
+from mmcl.towers.chat import processor_identity
 from mmcl.towers.llm import LLMOptions, LLMTower
 from mmcl.towers.prefix_cache import Asked, PrefixCache
 
@@ -195,14 +199,28 @@ def test_models_that_do_not_go_in_two_parts_say_why(tower_folder, store, tmp_pat
         odd.cut(odd.encode(pictures(store), QUESTION))
 
 
+def test_caches_know_a_tokenizer_by_its_words(tower_folder, tmp_path):
+    """Two words swapped: settings, and with them what ``str`` tells of a processor, stay as they are."""
+    swapped = shutil.copytree(tower_folder("tiny-llava"), tmp_path / "swapped")
+    file = swapped / "tokenizer.json"
+    content = json.loads(file.read_text())
+    words = content["model"]["vocab"]
+    one, two = list(words)[-2:]
+    words[one], words[two] = words[two], words[one]
+    file.write_text(json.dumps(content))
+    own, other = (tuned(folder).chat.processor for folder in (tower_folder("tiny-llava"), swapped))
+    assert processor_identity(own) != processor_identity(other)
+    assert processor_identity(own) == processor_identity(tuned(tower_folder("tiny-llava")).chat.processor)
+
+
 def test_a_disk_without_room_is_named_before_anything_is_written(tower_folder, store, capsys, monkeypatch):
     tower = tuned(tower_folder("tiny-llava"))
     tower.cut(tower.encode(pictures(store)[:2], QUESTION))
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(prefix_cache.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr("mmcl.towers.cache.shutil.disk_usage", lambda _: usage)
     before = sorted((store.path / "features").glob("*")) if (store.path / "features").is_dir() else []
     with pytest.raises(
-        UserError, match=r"needs 0\.0 GiB in .*features, where 0\.0 GiB are free: choose task.cache_pre"
+        UserError, match=r"needs 0\.00 GiB in .*features, where 0\.00 GiB are free: .*choose task.cache_pre"
     ):
         PrefixCache(store, CLIPS, tower.prefix_fingerprint(), tower, Asked("Is there no room?"))
     assert sorted((store.path / "features").iterdir()) == before
