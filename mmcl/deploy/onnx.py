@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch import Tensor
 from mmcl.deploy.bundle import Bundle
 from mmcl.deploy.graph import OUTPUTS, Eager, Graph
 from mmcl.deploy.session import open_session
+from mmcl.deploy.verify import relative_difference
 from mmcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -133,9 +133,9 @@ def agree(model: ModelProto, bundle: Bundle, probe: Path) -> float:
     graph, session, worst = Eager(bundle), open_session(model.SerializeToString()), 0.0
     for sample in probe_samples(probe):
         with torch.no_grad():
-            expected = [output.numpy() for output in graph(sample)]
+            expected = graph(sample)
         for found, truth in zip(session.run(graph.outputs, {INPUT: sample.numpy()}), expected, strict=True):
-            worst = max(worst, float(np.abs(found - truth).max()) / max(1.0, float(np.abs(truth).max())))
+            worst = max(worst, relative_difference(torch.from_numpy(found), truth))
     if not worst <= TOLERANCE:
         raise UserError(f"the ONNX graph's outputs differ from the bundle's by {worst:.2e} (> {TOLERANCE})")
     return worst

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -16,7 +13,7 @@ from mmcl.deploy.bundle import Bundle, load_bundle
 from mmcl.deploy.config import EXPORTED
 from mmcl.deploy.graph import Eager, Graph
 from mmcl.deploy.onnx import INPUT, TOLERANCE, dynamic_shapes, probe_samples
-from mmcl.deploy.verify import last_line
+from mmcl.deploy.verify import relative_difference, run_fresh
 from mmcl.errors import UserError
 
 # The fresh process cannot import mmcl: what it computes, the file says.
@@ -65,19 +62,13 @@ def _compare(path: Path, graph: Graph, samples: dict[str, torch.Tensor]) -> floa
         clips, answer = Path(folder) / "clips.safetensors", Path(folder) / "answer.safetensors"
         save_file(samples, clips)
         code = _FRESH.format(program=str(path), clips=str(clips), answer=str(answer))
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=False,
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-        )  # fmt: skip
-        if done.returncode:
-            raise UserError(f"{path.name} does not load on its own: {last_line(done)}")
+        run_fresh(code, path.name)
         found = load_file(answer)
     worst = 0.0
     for key, sample in samples.items():
         with torch.no_grad():
             for number, truth in enumerate(graph(sample)):
-                scale = max(1.0, float(truth.abs().max()))
-                worst = max(worst, float((found[f"{key}.{number}"] - truth).abs().max()) / scale)
+                worst = max(worst, relative_difference(found[f"{key}.{number}"], truth))
     if not worst <= TOLERANCE:
         raise UserError(f"the outputs of {path.name} differ from the bundle's by {worst:.2e} (> {TOLERANCE})")
     return worst

@@ -58,12 +58,7 @@ def verify_bundle(bundle: Path, probe: Path, parameters: int, embeddings: torch.
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.safetensors"
         code = _FRESH.format(blocked=TRAINING_PACKAGES, bundle=str(bundle), probe=str(probe), answer=str(answer))
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
-        )
-        if done.returncode:
-            raise UserError(f"the bundle does not load on its own: {last_line(done)}")
+        run_fresh(code, "the bundle")
         result = load_file(answer)
     if int(result["parameters"]) != parameters:
         what = "the trained encoder" + ("" if embeddings is None else " with its projection")
@@ -74,14 +69,30 @@ def verify_bundle(bundle: Path, probe: Path, parameters: int, embeddings: torch.
     return worst
 
 
-def last_line(done: subprocess.CompletedProcess[str]) -> str:
-    """What a process that failed said last; one that was killed may have said nothing."""
-    return (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
+def run_fresh(code: str, what: str) -> None:
+    """Run Python in a new process without a GPU.
+
+    Args:
+        code: the program.
+        what: is tried by it, for the message.
+
+    Raises:
+        UserError: it failed; with the last line it said, or its status where it was killed without a word.
+    """
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
+        raise UserError(f"{what} does not load on its own: {said}")
+
+
+def relative_difference(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Largest difference of two tensors, relative to the expected one's largest magnitude where that exceeds 1."""
+    return float((found - expected).abs().max()) / max(1.0, float(expected.abs().max()))
 
 
 def _difference(what: str, found: torch.Tensor, expected: torch.Tensor) -> float:
-    scale = max(1.0, float(expected.abs().max()))
-    difference = float((found - expected).abs().max()) / scale
+    difference = relative_difference(found, expected)
     if not difference <= TOLERANCE:
         raise UserError(f"the bundle's {what} differ from the trained network's by {difference:.2e} (> {TOLERANCE})")
     return difference

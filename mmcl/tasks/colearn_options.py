@@ -27,7 +27,8 @@ class CoLearningOptions:
         cache: compute what frozen towers say about a clip once, and keep it in the clip store's folder.
         cache_prefix: with LoRA on, keep there what enters the LLM's first adapted layer: a hidden state for every
             token, so that it may be large (the size is printed first). Training then needs neither pictures nor the
-            vision tower.
+            vision tower. It is computed in `llm.dtype`: where `engine.precision` is another one, live training rounds
+            these layers, too, and differs by that.
         tower_batch: frozen towers and the LLM take so many clips at a time, and the LLM computes each part again in
             the backward pass, so that memory does not grow with the batch; 0 for all clips at once.
         shuffle_pairs: show the towers another training clip's video: the control that tells what true pairs are worth.
