@@ -113,6 +113,7 @@ def centre(x: Tensor, joint: int, mode: str = "first_frame") -> Tensor:
         return x
     origin = x[:, :1, :, joint : joint + 1]
     if mode == "first_frame":
-        seen = (x[:, :1] != 0).flatten(3).any(dim=3)  # (N, 1, T); argmax takes the first of them
-        origin = origin.take_along_dim(seen.float().argmax(dim=2)[:, :, None, None, None], dim=2)
+        seen = (x[:, :1] != 0).flatten(3).any(dim=3)  # (N, 1, T)
+        first = (seen & (seen.cumsum(dim=2) == 1))[..., None, None]
+        origin = torch.where(first, origin, torch.zeros_like(origin)).sum(dim=2, keepdim=True)
     return torch.where(present(x), x - origin, torch.zeros_like(x))

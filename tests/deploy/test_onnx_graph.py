@@ -13,12 +13,15 @@ from making import NAMES, SOURCE, people, write_small
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from mmcl.deploy.bundle import load_bundle  # noqa: E402
+from mmcl.deploy.bundle import Bundle, load_bundle  # noqa: E402
 from mmcl.deploy.config import EXTRAS, Extras, parse_precisions, read_config  # noqa: E402
 from mmcl.deploy.formats import write_extras  # noqa: E402
 from mmcl.deploy.judge import Judges, evenly, judged  # noqa: E402
+from mmcl.deploy.onnx import export_graph  # noqa: E402
 from mmcl.deploy.session import open_session  # noqa: E402
+from mmcl.encoders.base import build_encoder  # noqa: E402
 from mmcl.errors import UserError  # noqa: E402
+from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions  # noqa: E402
 
 ALL = Extras(onnx=("fp32", "fp16", "int8"), max_loss=100.0)
 
@@ -58,6 +61,19 @@ def test_graph_equals_the_bundle_for_one_and_two_bodies_mixed_and_none(made, cli
         found, raw = session.run(["probabilities", "scores"], {"joints": x.numpy()})
         torch.testing.assert_close(torch.from_numpy(raw), scores, rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(found, scores.softmax(-1).numpy(), atol=tolerance)
+
+
+def test_no_number_is_frozen_into_the_graph_of_one_person_with_the_usual_preparation() -> None:
+    encoder = build_encoder("ctrgcn", SOURCE, len(NAMES), {"width": 8, "depth": 2, "persons": 1}).eval()
+    preprocess = Preprocess(SOURCE, SOURCE, 1, PreprocessOptions(window=16))
+    bundle = Bundle(encoder, preprocess, {"class_names": NAMES})
+    session = open_session(export_graph(bundle).SerializeToString(), 1)
+    for clips, persons, frames in ((1, 1, 40), (3, 1, 7), (2, 2, 32)):
+        x = people(clips, persons, frames)
+        x[0, :, :3] = 0  # nobody is there yet
+        with torch.no_grad():
+            truth = bundle(x).numpy()
+        np.testing.assert_allclose(session.run(["scores"], {"joints": x.numpy()})[0], truth, rtol=1e-4, atol=1e-4)
 
 
 def test_a_body_that_is_not_there_is_not_computed(made) -> None:
