@@ -64,7 +64,7 @@ def test_graph_equals_the_bundle_for_one_and_two_bodies_mixed_and_none(made, cli
 
 
 def test_no_number_is_frozen_into_the_graph_of_one_person_with_the_usual_preparation() -> None:
-    encoder = build_encoder("ctrgcn", SOURCE, len(NAMES), {"width": 8, "depth": 2, "persons": 1}).eval()
+    encoder = build_encoder("ctrgcn", SOURCE, len(NAMES), {"width": 8, "depth": 3, "persons": 1}).eval()
     preprocess = Preprocess(SOURCE, SOURCE, 1, PreprocessOptions(window=16))
     bundle = Bundle(encoder, preprocess, {"class_names": NAMES})
     session = open_session(export_graph(bundle).SerializeToString(), 1)
