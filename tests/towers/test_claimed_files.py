@@ -29,7 +29,7 @@ def compute(pictures):
     global count
     count += 1
     print("batch", count, flush=True)
-    time.sleep(float(sys.argv[2]))
+    sys.stdin.readline() if sys.argv[2] == "go" else time.sleep(float(sys.argv[2]))
     return torch.full((len(pictures), 3), float(sys.argv[3]))
 cache = FeatureCache(open_store(Path(sys.argv[1])), np.arange(40), ["raced"], Work(compute, "rows", 4))
 print("first row", float(cache.rows[0, 0]), "batches", count, flush=True)
@@ -38,7 +38,8 @@ print("first row", float(cache.rows[0, 0]), "batches", count, flush=True)
 
 def start(store, wait, value):
     command = [sys.executable, "-c", FILL, str(store), str(wait), str(value)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def features(store):
@@ -59,12 +60,13 @@ def test_a_killed_maker_leaves_nothing_that_counts_and_the_next_one_clears_up(de
 
 
 def test_two_makers_at_the_same_time_make_one_file_once(demo_store):
-    first = start(demo_store, 0.4, 1)
+    first = start(demo_store, "go", 1)
     assert first.stdout.readline() == "batch 1\n"
-    second = start(demo_store, 0.4, 2)
-    words, notes = second.communicate(timeout=120)
-    assert first.communicate(timeout=120)[0].endswith("first row 1.0 batches 10\n")
-    assert words == "first row 1.0 batches 0\n" and "waiting for another run" in notes
+    second = start(demo_store, 0, 2)
+    while "waiting for another run" not in (note := second.stderr.readline()):
+        assert note, second.stdout.read()  # it ended without having waited
+    assert first.communicate("\n" * 10, timeout=120)[0].endswith("first row 1.0 batches 10\n")
+    assert second.communicate(timeout=120)[0] == "first row 1.0 batches 0\n"
     assert not [name for name in features(demo_store) if name.startswith(".")]
 
 
