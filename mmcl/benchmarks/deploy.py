@@ -39,10 +39,9 @@ CLASSES, SECONDS, STARTS = 120, 8.0, 3
 ABOUT = """\
 All take raw joints of one clip to scores. The baseline, `published`, has the same weights in the plain form of the
 paper and runs eagerly; `lean` is the folded form in PyTorch; the others are the bundle's ONNX graphs. All are called in
-turns in one process; a ratio is the median of rounds, a difference of scores is relative to the largest one. `bound` is
-no form, but one product of two square matrices with as many multiplications as `lean` needs: what would be left if
-reading, writing and everything else were free, which no form in single precision can be expected to beat. The cold
-start is a whole `mmcl predict` of one file in a new process, from the interpreter's start to the label. Without a
+turns in one process; a ratio is the median of rounds, a difference of scores is relative to the largest one;
+products are the multiplications of numbers in convolutions and matrix products (of the graphs, those of `lean`). The
+cold start is a whole `mmcl predict` of one file in a new process, from the interpreter's start to the label. Without a
 bundle, a CTR-GCN of full width for two persons and 120 classes with random weights is made for the purpose, calibrated
 on random clips: its accuracy cannot be told. Clips to time are random, too, which an int8 graph that
 was calibrated on recordings does not know: what that costs on recordings is what the bundle says of it."""
@@ -58,7 +57,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("bundle", nargs="?", type=Path, metavar="BUNDLE", help="with weights and ONNX graphs")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="one table each (1 2)")
     parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="for each comparison (8)")
-    parser.add_argument("--spin", action="store_true", help="waiting threads of onnxruntime spin: for idle machines")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
     return parser
 
@@ -71,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     require_onnx()
     with tempfile.TemporaryDirectory() as folder:
         bundle = arguments.bundle or random_bundle(Path(folder))
-        facts = measure(bundle, arguments.threads, arguments.seconds, spin=arguments.spin)
+        facts = measure(bundle, arguments.threads, arguments.seconds)
     facts["weights"] = str(arguments.bundle or "random")
     print(table(facts))
     if arguments.json:
@@ -95,9 +93,7 @@ def random_bundle(folder: Path, options: CTRGCNOptions | None = None, window: in
     return folder
 
 
-def measure(
-    folder: Path, threads: Sequence[int], seconds: float, starts: int = STARTS, spin: bool = False
-) -> dict[str, Any]:
+def measure(folder: Path, threads: Sequence[int], seconds: float, starts: int = STARTS) -> dict[str, Any]:
     """Compare all forms of a bundle.
 
     Args:
@@ -105,7 +101,6 @@ def measure(
         threads: of torch and onnxruntime; every number in turn.
         seconds: for each comparison.
         starts: new processes for each cold start.
-        spin: let waiting threads of onnxruntime spin.
     """
     bundle = load_bundle(folder)
     if not isinstance(bundle.encoder, CTRGCN):
@@ -115,47 +110,44 @@ def measure(
         "machine": machine("torch", "onnxruntime"), "parameters": count_parameters(bundle.encoder),
         "persons": bundle.preprocess.persons, "window": bundle.preprocess.options.window,
         "sizes": {"weights": _size(folder, WEIGHTS)} | {key: _size(folder, path.name) for key, path in graphs.items()},
-        "accuracy": bundle.config.get("onnx"), "spin": spin, "lines": [],
+        "accuracy": bundle.config.get("onnx"), "lines": [],
     }  # fmt: skip
     for count in threads:
         for bodies in range(1, bundle.preprocess.persons + 1):
             print(f"{count} thread(s), {bodies} body/bodies …", file=sys.stderr)
-            facts["lines"] += _lines(bundle, graphs, bodies, count, seconds, spin)
+            facts["lines"] += _lines(bundle, graphs, bodies, count, seconds)
     facts["cold_start"] = {backend: cold_start(folder, bundle, backend, starts) for backend in ("torch", *graphs)}
     return facts
 
 
 @torch.inference_mode()
-def _lines(
-    bundle: Bundle, graphs: dict[str, Path], bodies: int, threads: int, seconds: float, spin: bool
-) -> list[dict[str, Any]]:
+def _lines(bundle: Bundle, graphs: dict[str, Path], bodies: int, threads: int, seconds: float) -> list[dict[str, Any]]:
     assert isinstance(bundle.encoder, CTRGCN)
     clip = _clip(bundle, bodies, 0)
     published, lean = published_network(bundle.encoder), bundle.encoder.lean(bundle.preprocess.options.window)
+    products = {
+        name: count_products(network, bundle.preprocess(clip))
+        for name, network in (("published", published), ("lean", lean))
+    }
     calls: dict[str, Callable[[], Any]] = {
         "published": lambda: published(bundle.preprocess(clip)).numpy(),
         "lean": lambda: lean(bundle.preprocess(clip)).numpy(),
-    } | {precision: _call(path, clip, threads, spin) for precision, path in graphs.items()}
+    } | {precision: _call(path, clip, threads) for precision, path in graphs.items()}
     truth = calls["published"]()
     far = {name: float(np.abs(call() - truth).max() / np.abs(truth).max()) for name, call in calls.items()}
-    timings = compare(
-        calls | {"bound": _product(count_products(lean, bundle.preprocess(clip)))}, seconds, threads=threads
-    )
+    timings = compare(calls, seconds, threads=threads)
     return [
-        {"variant": name, "bodies": bodies, "difference": far.get(name), **asdict(timing), "threads": threads}
+        {
+            "variant": name, "bodies": bodies, "difference": far[name], **asdict(timing), "threads": threads,
+            "products": products["published" if name == "published" else "lean"],
+        }
         for name, timing in timings.items()
-    ]
+    ]  # fmt: skip
 
 
-def _call(path: Path, clip: Tensor, threads: int, spin: bool) -> Callable[[], Any]:
-    session, joints = open_session(path, threads, spin), clip.numpy()
+def _call(path: Path, clip: Tensor, threads: int) -> Callable[[], Any]:
+    session, joints = open_session(path, threads), clip.numpy()
     return lambda: session.run(["scores"], {INPUT: joints})[0]
-
-
-def _product(multiplications: int) -> Callable[[], Any]:
-    """Of two square matrices, with so many multiplications."""
-    matrix = torch.rand([round(multiplications ** (1 / 3))] * 2)
-    return lambda: torch.mm(matrix, matrix)
 
 
 def _clip(bundle: Bundle, bodies: int, seed: int) -> Tensor:

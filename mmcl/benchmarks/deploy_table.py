@@ -12,7 +12,7 @@ def table(facts: dict[str, Any]) -> str:
         rows.append(
             f"| {line['threads']} | {line['bodies']} | {line['variant']} | {1e3 * line['seconds']:.1f} | "
             f"{line['ratio']:.2f} ({line['ratio_low']:.2f} to {line['ratio_high']:.2f}) | "
-            f"{'' if line['difference'] is None else format(line['difference'], '.1e')} |"
+            f"{line['difference']:.1e} | {line['products'] / 1e6:,.0f} |"
         )
     accuracy = facts["accuracy"] or {}
     sizes = "; ".join(f"{name} {size / 1e6:.2f} MB" for name, size in facts["sizes"].items())
@@ -25,11 +25,10 @@ def table(facts: dict[str, Any]) -> str:
         [
             f"{facts['parameters']:,} parameters ({facts['weights']}), {facts['persons']} person(s), "
             f"{facts['window']} frames; {on['processor']}, {on['processors']} processors, load {on['load']}, "
-            f"onnxruntime {on['versions']['onnxruntime']}{' (spinning)' if facts['spin'] else ''}, "
-            f"torch {on['versions']['torch']}",
+            f"onnxruntime {on['versions']['onnxruntime']}, torch {on['versions']['torch']}",
             "",
-            "| threads | bodies | form | ms a clip | times as fast (quartiles) | difference of scores |",
-            "|---|---|---|---|---|---|",
+            "| threads | bodies | form | ms a clip | times as fast (quartiles) | difference of scores | millions of products |",
+            "|---|---|---|---|---|---|---|",
             *rows,
             "",
             f"Bundle with that file alone: {sizes}.",
