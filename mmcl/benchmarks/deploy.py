@@ -124,7 +124,8 @@ def measure(folder: Path, threads: Sequence[int], seconds: float, starts: int = 
 def _lines(bundle: Bundle, graphs: dict[str, Path], bodies: int, threads: int, seconds: float) -> list[dict[str, Any]]:
     assert isinstance(bundle.encoder, CTRGCN)
     clip = _clip(bundle, bodies, 0)
-    published, lean = published_network(bundle.encoder), bundle.encoder.lean(bundle.preprocess.options.window)
+    published = published_network(bundle.encoder).requires_grad_(False)
+    lean = bundle.encoder.lean(bundle.preprocess.options.window)
     products = {
         name: count_products(network, bundle.preprocess(clip))
         for name, network in (("published", published), ("lean", lean))

@@ -27,7 +27,7 @@ def table(facts: dict[str, Any]) -> str:
             f"{facts['window']} frames; {on['processor']}, {on['processors']} processors, load {on['load']}, "
             f"onnxruntime {on['versions']['onnxruntime']}, torch {on['versions']['torch']}",
             "",
-            "| threads | bodies | form | ms a clip | times as fast (quartiles) | difference of scores | millions of products |",
+            "| threads | bodies | form | ms a clip | times as fast (quartiles) | difference | million products |",
             "|---|---|---|---|---|---|---|",
             *rows,
             "",
