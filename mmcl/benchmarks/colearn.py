@@ -37,7 +37,7 @@ Four ways to train are taken in turns, a step each:
   cached    with CLIP's and the LLM's features from the cache, LoRA off
   prefix    with LoRA on, and what enters the first layer with LoRA in it from the cache
   live      with LoRA on, both towers looking at the pictures
-Where no recipe is given, it is CTR-GCN as published, 64 frames, batches of 16 of the demo's clips; `cached` reads
+Where no recipe is given, it is CTR-GCN as published, 64 frames, batches of 8 of the demo's clips; `cached` reads
 random features as wide as those of CLIP ViT-B/32 and of an LLM of some billion parameters, `prefix` and `live` have
 tiny random towers, whose own time says nothing of real ones."""
 EPILOG = """\
@@ -99,7 +99,7 @@ def demo_recipe(folder: Path) -> list[str]:
         build_tower(kind, folder / kind)
     return [
         "--config=ntu_joint", f"--data.path={folder / 'store'}", "--data.protocol=demo/cross_subject",
-        "--data.batch_size=16", "--data.workers=0", "--task.name=colearn", f"--task.clip.model={folder / 'tiny-clip'}",
+        "--data.batch_size=8", "--data.workers=0", "--task.name=colearn", f"--task.clip.model={folder / 'tiny-clip'}",
         f"--task.llm.path={folder / 'tiny-llava'}",
     ]  # fmt: skip
 
@@ -133,7 +133,7 @@ def measure(keys: Sequence[str], folder: Path, seconds: float, made_up: bool) ->
     _say(f"steps for {seconds:.0f} s")
     device = next(iter(steps.values())).device
     wait = torch.cuda.synchronize if device.type == "cuda" else None
-    timings = compare(steps, seconds, least=LEAST, synchronise=wait)
+    timings = compare(steps, seconds, least=LEAST, warm=1, synchronise=wait)
     for step in steps.values() if wait else ():
         step.clock.wait = wait
         for _ in range(WATCHED):
