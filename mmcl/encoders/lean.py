@@ -6,7 +6,7 @@ nothing but the number of frames. On a CPU bodies go through one at a time, so t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,10 +51,13 @@ class LeanCTRGCN(Folded):
         self.keep(scale=scale, shift=shift, weight=encoder.classifier.weight, bias=encoder.classifier.bias)
         self.register_buffer("empty", torch.zeros(0, 0), persistent=False)
         self.empty_frames = 0
-        self.register_load_state_dict_post_hook(lambda *_: setattr(self, "empty_frames", 0))
         self.eval()
         if frames is not None:
             self.empty_features(frames)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self.empty_frames = 0  # other constants make another feature of an empty body
 
     def trunk(self, bodies: Tensor) -> Tensor:
         """(B, C, V, T) -> (B, D), the mean over frames and joints."""

@@ -15,7 +15,7 @@ from making import write_onnx
 from safetensors.torch import load_file, save_file
 
 import mmcl
-from mmcl.deploy.bundle import bundle_config, load_bundle, write_bundle
+from mmcl.deploy.bundle import bundle_config, write_bundle
 from mmcl.deploy.verify import TRAINING_PACKAGES, record_probe, verify_bundle
 from mmcl.encoders.base import build_encoder, options_dict
 from mmcl.encoders.counting import count_macs, count_parameters
@@ -207,22 +207,6 @@ def test_bad_files_are_named(bundle, tmp_path, name, content, complaint) -> None
     with pytest.raises(UserError, match=complaint) as error:
         predict([str(bundle), str(path)])
     assert name in str(error.value)
-
-
-def test_a_loaded_model_computes_the_lean_form_of_the_weights_it_has_now(bundle) -> None:
-    model = load_bundle(bundle)
-    clips = torch.randn(3, 2, 30, 20, 3)
-    clips[1, 1] = 0
-    for _ in range(2):
-        with torch.no_grad():
-            x = model.preprocess(clips)
-            torch.testing.assert_close(model.features(clips), model.encoder.features(x), rtol=1e-5, atol=1e-5)
-            lean = model._lean_encoder()
-            assert lean is model._lean_encoder() and not torch.equal(model(clips), model(clips.flip(2)))
-            for parameter in model.encoder.parameters():
-                parameter.mul_(1.1)  # the second time around, the weights are other ones
-    assert model._lean_encoder() is not lean
-    assert model(clips).requires_grad  # with gradients, the encoder itself
 
 
 def test_float64_arrays_as_numpy_makes_them_are_welcome(bundle) -> None:

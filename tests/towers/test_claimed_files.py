@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from mmcl.data.store import open_store
+from mmcl.errors import UserError
 from mmcl.towers.cache import FeatureCache, Work
 from mmcl.towers.claim import claimed_file
 from mmcl.towers.ragged import RaggedFile, RaggedWriter
@@ -68,6 +69,15 @@ def test_two_makers_at_the_same_time_make_one_file_once(demo_store):
     assert first.communicate("\n" * 10, timeout=120)[0].endswith("first row 1.0 batches 10\n")
     assert second.communicate(timeout=120)[0] == "first row 1.0 batches 0\n"
     assert not [name for name in features(demo_store) if name.startswith(".")]
+
+
+def test_a_disk_without_room_is_named_and_nothing_stays_behind(demo_store, monkeypatch):
+    before = features(demo_store) if (demo_store / "features").is_dir() else []
+    monkeypatch.setattr("mmcl.towers.cache.shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))
+    work = Work(lambda pictures: torch.zeros(len(pictures), 64), "rows")
+    with pytest.raises(UserError, match="caching rows needs .* GiB in .*features, .*task.cache=false"):
+        FeatureCache(open_store(demo_store), CLIPS, ["no room"], work)
+    assert features(demo_store) == before
 
 
 def test_a_maker_that_fails_hands_over_to_the_one_that_waits(tmp_path):
