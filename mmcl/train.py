@@ -69,12 +69,15 @@ def train(config: TrainConfig) -> int:
     from accelerate.utils import set_seed
 
     from mmcl.distributed import globalise_batchnorm
+    from mmcl.engine.allocator import keep_freed_memory
     from mmcl.engine.loop import Loop
     from mmcl.engine.run_folder import check_run, start_run
     from mmcl.engine.setup import build_task, open_data
     from mmcl.engine.start import start, write_start
 
     accelerator = make_accelerator(config)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     if accelerator.is_main_process:
         check_run(config)
     data = open_data(config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcl.benchmarks.machine import PeakMemory
+from mmcl.engine.allocator import return_freed_memory
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.loop import Loop
 from mmcl.engine.meters import StepMeter
@@ -101,7 +101,7 @@ class Steps:
             before = torch.cuda.memory_allocated(self.device)
             self()
             return int(torch.cuda.max_memory_allocated(self.device) - before)
-        _return_free_pages()
+        return_freed_memory()
         with PeakMemory() as memory:
             self()
         return max(0, memory.parent - memory.before)
@@ -147,10 +147,3 @@ def _charged(clock: Clock, part: str, call: Callable[..., Any]) -> Callable[...,
         return output
 
     return timed
-
-
-def _return_free_pages() -> None:
-    """Have the C library give free memory back to the system, so that what comes next is seen to take it."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
