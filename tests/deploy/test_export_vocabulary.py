@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from forked_verbs import call_verb
 from safetensors.torch import load_file, save_file
 
 import mmcl
@@ -65,7 +65,7 @@ def run(demo_store, tmp_path_factory) -> Path:
         f"--data.protocol={folder / 'own.yaml'}", f"--out={folder / 'run'}",
         f"--task.text.model={tiny_bert(folder / 'bert')}",
     ]  # fmt: skip
-    done = subprocess.run([sys.executable, "-m", "mmcl", "train", *words], capture_output=True, text=True)
+    done = call_verb("train", *words)
     assert done.returncode == 0, done.stderr
     (folder / "told.yaml").unlink()  # from here on, the run goes by what it has recorded
     return folder / "run"

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked_verbs import call_verb
 
 from mmcl.cli import VERBS
 
@@ -85,7 +86,7 @@ def test_no_verb_lists_the_verbs() -> None:
     ],
 )
 def test_mistakes_end_in_one_clear_line_and_status_2(tmp_path, words, complaint) -> None:
-    done = call("-m", "mmcl", *words, cwd=tmp_path)
+    done = call_verb(*words, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert complaint in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())  # nothing half-written stays behind
@@ -93,10 +94,10 @@ def test_mistakes_end_in_one_clear_line_and_status_2(tmp_path, words, complaint)
 
 def test_recipe_mistakes_name_the_key(tmp_path) -> None:
     (tmp_path / "own.yaml").write_text("data: {path: x, protocol: y, batchsize: 3}\n")
-    done = call("-m", "mmcl", "train", "--config", "own.yaml", cwd=tmp_path)
+    done = call_verb("train", "--config", "own.yaml", cwd=tmp_path)
     assert done.returncode == 2 and "batchsize" in done.stderr and len(done.stderr.splitlines()) == 1
     (tmp_path / "own.yaml").write_text("data: {path: [x\n")
-    done = call("-m", "mmcl", "train", "--config", "own.yaml", cwd=tmp_path)
+    done = call_verb("train", "--config", "own.yaml", cwd=tmp_path)
     assert done.returncode == 2 and "not a YAML file" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
