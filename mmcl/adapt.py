@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mmcl.arguments import AtLeastOne
 from mmcl.errors import UserError, run
 from mmcl.files import check_replaceable
 
@@ -47,7 +48,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", required=True, metavar="DIR", help="clip store of the target data set")
     parser.add_argument("--protocol", required=True, metavar="P", help="whose training clips are shown to it")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="bundle folder to write")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="clips at once (default: 64)")
+    parser.add_argument(
+        "--batch-size", type=int, action=AtLeastOne, default=64, metavar="N", help="clips at once (default: 64)"
+    )
     parser.add_argument("--device", metavar="D", help="torch device (default: a GPU where there is one)")
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is already there")
     return parser
@@ -84,7 +87,7 @@ def adapt(arguments: argparse.Namespace) -> dict[str, Any]:
     from mmcl.evaluation.model import find_model, load_judged
 
     store, found = open_store(arguments.data), find_model(arguments.checkpoint)
-    clips = split(store, load_protocol(arguments.protocol)).train
+    clips = split(store, load_protocol(arguments.protocol), needed=["train"]).train
     judged, device = load_judged(found, store.layout), pick_device(arguments.device)
     if "control" in judged.facts and judged.model.vocabulary is not None:
         raise UserError(f"{found.path} is a control ({judged.facts['control']}), which a bundle would not show")

@@ -10,9 +10,15 @@ if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so 
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mmcl.arguments import AtLeastOne
 from mmcl.errors import UserError, run
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SIDES = ("train", "test")  # that a protocol must find clips for, if they are what is judged
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -33,7 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="report folder (default: RUN/report-SPLIT, or reports/)"
     )
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="clips at once (default: 64)")
+    parser.add_argument(
+        "--batch-size", type=int, action=AtLeastOne, default=64, metavar="N", help="clips at once (default: 64)"
+    )
     parser.add_argument("--device", metavar="D", help="torch device (default: a GPU where there is one)")
     return parser
 
@@ -58,12 +66,13 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
         raise UserError(f"{arguments.checkpoint} is a bundle: say what to judge it on with --data and --protocol")
     store = open_store(data)
     judged = load_judged(found, store.layout)
-    sides = split(store, load_protocol(protocol), held)
-    names = [store.class_names[label] for label in sides.classes]
-    if judged.model.class_names != names:
+    sides = split(store, load_protocol(protocol), held, needed=[side for side in SIDES if side == arguments.split])
+    names = judged.model.class_names
+    outputs = own_outputs(names, [store.class_names[label] for label in sides.classes])
+    if outputs is None:
         raise UserError(
-            f"{arguments.checkpoint} knows {len(judged.model.class_names)} classes, {protocol} on {data} has "
-            f"{len(names)} others: to judge it on foreign classes use `mmcl zero-shot`"
+            f"{arguments.checkpoint} knows {len(names)} classes, and not all {len(sides.classes)} of {protocol} on "
+            f"{data}: to judge it on foreign classes use `mmcl zero-shot`"
         )
     clips = getattr(sides, arguments.split)
     if not len(clips):
@@ -77,13 +86,30 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
         "data": str(data), "data_fingerprint": store.fingerprint, "stream": model.config["preprocess"]["stream"],
     }  # fmt: skip
     ids = [store.ids[clip] for clip in clips]
-    labels = sides.targets(store.labels[clips])
+    labels = outputs[sides.targets(store.labels[clips])]
+    if len(outputs) < len(names):
+        print(f"note: {data} shows {len(outputs)} of the {len(names)} classes; the answer may be any of them all",
+              file=sys.stderr)  # fmt: skip
     if len(sides.unseen_classes):
         print(f"note: {protocol} withholds {len(sides.unseen_classes)} classes: these are clips of the trained ones; "
               "`mmcl zero-shot` judges the others", file=sys.stderr)  # fmt: skip
     if note := judged.facts.get("note"):
         print(f"note: {note}", file=sys.stderr)
     return write_report(out, scores, labels, ids, names, facts | judged.facts, store), out
+
+
+def own_outputs(known: list[str], names: list[str]) -> np.ndarray | None:
+    """(K,) the output of a model for each class of a store; None where it does not know one of them by its name.
+
+    A store may show some of the classes alone, and new recordings often do.
+    """
+    import numpy as np
+
+    if known == names:
+        return np.arange(len(names))
+    if len(set(known)) < len(known) or not set(names) <= set(known):
+        return None
+    return np.array([known.index(name) for name in names])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,7 +24,12 @@ def build_parser() -> argparse.ArgumentParser:
         description="Turn a state dict of the official CTR-GCN or MMCL-Action code (.pt, .pth, .safetensors) into a "
         "bundle. Size, joints, persons and classes are read from the tensors; RGB and LLM helpers are left behind. "
         "What a state dict does not say (stream, window, class names) is for you to say. Nothing in the file is run.",
-        epilog="example: mmcl import-checkpoint runs-65-162630.pt --out checkpoints/ctrgcn_ntu120 --stream bone",
+        epilog="examples:\n"
+        "  mmcl import-checkpoint runs-65-162630.pt --out checkpoints/ctrgcn_ntu120 --stream bone\n"
+        "  mmcl import-checkpoint ucla.pt --out checkpoints/ucla --window 52 --scaling box --crop 1.0\n\n"
+        "CTR-GCN's NW-UCLA feeder takes its 52 frames from the first to the last, one by one; here a clip is cut into\n"
+        "52 equal parts and each part's middle is blended from two frames.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="official checkpoint")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="bundle folder to write")
@@ -32,9 +37,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--window", type=int, default=64, metavar="T", help="frames it was trained on (default: 64)")
     parser.add_argument(
         "--centring", choices=("first_frame", "every_frame", "none"), default="first_frame",
-        help="default: first_frame, as CTR-GCN's NTU preparation does; its NW-UCLA feeder centres every_frame",
+        help="default: first_frame, as CTR-GCN's NTU preparation and its NW-UCLA feeder do",
     )  # fmt: skip
-    parser.add_argument("--layout", metavar="NAME", help="joints (default: kinect_v2_25 for 25, kinect_v1_20 for 20)")
+    parser.add_argument(
+        "--scaling", choices=("none", "box"), default="none",
+        help="default: none; box stretches a clip to [-1, 1], as CTR-GCN's NW-UCLA feeder does",
+    )  # fmt: skip
+    parser.add_argument(
+        "--crop", type=float, default=0.95, metavar="SHARE",
+        help="central share of a clip that is judged (default: 0.95, CTR-GCN on NTU; its NW-UCLA feeder: 1.0)",
+    )  # fmt: skip
+    parser.add_argument("--layout", metavar="NAME", help="joints (default: kinect_v2_25 for 25, ctrgcn_ucla_20 for 20)")
     parser.add_argument("--prompts", metavar="NAME", help="prompts file with the class names, in label order")
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is already there")
     return parser
@@ -62,7 +75,9 @@ def import_checkpoint(arguments: argparse.Namespace) -> tuple[dict[str, Any], tu
         raise UserError(
             f"--prompts {arguments.prompts} names {len(names)} classes, the checkpoint has {network.classes}"
         )
-    options = PreprocessOptions(arguments.stream, arguments.window, arguments.centring)
+    options = PreprocessOptions(
+        arguments.stream, arguments.window, arguments.centring, arguments.crop, arguments.scaling
+    )
     preprocess = Preprocess(encoder.layout, encoder.layout, network.options.persons, options)
     counts = {"parameters": count_parameters(encoder), "macs": count_macs(encoder, arguments.window)}
     provenance = {"imported_from": arguments.file.name, "left_behind": len(network.ignored)}

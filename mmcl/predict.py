@@ -13,6 +13,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mmcl.arguments import AtLeastOne
 from mmcl.deploy.config import GRAPHS
 from mmcl.errors import UserError, run
 
@@ -28,8 +29,8 @@ UTD-MHAD .mat. With an ONNX graph in the bundle, numpy and onnxruntime are all i
 
 --follow classifies while frames arrive, one a line, from a pipe (-) or from a file that
 somebody appends to: a JSON array (joints, 3) or (persons, joints, 3), or the same numbers
-in a row with commas between them; null, nan and empty cells are missing joints. A line
-that is no frame is left out, with a warning. It ends with its input, or with Ctrl-C."""
+in a row with commas between them; null, nan and empty cells are missing joints, [] is a
+frame with nobody in it. A line that is no frame is left out, with a warning. It ends with its input, or with Ctrl-C."""
 EXAMPLES = """examples:
   mmcl predict checkpoints/utd a1_s2_t1_skeleton.mat mine.npy --top 5
   mmcl predict checkpoints/open mine.npy --classes "wave,throw a ball"
@@ -51,7 +52,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--span", type=int, metavar="N", help="frames judged together (default: the model's window)")
     parser.add_argument("--hop", type=int, metavar="N", help="frames from label to label (default: a quarter of that)")
     parser.add_argument(
-        "--top", type=int, default=1, metavar="N", help="classes a file, most probable first (default: 1)"
+        "--top",
+        type=int,
+        action=AtLeastOne,
+        default=1,
+        metavar="N",
+        help="classes a file, most probable first (default: 1)",
     )
     parser.add_argument(
         "--classes",
@@ -77,10 +83,10 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, predict, print."""
     arguments = build_parser().parse_intermixed_args(argv)  # files may stand behind options
-    if arguments.top < 1:
-        raise UserError(f"--top is {arguments.top}: it must be at least 1")
     if (arguments.follow is None) == (not arguments.files):
         raise UserError("give skeleton files, or --follow with a source of frames")
+    if arguments.follow is None and (arguments.span, arguments.hop) != (None, None):
+        raise UserError("--span and --hop belong to --follow: of a file, the whole clip is judged")
     predictor = open_predictor(arguments)
     only: list[str] | None = None
     if arguments.classes is not None:
@@ -89,9 +95,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.follow is not None:
         return follow(predictor, arguments, only)
     width = max(len(str(path)) for path in arguments.files)
+    failed = 0
     for path in arguments.files:
-        show(arguments, predictor.classify_file(path), {"file": str(path)}, f"{path!s:<{width}}", only)
-    return 0
+        try:
+            ranking = predictor.classify_file(path)
+        except UserError as error:  # a bad clip does not end the job
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            failed += 1
+            continue
+        show(arguments, ranking, {"file": str(path)}, f"{path!s:<{width}}", only)
+    return 2 if failed else 0
 
 
 def open_predictor(arguments: argparse.Namespace) -> Any:
@@ -124,6 +137,7 @@ def follow(predictor: Any, arguments: argparse.Namespace, only: list[str] | None
     """Print a label per hop until the frames end, or somebody presses Ctrl-C."""
     from mmcl.data.readers.joints import UNITS
     from mmcl.deploy.config import read_config
+    from mmcl.deploy.files import odd_size
     from mmcl.deploy.follow import lines_of, parse_frame
     from mmcl.deploy.stream import Stream
     from mmcl.errors import BadClip
@@ -132,21 +146,26 @@ def follow(predictor: Any, arguments: argparse.Namespace, only: list[str] | None
     span = arguments.span if arguments.span is not None else config["preprocess"]["window"]
     hop = arguments.hop if arguments.hop is not None else max(1, span // 4)
     stream = Stream(predictor.classify, joints, config["encoder"]["options"]["persons"], span, hop)
-    number = 0
+    looked = False
     try:
         for number, line in enumerate(lines_of(arguments.follow), 1):
             try:
-                found = stream.push(parse_frame(line, joints, UNITS[arguments.unit]))
+                frame = parse_frame(line, joints, UNITS[arguments.unit])
             except BadClip as error:
                 print(f"warning: line {number} is left out: {error}", file=sys.stderr)
                 continue
+            if not looked and frame.any():
+                looked = True
+                if warning := odd_size(frame[:, None]):
+                    print(f"warning: line {number}: {warning}", file=sys.stderr)
+            found = stream.push(frame)
             if found is not None:
                 show(arguments, found.ranking, {"frame": found.frame}, f"{found.frame:>8}", only)
     except KeyboardInterrupt:
         return 0
     if (found := stream.finish()) is not None:
         show(arguments, found.ranking, {"frame": found.frame}, f"{found.frame:>8}", only)
-    elif not number:
+    elif not stream.frames:
         raise UserError(f"{arguments.follow}: no frames came")
     return 0
 

@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mmcl.arguments import AtLeastOne
 from mmcl.errors import UserError, run
 from mmcl.stack import require_training_stack
 
@@ -56,7 +57,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of runs and table")
     parser.add_argument("--only", nargs="+", metavar="ARM", help="run these arms (the table has all that is finished)")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="S", help="in place of the study file's")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at the same time (default: 1)")
+    parser.add_argument(
+        "--jobs", type=int, action=AtLeastOne, default=1, metavar="N", help="runs at the same time (default: 1)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands and what is finished; run nothing")
     return parser
 
@@ -113,8 +116,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mmcl.studies.statistics import compare_arms, read_reports
     from mmcl.studies.table import write_table
 
-    if arguments.jobs < 1:
-        raise UserError(f"--jobs is {arguments.jobs}: it must be at least 1")
     study = read_study(arguments.config).changed(arguments.seeds, settings_of(rest))
     runs = study.runs(arguments.out)
     chosen = select(study, runs, arguments.only)

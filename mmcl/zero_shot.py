@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from mmcl.arguments import AtLeastOne
 from mmcl.errors import UserError, run
 
 ABOUT = """Three things are called zero-shot in this field. mmcl never mixes them up:
@@ -53,7 +54,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="report folder (default: RUN/report-…, or reports/)")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="clips at once (default: 64)")
+    parser.add_argument(
+        "--batch-size", type=int, action=AtLeastOne, default=64, metavar="N", help="clips at once (default: 64)"
+    )
     parser.add_argument("--device", metavar="D", help="torch device (default: a GPU where there is one)")
     return parser
 
@@ -160,8 +163,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if arguments.checkpoint is None:
         raise UserError("zero-shot needs --checkpoint (or --list-protocols)")
-    if arguments.batch_size < 1:
-        raise UserError(f"--batch-size is {arguments.batch_size}: it must be at least 1")
     from mmcl.stack import require_training_stack
 
     require_training_stack()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -53,16 +55,20 @@ def outputs_of(classes: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return found
 
 
-def split(store: ClipStore, protocol: Protocol, validation: Rule | None = None) -> Split:
+def split(
+    store: ClipStore, protocol: Protocol, validation: Rule | None = None, needed: Sequence[str] = ("train", "test")
+) -> Split:
     """Apply a protocol to a store.
 
     Args:
         store: the clips.
         protocol: the rule.
         validation: attribute -> values held out of the training side; None or empty for none but the clips' own list.
+        needed: sides that must have clips: those that are trained on or judged. What is held out must, if asked for.
 
     Raises:
-        UserError: the protocol is another data set's, a side comes out empty, or both sides share a clip.
+        UserError: the protocol is another data set's, a needed side comes out empty, both sides share a clip, or there
+            is one class alone to train.
     """
     if protocol.dataset not in (store.dataset, ANY):
         raise UserError(
@@ -89,13 +95,20 @@ def split(store: ClipStore, protocol: Protocol, validation: Rule | None = None) 
     held = train & _match(store, rule) if rule else np.zeros_like(train)
     train = train & ~held
     clip = "clip of a trained class" if protocol.open else "clip"  # there may be some of withheld ones
-    for side, mask in {"train": train, "test": test, **({"validation": held} if validation else {})}.items():
-        if not mask.any():
+    sides = {"train": train, "test": test, "validation": held}
+    for side in [*needed, *(["validation"] if validation and "train" in needed else [])]:
+        if not sides[side].any():
             own_lists = [name for name in protocol_names(store) if name.startswith("own/")]
+            lists = sorted({name for clip in store.splits for name in clip})
             hint = f"; its clips bring {', '.join(own_lists)} along" if own_lists else ""
+            hint += f"; the lists they are in: {', '.join(lists[:6])}" if lists else "; they are in no list"
             raise UserError(
                 f"protocol '{protocol.name}' finds no {side} {clip} in {store.location} ({len(store)} clips{hint})"
             )
+    if "train" in needed and len(seen) < 2:
+        raise UserError(
+            f"{store.location} has one class alone, '{store.class_names[0]}': there is nothing to tell apart"
+        )
     train_clips, held_clips, test_clips, withheld_clips = map(np.flatnonzero, (train, held, test, withheld))
     return Split(train_clips, held_clips, test_clips, seen, withheld_clips, unseen)
 
@@ -115,8 +128,17 @@ def _match(store: ClipStore, rule: Rule) -> np.ndarray:
             mask &= np.array([not wanted.isdisjoint(lists) for lists in store.splits], dtype=bool)
         else:
             have = np.asarray(store.ids) if attribute == "id" else columns[attribute]
-            mask &= np.isin(have, np.asarray(list(values)))
+            mask &= np.isin(have, np.asarray(_subjects(store, values) if attribute == "subject" else list(values)))
     return mask
+
+
+def _subjects(store: ClipStore, values: Sequence[Any]) -> list[int]:
+    """Numbers of people whom a rule numbers or names."""
+    known = store.subject_names
+    if strange := [value for value in values if isinstance(value, str) and value not in known]:
+        names = f"one of {', '.join(known)}" if known else "a number: its files name nobody"
+        raise UserError(f"{store.location} has no subject '{strange[0]}': give {names}")
+    return [known[value] if isinstance(value, str) else int(value) for value in values]
 
 
 def _halves(store: ClipStore, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
@@ -152,7 +174,7 @@ def divide_classes(protocol: Protocol, classes: int) -> tuple[np.ndarray, np.nda
     rest = order[~np.isin(order, unseen)]
     pseudo = np.array(protocol.pseudo_unseen or rest[: len(unseen)], dtype=np.int64) if protocol.gate else unseen[:0]
     seen = np.setdiff1d(rest, pseudo)
-    if (np.concatenate([unseen, pseudo]) >= classes).any() or len(seen) < 2:
+    if (np.concatenate([unseen, pseudo]) >= classes).any() or (protocol.open and len(seen) < 2):
         raise UserError(
             f"protocol '{protocol.name}' withholds {sorted({*unseen.tolist(), *pseudo.tolist()})} of {classes}: "
             "labels count from 0, and at least two must be left to train"

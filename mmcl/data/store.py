@@ -41,6 +41,7 @@ class ClipStore:
         title: name for people; says so where the store is but one shard of the dataset.
         layout: joints of its skeletons.
         class_names: K names in label order.
+        subject_names: name -> number of the people, where their files name them.
         fps: skeleton frames per second.
         fingerprint: sha256 over content and meaning; see :func:`mmcl.data.columns.content_fingerprint`.
         has_video: at least one clip has crops.
@@ -55,6 +56,7 @@ class ClipStore:
         self.dataset: str = info["dataset"]
         self.layout = Layout.from_dict(info["layout"], where=f"{folder.location}/store.json")
         self.class_names: list[str] = info["class_names"]
+        self.subject_names: dict[str, int] = info.get("subject_names", {})
         self.fps: float = info["fps"]
         self.fingerprint: str = info["fingerprint"]
         self.has_video: bool = info["with_video"] > 0

@@ -145,8 +145,8 @@ def bundle_config(
         "input": (
             f"float32 array (clips, persons, frames, {source.joint_count}, 3): raw joint positions in metres, joints "
             f"in the order of layout '{source.name}'; any number of frames; up to {preprocess.persons} person(s) are "
-            "used, in the order given; missing ones may be left out or zero. Output: one score per class; softmax "
-            "gives probabilities."
+            "used, the first that are there; missing ones may be left out or zero. Output: one score per class; "
+            "softmax gives probabilities."
         ),
         "counts": dict(counts),
         "provenance": dict(provenance),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mmcl.data.readers.joints import UNITS, clip_in_space
 from mmcl.errors import BadClip, UserError
 from mmcl.skeletons.layout import Layout
 
+SMALLEST, LARGEST = 0.2, 5.0  # metres: from a child that sits to whatever trackers make of tall people
 # Formats of data sets say which joints they hold.
 LAYOUTS = {".mat": "utd_mhad_20", ".skeleton": "kinect_v2_25"}
 
@@ -48,7 +50,21 @@ def read_joints(path: Path, layout: Layout, unit: str = "m") -> np.ndarray:
         check_joints(joints, layout.joint_count)
     except BadClip as error:
         raise UserError(f"{path}: {error} (read as layout '{layout.name}'; --layout names another)") from error
+    if warning := odd_size(joints):
+        print(f"warning: {path}: {warning}", file=sys.stderr)
     return joints
+
+
+def odd_size(joints: np.ndarray) -> str | None:
+    """Say so if people cannot be as large as joints (M, T, V, 3) have them; None where they can, or nobody is there."""
+    there = (joints != 0).any(axis=-1, keepdims=True) & np.isfinite(joints)
+    low = np.where(there, joints, np.inf).min(axis=2)
+    high = np.where(there, joints, -np.inf).max(axis=2)
+    sizes = (high - low).max(axis=-1)  # of every body in every frame
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    if not len(sizes) or SMALLEST <= (size := float(np.median(sizes))) <= LARGEST:
+        return None
+    return f"bodies of {size:.3g} metres: are the coordinates in another unit (--unit)?"
 
 
 def _read(path: Path, joint_count: int, unit: str) -> RawClip:

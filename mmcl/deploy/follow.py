@@ -2,7 +2,7 @@
 
 A line is one frame: a JSON array (joints, 3) or (persons, joints, 3), or the same numbers in a row with commas,
 semicolons or white space between them, one person after the other. ``null``, ``nan`` and empty cells are missing
-joints.
+joints, ``[]`` is a frame with nobody in it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
+from mmcl.data.readers.clip_file import NAMES
 from mmcl.errors import BadClip, UserError
 
 LONGEST = 1 << 20  # characters of a line; beyond that it is no frame
@@ -35,14 +36,16 @@ def parse_frame(line: str, joint_count: int, metres: float = 1.0) -> np.ndarray:
         BadClip: it is no frame of that many joints, or has infinite coordinates.
     """
     try:
-        if line.lstrip().startswith("["):
-            values = np.array(json.loads(line), dtype=np.float64)
+        if line.lstrip().startswith(("[", "{")):
+            values = np.array(_inside(json.loads(line)), dtype=np.float64)
         else:
             cells = line.replace(";", ",").split(",") if "," in line or ";" in line else line.split()
             values = np.array([float(cell.strip() or "nan") for cell in cells])
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BadClip(f"neither a JSON array nor a row of numbers ({error})") from error
-    if values.ndim == 1 and values.size and values.size % (joint_count * 3) == 0:
+    if values.shape == (0,) and line.strip():  # nobody: it counts, so that time goes on
+        values = values.reshape(0, joint_count, 3)
+    elif values.ndim == 1 and values.size and values.size % (joint_count * 3) == 0:
         values = values.reshape(-1, joint_count, 3)
     elif values.ndim == 2:
         values = values[None]
@@ -53,6 +56,16 @@ def parse_frame(line: str, joint_count: int, metres: float = 1.0) -> np.ndarray:
     if not np.isfinite(joints).all():
         raise BadClip("infinite coordinates")
     return joints
+
+
+def _inside(content: Any) -> Any:
+    """What an object holds under one of the names that files use."""
+    if not isinstance(content, dict):
+        return content
+    name = next((name for name in NAMES if name in content), None)
+    if name is None:
+        raise BadClip(f"no {', '.join(NAMES)} in the JSON object")
+    return content[name]
 
 
 def lines_of(source: Path) -> Iterator[str]:

@@ -52,9 +52,8 @@ class Graph(nn.Module):
     def forward(self, joints: Tensor) -> tuple[Tensor, ...]:
         """(N, M, T, V, 3) -> what :attr:`outputs` names."""
         N, _, T, V, C = joints.shape
-        persons = self.preprocess.persons
-        # More bodies are cut off, fewer filled up with empty ones, whatever their number is.
-        joints = torch.cat([joints, joints.new_zeros(N, persons, T, V, C)], dim=1)[:, :persons]
+        # Empty bodies that fill up, whatever their number is: preprocessing cuts off what is too many.
+        joints = torch.cat([joints, joints.new_zeros(N, self.preprocess.persons, T, V, C)], dim=1)
         features = self.encoder.features(self.preprocess(joints))  # type: ignore[operator]
         scores = self.encoder.head(features)  # type: ignore[operator]
         found = (scores.softmax(dim=-1), scores)

@@ -11,7 +11,7 @@ import numpy as np
 from mmcl.deploy.config import GRAPHS, graphs_in, read_config
 from mmcl.deploy.files import implied_layout, read_joints
 from mmcl.errors import UserError
-from mmcl.skeletons.layout import Layout
+from mmcl.skeletons.layout import Layout, load_layout
 
 
 def choose_graph(bundle: Path, backend: str, files: Sequence[Path], layout: str | None = None) -> Path | None:
@@ -32,8 +32,9 @@ def choose_graph(bundle: Path, backend: str, files: Sequence[Path], layout: str 
     if backend == "torch":
         return None
     if backend == "auto":
-        own = read_config(bundle)["layout"]["name"]
-        foreign = (layout or own) != own or any((layout or implied_layout(path) or own) != own for path in files)
+        own = Layout.from_dict(read_config(bundle)["layout"], f"{bundle} layout")
+        names = {layout or implied_layout(path) for path in files} | {layout}
+        foreign = not all(same_joints(name, own) for name in names)
         if not graphs or foreign or find_spec("onnxruntime") is None:
             return None
     wanted = next(iter(graphs), "fp32") if backend in ("auto", "onnx") else backend
@@ -62,7 +63,7 @@ class OnnxPredictor:
         self.own = Layout.from_dict(config["layout"], f"{bundle} layout")
         self.class_names: list[str] = config["class_names"]
         self.joint_count = self.own.joint_count
-        if layout not in (None, self.own.name):
+        if not same_joints(layout, self.own):
             raise UserError(_foreign(layout, graph, self.own))
         try:
             self.session = open_session(graph)
@@ -81,10 +82,17 @@ class OnnxPredictor:
         Raises:
             UserError: the file cannot be read, or has other joints than the graph takes.
         """
-        layout = self.named or implied_layout(path) or self.own.name
-        if layout != self.own.name:
+        layout = self.named or implied_layout(path)
+        if not same_joints(layout, self.own):
             raise UserError(f"{path}: {_foreign(layout, self.graph, self.own)}")
         return self.classify(read_joints(path, self.own, self.unit))
+
+
+def same_joints(name: str | None, own: Layout) -> bool:
+    """Whether a layout, by its name or its file, has the joints of another in the same order; None is that one."""
+    if name is None or name == own.name:
+        return True
+    return find_spec("yaml") is not None and load_layout(name).joints == own.joints
 
 
 def _foreign(layout: str | None, graph: Path, own: Layout) -> str:

@@ -21,7 +21,7 @@ from mmcl.encoders.temporal import BRANCHES, KERNEL
 from mmcl.errors import UserError
 from mmcl.skeletons.layout import Layout, load_layout
 
-LAYOUTS = {25: "kinect_v2_25", 20: "kinect_v1_20"}  # NTU RGB+D's sensor, NW-UCLA's
+LAYOUTS = {25: "kinect_v2_25", 20: "ctrgcn_ucla_20"}  # of NTU RGB+D, of NW-UCLA
 _NETWORK = re.compile(r"(l\d+|data_bn|fc)\.")
 _BN = ("weight", "bias", "running_mean", "running_var")
 _COUNT = "num_batches_tracked"  # absent from very old files
@@ -51,8 +51,8 @@ class OfficialNetwork:
         """The network, in eval mode, computing what the official one computes.
 
         Args:
-            layout: names the joints; by default Kinect v2 for 25 joints, Kinect v1 for 20. The checkpoint's own
-                adjacency is used whatever the layout's edges are.
+            layout: names the joints; by default those of CTR-GCN's graphs for 25 joints (NTU RGB+D) and 20 (NW-UCLA).
+                The checkpoint's own adjacency is used whatever the layout's edges are.
 
         Raises:
             UserError: no layout is known for this number of joints, or the one given has another number.

@@ -49,5 +49,12 @@ def _weights(joint: str, source: Layout, target: Layout, asked: tuple[str, ...])
 
 
 def convert(joints: Tensor, matrix: Tensor) -> Tensor:
-    """Apply :func:`conversion_matrix`: (..., V_source, C) -> (..., V_target, C)."""
-    return matrix.to(joints) @ joints
+    """Apply :func:`conversion_matrix`: (..., V_source, C) -> (..., V_target, C).
+
+    Missing (all-zero) joints do not count as lying at the sensor: a joint that is made of several is made of those that
+    are there, and is missing where none is.
+    """
+    matrix = matrix.to(joints)
+    there = (joints != 0).any(dim=-1, keepdim=True).to(joints)
+    share = matrix @ there  # of the weights, which sum to 1
+    return torch.where(share.abs() > 1e-6, matrix @ joints / torch.where(share == 0, 1, share), 0)

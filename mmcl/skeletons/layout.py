@@ -6,7 +6,7 @@ layout turns into a plain dictionary, which is how a bundle carries it (no YAML 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,26 +82,34 @@ class Layout:
             raise UserError(f"{where}: unknown key {sorted(unknown)}; a layout has {sorted(known)}")
         if missing := {"name", "joints", "parents"} - set(facts):
             raise UserError(f"{where}: missing {sorted(missing)}")
+        if not isinstance(facts["joints"], (list, tuple)) or any(isinstance(name, bool) for name in facts["joints"]):
+            raise UserError(f"{where}: 'joints' must be a list of names (on, off, yes and no only in quotes)")
         joints = tuple(str(joint) for joint in facts["joints"])
         if len(set(joints)) != len(joints) or not joints:
             raise UserError(f"{where}: 'joints' must be a list of different names")
         index = {name: i for i, name in enumerate(joints)}
 
-        def find(name: str, key: str) -> int:
-            if name not in index:
+        def find(name: Any, key: str) -> int:
+            if isinstance(name, (bool, list, dict)) or str(name) not in index:
                 raise UserError(f"{where}: '{key}' names the joint '{name}', which is not in 'joints'")
-            return index[name]
+            return index[str(name)]
 
         parents = list(range(len(joints)))
-        for child, parent in facts["parents"].items():
+        for child, parent in _pairs(facts, "parents", where).items():
             parents[find(child, "parents")] = find(parent, "parents")
         layout = cls(
             name=str(facts["name"]),
             joints=joints,
             parents=tuple(parents),
             centre=find(facts.get("centre", joints[0]), "centre"),
-            parts={part: tuple(find(j, "parts") for j in members) for part, members in facts.get("parts", {}).items()},
-            derived={joint: dict(weights) for joint, weights in facts.get("derived", {}).items()},
+            parts={
+                str(part): tuple(find(joint, "parts") for joint in _members(part, members, where))
+                for part, members in _pairs(facts, "parts", where).items()
+            },
+            derived={
+                str(joint): _weights(joint, weights, where)
+                for joint, weights in _pairs(facts, "derived", where).items()
+            },
             description=str(facts.get("description", "")),
         )
         layout._check_tree(where)
@@ -118,6 +126,30 @@ class Layout:
                 seen = self.parents[seen]
             if seen != roots[0]:
                 raise UserError(f"{where}: '{self.joints[joint]}' does not reach the root: 'parents' has a cycle")
+
+
+def _pairs(facts: Mapping[str, Any], key: str, where: str) -> Mapping[Any, Any]:
+    value = facts.get(key, {})
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where}: '{key}' must be pairs of a name and what belongs to it, not {value!r:.60}")
+    return value
+
+
+def _members(part: Any, members: Any, where: str) -> Sequence[Any]:
+    if not isinstance(members, (list, tuple)):
+        raise UserError(f"{where}: part '{part}' must be a list of joints, not {members!r:.60}")
+    return members
+
+
+def _weights(joint: Any, weights: Any, where: str) -> dict[str, float]:
+    """Weights of other joints, which must sum to 1: otherwise a shift of the body would not shift this joint alike."""
+    if not isinstance(weights, Mapping) or not all(
+        isinstance(weight, (int, float)) and not isinstance(weight, bool) for weight in weights.values()
+    ):
+        raise UserError(f"{where}: 'derived' makes '{joint}' of {weights!r:.60}: give joints and their weights")
+    if abs(sum(weights.values()) - 1.0) > 1e-3:
+        raise UserError(f"{where}: the weights that make '{joint}' sum to {sum(weights.values()):g}, not to 1")
+    return {str(name): float(weight) for name, weight in weights.items()}
 
 
 def layout_names() -> list[str]:

@@ -19,6 +19,8 @@ from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.streams import stream_bones, to_stream
 from mmcl.skeletons.window import central_span, centre, crop_resize, even_positions, fill_box, span
 
+MOST_BODIES = 1 << 20  # that a clip may have, empty ones included
+
 
 @dataclass(frozen=True)
 class PreprocessOptions:
@@ -45,7 +47,7 @@ class Preprocess(nn.Module):
     Args:
         source: layout of the raw joints.
         target: layout the encoder was built for.
-        persons: bodies the encoder takes; more are cut off, fewer are filled with zeros.
+        persons: bodies the encoder takes, empty ones last; more are cut off, fewer are filled with zeros.
         options: stream, window, centring, crop.
     """
 
@@ -94,8 +96,16 @@ class Preprocess(nn.Module):
         return to_stream(x, self.options.stream, self.bones)
 
     def fit_persons(self, x: Tensor) -> Tensor:
-        """Cut (N, M, T, V, C) to the encoder's number of persons, or fill it up with zeros."""
-        if x.shape[1] >= self.persons:
-            return x[:, : self.persons]
-        absent = x.new_zeros(x.shape[0], self.persons - x.shape[1], *x.shape[2:])
-        return torch.cat([x, absent], dim=1)
+        """Cut (N, M, T, V, C) to the encoder's number of persons, or fill it up with zeros.
+
+        Bodies that are there come first, in the order given: trackers leave slots of people who have gone empty.
+        """
+        bodies = x.shape[1]
+        if bodies > 1:
+            absent = (x == 0).flatten(2).all(dim=2)
+            places = torch.arange(bodies, device=x.device) + absent * MOST_BODIES
+            order = places.argsort(dim=1)[:, : self.persons]
+            x = x[torch.arange(x.shape[0], device=x.device)[:, None], order]
+        if bodies >= self.persons:
+            return x
+        return torch.cat([x, x.new_zeros(x.shape[0], self.persons - bodies, *x.shape[2:])], dim=1)

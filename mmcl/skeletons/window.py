@@ -82,6 +82,16 @@ def present(x: Tensor) -> Tensor:
     return (x != 0).any(dim=-1, keepdim=True)
 
 
+def extent(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Lowest and highest coordinates over some axes of joints (N, M, T, V, C), which stay with length 1.
+
+    Missing joints do not count; where there is no joint at all, low is infinite and high minus infinite.
+    """
+    there = present(x)
+    low = torch.where(there, x, torch.inf).amin(dim=axes, keepdim=True)
+    return low, torch.where(there, x, -torch.inf).amax(dim=axes, keepdim=True)
+
+
 def fill_box(x: Tensor) -> Tensor:
     """Stretch each clip so that its joints span [-1, 1] along every axis, over all frames and bodies.
 
@@ -91,29 +101,35 @@ def fill_box(x: Tensor) -> Tensor:
     Args:
         x: (N, M, T, V, C) joints.
     """
-    there = present(x)
-    axes = (1, 2, 3)
-    low = torch.where(there, x, torch.inf).amin(dim=axes, keepdim=True)
-    high = torch.where(there, x, -torch.inf).amax(dim=axes, keepdim=True)
+    low, high = extent(x, (1, 2, 3))
     scaled = (2.0 * x - (low + high)) / (high - low).clamp(min=1e-6)
-    return torch.where(there, scaled, torch.zeros_like(x))
+    return torch.where(present(x), scaled, torch.zeros_like(x))
 
 
 def centre(x: Tensor, joint: int, mode: str = "first_frame") -> Tensor:
     """Subtract the centre joint; absent bodies and missing (all-zero) joints stay zero.
 
+    A centre joint that is missing does not lie at the sensor: the first frame counts in which it is there, and a clip
+    that never shows it is centred on the mean of all that it shows of the first person. At the sensor it does lie if
+    the body is all around: such a clip comes centred already.
+
     Args:
         x: (N, M, T, V, C) joints.
         joint: index of the centre joint.
-        mode: ``first_frame`` subtracts the first person's centre, where that person is seen first, from everything
+        mode: ``first_frame`` subtracts the first person's centre, where it is seen first, from everything
             (CTR-GCN's NTU preparation, MMCL's zero-shot pipeline), ``every_frame`` the first person's centre frame by
-            frame, ``none`` nothing.
+            frame (where it is missing, the first one), ``none`` nothing.
     """
     if mode == "none":
         return x
-    origin = x[:, :1, :, joint : joint + 1]
-    if mode == "first_frame":
-        seen = (x[:, :1] != 0).flatten(3).any(dim=3)  # (N, 1, T)
-        first = (seen & (seen.cumsum(dim=2) == 1))[..., None, None]
-        origin = torch.where(first, origin, torch.zeros_like(origin)).sum(dim=2, keepdim=True)
+    first_person = x[:, :1]
+    origin = first_person[:, :, :, joint : joint + 1]
+    low, high = extent(first_person, (3,))
+    seen = present(origin) | ((low <= 0) & (high >= 0)).all(dim=4, keepdim=True)  # (N, 1, T, 1, 1)
+    earliest = seen & (seen.cumsum(dim=2) == 1)
+    first = torch.where(earliest, origin, torch.zeros_like(origin)).sum(dim=2, keepdim=True)
+    count = present(first_person).sum(dim=(2, 3), keepdim=True).clamp(min=1)
+    mean = first_person.sum(dim=(2, 3), keepdim=True) / count
+    first = torch.where(seen.any(dim=2, keepdim=True), first, mean)
+    origin = torch.where(seen, origin, first) if mode == "every_frame" else first
     return torch.where(present(x), x - origin, torch.zeros_like(x))

@@ -93,7 +93,7 @@ WRONG_FILES = {
     "text.json": ("walk", "not a JSON file"),
     "deep.json": ("[" * 100_000, "not a JSON file|not an array"),
     "width.csv": (text(made(joints=19)[0]), "57 numbers a line, expected 20 joints x 3, or x 2 in pixels"),
-    "indexed.csv": ("0," + text(made()[0]), "61 numbers a line.*leave out the first column"),
+    "indexed.csv": ("0," + text(made()[0]), "61 numbers a line.*is there a column, or a separator"),
     "ragged.csv": (text(made()[0]) + "\n1,2,3", "lines of different length"),
     "words.csv": (text(made()[0]).replace("0.", "zero"), "no numbers"),
     "header.csv": ("frame,x,y", "no frames"),

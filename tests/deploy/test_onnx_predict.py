@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from making import people, write_onnx, write_small
+from making import SOURCE, people, write_onnx, write_small
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -64,6 +64,12 @@ def test_which_one_computes(folder, tmp_path) -> None:
     assert choose_graph(bundle, "auto", [clip]) == choose_graph(bundle, "onnx", []) == graph
     assert choose_graph(bundle, "torch", [clip]) is None
     assert choose_graph(bundle, "auto", [clip, tmp_path / "a.skeleton"]) is None  # of a layout that it does not take
+    own = tmp_path / "my_sensor.yaml"  # the same joints under another name
+    own.write_text(json.dumps({**SOURCE.to_dict(), "name": "my sensor"}))
+    assert choose_graph(bundle, "auto", [clip], str(own)) == graph
+    assert OnnxPredictor(bundle, graph, str(own)).classify_file(clip) == OnnxPredictor(bundle, graph).classify_file(
+        clip
+    )
     assert choose_graph(bundle, "auto", [], "kinect_v1_20") is None  # frames that will come, of another layout
     assert choose_graph(bundle, "auto", [clip], "kinect_v1_20") is None
     with pytest.raises(UserError, match=r"no model\.int8\.onnx: `mmcl export --onnx int8`"):

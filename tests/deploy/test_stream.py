@@ -15,6 +15,7 @@ import pytest
 import torch
 from making import people, write_small
 
+from mmcl.deploy.bundle import load_bundle
 from mmcl.deploy.follow import parse_frame
 from mmcl.deploy.predictor import Predictor
 from mmcl.deploy.stream import Stream
@@ -145,6 +146,51 @@ def test_a_growing_file_is_followed_until_ctrl_c(bundle, tmp_path) -> None:
         assert process.returncode == 0 and complaints == ""
     finally:
         process.kill()
+
+
+def test_frames_with_nobody_count_and_objects_are_frames(bundle, monkeypatch, capsys) -> None:
+    frames = people(1, 1, 20)[0, 0].numpy() * 0.2
+    lines = [json.dumps({"joints": frame.tolist()}) for frame in frames]
+    for number in range(1, 20, 2):
+        lines[number], frames[number] = "[]", 0
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines)))
+    words = [str(bundle), "--follow", "-", "--span", "20", "--hop", "1", "--json"]
+    assert predict(words) == 0
+    out, complaints = capsys.readouterr()
+    assert not complaints and [json.loads(line)["frame"] for line in out.splitlines()] == [20]
+    offline = load_bundle(bundle)(torch.from_numpy(frames[None, None])).softmax(-1)[0]
+    assert json.loads(out)["predictions"][0]["probability"] == pytest.approx(float(offline.max()), abs=1e-5)
+    monkeypatch.setattr(sys, "stdin", io.StringIO('1,2,3\n{"bones": []}\n'))
+    with pytest.raises(UserError, match="no frames came"):
+        predict(words)
+    assert capsys.readouterr().err.count("is left out") == 2
+
+
+def test_a_wrong_unit_is_suspected(bundle, tmp_path, monkeypatch, capsys) -> None:
+    person = people(1, 1, 20)[0, 0].numpy() * 0.2
+    np.save(tmp_path / "metres.npy", person)
+    np.save(tmp_path / "millimetres.npy", person * 1000)
+    assert predict([str(bundle), str(tmp_path / "metres.npy")]) == 0 and not capsys.readouterr().err
+    assert predict([str(bundle), str(tmp_path / "millimetres.npy")]) == 0
+    assert "coordinates in another unit (--unit)?" in capsys.readouterr().err
+    assert (
+        predict([str(bundle), str(tmp_path / "millimetres.npy"), "--unit", "mm"]) == 0 and not capsys.readouterr().err
+    )
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(json.dumps((frame * 100).tolist()) for frame in person)))
+    assert predict([str(bundle), "--follow", "-", "--span", "4", "--hop", "4"]) == 0
+    assert capsys.readouterr().err.count("another unit") == 1
+
+
+def test_a_bad_file_costs_itself(bundle, tmp_path, capsys) -> None:
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", people(1, 1, 20)[0, 0].numpy() * 0.2)
+    (tmp_path / "bad.npy").write_bytes(b"nothing")
+    assert predict([str(bundle), *(str(tmp_path / f"{name}.npy") for name in ("a", "bad", "gone", "b"))]) == 2
+    out, complaints = capsys.readouterr()
+    assert [line.split()[0][-5:] for line in out.splitlines()] == ["a.npy", "b.npy"]
+    assert complaints.count("error: ") == 2
+    with pytest.raises(UserError, match="--span and --hop belong to --follow"):
+        predict([str(bundle), str(tmp_path / "a.npy"), "--hop", "3"])
 
 
 def test_files_or_follow(bundle) -> None:

@@ -29,6 +29,16 @@ def test_kinect_v2_bones_are_the_pairs_of_the_official_graph() -> None:
     assert {(a + 1, b + 1) for a, b in load_layout("kinect_v2_25").edges} == official
 
 
+def test_ctrgcn_ucla_bones_are_the_pairs_of_the_official_graph() -> None:
+    official = {
+        (1, 2), (2, 3), (4, 3), (5, 3), (6, 5), (7, 6), (8, 7), (9, 3), (10, 9), (11, 10), (12, 11), (13, 1), (14, 13),
+        (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19),
+    }  # fmt: skip
+    layout = load_layout("ctrgcn_ucla_20")
+    assert {(a + 1, b + 1) for a, b in layout.edges} == official
+    assert layout.joints == load_layout("kinect_v1_20").joints
+
+
 def test_twenty_to_twenty_five_is_the_documented_interpolation() -> None:
     source, target = load_layout("utd_mhad_20"), load_layout("kinect_v2_25")
     x = torch.randn(2, 1, 4, 20, 3, dtype=torch.float64)
@@ -42,6 +52,23 @@ def test_twenty_to_twenty_five_is_the_documented_interpolation() -> None:
         hand, wrist = s[f"{side}_hand"], s[f"{side}_wrist"]
         torch.testing.assert_close(t[f"{side}_hand_tip"], hand + 0.5 * (hand - wrist))
         torch.testing.assert_close(t[f"{side}_thumb"], (hand + wrist) / 2)
+
+
+def test_a_joint_is_made_of_those_that_are_there() -> None:
+    source, target = load_layout("coco_17"), load_layout("kinect_v1_20")
+    matrix = conversion_matrix(source, target)
+    x = torch.randn(1, 1, 5, 17, 3) * 0.3 + 3.0
+    x[..., source.joints.index("left_hip"), :] = 0
+    x[:, :, 4] = 0  # nobody
+    found = dict(zip(target.joints, convert(x, matrix).unbind(3), strict=True))
+    there = dict(zip(source.joints, x.unbind(3), strict=True))
+    torch.testing.assert_close(found["base_spine"], there["right_hip"])
+    assert not found["left_hip"].any() and not found["head"][:, :, 4].any()
+    for name, row in zip(target.joints, matrix, strict=True):  # a loop, joint by joint
+        pairs = [(float(w), there[s]) for s, w in zip(source.joints, row, strict=True) if w and s != "left_hip"]
+        total = sum(w for w, _ in pairs)
+        expected = sum(w * joint for w, joint in pairs) / total if abs(total) > 1e-6 else torch.zeros(1, 1, 5, 3)
+        torch.testing.assert_close(found[name], expected)
 
 
 def test_there_and_back_again_keeps_the_twenty_joints() -> None:
@@ -75,6 +102,16 @@ def test_own_layout_from_a_file(tmp_path) -> None:
         ("joints: [a]", "missing"),
         ("- a\n- b", "keys and values"),
         ("joints: [a", "not a YAML file"),
+        ("joints: 5\nparents: {}", "'joints' must be a list"),
+        ("joints: [a, on]\nparents: {on: a}", "only in quotes"),
+        ("joints: [a]\nparents:", "'parents' must be pairs"),
+        ("joints: [a, b]\nparents: [a]", "'parents' must be pairs"),
+        ("joints: [a]\nparents: {}\ncentre: [a]", "not in 'joints'"),
+        ("joints: [a]\nparents: {}\nparts: [a]", "'parts' must be pairs"),
+        ("joints: [a]\nparents: {}\nparts: {all: a}", "part 'all' must be a list"),
+        ("joints: [a]\nparents: {}\nderived: {c: a}", "give joints and their weights"),
+        ("joints: [a]\nparents: {}\nderived: {c: {a: half}}", "give joints and their weights"),
+        ("joints: [a]\nparents: {}\nderived: {c: {a: 0.5}}", "sum to 0.5"),
     ],
 )
 def test_a_bad_layout_file_is_named_with_its_fault(tmp_path, text: str, complaint: str) -> None:

@@ -86,12 +86,28 @@ def test_centring_leaves_absent_bodies_and_missing_joints_at_zero() -> None:
 def test_a_clip_that_begins_before_its_person_comes_is_centred_where_the_person_comes() -> None:
     x = torch.randn(3, 2, 6, 25, 3) + 3.0
     x[1, :, :2] = 0  # two empty frames first
+    x[2] -= x[2, 0, 0].mean(dim=0)
     x[2, 0, 0, LAYOUT.centre] = 0  # already centred: the origin is the origin
     found = centre(x, LAYOUT.centre)
     assert found[1, :, :2].abs().sum() == 0 and found[1, 0, 2, LAYOUT.centre].abs().sum() == 0
     torch.testing.assert_close(found[1, :, 2:], centre(x[1:2, :, 2:], LAYOUT.centre)[0])
     torch.testing.assert_close(found[0], x[0] - x[0, 0, 0, LAYOUT.centre])
     assert torch.equal(found[2], x[2]) and not centre(torch.zeros(1, 1, 4, 25, 3), LAYOUT.centre).any()
+
+
+@pytest.mark.parametrize("mode", ["first_frame", "every_frame"])
+def test_a_centre_joint_that_is_missing_is_looked_for_and_not_taken_to_lie_at_the_sensor(mode) -> None:
+    whole = torch.randn(1, 2, 6, 25, 3) * 0.3 + torch.tensor([0.5, 1.0, 3.0])
+    missing = whole.clone()
+    missing[0, 0, :2, LAYOUT.centre] = 0
+    found, expected = centre(missing, LAYOUT.centre, mode), centre(whole[:, :, 2:], LAYOUT.centre, mode)
+    torch.testing.assert_close(found[:, :, 2:], expected)
+    there = (missing != 0).any(dim=-1, keepdim=True)
+    torch.testing.assert_close(found[:, :, :2], ((missing - whole[:, :1, 2:3, LAYOUT.centre, None]) * there)[:, :, :2])
+    missing[0, 0, :, LAYOUT.centre] = 0  # never seen: the mean of the first person stands for it
+    points = missing[0, 0][(missing[0, 0] != 0).any(dim=-1)]
+    expected = torch.where((missing != 0).any(dim=-1, keepdim=True), missing - points.mean(dim=0), 0)
+    torch.testing.assert_close(centre(missing, LAYOUT.centre, mode), expected)
 
 
 def test_padding_and_batching_do_not_change_a_clip() -> None:
@@ -112,6 +128,10 @@ def test_persons_are_cut_or_filled() -> None:
     assert one(x).shape == (2, 1, 8, 25, 3) and three(x).shape == (2, 3, 8, 25, 3)
     torch.testing.assert_close(three(x)[:, :1], one(x))
     assert three(x)[:, 2].abs().sum() == 0
+    x[0, 0] = 0  # a slot of somebody who has gone
+    torch.testing.assert_close(one(x)[0], one(x[:1, 1:])[0])
+    torch.testing.assert_close(three(x)[0, 0], one(x[:1, 1:])[0, 0])
+    torch.testing.assert_close(one(x)[1], one(x[1:])[0])
 
 
 def test_box_scaling_equals_a_loop_and_leaves_what_is_missing() -> None:

@@ -141,6 +141,12 @@ def _coverage(report: Report) -> None:
     else:
         report.unchecked.append("every class by several subjects (these files do not say who acts)")
         report.settle("every class has clips", complete)
+    advice = "nothing to tell apart: others can be judged on these clips, none be trained on them"
+    report.whole(WARN, "one class alone", len(names) == 1, names, advice)
+    lists = sorted({name for clip in store.splits for name in clip})
+    useless = bool(set(lists) - {"test"}) and not any(protocol.startswith("own/") for protocol in report.splits)
+    advice = "no protocol goes by them: call them train, val and test (or X_train, X_test), or write a protocol file"
+    report.whole(WARN, "lists of clips", useless, lists, advice)
     for protocol, sides in report.splits.items():
         train, test = (set(store.labels[sides[side]].tolist()) for side in ("train", "test"))
         unseen = [names[label] for label in sorted(test - train)]

@@ -111,6 +111,7 @@ def _about(reader: Reader) -> dict[str, Any]:
         "fps": reader.fps,
         "layout": load_layout(reader.layout).to_dict(),
         "class_names": reader.class_names,
+        "subject_names": getattr(reader, "subject_names", {}),
     }
 
 

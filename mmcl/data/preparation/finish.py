@@ -61,6 +61,10 @@ def describe(store: ClipStore, skipped: Clips, left_out: Clips) -> list[str]:
         f"{info['with_video']} with video, {clips - info['with_video']} without; "
         f"{size / 1e6:.1f} MB{each}"
     ]
+    if store.subject_names:
+        people = [f"{name} is {number}" for name, number in store.subject_names.items()]
+        more = f", … all {len(people)} in store.json" if len(people) > 12 else ""
+        lines.append(f"subjects: {', '.join(people[:12])}{more}")
     lines += [f"{count} left out: {reason}" for reason, count in Counter(reason for _, reason in left_out).items()]
     lines += [f"skipped {name}: {reason}" for name, reason in skipped[:5]]
     if len(skipped) > 5:

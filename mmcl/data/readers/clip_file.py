@@ -51,6 +51,11 @@ def read_clip(path: Path, joint_count: int) -> np.ndarray:
         )
     if values.shape[2] != joint_count:
         raise BadClip(f"{values.shape[2]} joints, expected {joint_count} (shape {values.shape})")
+    if values.shape[0] > max(2, values.shape[1]):
+        raise BadClip(
+            f"{values.shape[0]} bodies in {values.shape[1]} frames (shape {values.shape}): expected the order (bodies, "
+            "frames, joints, coordinates)"
+        )
     if values.shape[3] not in (2, 3):
         raise BadClip(f"{values.shape[3]} coordinates a joint, expected 3, or 2 in pixels (shape {values.shape})")
     return values
@@ -89,7 +94,7 @@ def _parse_csv(data: bytes, joint_count: int) -> np.ndarray:
         raise BadClip("no frames")
     coordinates, rest = divmod(len(rows[0]), joint_count)
     if rest or coordinates not in (2, 3):
-        hint = "; leave out the first column" if rest == 1 else ""
+        hint = "; is there a column, or a separator at the end, that is no coordinate?" if rest == 1 else ""
         raise BadClip(f"{len(rows[0])} numbers a line, expected {joint_count} joints x 3, or x 2 in pixels{hint}")
     try:
         numbers = [[float(cell or "nan") for cell in row] for row in rows]

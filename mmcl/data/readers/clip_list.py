@@ -43,6 +43,7 @@ class ClipList:
         columns: what the header names, of :data:`COLUMNS`.
         labels: class index of each clip.
         subjects: number of each clip's person; 0 where no column says who it is.
+        subject_names: name -> number, where the list names people; empty where it numbers them.
         class_names: K names in label order.
 
     Raises:
@@ -59,7 +60,7 @@ class ClipList:
         self.columns, self.lines = self._read()
         self._check_ids()
         self.class_names, self.labels = self._classes(_names(folder / CLASSES))
-        self.subjects = self._people()
+        self.subject_names, self.subjects = self._people()
 
     def number(self, line: Line, column: str, default: int = 1) -> int:
         """A whole number from 0 of a line; ``default`` where the cell is empty.
@@ -146,12 +147,12 @@ class ClipList:
                 raise self.error(line, f"label {label}, but there are {count} classes, counted from 0")
         return names or plain_classes(max(labels) + 1), labels
 
-    def _people(self) -> list[int]:
+    def _people(self) -> tuple[dict[str, int], list[int]]:
         who = [line["subject"] for line in self.lines]
         if all(not name or re.fullmatch(r"\d{1,9}", name, re.ASCII) for name in who):
-            return [int(name or 0) for name in who]
-        numbers = {"": 0, **numbered(name for name in who if name)}
-        return [numbers[name] for name in who]
+            return {}, [int(name or 0) for name in who]
+        numbers = numbered(name for name in who if name)
+        return numbers, [numbers.get(name, 0) for name in who]
 
 
 def _names(path: Path) -> list[str] | None:

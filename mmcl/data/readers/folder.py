@@ -5,7 +5,8 @@ camera, setup, trial, file, video, width and height; others are left alone.
 
 - label: class names, or whole numbers from 0. Names are numbered in sorted order unless ``ROOT/classes.txt`` lists
   them, one a line; it gives numbers their names, too.
-- subject: a number, or a name (then people are numbered by sorted name, from 1). Without it everybody is 0.
+- subject: a number, or a name (then people are numbered by sorted name, from 1; rules may use either). Without it
+  everybody is 0.
 - split: train, val, test or any other list; several are separated by spaces (protocols ``own/split``, ``own/…``).
 - file: relative to ROOT. Without it: ``<id>`` with .npy, .npz, .json or .csv, in ROOT or in ROOT/skeletons.
 - video: relative to the video folder or, where none is given, to ROOT. Without it: what is called ``<id>`` in the video
@@ -78,7 +79,8 @@ class Folder:
         self.joint_count = load_layout(layout).joint_count
         self.title = name or source.resolve().name
         self.dataset = safe_name(self.title)
-        self.class_names = ClipList(source).class_names
+        listed = ClipList(source)
+        self.class_names, self.subject_names = listed.class_names, listed.subject_names
 
     def scan(self) -> list[ClipSource]:
         """All clips of the list, sorted by id.

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 MAX_CLASSES = 10_000  # a label beyond this is a mistake, not a class
+_DIGITS = re.compile(r"([0-9]{1,18})")
 _UNSAFE = re.compile(r"[^\w.+-]+")
 
 
@@ -29,8 +30,10 @@ def unique_ids(names: Iterable[str]) -> list[str]:
 
 
 def numbered(names: Iterable[str]) -> dict[str, int]:
-    """Each different name with its number, from 1, in sorted order."""
-    return {name: number for number, name in enumerate(sorted(set(names)), 1)}
+    """Each different name with its number, from 1, in sorted order; P2 comes before P10."""
+    parts = {name: [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in _DIGITS.split(name)]
+             for name in set(names)}  # fmt: skip
+    return {name: number for number, name in enumerate(sorted(parts, key=lambda name: (parts[name], name)), 1)}
 
 
 def plain_classes(count: int) -> list[str]:

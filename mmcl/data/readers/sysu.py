@@ -74,7 +74,7 @@ class SYSU:
                 f"{self.root}: no <subject>/video<1..{ACTIONS}>/{FILE} in it; --source is the folder that holds "
                 f"{FOLDER}/, unpacked"
             )
-        people = numbered(name for name, _, _ in found)
+        self.subject_names = people = numbered(name for name, _, _ in found)
         videos = self._videos(people)
         ids = unique_ids([f"{name}_video{number}" for name, number, _ in found])
         clips = [

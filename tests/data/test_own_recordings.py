@@ -1,0 +1,105 @@
+"""New recordings of one's own under a model that exists already: test clips alone, some classes, people by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from own_clips import LAYOUT, RNG, listed, write
+
+from mmcl.check import main as check
+from mmcl.data.preparation.build import prepare
+from mmcl.data.readers.folder import Folder
+from mmcl.data.rules import Protocol
+from mmcl.data.splitting import split
+from mmcl.data.store import ClipStore, open_store
+from mmcl.deploy.bundle import bundle_config, load_bundle, write_bundle
+from mmcl.encoders.base import build_encoder, options_dict
+from mmcl.encoders.counting import count_parameters
+from mmcl.errors import UserError
+from mmcl.evaluate import main as evaluate
+from mmcl.skeletons.layout import load_layout
+from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+
+CLASSES = ["bow", "jump", "wave"]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    """An untrained model of three classes."""
+    folder = tmp_path_factory.mktemp("model") / "bundle"
+    folder.mkdir()
+    layout = load_layout(LAYOUT)
+    encoder = build_encoder("ctrgcn", layout, len(CLASSES), {"width": 8, "depth": 3, "persons": 1}).eval()
+    counts = {"parameters": count_parameters(encoder)}
+    preprocess = Preprocess(layout, layout, 1, PreprocessOptions(window=16))
+    write_bundle(folder, encoder, bundle_config("ctrgcn", options_dict(encoder), preprocess, CLASSES, counts, {}))
+    return folder
+
+
+def store_of(tmp_path: Path, *lines: str, header: str = "id,label,split") -> ClipStore:
+    """A store of one clip a line, of a person a few metres from the sensor who walks about."""
+    for line in lines:
+        joints = RNG.normal(size=(1, 1, 20, 3)) * 0.3 + np.cumsum(RNG.normal(size=(1, 12, 1, 3)) * 0.05, axis=1) + 3.0
+        write(tmp_path / "in" / f"{line.partition(',')[0]}.npy", joints)
+    reader = Folder(listed(tmp_path / "in", *lines, header=header), layout=LAYOUT, name="mine")
+    return prepare(reader, tmp_path / "store", workers=1, progress=False).store
+
+
+def test_test_clips_of_some_classes_are_judged_among_all_of_the_model(bundle, tmp_path, capsys) -> None:
+    store = store_of(tmp_path, "a,wave,test", "b,bow,test", "c,wave,test")
+    words = ["--checkpoint", str(bundle), "--data", str(store.path), "--protocol", "own/split"]
+    assert evaluate([*words, "--out", str(tmp_path / "report")]) == 0
+    assert "shows 2 of the 3 classes" in capsys.readouterr().err
+    scores = np.load(tmp_path / "report" / "scores.npz")
+    assert scores["class_names"].tolist() == CLASSES and scores["labels"].tolist() == [2, 0, 2]
+    model = load_bundle(bundle)
+    right = 0
+    for name, label in zip("abc", (2, 0, 2), strict=True):
+        joints = torch.from_numpy(store.joints(store.ids.index(name)).copy())[None]
+        right += int(model(joints).argmax() == label)
+    assert json.loads((tmp_path / "report" / "report.json").read_text())["correct"] == right
+    with pytest.raises(UserError, match="finds no train clip.*the lists they are in: test"):
+        split(store, Protocol("x", "mine", {"split": ["train"]}, {"split": ["test"]}))
+    with pytest.raises(UserError, match="finds no train clip"):
+        evaluate([*words, "--split", "train"])
+
+
+def test_a_class_that_the_model_does_not_know_is_foreign(bundle, tmp_path) -> None:
+    store = store_of(tmp_path, "a,wave,test", "b,dive,test")
+    with pytest.raises(UserError, match="knows 3 classes, and not all 2 of own/split"):
+        evaluate(["--checkpoint", str(bundle), "--data", str(store.path), "--protocol", "own/split"])
+
+
+def test_people_have_the_names_of_the_list(tmp_path) -> None:
+    lines = [f"{name}_{label},{label},{name}" for name in ("P10", "P2", "P1") for label in ("bow", "wave")]
+    store = store_of(tmp_path, *lines, header="id,label,subject")
+    assert store.subject_names == {"P1": 1, "P2": 2, "P10": 3} == open_store(store.path).subject_names
+    sides = split(store, Protocol("x", "mine", {"subject": ["P2", 1]}, {"subject": ["P10"]}), {"subject": ["P2"]})
+    assert [[store.ids[clip][:-4].rstrip("_") for clip in side] for side in (sides.train, sides.validation)] == [
+        ["P1", "P1"], ["P2", "P2"]
+    ]  # fmt: skip
+    assert {store.ids[clip].partition("_")[0] for clip in sides.test} == {"P10"}
+    with pytest.raises(UserError, match="no subject 'P3': give one of P1, P2, P10"):
+        split(store, Protocol("x", "mine", {"subject": ["P3"]}, {"subject": ["P1"]}))
+
+
+def test_what_cannot_be_trained_on_is_said_by_check_and_by_training(tmp_path, capsys) -> None:
+    store = store_of(tmp_path, "a,wave,Train", "b,wave,Test")
+    assert check([str(store.path)]) == 0
+    said = capsys.readouterr().out
+    assert "one class alone: 1 (wave)" in said and "lists of clips: 2 (Test, Train)" in said
+    with pytest.raises(UserError, match="one class alone, 'wave'"):
+        split(store, Protocol("x", "mine", {"split": ["Train"]}, {"split": ["Test"]}))
+
+
+@pytest.mark.parametrize("shape", [(76, 2, 20, 3), (9, 1, 20, 3), (3, 2, 20, 3)])
+def test_frames_before_bodies_are_refused(tmp_path, shape) -> None:
+    write(tmp_path / "in" / "a.npy", RNG.normal(size=shape))
+    write(tmp_path / "in" / "b.npy", RNG.normal(size=(2, 9, 20, 3)))
+    reader = Folder(listed(tmp_path / "in", "a,0", "b,1"), layout=LAYOUT)
+    found = prepare(reader, tmp_path / "store", workers=1, progress=False)
+    assert [name for name, _ in found.skipped] == ["a"] and "expected the order (bodies, frames" in found.skipped[0][1]
