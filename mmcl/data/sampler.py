@@ -65,7 +65,9 @@ class StepBatches:
                 f"x {self.accumulation} micro-batches"
             )
         if len(self.clips) < self.batch_size:
-            raise UserError(f"batch_size {self.batch_size} is larger than the {len(self.clips)} training clips")
+            raise UserError(
+                f"batch_size {self.batch_size} is larger than the {len(self.clips)} training clips: say --data.batch_size"
+            )
 
     @property
     def steps(self) -> int:
