@@ -66,7 +66,8 @@ class StepBatches:
             )
         if len(self.clips) < self.batch_size:
             raise UserError(
-                f"batch_size {self.batch_size} is larger than the {len(self.clips)} training clips: say --data.batch_size"
+                f"batch_size {self.batch_size} is larger than the {len(self.clips)} training clips: give a smaller "
+                "--data.batch_size"
             )
 
     @property

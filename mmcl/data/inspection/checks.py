@@ -132,7 +132,9 @@ def _coverage(report: Report) -> None:
     names = store.class_names
     subjects = [set(store.subjects[store.labels == label].tolist()) for label in range(len(names))]
     empty = [name for name, people in zip(names, subjects, strict=True) if not people]
-    complete = report.whole(WARN, "classes without a clip", bool(empty), empty, "incomplete download?")
+    complete = report.whole(
+        WARN, "classes without a clip", bool(empty), empty, "incomplete download, or labels with gaps?"
+    )
     if store.subjects.any():
         single = [name for name, people in zip(names, subjects, strict=True) if len(people) == 1]
         advice = "cannot be judged across subjects"
