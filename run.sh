@@ -27,8 +27,9 @@ export PATH="$venv/bin:$PATH"
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} TOKENIZERS_PARALLELISM=${TOKENIZERS_PARALLELISM:-false}
 
 case "${1:-demo}" in
-  # Up to four processes, each with whole files of tests, so that what the tests of a file share is made once.
-  test) shift; cd "$root"; export HF_HUB_OFFLINE=1; exec "$venv/bin/python" -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@" ;;
+  # One process more than there are cores, since tests wait for processes that they start, and four at most; each has
+  # whole files of tests, so that what the tests of a file share is made once.
+  test) shift; cd "$root"; export HF_HUB_OFFLINE=1; exec "$venv/bin/python" -m pytest -n "$(($(getconf _NPROCESSORS_ONLN) + 1))" --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@" ;;
   lint) cd "$root"; "$venv/bin/ruff" check . && exec "$venv/bin/mypy" ;;
   *)    exec "$venv/bin/python" -m mmcl "${@:-demo}" ;;
 esac

@@ -69,15 +69,12 @@ def train(config: TrainConfig) -> int:
     from accelerate.utils import set_seed
 
     from mmcl.distributed import globalise_batchnorm
-    from mmcl.engine.allocator import keep_freed_memory
     from mmcl.engine.loop import Loop
     from mmcl.engine.run_folder import check_run, start_run
     from mmcl.engine.setup import build_task, open_data
     from mmcl.engine.start import start, write_start
 
     accelerator = make_accelerator(config)
-    if accelerator.device.type == "cpu":
-        keep_freed_memory()
     if accelerator.is_main_process:
         check_run(config)
     data = open_data(config)
@@ -184,9 +181,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # tokenizers run in forked loader workers
     require_training_stack()
+    import torch
+
+    from mmcl.engine.allocator import keep_freed_memory
     from mmcl.engine.parsing import parse
 
-    return train(parse(arguments))
+    config = parse(arguments)
+    if not torch.accelerator.is_available():  # on a GPU, it is PyTorch that keeps memory
+        keep_freed_memory()
+    return train(config)
 
 
 if __name__ == "__main__":

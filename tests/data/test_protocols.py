@@ -71,6 +71,7 @@ class Clips:
         self.ids = [f"s{subject}_v{label}" for subject, label in zip(self.subjects, self.labels, strict=True)]
         self.cameras = self.setups = self.trials = np.ones(480, dtype=np.int64)
         self.splits = lists or [[] for _ in self.ids]
+        self.subject_names: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self.ids)

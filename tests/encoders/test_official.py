@@ -74,7 +74,7 @@ def test_published_network_from_safetensors(tmp_path):
     found = convert_official(load_state_file(tmp_path / "ucla.safetensors"))
     assert found.options == CTRGCNOptions(persons=1)
     encoder = found.build()
-    assert encoder.layout.name == "kinect_v1_20"
+    assert encoder.layout.name == "ctrgcn_ucla_20"
     assert_same_scores(network, encoder, 20, 1)
 
 
