@@ -26,7 +26,8 @@ def build_parser() -> argparse.ArgumentParser:
         "What a state dict does not say (stream, window, class names) is for you to say. Nothing in the file is run.",
         epilog="examples:\n"
         "  mmcl import-checkpoint runs-65-162630.pt --out checkpoints/ctrgcn_ntu120 --stream bone\n"
-        "  mmcl import-checkpoint ucla.pt --out checkpoints/ucla --window 52 --scaling box --crop 1.0\n\n"
+        "  mmcl import-checkpoint ucla.pt --out checkpoints/ucla \\\n"
+        "      --window 52 --centring none --scaling box --crop 1.0\n\n"
         "CTR-GCN's NW-UCLA feeder takes its 52 frames from the first to the last, one by one; here a clip is cut into\n"
         "52 equal parts and each part's middle is blended from two frames.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -37,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--window", type=int, default=64, metavar="T", help="frames it was trained on (default: 64)")
     parser.add_argument(
         "--centring", choices=("first_frame", "every_frame", "none"), default="first_frame",
-        help="default: first_frame, as CTR-GCN's NTU preparation and its NW-UCLA feeder do",
+        help="default: first_frame, as CTR-GCN's NTU preparation does; --scaling box goes with none",
     )  # fmt: skip
     parser.add_argument(
         "--scaling", choices=("none", "box"), default="none",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from plain_network import randomise
@@ -41,6 +42,22 @@ def test_bundle_gives_the_official_logits_on_the_official_input(tmp_path, capsys
     assert bundle(torch.randn(1, 1, 90, 25, 3)).shape == (1, 120)
     with pytest.raises(UserError, match="add --overwrite"):
         main([str(tmp_path / "official.pt"), "--out", str(out)])
+
+
+@pytest.mark.parametrize("stream", ["joint", "bone"])
+def test_nw_ucla_input_is_that_of_the_official_feeder(tmp_path, stream) -> None:
+    torch.save(PlainCTRGCN(classes=10, joints=20, persons=1, width=16).state_dict(), tmp_path / "ucla.pt")
+    words = ["--stream", stream, "--window", "52", "--centring", "none", "--scaling", "box", "--crop", "1.0"]
+    assert main([str(tmp_path / "ucla.pt"), "--out", str(tmp_path / "bundle"), *words]) == 0
+    clip = np.random.default_rng(0).normal(size=(52, 20, 3)) + 3.0  # as many frames as are taken: all are
+    values = clip - clip[0, 1]
+    low, high = values.min(axis=(0, 1)), values.max(axis=(0, 1))
+    expected = (values - low) / (high - low) * 2 - 1
+    if stream == "bone":
+        parents = [2, 3, 3, 3, 3, 5, 6, 7, 3, 9, 10, 11, 1, 13, 14, 15, 1, 17, 18, 19]  # from 1, of joints 1 to 20
+        expected = np.stack([expected[:, j] - expected[:, parent - 1] for j, parent in enumerate(parents)], axis=1)
+    found = mmcl.load(tmp_path / "bundle").preprocess(torch.from_numpy(clip[None, None]))
+    np.testing.assert_allclose(found[0, 0].numpy(), expected, atol=1e-5)
 
 
 def test_names_must_fit_and_nothing_stays_behind(tmp_path) -> None:
