@@ -15,7 +15,7 @@ from mmcl.engine.parsing import parse, recipe_names
 from mmcl.engine.run_folder import read_run_config
 from mmcl.errors import UserError
 from mmcl.evaluation.model import find_model, load_judged
-from mmcl.export import export
+from mmcl.evaluation.to_bundle import export_run
 
 
 def test_a_run_leaves_what_the_contract_says(demo_store, tmp_path) -> None:
@@ -103,7 +103,7 @@ def test_a_run_without_a_checkpoint_and_a_damaged_one_are_named(demo_store, tmp_
     with pytest.raises(UserError, match="is damaged"):
         load_judged(found, store.layout)
     learned.unlink()
-    for attempt in (lambda: load_judged(found, store.layout), lambda: export(out, tmp_path / "bundle")):
+    for attempt in (lambda: load_judged(found, store.layout), lambda: export_run(out, tmp_path / "bundle")):
         with pytest.raises(UserError, match="no checkpoint at"):
             attempt()
     assert not (tmp_path / "bundle").exists()

@@ -19,7 +19,7 @@ from mmcl.engine.loop import Loop
 from mmcl.engine.parsing import RECIPES, parse
 from mmcl.engine.processes import check_launch
 from mmcl.errors import UserError
-from mmcl.export import export
+from mmcl.evaluation.to_bundle import export_run
 from mmcl.train import train
 
 CONFIGURATIONS = sorted((RECIPES / "accelerate").glob("*.yaml"))
@@ -85,7 +85,7 @@ def test_sharded_training_saves_resumes_and_exports_what_one_process_would(
     facts = train_forked(tmp_path / "counts", [*sharded, "--resume=true"], prepare=[shard_on_cpu], **variables)
     assert [found["status"] for found in facts] == [0, 0]
     assert_alike(tmp_path / "one", tmp_path / "two")
-    export(tmp_path / "two", tmp_path / "bundle")  # compares it with the scores that the checkpoint carries
+    export_run(tmp_path / "two", tmp_path / "bundle")  # compares it with the scores that the checkpoint carries
     assert (tmp_path / "bundle" / "model.safetensors").is_file()
 
 
