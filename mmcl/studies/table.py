@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.evaluation.reporting.page import table
+from mmcl.evaluation.reporting.pictures import BLUE, DPI, GREY, as_written, save_figure
 from mmcl.files import atomic_file, write_json, write_text
 from mmcl.studies.grid import Run, Study
 from mmcl.studies.statistics import Reports, Row
-
-DPI = 110
-BLUE, GREY = "#2f6db3", "#8a8a8a"
 
 
 def write_table(
@@ -157,13 +155,13 @@ def draw_study(path: Path, study: Study, rows: Sequence[Row], reports: Reports) 
         if row.low is not None and row.high is not None:
             right.plot([100 * row.low, 100 * row.high], [height, height], color=BLUE, linewidth=2)
     right.axvline(0, color=GREY, linestyle="--", linewidth=1)
-    left.set_yticks(range(len(rows)), [row.arm for row in rows], parse_math=False)
+    left.set_yticks(range(len(rows)), [row.arm for row in rows], **as_written(*(row.arm for row in rows)))
     left.set_ylim(len(rows) - 0.5, -0.5)
     left.set_xlabel("top-1, %: every run, and the mean")
-    right.set_xlabel(f"difference to {study.baseline}, points, with 95 % interval", parse_math=False)
+    right.set_xlabel(f"difference to {study.baseline}, points, with 95 % interval", **as_written(study.baseline))
     for axes in (left, right):
         axes.grid(axis="x", color="#e4e4e4")
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     with atomic_file(path) as temporary:
-        figure.savefig(temporary, format="png")
+        save_figure(figure, temporary)

@@ -65,9 +65,9 @@ def test_a_report_never_replaces_what_is_no_report(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("classes", [2, 10, 27, 60, 120])
 def test_no_class_name_lies_over_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
-    drawn, save_figure = {}, pictures._save
+    drawn, save_figure = {}, pictures.save_figure
     monkeypatch.setattr(
-        pictures, "_save", lambda figure, path: (drawn.update({path.name: figure}), save_figure(figure, path))
+        pictures, "save_figure", lambda figure, path: (drawn.update({path.name: figure}), save_figure(figure, path))
     )
     scores, labels = invented(1, 2.0, clips=4 * classes, classes=classes)
     names = [f"class {k}: $x_{{{k}}} costs 2$ | and a name much longer than any room for it" for k in range(classes)]

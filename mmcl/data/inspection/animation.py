@@ -19,7 +19,7 @@ from mmcl.data.inspection.drawing import (
     extent,
     from_front,
     from_side,
-    shorten,
+    write,
 )
 from mmcl.data.store import ClipStore
 from mmcl.errors import UserError
@@ -99,12 +99,12 @@ class Animation:
 
         store, index, (width, height) = self.store, self.index, self.size
         image = Image.new("RGB", self.size, "white")
-        draw, small, large = ImageDraw.Draw(image), ImageFont.load_default(13), ImageFont.load_default(20)
+        draw, small = ImageDraw.Draw(image), ImageFont.load_default(13)
         room = width - 2 * GAP - 90  # the frame counter stands on the right
-        draw.text((GAP, 8), shorten(draw, store.class_names[store.labels[index]], large, room), "black", large)
+        write(draw, (GAP, 8), store.class_names[store.labels[index]], 20, "black", room)
         person = f"subject {store.subjects[index]}, " if store.subjects[index] else ""
         about = f"{store.ids[index]}: {person}{self.frames} frames at {store.fps:g} fps, {store.title}"
-        draw.text((GAP, 36), shorten(draw, about, small, room), GREY, small)
+        write(draw, (GAP, 36), about, 13, GREY, room)
         for name in self.views:
             draw.text((self.panels[name], HEAD + PANEL + 4), NAMES[name], GREY, small)
         draw_legend(draw, GAP, height - 29, int(store.bodies[index]))

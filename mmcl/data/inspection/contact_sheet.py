@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmcl.data.crops import decode, to_crop
-from mmcl.data.inspection.drawing import PAPER, draw_legend, draw_skeleton, flat_points, shorten
+from mmcl.data.inspection.drawing import PAPER, draw_legend, draw_skeleton, flat_points, write
 from mmcl.data.store import ClipStore
+from mmcl.fonts import pil_font
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont
-    from PIL.ImageFont import ImageFont as DefaultFont
+
+    from mmcl.fonts import Font
 
 TILE, LABEL, GAP, HEAD = 200, 190, 6, 40  # pixels
 
@@ -89,32 +90,25 @@ def crop_pictures(store: ClipStore, index: int, size: int) -> list[Image]:
 
 
 def _title(draw: ImageDraw, title: str, bodies: int) -> None:
-    from PIL import ImageFont
-
-    font = ImageFont.load_default(16)
+    font = pil_font(title, 16)
     draw.text((GAP, 10), title, fill="black", font=font)
     draw_legend(draw, max(LABEL, int(draw.textlength(title, font=font)) + 24), 12, bodies)
 
 
 def _caption(draw: ImageDraw, store: ClipStore, index: int, top: int) -> None:
-    from PIL import ImageFont
-
-    name = store.class_names[store.labels[index]]
-    lines = _wrap(draw, name, ImageFont.load_default(15), LABEL - 2 * GAP)
+    name, room = store.class_names[store.labels[index]], LABEL - 2 * GAP
     y = top + 4
-    for line in lines:
-        draw.text((GAP, y), line, fill="black", font=ImageFont.load_default(15))
+    for line in _wrap(draw, name, pil_font(name, 15), room):
+        write(draw, (GAP, y), line, 15, "black", room)
         y += 19
-    small = ImageFont.load_default(12)
     frames = ", ".join(str(frame) for frame in store.frame_indices(index))
     person = f"subject {store.subjects[index]}, " if store.subjects[index] else ""  # 0: the dataset names nobody
     details = (store.ids[index], f"{person}{store.frames[index]} frames", f"frames {frames}")
     for number, line in enumerate(details):
-        fitting = shorten(draw, line, small, LABEL - 2 * GAP)
-        draw.text((GAP, y + 4 + 16 * number), fitting, fill=(90, 90, 90), font=small)
+        write(draw, (GAP, y + 4 + 16 * number), line, 12, (90, 90, 90), room)
 
 
-def _wrap(draw: ImageDraw, text: str, font: FreeTypeFont | DefaultFont, width: int) -> list[str]:
+def _wrap(draw: ImageDraw, text: str, font: Font, width: int) -> list[str]:
     """Break a caption into lines that fit."""
     lines = [""]
     for word in text.split():

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmcl.fonts import pil_font
 from mmcl.skeletons.layout import Layout
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont, ImageFont
 
-    Font = FreeTypeFont | ImageFont
+    from mmcl.fonts import Font
 
 Colour = tuple[int, int, int]
 LEFT, RIGHT, TORSO = (45, 125, 255), (240, 60, 60), (150, 150, 150)
@@ -121,8 +121,13 @@ def draw_legend(draw: ImageDraw, x: int, y: int, bodies: int) -> int:
     return x
 
 
-def shorten(draw: ImageDraw, text: str, font: Font, room: int) -> str:
-    """As much of a text as fits into so many pixels."""
+def write(draw: ImageDraw, where: tuple[int, int], text: str, size: int, colour: Colour | str, room: int) -> None:
+    """Write as much of a text, in whatever script, as fits into ``room`` pixels."""
+    font = pil_font(text, size)
+    draw.text(where, _shorten(draw, text, font, room), fill=colour, font=font)
+
+
+def _shorten(draw: ImageDraw, text: str, font: Font, room: int) -> str:
     if draw.textlength(text, font=font) <= room:
         return text
     while text and draw.textlength(text + "…", font=font) > room:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmcl.evaluation.compare import RESAMPLES, Row, mean_and_deviation
 from mmcl.evaluation.reporting.page import table
-from mmcl.evaluation.reporting.pictures import BLUE, DPI, GREY, ORANGE, shortened
+from mmcl.evaluation.reporting.pictures import BLUE, DPI, GREY, ORANGE, as_written, save_figure, shortened
 from mmcl.evaluation.reporting.saved import RULE, SavedReport
 from mmcl.files import atomic_folder, write_json
 
@@ -92,15 +92,15 @@ def draw_comparison(path: Path, rows: Sequence[Row], title: str) -> None:
             right.plot([low, high], [position, position], "-", color=colour, linewidth=3, solid_capstyle="butt")
             right.plot([value], [position], "o", color=colour)
     names = [shortened(row.name) for row in rows]
-    left.set_yticks(range(len(rows)), names, parse_math=False)
+    left.set_yticks(range(len(rows)), names, **as_written(*names))
     right.set_yticks(range(len(rows)), [""] * len(rows))
     left.set_xlabel("top-1, %: seeds and their mean")
-    right.set_xlabel(f"points more than {names[0]}, 95 % interval\n(grey: it holds 0)", parse_math=False)
+    right.set_xlabel(f"points more than {names[0]}, 95 % interval\n(grey: it holds 0)", **as_written(names[0]))
     for axes in (left, right):
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(axis="x", color="#e4e4e4")
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
-    left.set_title(title, fontsize=11, loc="left", parse_math=False)
-    figure.savefig(path, bbox_inches="tight", pad_inches=0.15, format="png")
+    left.set_title(title, fontsize=11, loc="left", **as_written(title))
+    save_figure(figure, path)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmcl.evaluation.calibration import Calibration
+from mmcl.fonts import families, quiet_boxes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,13 +37,21 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_axes((0, 0, 1, 1))
 
 
-def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, bbox_inches="tight", pad_inches=0.15, format="png")
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure with all that stands around its axes."""
+    with quiet_boxes():
+        figure.savefig(path, bbox_inches="tight", pad_inches=0.15, format="png")
+
+
+def as_written(*texts: str) -> dict[str, Any]:
+    """Options with which matplotlib shows texts of others: in their script, and a dollar sign begins no formula."""
+    return {"parse_math": False, "fontfamily": families(*texts)}
 
 
 def _name_axis(axis: Any, names: list[str], size: float, **options: Any) -> None:
-    """Class names as tick labels; a dollar sign in one is no formula."""
-    axis.set_ticks(range(len(names)), [shortened(name) for name in names], fontsize=size, parse_math=False, **options)
+    """Class names as tick labels."""
+    shown = [shortened(name) for name in names]
+    axis.set_ticks(range(len(names)), shown, fontsize=size, **as_written(*shown), **options)
 
 
 def confusion_table(predicted: np.ndarray, labels: np.ndarray, names: list[str]) -> tuple[np.ndarray, list[int], int]:
@@ -102,8 +111,8 @@ def draw_confusion(path: Path, predicted: np.ndarray, labels: np.ndarray, names:
             axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=ink, fontsize=letters)
     axes.set_xlabel("answered", fontsize=letters + 2)
     axes.set_ylabel("true class", fontsize=letters + 2)
-    axes.set_title(f"{title}\n% of the true class's clips", fontsize=letters + 2, loc="left", parse_math=False)
-    _save(figure, path)
+    axes.set_title(f"{title}\n% of the true class's clips", fontsize=letters + 2, loc="left", **as_written(title))
+    save_figure(figure, path)
 
 
 def draw_classes(path: Path, rows: list[dict[str, Any]], mean: float, title: str) -> None:
@@ -132,8 +141,8 @@ def draw_classes(path: Path, rows: list[dict[str, Any]], mean: float, title: str
     axes.grid(axis="x", color="#e4e4e4")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(title, fontsize=11, loc="left", parse_math=False)
-    _save(figure, path)
+    axes.set_title(title, fontsize=11, loc="left", **as_written(title))
+    save_figure(figure, path)
 
 
 def draw_reliability(path: Path, found: Calibration, title: str) -> None:
@@ -152,9 +161,9 @@ def draw_reliability(path: Path, found: Calibration, title: str) -> None:
     axes.grid(color="#e4e4e4")
     axes.set_axisbelow(True)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9, frameon=False)
-    axes.set_title(f"{title}\nECE {found.ece:.2%}, NLL {found.nll:.3f}", fontsize=11, loc="left", parse_math=False)
+    axes.set_title(f"{title}\nECE {found.ece:.2%}, NLL {found.nll:.3f}", fontsize=11, loc="left", **as_written(title))
     below = figure.add_axes((0, -0.38, 1, 0.32))
     below.bar(centres, found.counts, width * 0.92, color=GREY)
     below.set(xlim=(0, 1), xlabel="confidence: probability of the answer", ylabel="clips")
     below.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path)

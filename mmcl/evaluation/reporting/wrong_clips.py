@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mmcl.data.inspection.contact_sheet import GAP, frame_pictures
-from mmcl.data.inspection.drawing import draw_legend, shorten
+from mmcl.data.inspection.drawing import draw_legend, write
 from mmcl.data.store import ClipStore
 from mmcl.errors import UserError
 
@@ -82,7 +82,7 @@ def draw_sheets(rows: Sequence[dict[str, Any]], store: ClipStore, folder: Path) 
 
 def clip_sheet(store: ClipStore, index: int, row: Mapping[str, Any]) -> Image:
     """One clip on a strip: what it is, what it was taken for, and its sampled frames in time order."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     tiles = frame_pictures(store, index, TILE)
     if len(tiles) > TILES:
@@ -90,12 +90,11 @@ def clip_sheet(store: ClipStore, index: int, row: Mapping[str, Any]) -> Image:
     width = max(len(tiles) * (TILE + GAP) + GAP, WIDTH)
     sheet = Image.new("RGB", (width, HEAD + TILE + GAP), "white")
     draw, room = ImageDraw.Draw(sheet), width - 2 * GAP
-    large, small = ImageFont.load_default(17), ImageFont.load_default(13)
     answer = f"{row['label']}  taken for  {row['predicted']} ({row['probability']:.0%})"
-    draw.text((GAP, 4), shorten(draw, answer, large, room), "black", large)
+    write(draw, (GAP, 4), answer, 17, "black", room)
     person = f"subject {store.subjects[index]}, " if store.subjects[index] else ""
     about = f"{row['id']}: {person}{store.frames[index]} frames; true class {row['probability_of_label']:.0%}"
-    draw.text((GAP, 26), shorten(draw, about, small, room), (90, 90, 90), small)
+    write(draw, (GAP, 26), about, 13, (90, 90, 90), room)
     draw_legend(draw, GAP, 45, int(store.bodies[index]))
     for column, tile in enumerate(tiles):
         sheet.paste(tile, (GAP + column * (TILE + GAP), HEAD))
