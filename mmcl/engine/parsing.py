@@ -57,26 +57,61 @@ def find_recipe(name: str) -> Path:
     raise UserError(f"no recipe '{name}': give a .yaml file or one of {', '.join(recipe_names())}")
 
 
-def _look_up(files: Sequence[Path], argv: Sequence[str]) -> dict[str, str]:
-    """Which encoder, task and start the recipes and the command line ask for; by section, where they do."""
+def _look_up(argv: Sequence[str]) -> dict[str, str]:
+    """Which encoder, task and start the recipes and the command line ask for; by section, where they do.
+
+    Read from left to right as the parser will: what comes later counts, be it a file or an option.
+    """
+    found: dict[str, str] = {}
+    for number, argument in enumerate(argv):
+        option, has_value, value = argument.partition("=")
+        if not has_value:
+            value = argv[number + 1] if number + 1 < len(argv) else ""
+        if option == "--config":
+            found |= _named_in(_read_yaml(find_recipe(value)), find_recipe(value).parent)
+        for section, key in _LOOKED_UP.items():
+            if option == f"--{section}.{key}":
+                found[section] = value
+            elif option == f"--{section}":
+                found |= _named_in({section: _value(value)}, Path())
+    return found
+
+
+def _named_in(content: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """What a recipe says of the three, in any of the forms that the parser takes."""
+    found: dict[str, str] = {}
+    for section, key in _LOOKED_UP.items():
+        part = content.get(section)
+        if isinstance(part, str):  # a file that holds the section; the parser complains where there is none
+            file = next((path for path in (folder / part, Path(part)) if path.is_file()), None)
+            part = None if file is None else _read_yaml(file)
+        flat = {**(part if isinstance(part, Mapping) else {}), f"{section}.{key}": content.get(f"{section}.{key}")}
+        for name in (key, f"{section}.{key}"):
+            if flat.get(name) is not None:
+                found[section] = str(flat[name])
+    return found
+
+
+def _value(word: str) -> Any:
+    """A word of the command line as YAML; the word itself where it is none."""
     import yaml
 
-    found: dict[str, str] = {}
-    for path in files:
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not a YAML file: {error}") from error
-        if not isinstance(content, Mapping):
-            raise UserError(f"{path}: a recipe holds keys and values")
-        for section, key in _LOOKED_UP.items():
-            part = content.get(section)
-            if isinstance(part, Mapping) and part.get(key) is not None:
-                found[section] = str(part[key])
-    scout = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
-    for section, key in _LOOKED_UP.items():
-        scout.add_argument(f"--{section}.{key}", dest=section)
-    return found | vars(scout.parse_known_args(list(argv))[0])
+    try:
+        return yaml.safe_load(word)
+    except yaml.YAMLError:
+        return word
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a YAML file: {error}") from error
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: a recipe holds keys and values")
+    return content
 
 
 def build_parser(names: Mapping[str, str]) -> Any:
@@ -112,11 +147,7 @@ def parse(argv: Sequence[str], complete: bool = False) -> TrainConfig:
     """
     import jsonargparse
 
-    scout = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    scout.add_argument("--config", action="append", default=[])
-    files = [find_recipe(name) for name in scout.parse_known_args(list(argv))[0].config]
-    found = _look_up(files, argv)
-    defaults = {}
+    found, defaults = _look_up(argv), {}
     if found.get("start") and not complete:
         from mmcl.engine.start import source_defaults
 
@@ -132,6 +163,10 @@ def parse(argv: Sequence[str], complete: bool = False) -> TrainConfig:
     except jsonargparse.ArgumentError as error:
         message = " ".join(str(error).split())
         raise UserError(f"{message}; `mmcl train --help` lists every key") from error
+    for section, key in _LOOKED_UP.items():  # a form of saying so that was not foreseen trains nothing else instead
+        used, said = names.get(section, found.get(section, "")), config[section][key]
+        if used != said:
+            raise UserError(f"{section}.{key} is given in a form that is not understood: say --{section}.{key}={said}")
     text = parser.dump(config)
     for section in names:
         del config[section]["name"]

@@ -30,8 +30,9 @@ Pictures = list[list[Image]]
 
 
 def tower_fingerprint(module: nn.Module, settings: Any) -> str:
-    """Hash of a tower's weights (all of them, frozen ones too) and its settings."""
-    return tensors_fingerprint([*module.named_parameters(), *module.named_buffers()], settings)
+    """Hash of a tower's weights (all of them, frozen ones too), its settings, and what it is built of: activations."""
+    parts = [(name, type(part).__qualname__) for name, part in module.named_modules()]
+    return tensors_fingerprint([*module.named_parameters(), *module.named_buffers()], [settings, parts])
 
 
 def tensors_fingerprint(tensors: Iterable[tuple[str, Tensor]], settings: Any) -> str:

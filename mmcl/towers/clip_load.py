@@ -53,6 +53,7 @@ def load_clip(model: str, pretrained: str | None, *, allow_random: bool = False)
     """
     require_training_stack()
     from open_clip.factory import create_model, get_model_config
+    from open_clip.pretrained import get_pretrained_cfg
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     overrides: dict[str, Any] = {}
@@ -66,6 +67,8 @@ def load_clip(model: str, pretrained: str | None, *, allow_random: bool = False)
     else:
         name, required = model.replace("/", "-"), pretrained is not None  # "ViT-B/32", as open_clip allows
         _check_name(model, name, pretrained, allow_random)
+        # Weights that were trained with another activation than the name's configuration has; open_clip only warns.
+        overrides = {"force_quick_gelu": bool(get_pretrained_cfg(name, pretrained or "").get("quick_gelu"))}
     with quiet_libraries():
         try:
             network = create_model(name, pretrained, require_pretrained=required, **overrides).eval()

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mmcl.errors import UserError
+from mmcl.towers.cache import tower_fingerprint
 from mmcl.towers.clip import ClipOptions, ClipTower
 
 
@@ -154,6 +155,33 @@ def test_a_file_with_weights_loads_by_name_and_tag(folder, tmp_path, crops):
     (tmp_path / "broken.pt").write_bytes(b"not weights")
     with pytest.raises(UserError, match="broken.pt are not those of"):
         ClipTower(ClipOptions("tests-own-model", str(tmp_path / "broken.pt")))
+
+
+@pytest.mark.parametrize(("tag", "activation"), [("quick", "QuickGELU"), ("plain", "GELU")])
+def test_weights_get_the_activation_they_were_trained_with(folder, tmp_path, monkeypatch, tag, activation):
+    """Of ViT-B-32, the tag openai was trained with QuickGELU and laion2b_s34b_b79k was not: one configuration, both."""
+    config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
+    name = f"tests-{tmp_path.name}"
+    (tmp_path / f"{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path)
+    weights = {"url": "https://example.org/weights.pt", "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    known = {"quick": {**weights, "quick_gelu": True}, "plain": weights}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, name, known)
+    file = str(folder / "open_clip_model.safetensors")
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *args, **kwargs: file)
+    tower = ClipTower(ClipOptions(name, tag))
+    kinds = {type(part).__name__ for part in tower.modules()}
+    assert activation in kinds and len(kinds & {"GELU", "QuickGELU"}) == 1
+    assert bool(open_clip.get_pretrained_cfg("ViT-B-32", "openai").get("quick_gelu"))  # where it matters
+
+
+def test_a_cache_is_not_read_by_a_tower_with_another_activation(folder):
+    tower = ClipTower(ClipOptions(str(folder)))
+    before = tower_fingerprint(tower, [])
+    block = next(part for part in tower.modules() if any(type(c).__name__ == "GELU" for c in part.children()))
+    name = next(name for name, c in block.named_children() if type(c).__name__ == "GELU")
+    setattr(block, name, torch.nn.ReLU())
+    assert tower_fingerprint(tower, []) != before
 
 
 @pytest.mark.parametrize(
