@@ -93,7 +93,8 @@ def adapt(arguments: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"{found.path} is a control ({judged.facts['control']}), which a bundle would not show")
     model = judged.model.to(device)
     reestimate_batchnorm(model.encoder, inputs(model, store, clips, arguments.batch_size, device))
-    trained = {} if found.config is None else {"protocol": found.config.data.protocol}
+    own = judged.lessons[0] if found.config is not None else None  # a bundle's record says so itself
+    trained = {"protocol": own.protocol, "data_fingerprint": own.fingerprint} if own is not None else {}
     provenance = {
         "dataset": judged.dataset, **trained, **model.config["provenance"],
         "adapted": {

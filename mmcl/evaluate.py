@@ -53,19 +53,21 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     from mmcl.data.store import open_store
     from mmcl.device import pick_device
     from mmcl.engine.scoring import score_clips
+    from mmcl.evaluation.learned import Lesson, overlap
     from mmcl.evaluation.model import find_model, load_judged
     from mmcl.evaluation.report import write_report
 
     found = find_model(arguments.checkpoint, arguments.which)
-    data, protocol, held = arguments.data, arguments.protocol, None
+    data, protocol = arguments.data, arguments.protocol
     if found.config is not None:
-        own = found.config.data
-        data, protocol = data or own.path, protocol or own.protocol
-        held = own.validation if protocol == own.protocol else None
+        data, protocol = data or found.config.data.path, protocol or found.config.data.protocol
     if data is None or protocol is None:
         raise UserError(f"{arguments.checkpoint} is a bundle: say what to judge it on with --data and --protocol")
     store = open_store(data)
     judged = load_judged(found, store.layout)
+    held = None
+    if found.config is not None and judged.lessons == (Lesson(protocol, store.fingerprint),):  # what it was trained by
+        held = found.config.data.validation
     sides = split(store, load_protocol(protocol), held, needed=[side for side in SIDES if side == arguments.split])
     names = judged.model.class_names
     outputs = own_outputs(names, [store.class_names[label] for label in sides.classes])
@@ -93,8 +95,11 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     if len(sides.unseen_classes):
         print(f"note: {protocol} withholds {len(sides.unseen_classes)} classes: these are clips of the trained ones; "
               "`mmcl zero-shot` judges the others", file=sys.stderr)  # fmt: skip
-    if note := judged.facts.get("note"):
+    learned = overlap(clips, store, judged.lessons) if arguments.split == "test" else ""
+    for note in filter(None, (judged.facts.get("note"), learned)):
         print(f"note: {note}", file=sys.stderr)
+    facts["learned_from"] = ", ".join(lesson.protocol for lesson in judged.lessons) or None
+    facts["warning"] = learned or None
     return write_report(out, scores, labels, ids, names, facts | judged.facts, store), out
 
 

@@ -70,7 +70,8 @@ def train(config: TrainConfig) -> int:
 
     from mmcl.distributed import globalise_batchnorm
     from mmcl.engine.loop import Loop
-    from mmcl.engine.run_folder import check_run, start_run
+    from mmcl.engine.processes import step_batches
+    from mmcl.engine.run_folder import check_run, check_shared, start_run
     from mmcl.engine.setup import build_task, open_data
     from mmcl.engine.start import start, write_start
 
@@ -78,6 +79,7 @@ def train(config: TrainConfig) -> int:
     if accelerator.is_main_process:
         check_run(config)
     data = open_data(config)
+    step_batches(config, accelerator, data)  # refuses what it can before towers are loaded and caches filled
     set_seed(config.seed)
     with accelerator.main_process_first():  # the first one fills the caches that the others read
         task = build_task(config, data, accelerator.device)
@@ -95,6 +97,7 @@ def train(config: TrainConfig) -> int:
         if begun is not None:
             write_start(begun, folder)
     accelerator.wait_for_everyone()
+    check_shared(folder)
     accelerator.init_trackers("trackers", config={"config": config.text})
     accelerator.print(_opening(config, loop, begun))
     started = time.perf_counter()
@@ -155,7 +158,11 @@ def _write_summary(
     summary: dict[str, Any] = {
         "protocol": config.data.protocol,
         "data": {"path": store.location, "title": store.title, "fingerprint": store.fingerprint},
-        "clips": {"train": len(split.train), "validation": len(split.validation)},
+        "clips": {
+            "train": len(split.train),
+            "validation": len(split.validation),
+            "training_side": loop.data.training_side,
+        },
         "class_names": loop.data.class_names,
         "shots": _shots(config, loop) if config.data.shots else None,
         "start": begun,
@@ -166,9 +173,7 @@ def _write_summary(
         "processes": loop.accelerator.num_processes,
         "device": loop.accelerator.device.type,
         "seconds_this_session": round(seconds, 1),
-        "validation": {"last": loop.validation.get("top1"), "best": loop.position.best}
-        if len(split.validation)
-        else None,
+        "validation": {"last": loop.position.last, "best": loop.position.best} if len(split.validation) else None,
         "encoder_parameters": sum(parameter.numel() for parameter in loop.task.encoder.parameters()),
         "loaded": loop.task.loaded(),
         "versions": {name: version(name) for name in ("mmcl", "torch", "accelerate")},

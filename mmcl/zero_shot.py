@@ -79,9 +79,10 @@ def judge_transfer(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]
     from mmcl.data.store import open_store
     from mmcl.device import pick_device
     from mmcl.engine.scoring import score_clips
+    from mmcl.evaluation.learned import not_learned
     from mmcl.evaluation.model import find_model, load_judged
     from mmcl.evaluation.report import write_report
-    from mmcl.evaluation.transfer import judged_half, load_map, mapped_clips, transfer_facts
+    from mmcl.evaluation.transfer import load_map, mapped_clips, transfer_facts
 
     if arguments.gate is not None:
         raise UserError(NO_GATE)
@@ -97,7 +98,8 @@ def judge_transfer(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]
         )
     names = judged.model.class_names
     clips, labels = mapped_clips(rule, store, names)
-    clips, labels, side = judged_half(clips, labels, store, judged.facts.get("adapted"))
+    kept, side = not_learned(clips, store, judged.lessons)
+    clips, labels = clips[kept], labels[kept]
     if rule.clips is not None and len(clips) != rule.clips and side == "all":
         print(f"note: {len(clips)} clips take part, the complete data set has {rule.clips}", file=sys.stderr)
     device = pick_device(arguments.device)

@@ -30,7 +30,7 @@ LEARNED, PROBE, POSITION = "learned.safetensors", "probe.safetensors", "position
 
 
 class Position:
-    """Where a run is: epochs finished, steps finished in the current one, best validation accuracy so far.
+    """Where a run is: epochs finished, steps finished in the current one; best and last validation accuracy so far.
 
     Args:
         data: fingerprint of the clips it is trained on.
@@ -39,10 +39,11 @@ class Position:
 
     def __init__(self, data: str, stretches: int = 1) -> None:
         self.epoch, self.step, self.best, self.data, self.stretches = 0, 0, -1.0, data, stretches
+        self.last: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {name: getattr(self, name) for name in ("epoch", "step", "best", "data", "stretches")}
+        return {name: getattr(self, name) for name in ("epoch", "step", "best", "last", "data", "stretches")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave.
@@ -58,6 +59,7 @@ class Position:
                 "number of them would draw other clips"
             )
         self.epoch, self.step, self.best = int(state["epoch"]), int(state["step"]), float(state["best"])
+        self.last = state.get("last")
 
 
 class Checkpoints:

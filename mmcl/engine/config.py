@@ -160,7 +160,7 @@ class TrainConfig:
         Raises:
             UserError: naming the key, its value and what it should be.
         """
-        data, schedule, engine = self.data, self.schedule, self.engine
+        data, schedule, engine, optimiser = self.data, self.schedule, self.engine, self.optimiser
         check_stream(self.preprocess.stream)
         if not data.path or not data.protocol:
             raise UserError(
@@ -176,26 +176,27 @@ class TrainConfig:
             ("schedule.epochs", schedule.epochs, schedule.epochs >= 1, "at least 1"),
             ("schedule.warmup_epochs", schedule.warmup_epochs, schedule.warmup_epochs >= 0, "0 or more"),
             ("seed", self.seed, self.seed >= 0, "0 or more"),
-            ("optimiser.momentum", self.optimiser.momentum, 0 <= self.optimiser.momentum < 1, "in [0, 1)"),
-            (
-                "optimiser.weight_decay",
-                self.optimiser.weight_decay,
-                self.optimiser.weight_decay >= 0,
-                "0 or more",
-            ),
-            ("optimiser.rate", self.optimiser.rate, self.optimiser.rate > 0, "positive"),
+            ("schedule.milestones", schedule.milestones, all(m >= 0 for m in schedule.milestones), "epochs, 0 or more"),
+            ("schedule.gamma", schedule.gamma, 0 < schedule.gamma <= 1, "in (0, 1]"),
+            ("schedule.floor", schedule.floor, 0 <= schedule.floor <= 1, "in [0, 1]"),
+            ("optimiser.momentum", optimiser.momentum, 0 <= optimiser.momentum < 1, "in [0, 1)"),
+            ("optimiser.weight_decay", optimiser.weight_decay, optimiser.weight_decay >= 0, "0 or more"),
+            ("optimiser.rate", optimiser.rate, optimiser.rate > 0, "positive"),
+            ("optimiser.rates", optimiser.rates, all(rate >= 0 for rate in optimiser.rates.values()), "0 or more each"),
+            ("optimiser.adamw_weight_decay", optimiser.adamw_weight_decay, optimiser.adamw_weight_decay >= 0,
+             "0 or more"),
             ("engine.accumulation", engine.accumulation, engine.accumulation >= 1, "at least 1"),
             ("engine.log_every", engine.log_every, engine.log_every >= 1, "at least 1"),
             ("engine.validate_every", engine.validate_every, engine.validate_every >= 1, "at least 1"),
+            ("engine.checkpoint_steps", engine.checkpoint_steps, engine.checkpoint_steps >= 0, "0 or more"),
             ("engine.clip_norm", engine.clip_norm, engine.clip_norm >= 0, "0 or more"),
             ("preprocess.window", self.preprocess.window, self.preprocess.window >= 2, "at least 2"),
             ("preprocess.crop", self.preprocess.crop, 0 < self.preprocess.crop <= 1, "in (0, 1]"),
-            ("augmentation.crop_min", self.augmentation.crop_min,
-             0 < self.augmentation.crop_min <= self.augmentation.crop_max <= 1, "in (0, crop_max]"),
         ]  # fmt: skip
         for key, value, good, wanted in checks:
             if not good:
                 raise UserError(f"{key} is {value}: it must be {wanted}")
+        self.augmentation.check()
 
 
 Factor = Callable[[int], float]

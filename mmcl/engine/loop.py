@@ -5,10 +5,9 @@ Collective calls are made on every process; files are written by the main proces
 
 from __future__ import annotations
 
-import signal
+import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +17,16 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from mmcl.data.dataset import ClipDataset, loader, to_device
-from mmcl.data.sampler import StepBatches
 from mmcl.distributed import purpose
 from mmcl.engine.checkpoint import Checkpoints, Position
 from mmcl.engine.config import TrainConfig, schedule_factor
 from mmcl.engine.meters import MetricsFile, StepMeter
 from mmcl.engine.optimiser import RunOptimiser
-from mmcl.engine.processes import StopCheck, check_launch, prepare
+from mmcl.engine.processes import StopCheck, prepare, step_batches, stop_requests
 from mmcl.engine.scoring import score_clips
 from mmcl.engine.setup import Experiment
+from mmcl.errors import UserError
 from mmcl.tasks.base import Task
-
-
-@contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM instead of dying of them; the loop looks at the list between steps."""
-    received: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in handlers:
-        signal.signal(number, lambda number, _: received.append(number))
-    try:
-        yield received
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 class Loop:
@@ -59,17 +44,12 @@ class Loop:
         self, config: TrainConfig, accelerator: Accelerator, data: Experiment, task: Task, folder: Path
     ) -> None:
         self.config, self.accelerator, self.data, self.task = config, accelerator, data, task
-        check_launch(accelerator)
-        self.batches = StepBatches(
-            data.split.train, config.data.batch_size, config.seed, config.engine.accumulation,
-            accelerator.process_index, accelerator.num_processes, config.data.sharded,
-        )  # fmt: skip
+        self.batches = step_batches(config, accelerator, data)
         dataset = ClipDataset(data.store, config.seed, task.needs_images, data.split.classes, task.pairing)
         self.loader = loader(dataset, self.batches, config.data.workers, task.extras())
         self.factor = schedule_factor(config.schedule, self.batches.steps)
         self.position = Position(data.store.fingerprint, self.batches.stretches)
         self.checkpoints = Checkpoints(folder / "checkpoints", accelerator, task, self.position, self._probe())
-        self.validation: dict[str, float] = {}
         resumes = config.resume and self.checkpoints.exists()
         if resumes:
             self.checkpoints.load_learned()
@@ -117,7 +97,8 @@ class Loop:
         meter, batches = StepMeter(), iter(self.loader)
         while position.step < self.batches.steps:
             self.run_optimiser.scale_rates(self.factor(self.global_step))
-            log = (self.global_step + 1) % engine.log_every == 0 or position.step + 1 == self.batches.steps
+            due = engine.checkpoint_steps and (self.global_step + 1) % engine.checkpoint_steps == 0
+            log = (self.global_step + 1) % engine.log_every == 0 or due or position.step + 1 == self.batches.steps
             norms = self._step(batches, meter, log)
             position.step += 1
             bar.update()
@@ -125,7 +106,7 @@ class Loop:
                 self._log(meter.read(self.accelerator) | norms, bar)
             if self._asked_to_stop(stops):
                 return False
-            if engine.checkpoint_steps and self.global_step % engine.checkpoint_steps == 0:
+            if due:
                 self.checkpoints.save(self.run_optimiser)
         return True
 
@@ -163,6 +144,12 @@ class Loop:
     def _log(self, values: dict[str, float], bar: Any) -> None:
         rates = {f"rate/{name}": rate for name, rate in self.run_optimiser.rates().items()}
         self._record("train", values | rates)
+        if not math.isfinite(values["loss"]):  # the same on all processes; weights that are saved are from before
+            raise UserError(
+                f"the loss is {values['loss']} at step {self.global_step}: training has diverged, and "
+                f"{self.checkpoints.folder / 'last'}, if it is there, is from before; a smaller optimiser.rate, "
+                "engine.clip_norm or a longer schedule.warmup_epochs may help, in another --out"
+            )
         bar.set_postfix(epoch=self.position.epoch + 1, loss=f"{values['loss']:.3f}", refresh=False)
 
     def _record(self, kind: str, values: dict[str, float]) -> None:
@@ -183,8 +170,8 @@ class Loop:
         scores = self.scores(clips)
         labels = self.data.split.targets(self.data.store.labels[clips])
         top1 = float((scores.argmax(axis=1) == labels).mean())
-        self.validation = {"top1": top1}
-        self._record("validation", self.validation)
+        self.position.last = top1
+        self._record("validation", {"top1": top1})
         if top1 > self.position.best:
             self.position.best = top1
             self.checkpoints.save(self.run_optimiser, "best")

@@ -22,7 +22,7 @@ class MetricsFile:
 
     Args:
         path: ``RUN/metrics.jsonl``.
-        before_step: when a run resumes, lines of this optimiser step and later are dropped: they will come again.
+        before_step: when a run resumes, lines of later optimiser steps are dropped: they will come again.
     """
 
     def __init__(self, path: Path, before_step: int | None = None) -> None:

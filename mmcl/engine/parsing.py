@@ -178,6 +178,10 @@ def parse(argv: Sequence[str], complete: bool = False) -> TrainConfig:
         task_name=names["task"], task=sections.task, text=text,
     )  # fmt: skip
     parsed.validate()
+    helpers = TASKS[parsed.task_name].helpers
+    if unknown := sorted(set(parsed.optimiser.rates) - set(helpers)):
+        known = f"those of {parsed.task_name} are {', '.join(helpers)}" if helpers else "this task has none"
+        raise UserError(f"optimiser.rates names {', '.join(unknown)}, which is no parameter group: {known}")
     return parsed
 
 

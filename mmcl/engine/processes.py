@@ -1,8 +1,11 @@
-"""What many processes exchange, and what they need not: preparing a task for them, agreed stops."""
+"""Processes: how they were launched, which clips each takes, what they exchange and need not, when they stop."""
 
 from __future__ import annotations
 
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,8 +14,11 @@ from accelerate.utils import DistributedType
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mmcl.data.sampler import StepBatches
 from mmcl.distributed import purpose
+from mmcl.engine.config import TrainConfig
 from mmcl.engine.optimiser import RunOptimiser
+from mmcl.engine.setup import Experiment
 from mmcl.errors import UserError
 from mmcl.tasks.base import Task
 from mmcl.towers.frozen import trained_names
@@ -40,6 +46,19 @@ def check_launch(accelerator: Accelerator) -> None:
             "set fsdp_cpu_ram_efficient_loading: false in the accelerate configuration: frozen weights are in no state "
             "that one process could send to the others, so that each loads them itself"
         )
+
+
+def step_batches(config: TrainConfig, accelerator: Accelerator, data: Experiment) -> StepBatches:
+    """Which clips this process sees at which step.
+
+    Raises:
+        UserError: they cannot be shared out like that, or the processes were not launched in a way that can be trained.
+    """
+    check_launch(accelerator)
+    return StepBatches(
+        data.split.train, config.data.batch_size, config.seed, config.engine.accumulation,
+        accelerator.process_index, accelerator.num_processes, config.data.sharded,
+    )  # fmt: skip
 
 
 def prepare(accelerator: Accelerator, task: Task, optimiser: RunOptimiser) -> tuple[Any, Any]:
@@ -89,6 +108,20 @@ def _choose_shards(plugin: Any, task: Task) -> None:
         plugin.transformer_cls_names_to_wrap = sorted(wanted & here)
     # Autocast decides precision, as without sharding: a policy would round joints on their way in, and trained weights.
     plugin.mixed_precision_policy = None
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM instead of dying of them; the loop looks at the list between steps."""
+    received: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, lambda number, _: received.append(number))
+    try:
+        yield received
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 class StopCheck:

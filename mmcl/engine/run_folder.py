@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,26 @@ def start_run(config: TrainConfig, texts: Prompts | None = None) -> Path:
             write_prompts(saved.with_name(TEXTS), texts)
         write_text(saved, config.text)
     return saved.parent
+
+
+def check_shared(folder: Path, seconds: float = 30.0) -> None:
+    """Whether this process sees the run folder that the main one has made: on several machines it must be shared.
+
+    Args:
+        folder: the run's.
+        seconds: how long a network file system may take to show it.
+
+    Raises:
+        UserError: it does not.
+    """
+    until = time.monotonic() + seconds
+    while not (folder / "config.yaml").is_file():
+        if time.monotonic() > until:
+            raise UserError(
+                f"{folder} of the main process cannot be seen from {platform.node()}: all machines of a run must "
+                "share its --out, since each saves its part of a checkpoint there"
+            )
+        time.sleep(0.2)
 
 
 def recorded_texts(folder: Path) -> Prompts | None:

@@ -29,11 +29,13 @@ class Experiment:
     Attributes:
         store: the clips.
         split: which of them train and which test.
+        training_side: clips of the protocol's training side that may train, before shots are drawn of them.
         texts: what is said about all of the store's classes, once the task has asked for it.
     """
 
     store: ClipStore
     split: Split
+    training_side: int
     texts: Prompts | None = None
 
     @property
@@ -50,7 +52,7 @@ def open_data(config: TrainConfig) -> Experiment:
     """
     store, shots = open_store(config.data.path), config.data.shots
     sides = split(store, load_protocol(config.data.protocol), config.data.validation)
-    return Experiment(store, draw_shots(sides, store, shots, config.seed) if shots else sides)
+    return Experiment(store, draw_shots(sides, store, shots, config.seed) if shots else sides, len(sides.train))
 
 
 def target_layout(config: TrainConfig, source: Layout) -> Layout:

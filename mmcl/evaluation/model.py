@@ -18,6 +18,7 @@ from mmcl.engine.config import TrainConfig
 from mmcl.engine.run_folder import find_run, read_run_config
 from mmcl.engine.setup import build_skeleton_branch, open_data
 from mmcl.errors import UserError
+from mmcl.evaluation.learned import Lesson, recorded_lessons
 from mmcl.evaluation.vocabulary import run_vocabulary
 from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.preprocess import Preprocess
@@ -54,11 +55,13 @@ class Judged:
         model: raw joints -> scores.
         dataset: what it was trained on, where that is known.
         facts: checkpoint, task, selection, for the report.
+        lessons: which clips it has learned from, where that is known.
     """
 
     model: Bundle
     dataset: str | None
     facts: dict[str, Any]
+    lessons: tuple[Lesson, ...]
 
 
 def find_model(path: Path, which: str = "last") -> Found:
@@ -83,7 +86,7 @@ def load_judged(found: Found, layout: Layout) -> Judged:
         bundle = load_bundle(found.path, layout)
         done = bundle.config["provenance"]
         facts = {"checkpoint": str(found.path)} | {key: done.get(key) for key in ("selection", "task", "adapted")}
-        return Judged(bundle, done.get("dataset"), facts)
+        return Judged(bundle, done.get("dataset"), facts, recorded_lessons(done))
     config = found.config
     data = open_data(config)
     encoder, preprocess = build_skeleton_branch(config, data.store.layout, len(data.class_names))
@@ -102,7 +105,8 @@ def load_judged(found: Found, layout: Layout) -> Judged:
         facts["note"] = f"{data.store.location} is not what it was when the model was trained: its content has changed"
     about = bundle_config(config.encoder_name, asdict(config.encoder), preprocess, data.class_names, {}, facts)
     vocabulary = run_vocabulary(config, checkpoint, data.store)
-    return Judged(Bundle(encoder, preprocess, about, vocabulary), data.store.dataset, facts)
+    lessons = (Lesson(config.data.protocol, data.store.fingerprint),)
+    return Judged(Bundle(encoder, preprocess, about, vocabulary), data.store.dataset, facts, lessons)
 
 
 def _check_names(run: Path, names: list[str]) -> None:
@@ -114,10 +118,11 @@ def _check_names(run: Path, names: list[str]) -> None:
     summary = run / "summary.json"
     trained = json.loads(summary.read_text(encoding="utf-8")).get("class_names") if summary.is_file() else None
     if trained is not None and trained != names:
-        changed = next((pair for pair in zip(trained, names, strict=False) if pair[0] != pair[1]), ("more", "less"))
+        counts = (f"{len(trained)} classes", f"{len(names)}")
+        then, now = next((pair for pair in zip(trained, names, strict=False) if pair[0] != pair[1]), counts)
         raise UserError(
-            f"{run} was trained on other classes than its protocol and store now have ('{changed[0]}' then, "
-            f"'{changed[1]}' now): put back what has been edited since"
+            f"{run} was trained on other classes than its protocol and store now have ({then!r} then, {now!r} now): "
+            "put back what has been edited since"
         )
 
 

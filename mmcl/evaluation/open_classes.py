@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmcl.data.protocols import load_protocol
-from mmcl.data.splitting import split
-from mmcl.data.store import ClipStore, open_store
+from mmcl.data.store import open_store
 from mmcl.deploy.texts import class_texts, named_classes
 from mmcl.deploy.vocabulary import class_key, require_vocabulary
 from mmcl.engine.scoring import score_clips
 from mmcl.errors import UserError
-from mmcl.evaluation.model import Found, Judged, load_judged
+from mmcl.evaluation.learned import not_learned
+from mmcl.evaluation.model import Found, load_judged
 from mmcl.evaluation.report import write_report
 from mmcl.prompts import Prompts, fingerprint
 
@@ -50,7 +49,9 @@ def judge_classes(
     rows = texts.rows.to(device)
     position = {class_key(name): number for number, name in enumerate(prompts.names)}
     answer = np.array([position.get(class_key(name), -1) for name in store.class_names])
-    clips, side = _not_trained_on(np.flatnonzero(answer[store.labels] >= 0), store, found, judged)
+    clips = np.flatnonzero(answer[store.labels] >= 0)
+    kept, side = not_learned(clips, store, judged.lessons)
+    clips = clips[kept]
     if not len(clips):
         raise UserError(f"{store.location} has no clip of {', '.join(prompts.names)}: it has {store.class_names}")
     labels = answer[store.labels[clips]]
@@ -75,16 +76,3 @@ def _folder_name(prompts: Prompts, content: Sequence[str]) -> str:
     """What a report's folder is called: the first class, how many others, and a few digits that tell them apart."""
     first = re.sub(r"\W+", "_", class_key(prompts.names[0])).strip("_")[:24]
     return f"classes-{first}-and-{len(prompts.names) - 1}-{fingerprint(content)[:6]}"
-
-
-def _not_trained_on(clips: np.ndarray, store: ClipStore, found: Found, judged: Judged) -> tuple[np.ndarray, str]:
-    """Leave out what the model was trained on, if it was trained on clips of this store; and which are left."""
-    if found.config is not None:
-        protocol, fingerprint = found.config.data.protocol, open_store(found.config.data.path).fingerprint
-    else:
-        done = judged.model.config["provenance"]
-        protocol, fingerprint = done.get("protocol"), done.get("data_fingerprint")
-    if fingerprint != store.fingerprint or not protocol:
-        return clips, "all"
-    parts = split(store, load_protocol(protocol))
-    return np.intersect1d(clips, np.concatenate([parts.test, parts.unseen])), f"test side of {protocol}"

@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from mmcl.data.protocols import load_protocol
-from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore
 from mmcl.errors import UserError
 
@@ -136,26 +134,6 @@ def mapped_clips(rule: TransferMap, store: ClipStore, source_names: list[str]) -
     if not len(clips):
         raise UserError(f"protocol '{rule.name}' finds no clip in {store.location}")
     return clips, np.array([answer[int(label)] for label in store.labels[clips]])
-
-
-def judged_half(
-    clips: np.ndarray, labels: np.ndarray, store: ClipStore, adapted: Mapping[str, Any] | None
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Of a model adapted to clips of this store, keep the other half: those it has not been shown.
-
-    Args:
-        clips: (n,) positions in the store.
-        labels: (n,) right answers.
-        store: the clips.
-        adapted: what ``mmcl adapt`` wrote of itself; None for a model that was not adapted.
-
-    Returns:
-        clips, labels, and which clips these are, in words.
-    """
-    if not adapted or adapted["data_fingerprint"] != store.fingerprint:
-        return clips, labels, "all"
-    kept = np.isin(clips, split(store, load_protocol(adapted["protocol"])).test)
-    return clips[kept], labels[kept], f"test side of {adapted['protocol']}: the others were shown in adaptation"
 
 
 def transfer_facts(rule: TransferMap, classes: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmcl.errors import UserError
 from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.window import present
 
@@ -50,6 +51,26 @@ class Augmentation:
     shear: float = 0.0
     flip: float = 0.0
     noise: float = 0.0
+
+    def check(self) -> None:
+        """Fail on numbers out of range.
+
+        Raises:
+            UserError: naming the key, its value and what it should be.
+        """
+        angles = self.rotation if isinstance(self.rotation, tuple) else (self.rotation,)
+        checks = [
+            ("crop_min", 0 < self.crop_min <= self.crop_max <= 1, "in (0, crop_max], and crop_max at most 1"),
+            ("crop_floor", self.crop_floor >= 1, "at least 1"),
+            ("rotation", all(angle >= 0 for angle in angles), "radians, 0 or more"),
+            ("scale", 0 <= self.scale < 1, "in [0, 1)"),
+            ("shear", self.shear >= 0, "0 or more"),
+            ("flip", 0 <= self.flip <= 1, "a probability"),
+            ("noise", self.noise >= 0, "metres, 0 or more"),
+        ]
+        for key, good, wanted in checks:
+            if not good:
+                raise UserError(f"augmentation.{key} is {getattr(self, key)}: it must be {wanted}")
 
 
 def draw(seed: int, epoch: int, clip: int) -> np.ndarray:

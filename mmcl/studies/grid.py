@@ -132,13 +132,15 @@ class Study:
         """The study with other seeds, and with settings for all arms.
 
         Raises:
-            UserError: a setting is one that tells arms apart.
+            UserError: a setting is one that tells arms apart, or one of a random protocol that does not fit ``draws``.
         """
         for key in settings:
             _check_key(key, "the command line")
             if arms := [arm for arm in self.arms if key in self.own(arm)]:
                 raise UserError(f"--{key} on the command line is for all arms, but arm '{arms[0]}' sets it itself")
-        return replace(self, seeds=list(dict.fromkeys(seeds or self.seeds)), set={**self.set, **settings})
+        study = replace(self, seeds=list(dict.fromkeys(seeds or self.seeds)), set={**self.set, **settings})
+        _check(study, "with the command line")
+        return study
 
 
 def _word(value: Any) -> str:

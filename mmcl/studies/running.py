@@ -16,7 +16,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from mmcl.engine.loop import stop_requests
+from mmcl.engine.processes import stop_requests
 from mmcl.errors import UserError
 from mmcl.studies.grid import Run
 

@@ -106,7 +106,8 @@ def _over_draws(own: Reports, base: Reports) -> tuple[float | None, float | None
         return None, None, None
     differences = np.array([sides[0][draw] - sides[1][draw] for draw in shared])
     judged = np.mean([len(report.ids) for report in own.values()])
-    trained = np.mean([json.loads((run.folder / "summary.json").read_text())["clips"]["train"] for run in own])
+    clips = [json.loads((run.folder / "summary.json").read_text())["clips"] for run in own]
+    trained = np.mean([counts.get("training_side", counts["train"]) for counts in clips])
     return corrected_interval(differences, float(judged / trained))
 
 
@@ -119,7 +120,7 @@ def corrected_interval(differences: np.ndarray, ratio: float) -> tuple[float, fl
 
     Args:
         differences: (J,) one a split.
-        ratio: n_test / n_train.
+        ratio: n_test / n_train, of the sides of a split: a few shots out of a side overlap no more than the sides do.
 
     Returns:
         mean, low, high; no interval where J is 1.

@@ -75,6 +75,7 @@ class Task(nn.Module, ABC):
     """
 
     options: ClassVar[type]
+    helpers: ClassVar[tuple[str, ...]] = ()  # names of all AdamW groups there may be, for optimiser.rates
 
     def __init__(self, context: Context) -> None:
         super().__init__()

@@ -37,6 +37,7 @@ class CoLearning(Task):
     """
 
     options = CoLearningOptions
+    helpers = ("projection", "clip", "lora")
 
     def __init__(self, context: Context, options: CoLearningOptions) -> None:
         super().__init__(context)

@@ -54,5 +54,6 @@ class CoLearningOptions:
         check_smoothing(self.label_smoothing)
         self.alignment.check()
         self.refinement.check()
+        self.text.check()
         if self.tower_batch < 0:
             raise UserError(f"task.tower_batch is {self.tower_batch}: it must be 0 (all clips at once) or more")

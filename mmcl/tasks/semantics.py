@@ -8,6 +8,7 @@ the classes that are trained, as in GAP (ICCV 2023) and other skeleton-language 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,18 @@ class SemanticsOptions(TextOptions):
     mixing: float = 0.0
     centred: bool = False
 
+    def check(self) -> None:
+        """Fail on numbers out of range.
+
+        Raises:
+            UserError: naming the key.
+        """
+        for key in ("weight", "mixing"):
+            if not 0 <= getattr(self, key) < math.inf:
+                raise UserError(f"task.text.{key} is {getattr(self, key)}: it must be 0 or more")
+        if not 0 < self.temperature < math.inf:
+            raise UserError(f"task.text.temperature is {self.temperature}: it must be more than 0")
+
 
 class Semantics(nn.Module):
     """Cross-entropy over cosines between embeddings and the texts of the trained classes.
@@ -58,11 +71,6 @@ class Semantics(nn.Module):
 
     def __init__(self, rows: Tensor, options: SemanticsOptions) -> None:
         super().__init__()
-        if options.temperature <= 0 or options.mixing < 0:
-            raise UserError(
-                f"task.text.temperature is {options.temperature} and mixing {options.mixing}: the one must be "
-                "positive, the other not negative"
-            )
         self.options = options
         self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("origin", rows.mean(dim=0) if options.centred else None)

@@ -12,7 +12,7 @@ from running import arguments, records, train, weights
 from mmcl.data.store import open_store
 from mmcl.engine.config import ScheduleOptions, schedule_factor
 from mmcl.engine.parsing import parse, recipe_names
-from mmcl.engine.run_folder import read_run_config
+from mmcl.engine.run_folder import check_shared, read_run_config
 from mmcl.errors import UserError
 from mmcl.evaluation.model import find_model, load_judged
 from mmcl.evaluation.to_bundle import export_run
@@ -46,6 +46,10 @@ def test_a_run_leaves_what_the_contract_says(demo_store, tmp_path) -> None:
     )
     assert list((out / "trackers").glob("**/events*")) or list(out.glob("**/events*"))
     assert weights(out, "best").keys() == weights(out).keys()
+    (out / "summary.json").unlink()  # killed after the last checkpoint
+    train("--config", str(out / "config.yaml"), "--resume=true")
+    assert json.loads((out / "summary.json").read_text())["validation"] == summary["validation"]
+    assert summary["validation"]["last"] == validation[-1]["top1"]
     # config.yaml is enough, with the data, to run it again
     again, config = tmp_path / "again", yaml.safe_load((out / "config.yaml").read_text())
     assert config["encoder"]["width"] == 8 and config["augmentation"]["flip"] == 0.5
@@ -62,6 +66,30 @@ def test_it_learns(demo_store, tmp_path) -> None:
     ]  # fmt: skip
     train(*arguments(demo_store, tmp_path / "run", *options))
     assert records(tmp_path / "run")[-1]["loss"] < 1.0
+
+
+def test_a_run_that_diverges_stops_and_keeps_what_it_had(demo_store, tmp_path) -> None:
+    out, words = tmp_path / "run", ["--optimiser.rate=1e20", "--engine.checkpoint_steps=1", "--engine.log_every=100"]
+    last = train(*arguments(demo_store, out, *words, "--schedule.warmup_epochs=0"), status=2).splitlines()[-1]
+    assert last.startswith("error: the loss is ") and "at step 2:" in last and "optimiser.rate" in last
+    assert [line["loss"] is None for line in records(out)] == [False, True]
+    assert json.loads((out / "checkpoints" / "last" / "position.json").read_text())["step"] == 1
+    assert all(tensor.isfinite().all() for tensor in weights(out).values()) and not (out / "summary.json").exists()
+
+
+def test_what_can_be_refused_is_refused_before_caches_are_filled(demo_store, tower_folder, tmp_path) -> None:
+    words = ["--task.name=colearn", "--task.refinement.weight=0", f"--task.clip.model={tower_folder('tiny-clip')}"]
+    before = set(demo_store.rglob("features/*"))
+    output = train(*arguments(demo_store, tmp_path / "run", *words, "--data.batch_size=4096"), status=2)
+    assert "4096" in output.splitlines()[-1] and set(demo_store.rglob("features/*")) == before
+    assert not (tmp_path / "run").exists()
+
+
+def test_machines_that_do_not_share_the_run_folder_are_named(tmp_path) -> None:
+    with pytest.raises(UserError, match="all machines of a run must share its --out"):
+        check_shared(tmp_path / "elsewhere", seconds=0.3)
+    (tmp_path / "config.yaml").touch()
+    check_shared(tmp_path, seconds=0)
 
 
 def test_precision_that_the_machine_lacks_is_named(demo_store, tmp_path) -> None:

@@ -56,6 +56,8 @@ def test_draws_and_settings_from_the_command_line(tmp_path) -> None:
     assert (last.seed, last.data.protocol, last.encoder.width) == (5, "sysu/setting-2/2", 8)
     with pytest.raises(UserError, match="arm 'alone' sets it itself"):
         study.changed(None, settings_of(["--task.alignment.weight=1"]))
+    with pytest.raises(UserError, match=r"draws: N. and a value with \{draw\}"):  # thirty times the same draw
+        study.changed(None, settings_of(["--data.protocol=sysu/setting-1/0"]))
     with pytest.raises(UserError, match="`width` is neither an option"):
         settings_of(["width"])
 

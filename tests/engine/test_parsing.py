@@ -1,0 +1,110 @@
+"""A recipe and a command line: what is trained is what ``config.yaml`` says, and a number out of range is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmcl.deploy.bundle import bundle_config, write_bundle
+from mmcl.encoders.base import build_encoder, options_dict
+from mmcl.engine.parsing import parse
+from mmcl.errors import UserError
+from mmcl.skeletons.layout import load_layout
+from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.tasks.colearn_options import CoLearningOptions
+from mmcl.tasks.supervised import SupervisedOptions
+
+DATA = ["--data.path=x", "--data.protocol=y"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with recipes that name a task in every way there is."""
+    files = {
+        "nested": {"task": {"name": "colearn", "alignment": {"weight": 0.3}}},
+        "dotted": {"task.name": "colearn", "task.alignment.weight": 0.3},
+        "other": {"task": "part.yaml"},
+        "part": {"name": "colearn", "alignment": {"weight": 0.3}},
+    }
+    for name, content in files.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--config", "nested.yaml"], ["--config=dotted.yaml"], ["--config", "other.yaml"], ["--task", "part.yaml"],
+        ["--task", "{name: colearn, alignment: {weight: 0.3}}"], ["--task.name=colearn", "--task.alignment.weight=0.3"],
+        ["--task.name", "colearn", "--task.alignment.weight", "0.3"],
+    ],
+)  # fmt: skip
+def test_a_task_may_be_named_in_any_way_and_is_the_one_that_trains(here, words) -> None:
+    config = parse([*DATA, *words])
+    assert config.task_name == "colearn" and isinstance(config.task, CoLearningOptions)
+    assert config.task.alignment.weight == 0.3 and yaml.safe_load(config.text)["task"]["name"] == "colearn"
+
+
+def test_what_comes_later_counts(here) -> None:
+    later = parse([*DATA, "--config", "nested.yaml", "--task", "{name: colearn, alignment: {weight: 0.4}}"])
+    assert later.task.alignment.weight == 0.4
+    config = parse([*DATA, "--task.name=colearn", "--config", "utd_mhad_joint"])  # the recipe says supervised
+    assert config.task_name == "supervised" and isinstance(config.task, SupervisedOptions)
+    assert yaml.safe_load(config.text)["task"]["name"] == "supervised"
+    (here / "config.yaml").write_text(config.text)
+    assert parse(["--config", "config.yaml"]).text == config.text
+
+
+@pytest.mark.parametrize(
+    "words", [["--start.checkpoint=B"], ["--start", "{checkpoint: B}"], ["--config", "flat.yaml"]], ids=str
+)
+def test_a_start_in_any_form_brings_its_own_shape(here, words) -> None:
+    layout = load_layout("kinect_v1_20")
+    encoder = build_encoder("ctrgcn", layout, 3, {"width": 8, "depth": 3, "persons": 1})
+    preprocess = Preprocess(layout, layout, 1, PreprocessOptions(window=24))
+    config = bundle_config("ctrgcn", options_dict(encoder), preprocess, ["a", "b", "c"], {"parameters": 1}, {})
+    (here / "B").mkdir()
+    write_bundle(here / "B", encoder, config)
+    (here / "flat.yaml").write_text("start.checkpoint: B\n")
+    found = parse([*DATA, *words])
+    assert (found.start.checkpoint, found.encoder.width, found.preprocess.window) == ("B", 8, 24)
+
+
+@pytest.mark.parametrize("words", [["--encoder", "{name: nope}"], ["--encoder.name=nope"], ["--task", "{name: nope}"]])
+def test_unknown_names_are_refused_in_any_form(words) -> None:
+    with pytest.raises(UserError, match="unknown .*'nope': choose one of"):
+        parse([*DATA, *words])
+
+
+@pytest.mark.parametrize(
+    ("word", "complaint"),
+    [
+        ("--optimiser.adamw_weight_decay=-1", "optimiser.adamw_weight_decay is -1.0: it must be 0 or more"),
+        ("--optimiser.rates={projection: -1}", r"optimiser.rates is \{'projection': -1.0\}"),
+        ("--optimiser.rates={projektion: 1}", "names projektion, .*: those of colearn are projection, clip, lora"),
+        ("--optimiser.rate=.nan", "optimiser.rate is nan"),
+        ("--schedule.gamma=-3", "schedule.gamma is -3.0"),
+        ("--schedule.floor=2", "schedule.floor is 2.0"),
+        ("--schedule.milestones=[-5]", "schedule.milestones is"),
+        ("--augmentation.flip=7", "augmentation.flip is 7.0: it must be a probability"),
+        ("--augmentation.noise=-1", "augmentation.noise is -1.0"),
+        ("--augmentation.crop_min=0.9", ""),
+        ("--augmentation.crop_max=0.4", "augmentation.crop_min is 0.5: it must be in"),
+        ("--engine.checkpoint_steps=-1", "engine.checkpoint_steps is -1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_anything_is_loaded(word, complaint) -> None:
+    words = [*DATA, "--task.name=colearn", word]
+    if not complaint:
+        assert parse(words).augmentation.crop_min == 0.9
+        return
+    with pytest.raises(UserError, match=complaint):
+        parse(words)
+
+
+def test_a_task_without_helpers_has_no_rates_for_them() -> None:
+    with pytest.raises(UserError, match="names lora, .*: this task has none"):
+        parse([*DATA, "--optimiser.rates={lora: 0.1}"])
