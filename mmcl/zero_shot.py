@@ -142,7 +142,7 @@ def is_open(arguments: argparse.Namespace) -> bool:
 
     if arguments.classes is not None:
         return True
-    config = find_model(arguments.checkpoint).config
+    config = find_model(arguments.checkpoint, arguments.which).config
     name = arguments.protocol or (config.data.protocol if config is not None else None)
     if name is None:
         raise UserError("which protocol? Give --protocol, or --classes (or look at --list-protocols)")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, is_dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from mmcl.encoders import ENCODERS
+from mmcl.encoders.options import fill
 from mmcl.errors import UserError
 from mmcl.skeletons.layout import Layout
 
@@ -128,20 +129,7 @@ def parse_options(name: str, options: Mapping[str, Any] | object) -> Any:
         return options
     if not isinstance(options, Mapping):
         raise UserError(f"options of the encoder '{name}' must be keys and values, not {type(options).__name__}")
-    known = [field.name for field in fields(kind)]
-    if unknown := sorted(str(key) for key in options if key not in known):
-        raise UserError(f"encoder '{name}' has no option {', '.join(unknown)}; it has {', '.join(known)}")
-    hints = get_type_hints(kind)
-    return kind(**{key: _typed(f"{name}.{key}", value, hints[key]) for key, value in options.items()})
-
-
-def _typed(where: str, value: Any, kind: type) -> Any:
-    """Return ``value`` as ``kind``; a whole number passes for a float, but True never for a number."""
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise UserError(f"encoder option {where} must be {kind.__name__}, not {value!r}")
-    return value
+    return fill(name, options, kind)
 
 
 def build_encoder(name: str, layout: Layout, classes: int, options: Mapping[str, Any] | object = _DEFAULTS) -> Encoder:

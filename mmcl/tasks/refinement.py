@@ -28,6 +28,8 @@ class RefinementOptions:
         language_weight: weight of the language-modelling loss on the answer, which gives LoRA a direct signal.
         gates: class vectors an instruction (the released code: 2).
         hidden: hidden units of the gate.
+        standardise: bring each answer feature to mean 0 and deviation 1 before the gate, since hidden states of an LLM
+            have a scale of their own; false is the released code's form.
         instructions: how many of the prompt file's instructions each clip is asked, from the first on.
         share: of each batch's clips that the LLM looks at, drawn by the run's seed; the loss is their mean, so that its
             expected gradient is that of all clips.
@@ -39,6 +41,7 @@ class RefinementOptions:
     language_weight: float = 0.0
     gates: int = 2
     hidden: int = 64
+    standardise: bool = True
     instructions: int = 1
     share: float = 1.0
     every: int = 1
@@ -74,8 +77,7 @@ class Refinement(nn.Module):
         super().__init__()
         self.gate = nn.ModuleList(
             nn.Sequential(
-                # Hidden states of an LLM have a scale of their own; the gate should not have to learn it.
-                nn.LayerNorm(text_width),
+                nn.LayerNorm(text_width) if options.standardise else nn.Identity(),
                 nn.Linear(text_width, options.hidden),
                 nn.ReLU(),
                 nn.Linear(options.hidden, options.gates),

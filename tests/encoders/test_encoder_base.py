@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from mmcl.encoders import ENCODERS
 from mmcl.encoders.base import Encoder, build_encoder, encoder_options, options_dict, parse_options
 from mmcl.encoders.ctrgcn import CTRGCN, CTRGCNOptions
 from mmcl.encoders.graph import spatial_graph
+from mmcl.encoders.options import fill
 from mmcl.errors import UserError
 from mmcl.skeletons.layout import Layout, load_layout
 
@@ -93,3 +96,50 @@ def test_an_encoder_without_a_form_of_its_own_for_use_is_copied():
     assert torch.equal(lean(x), encoder.eval()(x)) and all(
         parameter.requires_grad for parameter in encoder.parameters()
     )
+
+
+@dataclass(frozen=True)
+class Inner:
+    ranks: tuple[int, ...] = (4,)
+
+
+@dataclass(frozen=True)
+class Rich:
+    """Every kind of option that an encoder may come to have."""
+
+    kind: Literal["a", "b"] = "a"
+    parts: list[list[int]] = field(default_factory=list)
+    rank: int | None = None
+    pair: tuple[int, float] = (1, 2.0)
+    by_name: dict[str, float] = field(default_factory=dict)
+    inner: Inner = field(default_factory=Inner)
+    free: Any = None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("kind", "b"), ("parts", [[1, 2], []]), ("rank", 3), ("rank", None), ("pair", (3, 0.5)),
+        ("by_name", {"a": 1.5}), ("inner", Inner((1, 2, 3))), ("free", [1, "x", None]),
+    ],
+)  # fmt: skip
+def test_options_of_any_kind_survive_a_bundle_s_json(name, value) -> None:
+    options = Rich(**{name: value})
+    assert fill("rich", json.loads(json.dumps(asdict(options))), Rich) == options
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"kind": "c"}, "rich.kind must be .*'a', 'b'.*, not 'c'"),
+        ({"parts": [[1, "2"]]}, "rich.parts must be int, not '2'"),
+        ({"rank": 1.5}, r"rich.rank must be int \| None, not 1.5"),
+        ({"rank": True}, "rich.rank must be"),
+        ({"pair": [1]}, "rich.pair must be"),
+        ({"inner": {"rank": 1}}, "rich.inner' has no option rank; it has ranks"),
+        ({"inner": {"ranks": [0.5]}}, "rich.inner.ranks must be int"),
+    ],
+)
+def test_options_of_the_wrong_kind_are_named(options, complaint) -> None:
+    with pytest.raises(UserError, match=complaint):
+        fill("rich", options, Rich)

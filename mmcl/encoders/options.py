@@ -1,0 +1,63 @@
+"""Options of an encoder, typed, from plain data: a recipe's, or the ``config.json`` of a bundle.
+
+A bundle is read where none of the training packages is, jsonargparse included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from mmcl.errors import UserError
+
+
+def fill(where: str, options: Mapping[str, Any], kind: Any) -> Any:
+    """A dataclass from keys and values; missing keys keep their defaults.
+
+    Args:
+        where: what it belongs to, for messages.
+        options: out of JSON or a recipe.
+        kind: the dataclass.
+
+    Raises:
+        UserError: an unknown key, or a value of the wrong type.
+    """
+    known = [field.name for field in fields(kind)]
+    if unknown := sorted(str(key) for key in options if key not in known):
+        raise UserError(f"encoder '{where}' has no option {', '.join(unknown)}; it has {', '.join(known)}")
+    hints = get_type_hints(kind)
+    return kind(**{key: _typed(f"{where}.{key}", value, hints[key]) for key, value in options.items()})
+
+
+def _typed(where: str, value: Any, kind: Any) -> Any:
+    """Return ``value``, which comes out of JSON or a recipe, as ``kind``.
+
+    A whole number passes for a float, but True never for a number. Lists, tuples, mappings, literals, alternatives and
+    dataclasses, nested in any way, are what jsonargparse makes of them.
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any or (origin is Literal and value in inner) or (kind in (None, type(None)) and value is None):
+        return value
+    if kind is float and type(value) is int:
+        return float(value)
+    if isinstance(kind, type) and type(value) is kind:
+        return value
+    if origin in (Union, UnionType):
+        for one in inner:
+            with suppress(UserError):
+                return _typed(where, value, one)
+    if origin is list and isinstance(value, list):
+        return [_typed(where, entry, inner[0]) for entry in value]
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        if len(kinds) == len(value):
+            return tuple(_typed(where, entry, one) for entry, one in zip(value, kinds, strict=True))
+    if origin is dict and isinstance(value, Mapping):
+        return {_typed(where, key, inner[0]): _typed(where, entry, inner[1]) for key, entry in value.items()}
+    if is_dataclass(kind) and isinstance(value, Mapping):
+        return fill(where, value, kind)
+    name = kind.__name__ if isinstance(kind, type) and not inner else str(kind).replace("typing.", "")
+    raise UserError(f"encoder option {where} must be {name}, not {value!r}")
