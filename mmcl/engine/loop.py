@@ -66,6 +66,11 @@ class Loop:
         return self.position.epoch * self.batches.steps + self.position.step
 
     @property
+    def total(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.config.schedule.epochs * self.batches.steps
+
+    @property
     def finished(self) -> bool:
         """Whether the last epoch is done."""
         return self.position.epoch >= self.config.schedule.epochs
@@ -76,9 +81,8 @@ class Loop:
         Returns:
             True when the run is complete, False when it was stopped (a checkpoint has been saved).
         """
-        total = self.config.schedule.epochs * self.batches.steps
         hidden = not self.accelerator.is_main_process
-        bar = tqdm(total=total, initial=self.global_step, desc="training", unit="step", disable=hidden)
+        bar = tqdm(total=self.total, initial=self.global_step, desc="training", unit="step", disable=hidden)
         with stop_requests() as stops, bar:
             while not self.finished:
                 if not self._epoch(bar, stops):
@@ -118,6 +122,7 @@ class Loop:
             batch = next(batches)
             waited = time.perf_counter() - asked
             batch = to_device(batch, self.accelerator.device)
+            batch |= {"epoch": self.position.epoch, "progress": self.global_step / self.total}
             with self.accelerator.accumulate(self.model):
                 with self.accelerator.autocast():  # wrapping does that, but sharding does not
                     outputs = self.model(batch)

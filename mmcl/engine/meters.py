@@ -60,9 +60,10 @@ class StepMeter:
         self.batches, self.clips, self.waited, self.started = 0, 0, 0.0, time.perf_counter()
 
     def add(self, outputs: dict[str, Tensor], labels: Tensor, waited: float) -> None:
-        """Take in one micro-batch: its losses and accuracy, and the seconds the loop waited for its data."""
+        """Take in one micro-batch: its losses, accuracy if it was scored, and the seconds the loop waited for it."""
         values = {key: value.detach().float() for key, value in outputs.items() if key.startswith("loss")}
-        values["accuracy"] = (outputs["scores"].argmax(dim=-1) == labels).float().mean()
+        if "scores" in outputs:
+            values["accuracy"] = (outputs["scores"].argmax(dim=-1) == labels).float().mean()
         for key, value in values.items():
             self.sums[key] = self.sums.get(key, torch.zeros_like(value)) + value
         self.batches += 1

@@ -117,7 +117,15 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Losses and outputs of a training batch: ``loss`` (what is minimised), ``loss_*`` parts, ``scores`` (N, K)."""
+        """Losses and outputs of a training batch.
+
+        Args:
+            batch: skeletons, labels and extras (:func:`mmcl.data.dataset.collate`), and how far the run is: ``epoch``,
+                from 0, and ``progress``, the share of its steps that are done.
+
+        Returns:
+            ``loss``, what is minimised; its parts ``loss_*``, for the log; ``scores`` (N, K), if the batch was scored.
+        """
 
     @abstractmethod
     def parameter_groups(self) -> list[ParameterGroup]:

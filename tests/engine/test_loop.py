@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 import yaml
@@ -16,6 +17,8 @@ from mmcl.engine.run_folder import check_shared, read_run_config
 from mmcl.errors import UserError
 from mmcl.evaluation.model import find_model, load_judged
 from mmcl.evaluation.to_bundle import export_run
+from mmcl.tasks.supervised import Supervised
+from mmcl.train import train as run_training
 
 
 def test_a_run_leaves_what_the_contract_says(demo_store, tmp_path) -> None:
@@ -66,6 +69,20 @@ def test_it_learns(demo_store, tmp_path) -> None:
     ]  # fmt: skip
     train(*arguments(demo_store, tmp_path / "run", *options))
     assert records(tmp_path / "run")[-1]["loss"] < 1.0
+
+
+def test_a_task_is_told_how_far_the_run_is_and_need_not_score(demo_store, tmp_path, monkeypatch) -> None:
+    told, plain = [], Supervised.forward
+
+    def forward(self: Supervised, batch: dict[str, Any]) -> dict[str, Any]:
+        told.append((batch["epoch"], batch["progress"]))
+        return {key: value for key, value in plain(self, batch).items() if key != "scores"}
+
+    monkeypatch.setattr(Supervised, "forward", forward)
+    words = ["--engine.accumulation=2", "--schedule.epochs=2", "--data.batch_size=8"]
+    assert run_training(parse(arguments(demo_store, tmp_path / "run", *words))) == 0
+    assert told == [(step // 3, step / 6) for step in range(6) for _ in range(2)]
+    assert all("accuracy" not in line and line["loss"] > 0 for line in records(tmp_path / "run"))
 
 
 def test_a_run_that_diverges_stops_and_keeps_what_it_had(demo_store, tmp_path) -> None:
