@@ -31,6 +31,7 @@ from mmcl.evaluation.model import load_encoder, selection
 from mmcl.evaluation.vocabulary import run_vocabulary
 from mmcl.files import atomic_folder
 from mmcl.skeletons.preprocess import Preprocess
+from mmcl.tasks import TASKS
 
 
 def export_run(
@@ -70,7 +71,7 @@ def export_run(
         config.encoder_name, asdict(config.encoder), preprocess, data.class_names, counts,
         _provenance(folder, config, checkpoint, data), vocabulary,
     )  # fmt: skip
-    embeddings = None if vocabulary is None else _trained_embeddings(encoder, preprocess, checkpoint)
+    embeddings = _trained_embeddings(config, encoder, preprocess, checkpoint)
     with atomic_folder(out, "config.json") as temporary:
         write_bundle(temporary, encoder, facts, vocabulary)
         parameters = counts["parameters"] + counts.get("projection", 0)
@@ -123,10 +124,15 @@ def _vocabulary(
     return vocabulary.extended(asked, class_texts(asked, vocabulary, torch.device("cpu")).rows)
 
 
-def _trained_embeddings(encoder: Encoder, preprocess: Preprocess, checkpoint: Path) -> Tensor:
-    """(N, D) unit-length embeddings of the probe's clips, straight from what the checkpoint's projection holds."""
-    learned, probe = load_file(checkpoint / LEARNED), load_file(checkpoint / PROBE)
+def _trained_embeddings(
+    config: TrainConfig, encoder: Encoder, preprocess: Preprocess, checkpoint: Path
+) -> Tensor | None:  # fmt: skip
+    """(N, D) unit-length embeddings of the probe's clips, by the checkpoint's own tensors; None where it has none."""
+    space = TASKS[config.task_name].text_space(load_file(checkpoint / LEARNED), config.task)
+    if space is None:
+        return None
+    probe, tensors = load_file(checkpoint / PROBE), space.projection
     with torch.no_grad():
         features = encoder.features(preprocess(probe["joints"], probe["lengths"]))
-    hidden = F.relu(features @ learned["joint.0.weight"].T + learned["joint.0.bias"])
-    return F.normalize(hidden @ learned["joint.2.weight"].T + learned["joint.2.bias"], dim=-1)
+    hidden = F.relu(features @ tensors["0.weight"].T + tensors["0.bias"])
+    return F.normalize(hidden @ tensors["2.weight"].T + tensors["2.bias"], dim=-1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 
 from mmcl.data.store import ClipStore
@@ -13,10 +12,7 @@ from mmcl.deploy.vocabulary import Vocabulary
 from mmcl.engine.checkpoint import LEARNED
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.setup import run_texts
-
-PREFIX = "joint."
-LOG_SCALE = "alignment.siglip.log_scale"
-ORIGIN = "semantics.origin"
+from mmcl.tasks import TASKS
 
 
 def run_vocabulary(config: TrainConfig, checkpoint: Path, store: ClipStore) -> Vocabulary | None:
@@ -30,22 +26,11 @@ def run_vocabulary(config: TrainConfig, checkpoint: Path, store: ClipStore) -> V
     Raises:
         UserError: the run's record of its texts is damaged, or what stands in for it is gone.
     """
-    learned = load_file(checkpoint / LEARNED)
-    tensors = {key.removeprefix(PREFIX): tensor for key, tensor in learned.items() if key.startswith(PREFIX)}
-    if not tensors:
+    space = TASKS[config.task_name].text_space(load_file(checkpoint / LEARNED), config.task)
+    if space is None:
         return None
-    text, clip = config.task.text, config.task.clip
-    # A projection that learned from pictures alone lies in CLIP's space: its text tower has the words.
-    sentence = text.weight > 0 and text.source == "sentence"
-    facts = {
-        "source": "sentence" if sentence else "clip",
-        "model": text.model if sentence else None,
-        "clip_model": None if sentence else clip.model,
-        "clip_pretrained": None if sentence else clip.pretrained,
-    }
-    temperature = text.temperature if text.weight > 0 else config.task.alignment.temperature
-    if text.weight <= 0 and LOG_SCALE in learned:  # SigLIP learns its own
-        temperature = float(torch.exp(-learned[LOG_SCALE]))
     texts, source = run_texts(config, checkpoint.parent.parent, store)
-    origin, words = learned.get(ORIGIN), replace(texts, dataset=source)
-    return Vocabulary(tensors, temperature, facts, texts.templates, origin=origin, words=words)
+    return Vocabulary(
+        space.projection, space.temperature, space.text, texts.templates, origin=space.origin,
+        words=replace(texts, dataset=source),
+    )  # fmt: skip

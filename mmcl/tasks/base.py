@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +16,7 @@ from mmcl.encoders.base import Encoder
 from mmcl.prompts import Prompts
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import Preprocess
+from mmcl.tasks.text_space import TextSpace
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,16 @@ class Task(nn.Module, ABC):
     @property
     def pairing(self) -> Any:
         """(clips in the store,) the clip whose pictures each clip gets, or None where that is itself."""
+        return None
+
+    @staticmethod
+    def text_space(learned: Mapping[str, Tensor], options: Any) -> TextSpace | None:
+        """Where the features of a checkpoint's encoder meet texts; None where they do not.
+
+        Args:
+            learned: tensors of the checkpoint, by their names in ``state_dict()``.
+            options: of the task.
+        """
         return None
 
     def loaded(self) -> dict[str, str]:

@@ -23,6 +23,7 @@ from mmcl.tasks.cached_towers import answer_features, answer_prefixes, clip_feat
 from mmcl.tasks.colearn_options import CoLearningOptions
 from mmcl.tasks.refinement import Refinement, ask
 from mmcl.tasks.semantics import Semantics, class_table
+from mmcl.tasks.text_space import colearned_space
 from mmcl.tasks.tower_inputs import TowerInputs, require_video, shuffled_pairs
 from mmcl.towers.clip import ClipTower
 from mmcl.towers.llm import LLMTower
@@ -38,6 +39,7 @@ class CoLearning(Task):
 
     options = CoLearningOptions
     helpers = ("projection", "clip", "lora")
+    text_space = staticmethod(colearned_space)
 
     def __init__(self, context: Context, options: CoLearningOptions) -> None:
         super().__init__(context)
