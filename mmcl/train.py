@@ -34,7 +34,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     """
     import torch
     from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, ProjectConfiguration
 
     if config.engine.precision == "fp16" and not torch.accelerator.is_available():
         raise UserError("engine.precision=fp16 needs a GPU: use bf16 or fp32 here")
@@ -50,7 +50,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
             mixed_precision=precision,
             gradient_accumulation_steps=config.engine.accumulation,
             log_with=list(config.engine.trackers) or None,
-            project_dir=config.out,
+            project_config=ProjectConfiguration(config.out, logging_dir=str(Path(config.out) / "trackers")),
             # One process fills the tower caches while the others wait, which may take hours.
             kwargs_handlers=[ddp, InitProcessGroupKwargs(timeout=timedelta(hours=24))],
         )
@@ -74,6 +74,7 @@ def train(config: TrainConfig) -> int:
     from mmcl.engine.run_folder import check_run, check_shared, start_run
     from mmcl.engine.setup import build_task, open_data
     from mmcl.engine.start import start, write_start
+    from mmcl.engine.trackers import begin_tracking
 
     accelerator = make_accelerator(config)
     if accelerator.is_main_process:
@@ -98,7 +99,7 @@ def train(config: TrainConfig) -> int:
             write_start(begun, folder)
     accelerator.wait_for_everyone()
     check_shared(folder)
-    accelerator.init_trackers("trackers", config={"config": config.text})
+    begin_tracking(accelerator, config)
     accelerator.print(_opening(config, loop, begun))
     started = time.perf_counter()
     finished = loop.run()

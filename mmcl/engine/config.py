@@ -121,7 +121,8 @@ class EngineOptions:
         log_every: optimiser steps between lines of metrics.jsonl.
         checkpoint_steps: also save `checkpoints/last` every so many steps; it is saved after each epoch anyway.
         validate_every: epochs between validations, where a validation split is held out.
-        trackers: accelerate's trackers (tensorboard, wandb, mlflow, …); empty for none.
+        trackers: accelerate's trackers (tensorboard, wandb, mlflow, …); empty for none. The project is called mmcl,
+            the run by its folder; one that is resumed goes on where it was tracked before.
     """
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
