@@ -26,6 +26,7 @@ PREFERRED = (
     "Microsoft YaHei", "SimHei", "Hiragino Sans", "Yu Gothic", "Malgun Gothic", "Apple SD Gothic Neo",
     "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Noto Sans", "Arial Unicode MS",
 )  # fmt: skip
+_LACKING: set[int] = set()  # what could not be shown: the user is told of the first
 
 
 def families(*texts: str) -> list[str]:
@@ -69,12 +70,14 @@ def _best(missing: frozenset[int]) -> tuple[str, Path] | None:
             best, most = (family, fonts[family]), has
         if most == len(missing):
             return best
-    lacking = missing - _characters(best[1]) if best else missing
-    print(
-        f"warning: no font here has {''.join(map(chr, sorted(lacking)[:8]))}: pictures show boxes instead "
-        "(install one for that script, such as Noto Sans CJK)",
-        file=sys.stderr,
-    )
+    if not _LACKING:
+        lacking = sorted(missing - _characters(best[1]) if best else missing)
+        print(
+            f"warning: no font here has {''.join(map(chr, lacking[:8]))}: pictures show boxes instead (install one for "
+            "that script, such as Noto Sans CJK)",
+            file=sys.stderr,
+        )
+    _LACKING.update(missing)
     return best
 
 

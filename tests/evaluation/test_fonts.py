@@ -27,6 +27,7 @@ def rare(count: int) -> str:
 @pytest.fixture(autouse=True)
 def only_two_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(fonts, "_installed", lambda: TWO)
+    monkeypatch.setattr(fonts, "_LACKING", set())
     fonts._best.cache_clear()
     yield
     fonts._best.cache_clear()
@@ -55,6 +56,7 @@ def test_each_character_is_drawn_by_a_font_that_has_it(tmp_path: Path, capsys, r
 def test_a_script_without_font_is_said_once_and_drawn_all_the_same(tmp_path: Path, capsys, recwarn) -> None:
     (rows, columns, _), last = confusion(tmp_path / "a.png", NOWHERE).shape, caption(NOWHERE)
     assert rows > 50 and columns > 50 and last.min() < 128  # a box
+    assert caption("手坐").min() < 128
     err = capsys.readouterr().err
     assert err.count("warning") == 1 and "no font here has" in err and "Noto" in err
     assert not [w for w in recwarn if "Glyph" in str(w.message)]
