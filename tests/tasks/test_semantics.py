@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mmcl.errors import UserError
+from mmcl.tasks.colearn_options import CoLearningOptions
 from mmcl.tasks.semantics import Semantics, SemanticsOptions
 
 N, K, D = 6, 4, 8
@@ -55,10 +56,11 @@ def test_nothing_is_mixed_in_evaluation_or_without_being_asked() -> None:
         assert semantics(features, labels, project).item() == pytest.approx(plain / N, abs=1e-5)
 
 
-@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"mixing": -1.0}])
+@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"mixing": -1.0}, {"weight": -0.5}])
 def test_impossible_options_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(UserError, match="task.text"):
-        Semantics(torch.eye(3), SemanticsOptions(weight=1.0, **options))
+    (key, value), asked = *options.items(), SemanticsOptions(**{"weight": 1.0, **options})
+    with pytest.raises(UserError, match=f"task.text.{key} is {value}"):
+        CoLearningOptions(text=asked).check()  # which a task calls before anything else
 
 
 def test_a_checkpoint_keeps_the_mean_text_only_where_classes_are_judged_by_the_difference_to_it() -> None:
