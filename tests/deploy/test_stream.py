@@ -159,7 +159,7 @@ def test_frames_with_nobody_count_and_objects_are_frames(bundle, monkeypatch, ca
     out, complaints = capsys.readouterr()
     assert not complaints and [json.loads(line)["frame"] for line in out.splitlines()] == [20]
     offline = load_bundle(bundle)(torch.from_numpy(frames[None, None])).softmax(-1)[0]
-    assert json.loads(out)["predictions"][0]["probability"] == pytest.approx(float(offline.max()), abs=1e-5)
+    assert json.loads(out)["predictions"][0]["probability"] == pytest.approx(float(offline.detach().max()), abs=1e-5)
     monkeypatch.setattr(sys, "stdin", io.StringIO('1,2,3\n{"bones": []}\n'))
     with pytest.raises(UserError, match="no frames came"):
         predict(words)
