@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written stays behind: to a temporary name first, then renamed."""
+"""Files: YAML that is read, and writing that leaves nothing half-written: to a temporary name first, then renamed."""
 
 from __future__ import annotations
 
@@ -29,6 +29,20 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def _beside(path: Path) -> Path:
     """A name that no other process uses, on whatever machine: process numbers repeat, in containers above all."""
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        UserError: it is none, or no text.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a YAML file: {error}") from error
 
 
 def write_text(path: Path, text: str) -> None:

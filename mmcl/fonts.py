@@ -26,7 +26,7 @@ PREFERRED = (
     "Microsoft YaHei", "SimHei", "Hiragino Sans", "Yu Gothic", "Malgun Gothic", "Apple SD Gothic Neo",
     "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Noto Sans", "Arial Unicode MS",
 )  # fmt: skip
-_LACKING: set[int] = set()  # what could not be shown: the user is told of the first
+_TOLD: list[str] = []  # what the user was told could not be shown; once is enough
 
 
 def families(*texts: str) -> list[str]:
@@ -70,14 +70,14 @@ def _best(missing: frozenset[int]) -> tuple[str, Path] | None:
             best, most = (family, fonts[family]), has
         if most == len(missing):
             return best
-    if not _LACKING:
+    if not _TOLD:
         lacking = sorted(missing - _characters(best[1]) if best else missing)
+        _TOLD.append("".join(map(chr, lacking[:8])))
         print(
-            f"warning: no font here has {''.join(map(chr, lacking[:8]))}: pictures show boxes instead (install one for "
-            "that script, such as Noto Sans CJK)",
+            f"warning: no font here has {_TOLD[0]}: pictures show boxes instead (install one for that script, such as "
+            "Noto Sans CJK)",
             file=sys.stderr,
         )
-    _LACKING.update(missing)
     return best
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from mmcl.data.rules import ANY, Protocol, Rule, parse_protocol
 from mmcl.data.store import ClipStore
 from mmcl.errors import UserError
+from mmcl.files import read_yaml
 
 BUILTIN = Path(__file__).parent / "splits"
 _FILE = re.compile(r"(.+\.ya?ml)(?:([:/])(.*))?", re.DOTALL)  # file.yaml, file.yaml:rule, file.yaml/draw
@@ -133,14 +134,9 @@ def _read(file: str) -> dict[str, Any]:
     Raises:
         UserError: there is no such file, or it holds something else.
     """
-    import yaml
-
     if not Path(file).is_file():
         raise UserError(f"{file}: no such file")
-    try:
-        own = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not a YAML file: {error}") from error
+    own = read_yaml(Path(file))
     if not isinstance(own, dict) or not own:
         raise UserError(f"{file}: expected `dataset/rule:` with dataset, train and test below it, found {own!r:.80}")
     return {str(name): facts for name, facts in own.items()}

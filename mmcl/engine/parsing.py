@@ -15,6 +15,7 @@ from typing import Any
 from mmcl.encoders.base import encoder_options
 from mmcl.engine.config import DataOptions, EngineOptions, OptimiserOptions, ScheduleOptions, StartOptions, TrainConfig
 from mmcl.errors import UserError
+from mmcl.files import read_yaml
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import PreprocessOptions
 from mmcl.tasks import TASKS
@@ -68,7 +69,8 @@ def _look_up(argv: Sequence[str]) -> dict[str, str]:
         if not has_value:
             value = argv[number + 1] if number + 1 < len(argv) else ""
         if option == "--config":
-            found |= _named_in(_read_yaml(find_recipe(value)), find_recipe(value).parent)
+            recipe = find_recipe(value)
+            found |= _named_in(_keys_of(recipe), recipe.parent)
         for section, key in _LOOKED_UP.items():
             if option == f"--{section}.{key}":
                 found[section] = value
@@ -84,7 +86,7 @@ def _named_in(content: Mapping[str, Any], folder: Path) -> dict[str, str]:
         part = content.get(section)
         if isinstance(part, str):  # a file that holds the section; the parser complains where there is none
             file = next((path for path in (folder / part, Path(part)) if path.is_file()), None)
-            part = None if file is None else _read_yaml(file)
+            part = None if file is None else _keys_of(file)
         flat = {**(part if isinstance(part, Mapping) else {}), f"{section}.{key}": content.get(f"{section}.{key}")}
         for name in (key, f"{section}.{key}"):
             if flat.get(name) is not None:
@@ -102,13 +104,8 @@ def _value(word: str) -> Any:
         return word
 
 
-def _read_yaml(path: Path) -> Mapping[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a YAML file: {error}") from error
+def _keys_of(path: Path) -> Mapping[str, Any]:
+    content = read_yaml(path)
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: a recipe holds keys and values")
     return content

@@ -8,8 +8,8 @@ from pathlib import Path
 from mmcl.data.protocols import builtin_protocols, load_protocol
 from mmcl.data.rules import Protocol
 from mmcl.data.splitting import divide_classes
-from mmcl.errors import UserError
 from mmcl.evaluation.transfer import transfer_maps
+from mmcl.files import read_yaml
 from mmcl.prompts import class_names
 
 
@@ -25,14 +25,9 @@ def describe_maps() -> str:
 
 def is_map(name: str) -> bool:
     """Whether a protocol's name, or a user's .yaml file, is a label map."""
-    import yaml
-
     if not (name.endswith((".yaml", ".yml")) and Path(name).is_file()):
         return name in transfer_maps()
-    try:
-        facts = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{name}: not a YAML file: {error}") from error
+    facts = read_yaml(Path(name))
     return isinstance(facts, dict) and "pairs" in facts
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.errors import UserError
+from mmcl.files import read_yaml
 
 BUILTIN = Path(__file__).parent / "layouts"
 
@@ -163,15 +164,10 @@ def load_layout(name: str | Path) -> Layout:
     Raises:
         UserError: no such layout, or the file is not a layout.
     """
-    import yaml  # only needed where a layout is looked up by name: a bundle carries its own
-
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else BUILTIN / f"{name}.yaml"
     if len(path.name) > 255 or not path.is_file():  # looking for a longer name is an OSError
         raise UserError(f"no layout '{str(name):.80}': choose one of {', '.join(layout_names())}, or give a .yaml file")
-    try:
-        facts = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a YAML file: {error}") from error
+    facts = read_yaml(path)
     if not isinstance(facts, dict):
         raise UserError(f"{path}: a layout file holds keys and values; see `mmcl/skeletons/layouts/`")
     return Layout.from_dict({"name": path.stem, **facts}, where=str(path))

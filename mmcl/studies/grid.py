@@ -12,6 +12,7 @@ from typing import Any, Literal
 from mmcl.engine.parsing import RECIPES, parse
 from mmcl.engine.run_folder import check_run
 from mmcl.errors import UserError
+from mmcl.files import read_yaml
 
 STUDIES = RECIPES / "studies"
 DRAW = "{draw}"  # in a value of a study file: the number of the draw
@@ -160,15 +161,11 @@ def read_study(name: str) -> Study:
         UserError: there is none, or the file is wrong; naming the key.
     """
     import jsonargparse
-    import yaml
 
     path = next((path for path in (Path(name), STUDIES / f"{name}.yaml") if path.is_file()), None)
     if path is None:
         raise UserError(f"no study '{name}': give a .yaml file or one of {', '.join(study_names())}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a YAML file: {error}") from error
+    content = read_yaml(path)
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Study, skip={"name"})
     try:

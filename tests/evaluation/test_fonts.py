@@ -27,7 +27,7 @@ def rare(count: int) -> str:
 @pytest.fixture(autouse=True)
 def only_two_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(fonts, "_installed", lambda: TWO)
-    monkeypatch.setattr(fonts, "_LACKING", set())
+    monkeypatch.setattr(fonts, "_TOLD", [])
     fonts._best.cache_clear()
     yield
     fonts._best.cache_clear()

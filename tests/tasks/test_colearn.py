@@ -21,7 +21,7 @@ from mmcl.tasks.alignment import AlignmentOptions
 from mmcl.tasks.base import Context
 from mmcl.tasks.colearn import CoLearning
 from mmcl.tasks.colearn_options import CoLearningOptions
-from mmcl.tasks.refinement import RefinementOptions
+from mmcl.tasks.refinement import Refinement, RefinementOptions
 from mmcl.tasks.semantics import SemanticsOptions
 from mmcl.towers.clip import ClipOptions, ClipTower
 from mmcl.towers.llm import LLMOptions
@@ -89,6 +89,23 @@ def test_total_is_the_weighted_sum_and_refinement_starts_at_the_scores(demo_stor
     expected = out["loss_classes"] + 0.1 * out["loss_alignment"] + 0.2 * out["loss_refinement"]
     torch.testing.assert_close(out["loss"].detach(), expected)
     torch.testing.assert_close(out["loss_refinement"], out["loss_classes"])  # S_R = S_M
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+def test_the_gate_of_the_released_code_takes_answers_as_they_are(standardise: bool) -> None:
+    torch.manual_seed(0)
+    refinement = Refinement(6, 4, RefinementOptions(standardise=standardise))
+    torch.nn.init.normal_(refinement.class_vectors)
+    answers, scores = 3 * torch.randn(5, 6) + 2, torch.randn(5, 4)
+    plain = answers
+    if standardise:
+        mean, variance = answers.mean(1, keepdim=True), answers.var(1, unbiased=False, keepdim=True)
+        plain = (answers - mean) / (variance + 1e-5).sqrt()
+    _, first, _, second = refinement.gate[0]
+    p, n = (second.weight @ (first.weight @ plain.T + first.bias[:, None]).relu() + second.bias[:, None]).softmax(0)
+    plus, minus = refinement.class_vectors[0]
+    expected = (p[:, None] * plus + n[:, None] * minus) * scores  # S_R = (p w+ + n w-) S_M
+    torch.testing.assert_close(refinement([answers], scores), expected)
 
 
 def test_alignment_reaches_encoder_and_projection_and_nothing_else(demo_store, options) -> None:
