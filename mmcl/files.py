@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,12 +56,12 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def check_replaceable(path: Path, ours: str, overwrite: bool = True) -> None:
+def check_replaceable(path: Path, ours: str | Callable[[Path], bool], overwrite: bool = True) -> None:
     """Whether a folder may be written at ``path``.
 
     Args:
         path: where a result is to go.
-        ours: name of the file that marks a folder as an older result of the same kind.
+        ours: what marks a folder as an older result of the same kind: the name of a file in it, or a look at it.
         overwrite: an older result may be replaced.
 
     Raises:
@@ -69,14 +69,15 @@ def check_replaceable(path: Path, ours: str, overwrite: bool = True) -> None:
     """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
-    if not (path / ours).is_file():
-        raise UserError(f"{path} exists and holds something else (no {ours} in it): choose another --out")
+    if not ((path / ours).is_file() if isinstance(ours, str) else ours(path)):
+        without = f" (no {ours} in it)" if isinstance(ours, str) else ""
+        raise UserError(f"{path} exists and holds something else{without}: choose another --out")
     if not overwrite:
         raise UserError(f"{path} exists: choose another --out, or add --overwrite")
 
 
 @contextmanager
-def atomic_folder(path: Path, ours: str) -> Iterator[Path]:
+def atomic_folder(path: Path, ours: str | Callable[[Path], bool]) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``path``; when the block ends it replaces an older one of its kind.
 
     Args:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mmcl.benchmarks.machine import PeakMemory
 from mmcl.engine.allocator import return_freed_memory
 from mmcl.engine.config import TrainConfig
+from mmcl.engine.launch import make_accelerator
 from mmcl.engine.loop import Loop
 from mmcl.engine.meters import StepMeter
 from mmcl.engine.setup import Experiment
@@ -69,8 +70,6 @@ class Steps:
     """
 
     def __init__(self, config: TrainConfig, data: Experiment, task: Task, folder: Path) -> None:
-        from mmcl.train import make_accelerator
-
         self.loop = Loop(config, make_accelerator(config), data, task, folder)
         self.device = self.loop.accelerator.device
         self.loop.model.train()

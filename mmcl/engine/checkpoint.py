@@ -156,6 +156,11 @@ def _encoder_part(learned: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix("encoder."): tensor for key, tensor in learned.items() if key.startswith("encoder.")}
 
 
+def trained_data(checkpoint: Path) -> str:
+    """Fingerprint of the clips that a run was trained on."""
+    return str(json.loads((checkpoint / POSITION).read_text(encoding="utf-8"))["data"])
+
+
 def find_checkpoint(folder: Path, name: str = "last") -> Path:
     """The folder of one checkpoint of a run.
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from tqdm import tqdm
 
 from mmcl.data.dataset import ClipDataset, loader, to_device
@@ -54,7 +55,7 @@ class Loop:
         if resumes:
             self.checkpoints.load_learned()
         self.run_optimiser = RunOptimiser(task.parameter_groups(), config.optimiser)
-        self.model, self.optimiser = prepare(accelerator, task, self.run_optimiser)
+        self.model, self.optimiser = prepare(accelerator, task, self.run_optimiser, config)
         if resumes:
             self.checkpoints.load_state(self.run_optimiser)
         self.stop_check = StopCheck(accelerator)
@@ -126,7 +127,9 @@ class Loop:
             with self.accelerator.accumulate(self.model):
                 with self.accelerator.autocast():  # wrapping does that, but sharding does not
                     outputs = self.model(batch)
-                with purpose("gradients"):
+                with purpose(
+                    "gradients"
+                ):  # DeepSpeed takes the step here, too, and makes calls of the others that do nothing
                     self.accelerator.backward(outputs["loss"])
                 if self.accelerator.sync_gradients:
                     norms = self._clip(log)
@@ -137,6 +140,8 @@ class Loop:
 
     def _clip(self, log: bool) -> dict[str, float]:
         """Clip the gradient if asked to, and measure it (before clipping) where it will be logged."""
+        if self.accelerator.distributed_type == DistributedType.DEEPSPEED:  # which has clipped it
+            return {"gradient_norm/all": float(self.model.get_global_grad_norm())} if log else {}
         norms, limit = {}, self.config.engine.clip_norm
         if log or limit:
             self.accelerator.unscale_gradients()  # once: a gradient scaler refuses a second time

@@ -17,6 +17,8 @@ from mmcl.engine.config import OptimiserOptions
 from mmcl.errors import UserError
 from mmcl.tasks.base import ParameterGroup
 
+STEP = "step"  # what torch's optimisers call their count of steps, which stays on the CPU
+
 
 class RunOptimiser(Optimizer):
     """Main and helper optimisers as one. ``param_groups`` are theirs, each with its ``name`` and ``peak`` rate."""
@@ -38,13 +40,11 @@ class RunOptimiser(Optimizer):
         if helpers:
             self.parts.append(AdamW(helpers, weight_decay=options.adamw_weight_decay))
         super().__init__([group for part in self.parts for group in part.param_groups], {})
-        self._link()
+        # The parts' own groups, so that a change of learning rate through this object reaches them.
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
         for group in self.param_groups:
             group["peak"] = group["lr"]
-
-    def _link(self) -> None:
-        """Show the parts' own groups, so that a change of learning rate through this object reaches them."""
-        self.param_groups = [group for part in self.parts for group in part.param_groups]
+        self.states = States()
 
     def scale_rates(self, factor: float) -> None:
         """Set every group's learning rate to ``factor`` times its peak."""
@@ -57,12 +57,19 @@ class RunOptimiser(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update every parameter; one that a step left out has a gradient of zero, sharded or not."""
+        """Update the groups there are; a parameter that a step left out has a gradient of zero, sharded or not.
+
+        ``param_groups`` may be some of the groups for a while: DeepSpeed takes a step with each.
+        """
         for parameter in (parameter for group in self.param_groups for parameter in group["params"]):
             if parameter.requires_grad and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+        names = {group["name"] for group in self.param_groups}
         for part in self.parts:
+            every = part.param_groups
+            part.param_groups = [group for group in every if group["name"] in names]
             part.step(closure)
+            part.param_groups = every
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget every gradient."""
@@ -80,22 +87,45 @@ class RunOptimiser(Optimizer):
         return dict(zip(names, torch.stack([norm.to(device) for norm in norms]).tolist(), strict=True))
 
     def state_dict(self) -> dict[str, Any]:
-        """States of the parts, in order, with whole tensors: collective where parameters are sharded."""
-        parts = [part.state_dict() for part in self.parts]
-        for part in parts:
-            part["state"] = {
-                number: {key: whole(value) if isinstance(value, Tensor) else value for key, value in entry.items()}
-                for number, entry in part["state"].items()
-            }
-        return {"parts": parts}
+        """What is remembered of each parameter, by group, as whole tensors: collective where they are shared out."""
+        return {"states": {group["name"]: self.states.read(part, group) for part, group in self._each()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave, sharded as the parameters are now."""
-        for part, state in zip(self.parts, state_dict["parts"], strict=True):
-            part.load_state_dict(state)
-            for parameter, entry in part.state.items():
-                entry.update({key: _like(value, parameter) for key, value in entry.items() if value is not None})
-        self._link()
+        """Restore what :meth:`state_dict` gave, shared out as the parameters are now.
+
+        Raises:
+            UserError: another version of mmcl wrote it.
+        """
+        if "states" not in state_dict:
+            raise UserError("cannot resume: the checkpoint's optimiser was saved by another version of mmcl")
+        for part, group in self._each():
+            self.states.write(part, group, state_dict["states"][group["name"]])
+
+    def _each(self) -> list[tuple[Optimizer, dict[str, Any]]]:
+        """Every group with the optimiser that updates it."""
+        return [(part, group) for part in self.parts for group in part.param_groups]
+
+
+class States:
+    """Reads and restores what an optimiser remembers of a group's parameters, where it lies beside each of them."""
+
+    def read(self, part: Optimizer, group: dict[str, Any]) -> list[dict[str, Any]]:
+        """States of the group's parameters in their order, as whole tensors: collective where they are sharded."""
+        return [
+            {
+                key: whole(value) if isinstance(value, Tensor) else value
+                for key, value in part.state.get(parameter, {}).items()
+            }
+            for parameter in group["params"]
+        ]
+
+    def write(self, part: Optimizer, group: dict[str, Any], entries: list[dict[str, Any]]) -> None:
+        """Restore what :meth:`read` gave."""
+        for parameter, entry in zip(group["params"], entries, strict=True):
+            if entry:
+                part.state[parameter] = {
+                    key: value if key == STEP else _like(value, parameter) for key, value in entry.items()
+                }
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -105,8 +135,11 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def _like(value: Any, parameter: Any) -> Any:
-    """A tensor in the parameter's shape, sharded as the parameter is."""
-    if not hasattr(parameter, "full_tensor") or not isinstance(value, Tensor) or value.shape != parameter.shape:
+    """A tensor in the parameter's shape, where and as the parameter is; anything else as it is."""
+    if not isinstance(value, Tensor) or value.shape != parameter.shape:
+        return value
+    value = value.to(parameter.device)
+    if not hasattr(parameter, "full_tensor"):
         return value
     from torch.distributed.tensor import distribute_tensor
 

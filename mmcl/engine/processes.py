@@ -1,4 +1,4 @@
-"""Processes: how they were launched, which clips each takes, what they exchange and need not, when they stop."""
+"""Processes: which clips each takes, what they exchange and need not, when they stop."""
 
 from __future__ import annotations
 
@@ -17,35 +17,13 @@ from torch.nn.parallel import DistributedDataParallel
 from mmcl.data.sampler import StepBatches
 from mmcl.distributed import purpose
 from mmcl.engine.config import TrainConfig
+from mmcl.engine.launch import check_launch
 from mmcl.engine.optimiser import RunOptimiser
 from mmcl.engine.setup import Experiment
+from mmcl.engine.zero import ZeroStates, configure_zero
 from mmcl.errors import UserError
 from mmcl.tasks.base import Task
 from mmcl.towers.frozen import trained_names
-
-SUPPORTED = {DistributedType.NO, DistributedType.FSDP} | {kind for kind in DistributedType if kind.startswith("MULTI_")}
-
-
-def check_launch(accelerator: Accelerator) -> None:
-    """Whether the loop can train the way that ``accelerate launch`` was asked for.
-
-    Raises:
-        UserError: it cannot; what can.
-    """
-    kind, plugin = accelerator.distributed_type, getattr(accelerator.state, "fsdp_plugin", None)
-    if kind not in SUPPORTED:
-        raise UserError(
-            f"mmcl train runs data-parallel or with FSDP 2, not with {kind.value}: see mmcl/recipes/accelerate/"
-        )
-    if kind != DistributedType.FSDP or plugin is None:
-        return
-    if plugin.fsdp_version != 2:
-        raise UserError("mmcl train shards with FSDP 2 alone: set fsdp_version: 2 in the accelerate configuration")
-    if plugin.cpu_ram_efficient_loading:
-        raise UserError(
-            "set fsdp_cpu_ram_efficient_loading: false in the accelerate configuration: frozen weights are in no state "
-            "that one process could send to the others, so that each loads them itself"
-        )
 
 
 def step_batches(config: TrainConfig, accelerator: Accelerator, data: Experiment) -> StepBatches:
@@ -61,7 +39,7 @@ def step_batches(config: TrainConfig, accelerator: Accelerator, data: Experiment
     )  # fmt: skip
 
 
-def prepare(accelerator: Accelerator, task: Task, optimiser: RunOptimiser) -> tuple[Any, Any]:
+def prepare(accelerator: Accelerator, task: Task, optimiser: RunOptimiser, config: TrainConfig) -> tuple[Any, Any]:
     """Wrap a task and its optimiser for the processes there are.
 
     Data-parallel processes send each other what is trained, and nothing that is frozen, neither at the start nor at a
@@ -73,6 +51,9 @@ def prepare(accelerator: Accelerator, task: Task, optimiser: RunOptimiser) -> tu
         for tower in task.aside:
             tower.to(accelerator.device)
         _choose_shards(accelerator.state.fsdp_plugin, task)
+    elif accelerator.distributed_type == DistributedType.DEEPSPEED:
+        configure_zero(accelerator, config)
+        optimiser.states = ZeroStates(optimiser)
     else:
         # Moved first, since optimisers must not see parameters of another device.
         task.to(accelerator.device)

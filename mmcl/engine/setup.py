@@ -104,7 +104,7 @@ def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> T
 
     Raises:
         UserError: prompts and store disagree on the classes, they are not what a run to be resumed was told, or a tower
-            cannot be loaded.
+            cannot be loaded; or clips shall be mirrored whose joints have no sides.
     """
     store = data.store
 
@@ -114,6 +114,11 @@ def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> T
         return data.texts.subset(data.split.classes.tolist())
 
     encoder, preprocess = build_skeleton_branch(config, store.layout, len(data.class_names))
+    if config.augmentation.flip and not preprocess.target.left_right:
+        raise UserError(
+            f"augmentation.flip is {config.augmentation.flip}, but no joints of layout '{preprocess.target.name}' "
+            "begin with left_ and right_: a mirror image would not exchange its sides"
+        )
     context = Context(
         encoder=encoder,
         preprocess=preprocess,

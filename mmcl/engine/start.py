@@ -17,11 +17,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mmcl.data.learned import Lesson, recorded_lessons, started_lessons
 from mmcl.deploy.bundle import CONFIG, WEIGHTS, read_config
 from mmcl.encoders.base import Encoder, parse_options
-from mmcl.engine.checkpoint import LEARNED, encoder_tensors, find_checkpoint
+from mmcl.engine.checkpoint import LEARNED, encoder_tensors, find_checkpoint, trained_data
 from mmcl.engine.config import TrainConfig
-from mmcl.engine.run_folder import find_run, read_run_config
+from mmcl.engine.run_folder import check_classes, find_run, read_run_config
 from mmcl.engine.setup import Experiment, open_data, target_layout
 from mmcl.errors import UserError
 from mmcl.files import write_json
@@ -43,6 +44,7 @@ class Source:
         preprocess: what was done to its input.
         class_names: K names in the order of its scores.
         dataset: what it was trained on, where that is known.
+        lessons: which clips it has learned from, where that is known.
     """
 
     file: Path
@@ -53,6 +55,7 @@ class Source:
     preprocess: Mapping[str, Any]
     class_names: list[str]
     dataset: str | None
+    lessons: tuple[Lesson, ...]
 
     def tensors(self) -> tuple[dict[str, Tensor], int]:
         """The encoder's tensors by name, and how many others there are.
@@ -80,16 +83,25 @@ def find_source(path: Path) -> Source:
         name, given = facts["encoder"]["name"], facts["encoder"]["options"]
         return Source(
             path / WEIGHTS, name, parse_options(name, given), layout, _layout_key(layout), facts["preprocess"],
-            facts["class_names"], facts["provenance"].get("dataset"),
+            facts["class_names"], facts["provenance"].get("dataset"), recorded_lessons(facts["provenance"]),
         )  # fmt: skip
     folder, which = find_run(path)
     config = read_run_config(folder)
-    data = open_data(config)
+    data, checkpoint = open_data(config), find_checkpoint(folder / "checkpoints", which)
+    check_classes(folder, data.class_names)
     layout = target_layout(config, data.store.layout)
     return Source(
-        find_checkpoint(folder / "checkpoints", which) / LEARNED, config.encoder_name, config.encoder, layout,
-        config.data.layout or _layout_key(layout), asdict(config.preprocess), data.class_names, data.store.dataset,
+        checkpoint / LEARNED, config.encoder_name, config.encoder, layout, config.data.layout or _layout_key(layout),
+        asdict(config.preprocess), data.class_names, data.store.dataset,
+        run_lessons(folder, config, checkpoint, data.store.dataset),
     )  # fmt: skip
+
+
+def run_lessons(folder: Path, config: TrainConfig, checkpoint: Path, dataset: str) -> tuple[Lesson, ...]:
+    """What a checkpoint of a run has learned from: the run's own clips, and what it had started from had."""
+    own = Lesson(config.data.protocol, trained_data(checkpoint), dataset)
+    record = folder / RECORD
+    return (own, *started_lessons(json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None))
 
 
 def _layout_key(layout: Layout) -> str | None:
@@ -112,11 +124,11 @@ def _dotted(encoder_options: Any) -> dict[str, Any]:
     return {f"encoder.{key}": value for key, value in asdict(encoder_options).items()}
 
 
-def start(config: TrainConfig, data: Experiment, encoder: Encoder) -> dict[str, str] | None:
+def start(config: TrainConfig, data: Experiment, encoder: Encoder) -> dict[str, Any] | None:
     """Fill an encoder from ``start.checkpoint``, and freeze what is not to be trained.
 
     Returns:
-        What was loaded and what was not, in words; None where no checkpoint is named.
+        What was loaded and what was not, in words, and ``lessons``; None where no checkpoint is named.
 
     Raises:
         UserError: no such checkpoint, it does not fit, or it is another one than when the run was begun.
@@ -134,6 +146,7 @@ def start(config: TrainConfig, data: Experiment, encoder: Encoder) -> dict[str, 
         "trained": "the classifier alone" if config.start.train == "head" else "all of it",
         **_changed(config, source),
         "sha256": hashlib.sha256(source.file.read_bytes()).hexdigest(),
+        "lessons": [list(lesson) for lesson in source.lessons] if config.start.weights else [],
     }
     record = Path(config.out) / RECORD
     if config.resume and record.is_file() and json.loads(record.read_text(encoding="utf-8")) != facts:
@@ -157,7 +170,7 @@ def _load(config: TrainConfig, source: Source, class_names: list[str], encoder: 
     }
 
 
-def write_start(facts: Mapping[str, str], folder: Path) -> None:
+def write_start(facts: Mapping[str, Any], folder: Path) -> None:
     """Keep in the run folder what was started from."""
     write_json(folder / RECORD, dict(facts))
 

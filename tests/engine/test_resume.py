@@ -12,6 +12,7 @@ from running import arguments, launch, records, train, weights
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.demo import Demo
 from mmcl.engine.checkpoint import Position
+from mmcl.engine.processes import stop_requests
 from mmcl.errors import UserError
 
 
@@ -99,15 +100,22 @@ def test_a_store_that_has_changed_is_not_resumed_on(demo_store, options, straigh
     assert "content has changed" in output.splitlines()[-1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_signal_saves_a_checkpoint_and_says_how_to_go_on(
-    demo_store, options, straight, tmp_path, number
-) -> None:
+def test_a_stop_signal_saves_a_checkpoint_and_says_how_to_go_on(demo_store, options, straight, tmp_path) -> None:
     out = tmp_path / "run"
     quiet = [*options, "--engine.checkpoint_steps=0"]  # so that only the signal can have saved the position
-    assert interrupt(arguments(demo_store, out, *quiet), out, number, step=3) == 130
+    assert interrupt(arguments(demo_store, out, *quiet), out, signal.SIGTERM, step=3) == 130
     assert "resuming at step" in train(*arguments(demo_store, out, *quiet, "--resume=true"))
     assert_same_run(out, straight)
+
+
+def test_ctrl_c_and_a_stop_signal_are_collected_until_the_loop_looks() -> None:
+    both = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in both]
+    with stop_requests() as received:
+        for number in both:
+            signal.raise_signal(number)
+        assert received == [*both]
+    assert [signal.getsignal(number) for number in both] == before
 
 
 def test_same_seed_same_run_and_another_seed_another(demo_store, options, straight, tmp_path) -> None:

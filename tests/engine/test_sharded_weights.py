@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
-from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
-from accelerate.utils.launch import prepare_multi_gpu_env
 from forked import reset_accelerate, train_forked
+from launching import CONFIGURATIONS, environment
 from running import arguments, assert_alike
 
+from mmcl.engine.launch import check_launch
 from mmcl.engine.loop import Loop
 from mmcl.engine.parsing import RECIPES, parse
-from mmcl.engine.processes import check_launch
 from mmcl.errors import UserError
 from mmcl.evaluation.to_bundle import export_run
 from mmcl.train import train
-
-CONFIGURATIONS = sorted((RECIPES / "accelerate").glob("*.yaml"))
-
-
-def environment(configuration: Path, monkeypatch) -> tuple[Any, dict[str, str]]:
-    """What ``accelerate launch --config_file`` makes of a file: its arguments, and the environment of its processes."""
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
-    words = ["--config_file", str(configuration), "mmcl/train.py"]
-    given, *_ = _validate_launch_command(launch_command_parser().parse_args(words))
-    monkeypatch.undo()
-    return given, {
-        key: value
-        for key, value in prepare_multi_gpu_env(given).items()
-        if key.startswith(("FSDP_", "ACCELERATE_USE_FSDP", "ACCELERATE_MIXED"))
-    }
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
 def test_the_launcher_takes_every_configuration(path, monkeypatch) -> None:
     given, _ = environment(path, monkeypatch)
     assert given.num_processes in (8, 64) and given.mixed_precision == "no" and not given.use_cpu
-    assert given.multi_gpu or given.use_fsdp
+    assert given.multi_gpu or given.use_fsdp or given.use_deepspeed
 
 
 def shard_on_cpu() -> None:
@@ -92,7 +74,7 @@ def test_sharded_training_saves_resumes_and_exports_what_one_process_would(
 @pytest.mark.parametrize(
     ("kind", "version", "efficient", "words"),
     [
-        (DistributedType.DEEPSPEED, 2, False, "not with DEEPSPEED"),
+        (DistributedType.MEGATRON_LM, 2, False, "not with MEGATRON_LM"),
         (DistributedType.FSDP, 1, False, "FSDP 2 alone"),
         (DistributedType.FSDP, 2, True, "fsdp_cpu_ram_efficient_loading: false"),
     ],

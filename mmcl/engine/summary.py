@@ -1,0 +1,82 @@
+"""What a run says of itself: the lines it opens with, and ``summary.json`` at its end."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mmcl.data.shots import short_classes
+from mmcl.engine.config import TrainConfig
+from mmcl.engine.loop import Loop
+from mmcl.files import write_json
+
+
+def opening(config: TrainConfig, loop: Loop, begun: dict[str, Any] | None) -> str:
+    """What a run tells before its first step: data, processes, towers, where it starts from (``begun``)."""
+    split, accelerator = loop.data.split, loop.accelerator
+    lines = [
+        f"{config.task_name} training of {config.encoder_name} on {loop.data.store.title}, {config.data.protocol}: "
+        f"{len(split.train)} train / {len(split.validation)} validation clips (test is not touched)",
+        f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {config.engine.precision}, "
+        f"{loop.batches.steps} steps an epoch of {config.data.batch_size} clips, {config.schedule.epochs} epochs",
+        *(f"{name}: {words}" for name, words in loop.task.loaded().items()),
+    ]
+    if config.data.shots:
+        short = ", ".join(f"{name} {count}" for name, count in _shots(config, loop)["fewer"].items())
+        lines.append(
+            f"{config.data.shots} training clips a class, drawn by seed {config.seed}"
+            + (f"; classes that have fewer: {short}" if short else "")
+        )
+    if begun is not None:
+        told = {key: value for key, value in begun.items() if key not in ("checkpoint", "sha256", "lessons")}
+        words = [f"{key.replace('_', ' ')}: {value}" for key, value in told.items()]
+        lines.append(f"start: {begun['checkpoint']} ({'; '.join(words)})")
+    if loop.global_step:
+        lines.append(f"resuming at step {loop.global_step} (epoch {loop.position.epoch + 1})")
+    return "\n".join(lines)
+
+
+def _shots(config: TrainConfig, loop: Loop) -> dict[str, Any]:
+    """How few training clips a class there are, by which draw, and where there are even fewer."""
+    fewer = short_classes(loop.data.split, loop.data.store, config.data.shots)
+    return {"clips_a_class": config.data.shots, "seed": config.seed, "fewer": fewer}
+
+
+def write_summary(
+    config: TrainConfig, loop: Loop, folder: Path, seconds: float, begun: dict[str, Any] | None
+) -> None:  # fmt: skip
+    """Write ``summary.json`` of a run that is complete.
+
+    Args:
+        config: of the run.
+        loop: after its last step.
+        folder: of the run.
+        seconds: that this session took.
+        begun: what it started from (:func:`mmcl.engine.start.start`), if anything.
+    """
+    store, split = loop.data.store, loop.data.split
+    summary: dict[str, Any] = {
+        "protocol": config.data.protocol,
+        "data": {"path": store.location, "title": store.title, "fingerprint": store.fingerprint},
+        "clips": {
+            "train": len(split.train),
+            "validation": len(split.validation),
+            "training_side": loop.data.training_side,
+        },
+        "class_names": loop.data.class_names,
+        "shots": _shots(config, loop) if config.data.shots else None,
+        "start": begun,
+        "selection": "last epoch",
+        "epochs": config.schedule.epochs,
+        "steps": loop.global_step,
+        "seed": config.seed,
+        "processes": loop.accelerator.num_processes,
+        "device": loop.accelerator.device.type,
+        "seconds_this_session": round(seconds, 1),
+        "validation": {"last": loop.position.last, "best": loop.position.best} if len(split.validation) else None,
+        "encoder_parameters": sum(parameter.numel() for parameter in loop.task.encoder.parameters()),
+        "loaded": loop.task.loaded(),
+        "versions": {name: version(name) for name in ("mmcl", "torch", "accelerate")},
+    }
+    write_json(folder / "summary.json", summary)
