@@ -53,9 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     store = open_store(args.store)
     report = check(store, official_splits(store))
     behind_url = "://" in args.store and not args.store.startswith("file://")  # its folder here is only a cache
-    page, sheet = write(report, args.out or (Path("check") if behind_url else store.path / "check"))
     print(as_text(report))
-    print(f"report: {page}\npicture: {sheet}")
+    try:
+        page, sheet = write(report, args.out or (Path("check") if behind_url else store.path / "check"))
+        print(f"report: {page}\npicture: {sheet}")
+    except OSError as error:
+        print(f"warning: the report cannot be written ({error}): --out names another folder", file=sys.stderr)
     return 1 if report.verdict == BAD else 0
 
 

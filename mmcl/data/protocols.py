@@ -37,7 +37,7 @@ def builtin_protocols() -> dict[str, Protocol]:
     return {name: protocol.on_base(found) for name, protocol in found.items()}
 
 
-def _list_names(stem: str) -> tuple[str, str, str]:
+def list_names(stem: str) -> tuple[str, str, str]:
     """Names of the training, validation and test list of a stem."""
     if stem == "split" or stem.isdecimal():  # train, train1
         number = stem.removeprefix("split")
@@ -50,7 +50,7 @@ def by_lists(stem: str, lists: set[str]) -> tuple[Rule, Rule, Rule]:
 
     Where there is no test list, the list called val is what its authors test on, as in PYSKL's files.
     """
-    train, held, test = _list_names(stem)
+    train, held, test = list_names(stem)
     if test not in lists:
         return {"split": [train]}, {}, {"split": [held]}
     return {"split": [train, held]}, ({"split": [held]} if held in lists else {}), {"split": [test]}
@@ -67,7 +67,7 @@ def protocol_names(store: ClipStore | None = None) -> list[str]:
     stems = {"split"} | {name.removesuffix("_train") or "split" for name in lists if name.endswith("_train")}
     stems |= {name.removeprefix("train") or "split" for name in lists if name.startswith("train")}
     for stem in stems:
-        train, *judged = _list_names(stem)
+        train, *judged = list_names(stem)
         if train in lists and lists.intersection(judged):
             names.append(f"own/{stem}")
     return sorted(names)

@@ -127,6 +127,8 @@ def parse_protocol(name: str, facts: Any, where: str) -> Protocol:
         protocol = Protocol(name=name, **rules)
         if not (protocol.halves or protocol.base) and not (protocol.train and protocol.test):
             raise KeyError("a side is missing")
+        if (protocol.halves or protocol.base) and (protocol.train or protocol.test):
+            raise KeyError("halves, or a base, make the sides: leave out train and test")
         if bool(protocol.base) != protocol.open:
             raise KeyError("base and unseen (or unseen_count) belong together")
     except (KeyError, TypeError, AttributeError) as error:
@@ -155,6 +157,9 @@ def _check(protocol: Protocol, what: str) -> None:
 def _rule(value: Mapping[str, Any]) -> Rule:
     """One value may stand for a list of one."""
     rule = {key: values if isinstance(values, list) else [values] for key, values in value.items()}
-    if any(not isinstance(entry, (int, str)) for values in rule.values() for entry in values):
+    if any(type(entry) not in (int, str) for values in rule.values() for entry in values):  # a bool is an int, too
         raise TypeError(f"values are numbers or words, found {value!r:.80}")
+    for key in ("id", "split"):
+        if numbers := [entry for entry in rule.get(key, ()) if not isinstance(entry, str)]:
+            raise TypeError(f"{key} {numbers[0]} reads as a number: put quotes around it")
     return rule

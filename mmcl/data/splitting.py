@@ -84,7 +84,11 @@ def split(
     else:
         train, test = _match(store, protocol.train), _match(store, protocol.test)
     if (train & test).any():
-        raise UserError(f"protocol '{protocol.name}': {int((train & test).sum())} clips are in both train and test")
+        both = [store.ids[clip] for clip in np.flatnonzero(train & test)]
+        raise UserError(
+            f"protocol '{protocol.name}': {len(both)} clips are in both train and test ({', '.join(both[:3])}"
+            + (", …)" if len(both) > 3 else ")")
+        )
     if protocol.gate:  # nothing of the test side is looked at
         test = train & _match(store, protocol.calibrate)
         train = train & ~test

@@ -148,13 +148,12 @@ def augment(x: Tensor, draws: Tensor, options: Augmentation, layout: Layout) -> 
         matrix = shear_matrices(signed("shear", options.shear)) @ matrix
     if options.scale:
         matrix = matrix * (1.0 + signed("scale", options.scale))[:, :, None]
-    there = present(x) if options.noise else None
     x = x @ matrix.to(x.dtype).transpose(1, 2)[:, None, None]
     if options.flip:
         flipped = uniform(draws, "flip") < options.flip
         x = torch.where(flipped[:, :, None, None, None], mirror(x, layout), x)
-    if there is not None:
-        x = x + options.noise * _normal(draws, x) * there
+    if options.noise:
+        x = x + options.noise * _normal(draws, x) * present(x)
     return x
 
 

@@ -156,6 +156,11 @@ def test_the_script_prints_a_verdict_and_writes_page_and_picture(
     assert script.main([str(store.path), "--out", str(tmp_path / "report")]) == 0
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["check.md", "contact_sheet.png"]
     assert not (store.path / "check").exists()
+    capsys.readouterr()
+    (tmp_path / "a_file").write_text("")
+    assert script.main([str(store.path), "--out", str(tmp_path / "a_file" / "x")]) == 0  # the verdict all the same
+    printed = capsys.readouterr()
+    assert "verdict: " in printed.out and "cannot be written" in printed.err
 
 
 def test_verdicts_rank() -> None:

@@ -169,6 +169,10 @@ BAD = {
         {"x_train": np.ones((1, 9, 150)), "y_train": np.ones(1), "x_test": np.ones((1, 9, 75)), "y_test": np.ones(1)},
         r"frames of \[75, 150\]",
     ),
+    "two class lists": (
+        {"x_train": rows([5]), "y_train": one_hot([0], 60), "x_test": rows([5]), "y_test": one_hot([0], 49)},
+        r"labels of \[49, 60\] classes",
+    ),
     "whole numbers": ({"x_train": np.ones((1, 9, 150), dtype=int), "y_train": np.ones(1)}, "expected floats"),
     "objects": ({"x_train": np.array([[[None]]]), "y_train": np.ones(1)}, "holds objects, not numbers"),
     "no frames": ({"x_train": np.ones((1, 0, 150)), "y_train": np.ones(1)}, "expected floats"),

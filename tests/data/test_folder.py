@@ -145,7 +145,7 @@ def test_people_lists_and_other_columns(tmp_path: Path) -> None:
         ("c", 12, ()),
     ]
     root = listed(tmp_path, "b,0,Zoe", "a,0,10", "c,0,Ann", header="id,label,subject")
-    assert [clip.subject for clip in Folder(root, layout=LAYOUT).scan()] == [1, 3, 2]
+    assert [clip.subject for clip in Folder(root, layout=LAYOUT).scan()] == [10, 12, 11]
     assert {clip.subject for clip in Folder(listed(tmp_path, "a,0"), layout=LAYOUT).scan()} == {0}
 
 

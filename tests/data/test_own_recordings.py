@@ -87,6 +87,35 @@ def test_people_have_the_names_of_the_list(tmp_path) -> None:
         split(store, Protocol("x", "mine", {"subject": ["P3"]}, {"subject": ["P1"]}))
 
 
+def test_people_with_numbers_keep_them_whoever_else_there_is(tmp_path) -> None:
+    lines = [f"{number},{number % 2},{name}" for number, name in enumerate(("1.0", "3", "guest", "", "Ann"))]
+    reader = Folder(listed(tmp_path / "mixed", *lines, header="id,label,subject"), layout=LAYOUT)
+    assert [clip.subject for clip in reader.scan()] == [1, 3, 5, 0, 4]
+    assert reader.subject_names == {"Ann": 4, "guest": 5}
+    lines = [f"{number},{number % 2},{number}.0" for number in range(8)]  # as pandas writes a column with a gap
+    clips = Folder(listed(tmp_path / "pandas", *lines, header="id,label,subject"), layout=LAYOUT).scan()
+    assert [clip.subject for clip in clips] == list(range(8))
+
+
+def test_people_who_are_renamed_make_another_store(tmp_path) -> None:
+    lines = ["a,0,guest", "b,1,guest"]
+    store_of(tmp_path, *lines, header="id,label,subject")
+    with pytest.raises(UserError, match="another store .different people"):
+        store_of(tmp_path, *(line.replace("guest", "zoe") for line in lines), header="id,label,subject")
+
+
+def test_lists_that_hide_clips_are_named_by_check(tmp_path, capsys) -> None:
+    lists = ["train", "train", "validation", "test", "test", "tset"]
+    lines = [f"clip{number},{number % 2},{name}" for number, name in enumerate(lists)]
+    check([str(store_of(tmp_path / "lost", *lines, header="id,label,split").path)])
+    said = capsys.readouterr().out
+    assert "clips on no list but tset, validation: 2 (clip2, clip5)" in said
+    lines = [f"clip{number},{number % 2},{name}" for number, name in enumerate(["train", "train test", "test"])]
+    assert check([str(store_of(tmp_path / "both", *lines, header="id,label,split").path)]) == 1
+    said = capsys.readouterr().out
+    assert "BAD  own/split" in said and "1 clips are in both train and test (clip1)" in said
+
+
 def test_what_cannot_be_trained_on_is_said_by_check_and_by_training(tmp_path, capsys) -> None:
     store = store_of(tmp_path, "a,wave,Train", "b,wave,Test")
     (store.path / "features").mkdir()

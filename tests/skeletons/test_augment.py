@@ -89,6 +89,15 @@ def test_noise_has_its_size_spares_missing_joints_and_does_not_depend_on_the_bat
     torch.testing.assert_close(augment(x[3:5], draws[3:5], options, LAYOUT), noisy[3:5], rtol=0, atol=0)
 
 
+def test_noise_goes_to_the_joints_that_are_there_after_a_mirror_image() -> None:
+    x = torch.randn(6, 1, 10, 25, 3)
+    left, right = LAYOUT.left_right[0]
+    x[:, :, :, left] = 0
+    noisy = augment(x, draws_of(4, 0, range(6)), Augmentation(rotation=0, flip=1, noise=0.02), LAYOUT)
+    assert noisy[:, :, :, right].abs().sum() == 0
+    assert abs(float((noisy - mirror(x, LAYOUT))[:, :, :, left].std()) - 0.02) < 0.003
+
+
 def test_temporal_crop_stays_in_its_range() -> None:
     share, position = crop_span(draws_of(5, 0, range(500)), Augmentation(crop_min=0.5, crop_max=0.9))
     assert 0.5 <= share.min() < 0.52 and 0.88 < share.max() <= 0.9

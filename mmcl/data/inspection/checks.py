@@ -9,7 +9,10 @@ import numpy as np
 from mmcl.data.inspection.findings import BAD, WARN, Report, Splits
 from mmcl.data.inspection.geometry import geometry
 from mmcl.data.inspection.measures import column, gather
+from mmcl.data.protocols import list_names, load_protocol, protocol_names
+from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore
+from mmcl.errors import UserError
 
 FEW_FRAMES = 8  # a shorter clip is hardly an action
 MISSING = 0.05  # share of a clip's joints; single ones are missing now and then in any recording
@@ -127,6 +130,26 @@ def _video(report: Report) -> None:
     )
 
 
+def _lists(report: Report) -> None:
+    """Do the lists that clips bring along divide them, and is every list one that some protocol goes by?"""
+    store = report.store
+    own = [name for name in protocol_names(store) if name.startswith("own/")]
+    for name in own:
+        try:
+            split(store, load_protocol(name), needed=())
+        except UserError as error:
+            report.whole(BAD, name, True, [], str(error))
+    lists = {name for clip in store.splits for name in clip}
+    strange = lists.difference(*(list_names(name.removeprefix("own/")) for name in own))
+    if not own:
+        advice = "no protocol goes by them: call them train, val and test (or X_train, X_test), or write a protocol"
+        report.whole(WARN, "lists of clips", bool(lists - {"test"}), sorted(lists), advice)
+        return
+    lost = [index for index, names in enumerate(store.splits) if names and strange.issuperset(names)]
+    what = f"clips on no list but {', '.join(sorted(strange))}"
+    report.clips(WARN, what, lost, f"no side of {', '.join(own)}: the lists are called train, val and test")
+
+
 def _coverage(report: Report) -> None:
     store = report.store
     names = store.class_names
@@ -145,10 +168,7 @@ def _coverage(report: Report) -> None:
         report.settle("every class has clips", complete)
     advice = "nothing to tell apart: others can be judged on these clips, none be trained on them"
     report.whole(WARN, "one class alone", len(names) == 1, names, advice)
-    lists = sorted({name for clip in store.splits for name in clip})
-    useless = bool(set(lists) - {"test"}) and not any(protocol.startswith("own/") for protocol in report.splits)
-    advice = "no protocol goes by them: call them train, val and test (or X_train, X_test), or write a protocol file"
-    report.whole(WARN, "lists of clips", useless, lists, advice)
+    _lists(report)
     for protocol, sides in report.splits.items():
         train, test = (set(store.labels[sides[side]].tolist()) for side in ("train", "test"))
         unseen = [names[label] for label in sorted(test - train)]

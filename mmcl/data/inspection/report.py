@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mmcl.data.inspection.findings import BAD, OK, WARN, Report
+from mmcl.files import atomic_file, write_text
 
 MEANING = {
     OK: "nothing found that stands against training on it",
@@ -90,6 +91,7 @@ def write(report: Report, folder: Path) -> tuple[Path, Path]:
 
     folder.mkdir(parents=True, exist_ok=True)
     page, sheet = folder / "check.md", folder / "contact_sheet.png"
-    page.write_text(as_markdown(report), encoding="utf-8")
-    contact_sheet(report.store).save(sheet)
+    write_text(page, as_markdown(report))
+    with atomic_file(sheet) as temporary:
+        contact_sheet(report.store).save(temporary, format="png")
     return page, sheet

@@ -17,7 +17,7 @@ from mmcl.data.clip import ClipSource
 from mmcl.data.preparation import worker
 from mmcl.errors import UserError
 
-AHEAD = 64  # clips that may wait for a slow one before them: bounds the memory that finished rows take
+AHEAD = 64  # clips that may wait for a slow one before them, or two a worker: bounds the memory of finished rows
 CLIPS_PER_WORKER = 2000  # then a fresh process takes over: native video libraries leak a little
 # How the reason of a clip begins that was lost with its worker; the list of skipped clips keeps reasons as text.
 TIMED_OUT, DIED = "took longer than", "its worker process died"
@@ -46,10 +46,10 @@ def process_clips(
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     pool = ProcessPool(workers, CLIPS_PER_WORKER, worker.start, [job], context)
-    rest, waiting = iter(sources), deque[tuple[ClipSource, Any]]()
+    rest, waiting, ahead = iter(sources), deque[tuple[ClipSource, Any]](), max(AHEAD, 2 * workers)
     try:
         while True:
-            while len(waiting) < AHEAD and (source := next(rest, None)) is not None:
+            while len(waiting) < ahead and (source := next(rest, None)) is not None:
                 waiting.append((source, pool.schedule(worker.process, args=[source], timeout=job.timeout)))
             if not waiting:
                 return

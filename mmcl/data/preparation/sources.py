@@ -112,6 +112,8 @@ def options_of(reader: Reader, **more: Any) -> dict[str, Any]:
         "layout": _digest(load_layout(reader.layout).to_dict()),
         "classes": _digest(reader.class_names),
     }
+    if people := getattr(reader, "subject_names", None):
+        facts["people"] = _digest(people)
     return dict(json.loads(json.dumps(facts, default=str)))
 
 

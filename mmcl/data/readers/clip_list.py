@@ -148,11 +148,13 @@ class ClipList:
         return names or plain_classes(max(labels) + 1), labels
 
     def _people(self) -> tuple[dict[str, int], list[int]]:
+        """Names of people with their numbers, and the number of each line's; a cell that is a number keeps it."""
         who = [line["subject"] for line in self.lines]
-        if all(not name or re.fullmatch(r"\d{1,9}", name, re.ASCII) for name in who):
-            return {}, [int(name or 0) for name in who]
-        numbers = numbered(name for name in who if name)
-        return numbers, [numbers.get(name, 0) for name in who]
+        own = {name: int(name.partition(".")[0]) for name in who if re.fullmatch(r"\d{1,9}(\.0+)?", name, re.ASCII)}
+        names = numbered(name for name in who if name and name not in own)
+        first = max(own.values(), default=0)
+        numbers = {name: first + number for name, number in names.items()}
+        return numbers, [own.get(name, numbers.get(name, 0)) for name in who]
 
 
 def _names(path: Path) -> list[str] | None:

@@ -69,6 +69,9 @@ class CTRGCNArrays:
         if len(widths) != 1 or widths[0] not in FRAMES:
             raise UserError(f"{source}: frames of {widths} numbers; expected {list(FRAMES)} in both x_train and x_test")
         self.bodies, self.joints, self.layout = FRAMES[widths[0]]
+        columns = {arrays[f"y_{side}"].shape[1] for side in self.sides if arrays[f"y_{side}"].ndim == 2}
+        if len(columns) > 1:
+            raise UserError(f"{source}: labels of {sorted(columns)} classes; expected as many in y_train as in y_test")
         self._name_classes(max(_class_count(arrays[f"y_{side}"]) for side in self.sides))
 
     def _name_classes(self, count: int) -> None:

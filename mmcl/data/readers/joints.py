@@ -25,6 +25,17 @@ def clip_in_space(coordinates: np.ndarray, score: np.ndarray | None = None, metr
     return RawClip(joints=np.ascontiguousarray(joints[_present(joints)]))
 
 
+def zero_where_missing(joints: np.ndarray) -> np.ndarray:
+    """Joints (…, V, 3) float32 in metres, those with a NaN set to zero.
+
+    Raises:
+        BadClip: coordinates are infinite.
+    """
+    if np.isinf(joints).any():
+        raise BadClip("infinite coordinates")
+    return np.where(np.isnan(joints).any(axis=-1, keepdims=True), 0, joints).astype(np.float32)
+
+
 def clip_in_plane(pixels: np.ndarray, picture: tuple[int, int], score: np.ndarray | None = None) -> RawClip:
     """A clip from joints found in a picture: x to the right, y up, z = 0, half the picture's height as unit.
 
