@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmcl.arguments import AtLeastOne
+from mmcl.deploy.config import is_bundle
 from mmcl.errors import UserError, run
 from mmcl.files import check_replaceable
 
@@ -99,7 +100,8 @@ def adapt(arguments: argparse.Namespace) -> dict[str, Any]:
         "dataset": judged.dataset, **trained, **model.config["provenance"],
         "adapted": {
             "to": store.title, "by": "batch-norm statistics alone, without labels (AdaBN)", "clips": len(clips),
-            "protocol": arguments.protocol, "side": "train", "data_fingerprint": store.fingerprint,
+            "protocol": arguments.protocol, "side": "train", "dataset": store.dataset,
+            "data_fingerprint": store.fingerprint,
         },
     }  # fmt: skip
     return write(arguments.out, model.cpu(), provenance, store, clips)
@@ -124,7 +126,7 @@ def write(out: Path, model: Bundle, provenance: dict[str, Any], store: ClipStore
         provenance, vocabulary,
     )  # fmt: skip
     joints = torch.from_numpy(store.joints(int(clips[0])).copy())[None]
-    with atomic_folder(out, "config.json") as folder, tempfile.TemporaryDirectory() as scratch, torch.no_grad():
+    with atomic_folder(out, is_bundle) as folder, tempfile.TemporaryDirectory() as scratch, torch.no_grad():
         write_bundle(folder, encoder, config, vocabulary)
         probe = Path(scratch) / "probe.safetensors"
         record_probe(probe, joints, model(joints))
@@ -138,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     arguments = build_parser().parse_args(argv)
     require_training_stack()
-    check_replaceable(arguments.out, "config.json", arguments.overwrite)
+    check_replaceable(arguments.out, is_bundle, arguments.overwrite)
     config = adapt(arguments)
     done = config["provenance"]["adapted"]
     print(

@@ -59,7 +59,8 @@ def read_groups(words: Sequence[str]) -> dict[str, list[SavedReport]]:
             name = paths = word
         if name in groups:
             raise UserError(f"two groups are called '{name}': write NAME=PATH,PATH,… with names of your own")
-        groups[name] = [read_report(path) for entry in paths.split(",") for path in _matching(entry)]
+        entries = [paths] if Path(paths).exists() else paths.split(",")
+        groups[name] = [read_report(path) for entry in entries for path in _matching(entry)]
     if len(groups) < 2:
         raise UserError("nothing to compare: give at least two groups (NAME=PATH,PATH,… holds the seeds of one)")
     return groups
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.out is not None:
         check_replaceable(arguments.out, "comparison.json")
     rows = compare(groups)
-    print(comparison_text(rows, next(iter(groups.values()))[0]))
+    print(comparison_text(rows, groups))
     if arguments.out is not None:
         write_comparison(arguments.out, rows, groups)
         print(f"\nwritten to {arguments.out}")

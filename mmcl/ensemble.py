@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmcl.errors import UserError, run
+from mmcl.files import check_replaceable
 from mmcl.stack import require_packages
 
 ABOUT = """\
@@ -67,12 +68,13 @@ def ensemble(arguments: argparse.Namespace) -> dict[str, Any]:
     from mmcl.evaluation.report import write_report
     from mmcl.evaluation.reporting.saved import check_given_once, check_same_clips, clips_of, read_report
 
+    check_replaceable(arguments.out, "report.json")
     members = [read_report(path) for path in arguments.reports]
     if len(members) < 2:
         raise UserError("an ensemble needs at least two reports")
     check_given_once(members)
     check_same_clips(members)
-    weights, chosen = np.ones(len(members)), "equal"
+    weights, chosen, held = np.ones(len(members)), "equal", []
     if arguments.weights is not None:
         weights, chosen = np.array(arguments.weights), "given"
         if len(weights) != len(members) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
@@ -85,6 +87,8 @@ def ensemble(arguments: argparse.Namespace) -> dict[str, Any]:
             f"fitted on {len(held[0].ids)} validation clips for the largest likelihood of their classes: "
             + ", ".join(str(report.path) for report in held)
         )  # fmt: skip
+    if arguments.out.resolve() in {report.path.resolve() for report in (*members, *held)}:
+        raise UserError(f"--out {arguments.out} is one of the reports that are fused: choose another folder")
     first, facts = members[0], ensemble_facts(members, weights, arguments.fuse, chosen)
     scores = fuse([member.scores for member in members], weights, arguments.fuse)
     return write_report(arguments.out, scores, first.labels, first.ids, first.class_names, facts, store=clips_of(first))

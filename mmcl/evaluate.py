@@ -9,14 +9,19 @@ if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so 
     sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
 
 import argparse
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmcl.arguments import AtLeastOne
 from mmcl.errors import UserError, run
+from mmcl.files import check_replaceable
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from mmcl.data.store import ClipStore
+    from mmcl.evaluation.model import Found
 
 SIDES = ("train", "test")  # that a protocol must find clips for, if they are what is judged
 
@@ -37,7 +42,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="report folder (default: RUN/report-SPLIT, or reports/)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="report folder (default: RUN/report-SPLIT, of another protocol or store a longer name; or reports/)",
     )
     parser.add_argument(
         "--batch-size", type=int, action=AtLeastOne, default=64, metavar="N", help="clips at once (default: 64)"
@@ -48,12 +56,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     """Score the clips and write the report; returns the report and its folder."""
+    from mmcl.data.learned import overlap
     from mmcl.data.protocols import load_protocol
     from mmcl.data.splitting import split
     from mmcl.data.store import open_store
     from mmcl.device import pick_device
     from mmcl.engine.scoring import score_clips
-    from mmcl.evaluation.learned import Lesson, overlap
     from mmcl.evaluation.model import find_model, load_judged
     from mmcl.evaluation.report import write_report
 
@@ -64,9 +72,11 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     if data is None or protocol is None:
         raise UserError(f"{arguments.checkpoint} is a bundle: say what to judge it on with --data and --protocol")
     store = open_store(data)
+    out = arguments.out or report_folder(found, arguments.split, protocol, store)
+    check_replaceable(out, "report.json")
     judged = load_judged(found, store.layout)
     held = None
-    if found.config is not None and judged.lessons == (Lesson(protocol, store.fingerprint),):  # what it was trained by
+    if found.config is not None and judged.lessons[0][:2] == (protocol, store.fingerprint):  # what it was trained by
         held = found.config.data.validation
     sides = split(store, load_protocol(protocol), held, needed=[side for side in SIDES if side == arguments.split])
     names = judged.model.class_names
@@ -82,7 +92,6 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     device = pick_device(arguments.device)
     model = judged.model.to(device)
     scores = score_clips(model, store, clips, device, arguments.batch_size, progress=True)
-    out = arguments.out or found.report_folder(arguments.split)
     facts = {
         "protocol": protocol, "split": arguments.split, "held_out": dict(held) if held else None,
         "data": str(data), "data_fingerprint": store.fingerprint, "stream": model.config["preprocess"]["stream"],
@@ -101,6 +110,14 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     facts["learned_from"] = ", ".join(lesson.protocol for lesson in judged.lessons) or None
     facts["warning"] = learned or None
     return write_report(out, scores, labels, ids, names, facts | judged.facts, store), out
+
+
+def report_folder(found: Found, side: str, protocol: str, store: ClipStore) -> Path:
+    """``report-SPLIT`` of a run is what it was trained for; a report by another rule, or of other clips, says so."""
+    if found.is_own(protocol, store.location):
+        return found.report_folder(side)
+    words = re.sub(r"\W+", "-", Path(protocol).stem if protocol.endswith((".yaml", ".yml")) else protocol).strip("-")
+    return found.report_folder(f"{side}-{words}", [protocol, store.fingerprint])
 
 
 def own_outputs(known: list[str], names: list[str]) -> np.ndarray | None:

@@ -11,7 +11,7 @@ if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so 
 import argparse
 from collections.abc import Sequence
 
-from mmcl.deploy.config import MAX_LOSS, Extras, parse_precisions
+from mmcl.deploy.config import MAX_LOSS, Extras, is_bundle, parse_precisions
 from mmcl.errors import UserError, run
 from mmcl.files import check_replaceable
 from mmcl.stack import require_packages
@@ -76,12 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse, export, say what was written."""
     arguments = build_parser().parse_args(argv)
     require_packages()
-    check_replaceable(arguments.out, "config.json", arguments.overwrite)
-    if arguments.drop_weights and not arguments.onnx:
+    check_replaceable(arguments.out, is_bundle, arguments.overwrite)
+    if arguments.drop_weights and arguments.onnx is None:
         raise UserError("--drop-weights leaves nothing to run without --onnx")
     if not 0 <= arguments.max_loss <= 100:
         raise UserError(f"--max-loss is {arguments.max_loss:g}: it must be a number of points from 0 to 100")
-    onnx = parse_precisions(arguments.onnx) if arguments.onnx else ()
+    onnx = parse_precisions(arguments.onnx) if arguments.onnx is not None else ()
     extras = Extras(onnx, arguments.max_loss, arguments.torch_export, arguments.drop_weights)
     from mmcl.evaluation.to_bundle import export_run
 

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
+from mmcl.deploy.config import is_bundle
 from mmcl.errors import UserError, run
 from mmcl.files import check_replaceable
 
@@ -83,7 +84,7 @@ def import_checkpoint(arguments: argparse.Namespace) -> tuple[dict[str, Any], tu
     counts = {"parameters": count_parameters(encoder), "macs": count_macs(encoder, arguments.window)}
     provenance = {"imported_from": arguments.file.name, "left_behind": len(network.ignored)}
     config = bundle_config("ctrgcn", options_dict(encoder), preprocess, names, counts, provenance)
-    with atomic_folder(arguments.out, "config.json") as folder, tempfile.TemporaryDirectory() as scratch:
+    with atomic_folder(arguments.out, is_bundle) as folder, tempfile.TemporaryDirectory() as scratch:
         write_bundle(folder, encoder, config)
         joints = torch.randn(2, network.options.persons, 2 * arguments.window, network.joints, network.options.channels)
         with torch.no_grad():
@@ -95,7 +96,7 @@ def import_checkpoint(arguments: argparse.Namespace) -> tuple[dict[str, Any], tu
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, import, say what was found."""
     arguments = build_parser().parse_args(argv)
-    check_replaceable(arguments.out, "config.json", arguments.overwrite)
+    check_replaceable(arguments.out, is_bundle, arguments.overwrite)
     config, ignored, difference = import_checkpoint(arguments)
     options = config["encoder"]["options"]
     print(

@@ -69,8 +69,14 @@ def build_parser() -> argparse.ArgumentParser:
         "are a softmax over these classes alone: they say which of them a clip is most like, never that it is one",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
-    parser.add_argument("--layout", metavar="NAME", help="joint layout of the files, where it is not the bundle's own")
-    parser.add_argument("--unit", choices=("m", "cm", "mm"), default="m", help="of the coordinates (default: m)")
+    parser.add_argument(
+        "--layout",
+        metavar="NAME",
+        help="joint layout of .npy, .npz, .json and .csv files, where it is not the bundle's own",
+    )
+    parser.add_argument(
+        "--unit", choices=("m", "cm", "mm"), default="m", help="of the coordinates in these files (default: m)"
+    )
     parser.add_argument(
         "--backend", choices=("auto", "torch", "onnx", *GRAPHS), default="auto",
         help="what computes: torch, or one of the bundle's graphs; onnx is the most precise one. auto (the default): "

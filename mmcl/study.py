@@ -84,6 +84,8 @@ def settings_of(words: Sequence[str]) -> dict[str, str]:
 def select(study: Study, runs: Sequence[Run], only: Sequence[str] | None) -> list[Run]:
     """The runs of some arms, checked: keys that do not exist, and run folders of another study, are found now.
 
+    Folders of the other arms are checked, too, since the table takes in all that is finished.
+
     Raises:
         UserError: no such arm, or a run that cannot begin or go on; naming the key.
     """
@@ -91,8 +93,8 @@ def select(study: Study, runs: Sequence[Run], only: Sequence[str] | None) -> lis
         raise UserError(f"--only {' '.join(unknown)}: the arms are {', '.join(study.arms)}")
     chosen = [run for run in runs if only is None or run.arm in only]
     first = {run.arm: run for run in reversed(chosen)}
-    for run_ in chosen:
-        if run_ is first[run_.arm] or run_.folder.exists():
+    for run_ in runs:
+        if run_ is first.get(run_.arm) or run_.folder.exists():
             run_.check()
     return chosen
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from mmcl.arguments import AtLeastOne
 from mmcl.errors import UserError, run
+from mmcl.files import check_replaceable
 
 ABOUT = """Three things are called zero-shot in this field. mmcl never mixes them up:
 
@@ -76,10 +77,10 @@ def describe_protocols() -> str:
 
 def judge_transfer(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     """Score the clips of a label map and write the report; returns the report and its folder."""
+    from mmcl.data.learned import not_learned
     from mmcl.data.store import open_store
     from mmcl.device import pick_device
     from mmcl.engine.scoring import score_clips
-    from mmcl.evaluation.learned import not_learned
     from mmcl.evaluation.model import find_model, load_judged
     from mmcl.evaluation.report import write_report
     from mmcl.evaluation.transfer import load_map, mapped_clips, transfer_facts
@@ -96,6 +97,10 @@ def judge_transfer(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]
             f"protocol '{rule.name}' judges models of '{rule.source}'; {arguments.checkpoint} was trained on "
             f"'{judged.dataset}'"
         )
+    out = arguments.out or found.report_folder(
+        rule.name.replace("/", "-"), [store.fingerprint] if found.config is None else []
+    )
+    check_replaceable(out, "report.json")
     names = judged.model.class_names
     clips, labels = mapped_clips(rule, store, names)
     kept, side = not_learned(clips, store, judged.lessons)
@@ -104,7 +109,6 @@ def judge_transfer(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]
         print(f"note: {len(clips)} clips take part, the complete data set has {rule.clips}", file=sys.stderr)
     device = pick_device(arguments.device)
     scores = score_clips(judged.model.to(device), store, clips, device, arguments.batch_size, progress=True)
-    out = arguments.out or found.report_folder(rule.name.replace("/", "-"))
     facts = {
         **transfer_facts(rule, len(names)), "trained_on": judged.dataset or "unknown (the checkpoint does not say)",
         "clips": side, "data": str(arguments.data), "data_fingerprint": store.fingerprint, **judged.facts,

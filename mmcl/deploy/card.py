@@ -7,6 +7,17 @@ from typing import Any
 
 from mmcl.deploy.vocabulary import class_key
 
+_WITH = """```python
+import mmcl, torch
+model = mmcl.load("THIS_FOLDER")
+# joints: (clips, persons, frames, {joints}, 3), float32
+probabilities = model(torch.as_tensor(joints)).softmax(dim=-1)
+```
+"""
+_WITHOUT = """`model.safetensors` was left out: onnxruntime runs the graphs below, with `mmcl predict THIS_FOLDER FILE`
+or alone; `mmcl.load` and `mmcl predict --classes` need the weights.
+"""
+
 
 def model_card(config: Mapping[str, Any]) -> str:
     """README.md of a bundle, from its ``config.json``."""
@@ -30,13 +41,7 @@ A skeleton-only model exported by mmcl. It needs no video and none of the towers
   the central {preprocess["crop"]:.0%} of the clip resized to {preprocess["window"]} frames,
   scaling {preprocess["scaling"]}, {preprocess["stream"]} stream
 
-```python
-import mmcl, torch
-model = mmcl.load("THIS_FOLDER")
-# joints: (clips, persons, frames, {len(layout["joints"])}, 3), float32
-probabilities = model(torch.as_tensor(joints)).softmax(dim=-1)
-```
-
+{_WITHOUT if dropped(config) else _WITH.format(joints=len(layout["joints"]))}
 {_graphs(config.get("onnx") or {})}## Training
 
 | | |
@@ -46,7 +51,12 @@ probabilities = model(torch.as_tensor(joints)).softmax(dim=-1)
 ## Classes
 
 {classes}
-{_open_vocabulary(config["vocabulary"], names) if config.get("vocabulary") else ""}"""
+{_open_vocabulary(config["vocabulary"], names, dropped(config)) if config.get("vocabulary") else ""}"""
+
+
+def dropped(config: Mapping[str, Any]) -> bool:
+    """Whether a bundle was left without ``model.safetensors``, so that its graphs alone are of use."""
+    return "weights" in config and config["weights"] is None
 
 
 def _graphs(facts: Mapping[str, Mapping[str, Any]]) -> str:
@@ -77,7 +87,7 @@ probabilities = onnxruntime.InferenceSession("{one["file"]}").run(["probabilitie
 """
 
 
-def _open_vocabulary(facts: Mapping[str, Any], trained: Sequence[str]) -> str:
+def _open_vocabulary(facts: Mapping[str, Any], trained: Sequence[str], graphs_alone: bool) -> str:
     """What the projection and its table are, and how they are used."""
     text, names, keys = facts["text"], facts["names"] or [], {class_key(name) for name in trained}
     if text["source"] == "sentence":
@@ -103,8 +113,14 @@ you give, and no others, makes probabilities of them: they say which of these a 
 
 Texts in the table, those never trained in bold: {table or "none; `mmcl export --classes NAMES` puts them there"}.
 
-```bash
-mmcl predict THIS_FOLDER clip.npy --classes "{", ".join(some)}"
+{"" if graphs_alone else _ASKED.format(words=", ".join(some), some=some, width=facts["width"])}\
+The output `embedding` of an ONNX graph, where there is one, is the clip's unit-length embedding, to be compared with
+the rows `classes` of `vocabulary.safetensors`.
+"""
+
+
+_ASKED = """```bash
+mmcl predict THIS_FOLDER clip.npy --classes "{words}"
 ```
 
 ```python
@@ -112,13 +128,13 @@ rows = model.vocabulary.rows_of({some!r})  # of model.vocabulary.names
 probabilities = model.open_scores(torch.as_tensor(joints), None, rows).softmax(dim=-1)
 ```
 
-For other classes, give `open_scores` the rows `model.vocabulary.rows(texts)` of (n, {facts["width"]}) unit-length text
-embeddings that this text model made. Where there is a `model.onnx`, its output `embedding` is the clip's unit-length
-embedding, to be compared with the rows `classes` of `vocabulary.safetensors`.
-"""
+For other classes, give `open_scores` the rows `model.vocabulary.rows(texts)` of (n, {width}) unit-length text
+embeddings that this text model made. """
 
 
 def _flat(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "; ".join(f"{key}: {_flat(item)}" for key, item in value.items() if item is not None)
+        return "; ".join(
+            f"{key}: {_flat(item)}" for key, item in value.items() if item is not None and key != "lessons"
+        )
     return str(value)

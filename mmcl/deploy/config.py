@@ -13,7 +13,9 @@ FORMAT = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 EXPORTED = "model.pt2"
 GRAPHS = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}  # precision -> file
-NEEDED = ("encoder", "layout", "preprocess", "class_names", "counts", "provenance")  # keys of config.json
+NEEDED = {
+    "encoder": dict, "layout": dict, "preprocess": dict, "class_names": list, "counts": dict, "provenance": dict,
+}  # fmt: skip  # keys of config.json, and what they hold
 MAX_LOSS = 0.5  # points of top-1 accuracy that a graph may lose
 
 
@@ -42,6 +44,14 @@ def graphs_in(folder: Path) -> dict[str, Path]:
     return {precision: folder / name for precision, name in GRAPHS.items() if (folder / name).is_file()}
 
 
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder holds a bundle's ``config.json``; other people's models have files of that name, too."""
+    try:
+        return json.loads((folder / CONFIG).read_text(encoding="utf-8")).keys() >= NEEDED.keys()
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 def parse_precisions(text: str) -> tuple[str, ...]:
     """``fp32,int8`` -> its parts, each once, in the order of :data:`GRAPHS`.
 
@@ -67,7 +77,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        version, missing = config["format"], [key for key in NEEDED if key not in config]
+        version = config["format"]
+        missing = [key for key, kind in NEEDED.items() if not isinstance(config.get(key), kind)]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a bundle's config.json ({error})") from error
     if version != FORMAT:

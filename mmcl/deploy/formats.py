@@ -44,6 +44,8 @@ def write_extras(
     if extras.torch_export:
         write_program(folder, probe)
     if extras.drop_weights:
+        config = {**config, "weights": None}
+        write_facts(folder, config)
         (folder / WEIGHTS).unlink()
     return config
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from mmcl.deploy.config import GRAPHS, graphs_in, read_config
+from mmcl.data.readers.joints import zero_where_missing
+from mmcl.deploy.config import CONFIG, GRAPHS, graphs_in, read_config
 from mmcl.deploy.files import implied_layout, read_joints
 from mmcl.errors import UserError
 from mmcl.skeletons.layout import Layout, load_layout
@@ -23,7 +26,7 @@ def choose_graph(bundle: Path, backend: str, files: Sequence[Path], layout: str 
             if there is one, onnxruntime is installed, and all files are in the bundle's own layout, since a graph knows
             no other.
         files: that will be read.
-        layout: of their joints, where it is not what their format implies or the bundle's own.
+        layout: of the joints in those whose format implies none, where it is not the bundle's own.
 
     Raises:
         UserError: the graph asked for, or onnxruntime, is not there.
@@ -33,7 +36,7 @@ def choose_graph(bundle: Path, backend: str, files: Sequence[Path], layout: str 
         return None
     if backend == "auto":
         own = Layout.from_dict(read_config(bundle)["layout"], f"{bundle} layout")
-        names = {layout or implied_layout(path) for path in files} | {layout}
+        names = {implied_layout(path) or layout for path in files} | {layout}
         foreign = not all(same_joints(name, own) for name in names)
         if not graphs or foreign or find_spec("onnxruntime") is None:
             return None
@@ -69,10 +72,28 @@ class OnnxPredictor:
             self.session = open_session(graph)
         except Exception as error:  # onnxruntime has kinds of its own, which are no public names
             raise UserError(f"{graph} is damaged or needs another onnxruntime: {str(error).splitlines()[0]}") from error
+        self._check(config)
+
+    def _check(self, config: Mapping[str, Any]) -> None:
+        """Whether the graph is the bundle's: its metadata say what it takes and gives.
+
+        Raises:
+            UserError: it is another's, or an older mmcl wrote it.
+        """
+        facts = self.session.get_modelmeta().custom_metadata_map
+        for key in ("class_names", "layout", "preprocess"):
+            if key not in facts or json.loads(facts[key]) != config[key]:
+                raise UserError(
+                    f"{self.graph} is not the graph of {self.graph.with_name(CONFIG)}: its {key.replace('_', ' ')} "
+                    "differ; export it again, or use --backend torch"
+                )
 
     def classify(self, joints: np.ndarray) -> list[tuple[int, str, float]]:
-        """Rank the classes of one clip (M, T, V, 3) float32: (label, name, probability), most probable first."""
-        probabilities = self.session.run(["probabilities"], {"joints": joints[None]})[0][0]
+        """Rank the classes of one clip (M, T, V, 3): (label, name, probability), most probable first.
+
+        Missing joints are zero or NaN; infinite coordinates raise BadClip.
+        """
+        probabilities = self.session.run(["probabilities"], {"joints": zero_where_missing(joints)[None]})[0][0]
         order = np.argsort(-probabilities, kind="stable").tolist()
         return [(label, self.class_names[label], float(probabilities[label])) for label in order]
 
@@ -82,7 +103,7 @@ class OnnxPredictor:
         Raises:
             UserError: the file cannot be read, or has other joints than the graph takes.
         """
-        layout = self.named or implied_layout(path)
+        layout = implied_layout(path) or self.named
         if not same_joints(layout, self.own):
             raise UserError(f"{path}: {_foreign(layout, self.graph, self.own)}")
         return self.classify(read_joints(path, self.own, self.unit))

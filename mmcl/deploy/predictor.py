@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmcl.data.readers.joints import zero_where_missing
 from mmcl.deploy.bundle import Bundle, load_bundle, read_config
 from mmcl.deploy.files import implied_layout, read_joints
 from mmcl.deploy.vocabulary import Vocabulary, require_vocabulary
@@ -73,9 +74,13 @@ class Predictor:
     def classify(self, joints: np.ndarray, layout: str | None = None) -> list[tuple[int, str, float]]:
         """Rank the classes of one clip (M, T, V, 3): (label, name, probability), most probable first.
 
+        Missing joints are zero or NaN; infinite coordinates raise BadClip.
         After :meth:`judge_only`, labels count the classes that were given there, and probabilities are among them.
         """
-        model, clip = self.model(layout or self.layout), torch.from_numpy(joints)[None].to(self.device)
+        model, clip = (
+            self.model(layout or self.layout),
+            torch.from_numpy(zero_where_missing(joints))[None].to(self.device),
+        )
         if self._open is None:
             names, scores = model.class_names, model(clip)
         else:
@@ -90,5 +95,5 @@ class Predictor:
         Raises:
             UserError: the file cannot be read, or has other joints than the model's layout.
         """
-        layout = self.layout or implied_layout(path)
+        layout = implied_layout(path) or self.layout
         return self.classify(read_joints(path, self.model(layout).layout, self.unit), layout)

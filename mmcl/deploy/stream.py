@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmcl.data.readers.joints import zero_where_missing
 from mmcl.errors import UserError
 
 Ranking = list[tuple[int, str, float]]
@@ -56,15 +57,16 @@ class Stream:
             raise UserError(f"--span {span}: so many frames do not fit into memory") from error
 
     def push(self, frame: np.ndarray) -> Prediction | None:
-        """Take one frame (M, V, 3), metres, missing joints zero; a prediction where one is due.
+        """Take one frame (M, V, 3), metres, missing joints zero or NaN; a prediction where one is due.
 
         Raises:
             UserError: the frame has another shape.
+            BadClip: it has infinite coordinates; it does not count.
         """
         persons, _, joints, _ = self._ring.shape
         if frame.ndim != 3 or frame.shape[1:] != (joints, 3):
             raise UserError(f"a frame must be (persons, {joints} joints, 3), not {frame.shape}")
-        place = self.frames % self.span
+        frame, place = zero_where_missing(frame), self.frames % self.span
         self._ring[:, place] = 0
         self._ring[: len(frame), place] = frame[:persons]
         self.frames += 1

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmcl.deploy.bundle import Bundle, load_bundle
-from mmcl.deploy.config import EXPORTED
+from mmcl.deploy.config import CONFIG, EXPORTED
 from mmcl.deploy.graph import Eager, Graph
 from mmcl.deploy.onnx import INPUT, TOLERANCE, dynamic_shapes, probe_samples
 from mmcl.deploy.verify import relative_difference, run_fresh
@@ -48,7 +48,7 @@ def write_program(folder: Path, probe: Path) -> float:
         UserError: it does not load alone, or differs by more than 1e-4.
     """
     bundle, path = load_bundle(folder), folder / EXPORTED
-    torch.export.save(export_program(bundle), path, extra_files={"config.json": (folder / "config.json").read_text()})
+    torch.export.save(export_program(bundle), path, extra_files={CONFIG: (folder / CONFIG).read_text(encoding="utf-8")})
     samples = {f"{INPUT}{number}": sample.contiguous() for number, sample in enumerate(probe_samples(probe))}
     try:
         return _compare(path, Eager(bundle), samples)

@@ -100,8 +100,10 @@ def _infer(found: Mapping[str, Tensor]) -> tuple[CTRGCNOptions, int, int]:
     joints = shape("l1.gcn1.PA" if adaptive else "l1.gcn1.A", 3)[-1]
     width, channels = shape("l1.gcn1.convs.0.conv3.weight", 4)[:2]
     classes = shape("fc.weight", 2)[0]
+    depth = max(int(match.group(1)) for name in found if (match := re.match(r"l(\d{1,3})\.", name)))
+    if 0 in (joints, channels):
+        raise UserError("not an official CTR-GCN checkpoint: it has tensors without joints or channels")
     persons = shape("data_bn.weight", 1)[0] // (joints * channels)
-    depth = max(int(match.group(1)) for name in found if (match := re.match(r"l(\d+)\.", name)))
     return CTRGCNOptions(width, depth, persons, channels, adaptive=adaptive), classes, joints
 
 

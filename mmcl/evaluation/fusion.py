@@ -7,7 +7,7 @@ published ensembles are reproduced only that way), but a model whose scores are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from mmcl.errors import UserError
 from mmcl.evaluation.reporting.page import NUMBERS
-from mmcl.evaluation.reporting.saved import RULE, SavedReport, check_given_once, check_same_clips
+from mmcl.evaluation.reporting.saved import CAVEATS, RULE, SavedReport, caveats, check_given_once, check_same_clips
 
 Kind = Literal["probabilities", "scores"]
 KINDS: dict[Kind, str] = {
@@ -23,6 +23,7 @@ KINDS: dict[Kind, str] = {
     "scores": "weighted mean of raw scores",
 }
 OWN = ("checkpoint", "seed", "stream", "task", "selection")  # facts of a member rather than of the judgement
+MODEL = ("seed", "stream", "task")  # what two reports of one model have in common
 
 
 def fuse(scores: Sequence[np.ndarray], weights: np.ndarray, kind: Kind) -> np.ndarray:
@@ -128,7 +129,7 @@ def check_fitting(members: Sequence[SavedReport], held: Sequence[SavedReport]) -
                 f"{report.path} is a report of {report.facts.get('split') or 'test'} clips: weights are fitted on "
                 "clips held out of training, `mmcl evaluate --split validation`"
             )
-        if not _same_model(report.facts.get("checkpoint"), member.facts.get("checkpoint")):
+        if not _same_model(report.facts, member.facts):
             raise UserError(
                 f"{report.path} is of {report.facts.get('checkpoint')}, but {member.path} in the same place is of "
                 f"{member.facts.get('checkpoint')}: give the --fit reports in the order of the members"
@@ -146,9 +147,11 @@ def check_fitting(members: Sequence[SavedReport], held: Sequence[SavedReport]) -
         )
 
 
-def _same_model(one: Any, other: Any) -> bool:
-    """Whether two checkpoint paths, perhaps written down in different folders, are of one model."""
-    a, b = (PurePath(str(path)).parts for path in (one, other))
+def _same_model(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two reports, perhaps written in different folders, are of one model: paths end alike, and facts agree."""
+    if not (one.get("checkpoint") and other.get("checkpoint")) or any(one.get(key) != other.get(key) for key in MODEL):
+        return False
+    a, b = (PurePath(str(facts["checkpoint"])).parts for facts in (one, other))
     shorter = min(len(a), len(b))
     return a[-shorter:] == b[-shorter:]
 
@@ -161,7 +164,7 @@ def ensemble_facts(
     shared = {
         key: value
         for key, value in first.items()
-        if key not in (*NUMBERS, *OWN) and all(member.facts.get(key) == value for member in members)
+        if key not in (*NUMBERS, *OWN, *CAVEATS) and all(member.facts.get(key) == value for member in members)
     }
     shares = weights / weights.sum()
     rows = [
@@ -171,5 +174,6 @@ def ensemble_facts(
         }
         for member, share in zip(members, shares, strict=True)
     ]  # fmt: skip
+    shared |= caveats(members)
     about = {"ensemble": f"{len(members)} reports, joined by clip id", "fused": KINDS[kind], "weights": chosen}
     return {**shared, **about, "members": rows}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from mmcl.data.learned import Lesson, recorded_lessons
 from mmcl.deploy.bundle import CONFIG, Bundle, bundle_config, load_bundle
 from mmcl.encoders.base import Encoder
-from mmcl.engine.checkpoint import POSITION, PROBE, encoder_tensors, find_checkpoint
+from mmcl.engine.checkpoint import POSITION, PROBE, encoder_tensors, find_checkpoint, trained_data
 from mmcl.engine.config import TrainConfig
-from mmcl.engine.run_folder import find_run, read_run_config
+from mmcl.engine.run_folder import check_classes, find_run, read_run_config
 from mmcl.engine.setup import build_skeleton_branch, open_data
+from mmcl.engine.start import run_lessons
 from mmcl.errors import UserError
-from mmcl.evaluation.learned import Lesson, recorded_lessons
 from mmcl.evaluation.vocabulary import run_vocabulary
+from mmcl.prompts import fingerprint
 from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.preprocess import Preprocess
 
@@ -40,11 +43,24 @@ class Found:
     config: TrainConfig | None
     which: str
 
-    def report_folder(self, name: str) -> Path:
-        """Where a report goes by default: into the run folder; to ``reports/`` for a bundle, which stays as it is."""
+    def report_folder(self, name: str, content: Sequence[str] = ()) -> Path:
+        """Where a report goes by default: into the run folder; to ``reports/`` for a bundle, which stays as it is.
+
+        Args:
+            name: what is judged, in a word.
+            content: what else tells this report from others of that name: a few digits stand for it, and for the
+                bundle's own folder, since others may be called the same.
+        """
         if self.config is None:
-            return Path("reports") / f"{self.path.resolve().name}-{name}"
-        return self.path / (f"report-{name}" + ("" if self.which == "last" else f"-{self.which}"))
+            whole = self.path.resolve()
+            return Path("reports") / f"{whole.name}-{name}-{fingerprint([str(whole), *content])[:6]}"
+        which = "" if self.which == "last" else f"-{self.which}"
+        return self.path / (f"report-{name}{which}" + (f"-{fingerprint(content)[:6]}" if content else ""))
+
+    def is_own(self, protocol: str, data: str) -> bool:
+        """Whether that is the protocol and the store that the run was trained by."""
+        own = None if self.config is None else self.config.data
+        return own is not None and protocol == own.protocol and Path(data).resolve() == Path(own.path).resolve()
 
 
 @dataclass
@@ -89,11 +105,11 @@ def load_judged(found: Found, layout: Layout) -> Judged:
         return Judged(bundle, done.get("dataset"), facts, recorded_lessons(done))
     config = found.config
     data = open_data(config)
+    check_classes(found.path, data.class_names)
     encoder, preprocess = build_skeleton_branch(config, data.store.layout, len(data.class_names))
     checkpoint = find_checkpoint(found.path / "checkpoints", found.which)
     load_encoder(encoder, checkpoint)
     check_probe(encoder, preprocess, checkpoint)
-    _check_names(found.path, data.class_names)
     preprocess = Preprocess(layout, preprocess.target, preprocess.persons, config.preprocess)
     facts = {
         "checkpoint": str(checkpoint), "selection": selection(config, checkpoint), "task": config.task_name,
@@ -105,25 +121,8 @@ def load_judged(found: Found, layout: Layout) -> Judged:
         facts["note"] = f"{data.store.location} is not what it was when the model was trained: its content has changed"
     about = bundle_config(config.encoder_name, asdict(config.encoder), preprocess, data.class_names, {}, facts)
     vocabulary = run_vocabulary(config, checkpoint, data.store)
-    lessons = (Lesson(config.data.protocol, data.store.fingerprint),)
+    lessons = run_lessons(found.path, config, checkpoint, data.store.dataset)
     return Judged(Bundle(encoder, preprocess, about, vocabulary), data.store.dataset, facts, lessons)
-
-
-def _check_names(run: Path, names: list[str]) -> None:
-    """Whether a run's outputs still stand for the classes they stood for when it was finished.
-
-    Raises:
-        UserError: the file of its protocol, or its store, has been given other classes since.
-    """
-    summary = run / "summary.json"
-    trained = json.loads(summary.read_text(encoding="utf-8")).get("class_names") if summary.is_file() else None
-    if trained is not None and trained != names:
-        counts = (f"{len(trained)} classes", f"{len(names)}")
-        then, now = next((pair for pair in zip(trained, names, strict=False) if pair[0] != pair[1]), counts)
-        raise UserError(
-            f"{run} was trained on other classes than its protocol and store now have ({then!r} then, {now!r} now): "
-            "put back what has been edited since"
-        )
 
 
 def _adaptation(config: TrainConfig) -> dict[str, Any]:
@@ -178,11 +177,6 @@ def check_probe(encoder: Encoder, preprocess: Preprocess, checkpoint: Path) -> N
         f"{checkpoint}: the network is not what it was when it was trained ({words}): config.yaml, the clip store's "
         "layout or mmcl has changed since; put them back"
     )
-
-
-def trained_data(checkpoint: Path) -> str:
-    """Fingerprint of the clips that a run was trained on."""
-    return str(json.loads((checkpoint / POSITION).read_text(encoding="utf-8"))["data"])
 
 
 def selection(config: TrainConfig, checkpoint: Path) -> str:

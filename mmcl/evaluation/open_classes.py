@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmcl.data.learned import not_learned
 from mmcl.data.store import open_store
 from mmcl.deploy.texts import class_texts, named_classes
 from mmcl.deploy.vocabulary import class_key, require_vocabulary
 from mmcl.engine.scoring import score_clips
 from mmcl.errors import UserError
-from mmcl.evaluation.learned import not_learned
 from mmcl.evaluation.model import Found, load_judged
 from mmcl.evaluation.report import write_report
-from mmcl.prompts import Prompts, fingerprint
+from mmcl.files import check_replaceable
+from mmcl.prompts import Prompts
 
 
 def judge_classes(
@@ -43,6 +43,8 @@ def judge_classes(
     """
     store = open_store(data)
     judged = load_judged(found, store.layout)
+    if out is not None:
+        check_replaceable(out, "report.json")
     vocabulary = require_vocabulary(judged.model.vocabulary, found.path)
     prompts = named_classes(classes, vocabulary)
     texts = class_texts(prompts, vocabulary, device)
@@ -68,11 +70,11 @@ def judge_classes(
         "unseen_classes": [name for name in prompts.names if class_key(name) not in trained], "clips": side,
         **texts.facts, "data": data, "data_fingerprint": store.fingerprint, **judged.facts,
     }  # fmt: skip
-    out = out or found.report_folder(_folder_name(prompts, [texts.facts["texts_sha256"], store.fingerprint]))
+    out = out or found.report_folder(_folder_name(prompts), [texts.facts["texts_sha256"], store.fingerprint])
     return write_report(out, scores, labels, [store.ids[c] for c in clips], list(prompts.names), facts, store), out
 
 
-def _folder_name(prompts: Prompts, content: Sequence[str]) -> str:
-    """What a report's folder is called: the first class, how many others, and a few digits that tell them apart."""
+def _folder_name(prompts: Prompts) -> str:
+    """What a report's folder is called: the first class, and how many others."""
     first = re.sub(r"\W+", "_", class_key(prompts.names[0])).strip("_")[:24]
-    return f"classes-{first}-and-{len(prompts.names) - 1}-{fingerprint(content)[:6]}"
+    return f"classes-{first}-and-{len(prompts.names) - 1}"

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmcl.data.learned import overlap
 from mmcl.data.protocols import load_protocol
 from mmcl.data.rules import Protocol
 from mmcl.data.splitting import Split, outputs_of, split
@@ -27,6 +28,7 @@ from mmcl.evaluation.gate import Gate, generalised
 from mmcl.evaluation.gate_run import check_same_words, find_gate_run
 from mmcl.evaluation.model import Found, Judged, load_judged
 from mmcl.evaluation.report import write_report
+from mmcl.files import check_replaceable
 
 
 @dataclass
@@ -108,22 +110,23 @@ def judge_protocol(
     other = None if gate is None else find_gate_run(gate, found, load_protocol(protocol), protocol)
     ready, fitted = _prepare(found, data, protocol, device), None
     rule, store, names, S = ready.rule, ready.store, ready.names, len(ready.parts.classes)
-    name = rule.name.replace("/", "-")
+    name = rule.name.replace("/", "-") + ("" if gate is None else f"-gate-{gate.resolve().name}")
+    out = out or found.report_folder(name, [store.fingerprint] if found.config is None else [])
+    check_replaceable(out, "report.json")
     facts: dict[str, Any] = {
         "protocol": rule.name, "kind": "open vocabulary: clips of unseen classes, argmax over the unseen classes",
         "rule": rule.source, "trained_classes": names[:S], "unseen_classes": names[S:], "data": store.location,
         "data_fingerprint": store.fingerprint, **ready.judged.facts,
+        "warning": overlap(np.concatenate([ready.parts.test, ready.parts.unseen]), store, ready.judged.lessons) or None,
     }  # fmt: skip
     if other is not None:
         fitted, facts["gate"] = _fit(other, ready, data, device, batch_size)
-        name += f"-gate-{other.path.resolve().name}"
     scores = _scores(ready, device, batch_size)
     facts["generalised_by_text_alone"] = generalised(scores.text[:, :S], scores.unseen, scores.labels, None)
     if fitted is not None:
         facts["generalised"] = generalised(scores.seen, scores.unseen, scores.labels, fitted)
     first = scores.seen_clips
     ids = [store.ids[clip] for clip in scores.clips[first:]]
-    out = out or found.report_folder(name)
     return write_report(out, scores.unseen[first:], scores.labels[first:] - S, ids, names[S:], facts, store), out
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mmcl.deploy.bundle import bundle_config, load_bundle, write_bundle
-from mmcl.deploy.config import EXTRAS, Extras
+from mmcl.deploy.config import EXTRAS, Extras, is_bundle
 from mmcl.deploy.formats import write_extras
 from mmcl.deploy.judge import JUDGED, Judges, evenly
 from mmcl.deploy.texts import class_texts, named_classes
@@ -23,7 +23,7 @@ from mmcl.encoders.base import Encoder
 from mmcl.encoders.counting import count_macs, count_parameters
 from mmcl.engine.checkpoint import LEARNED, PROBE, find_checkpoint
 from mmcl.engine.config import TrainConfig
-from mmcl.engine.run_folder import read_run_config
+from mmcl.engine.run_folder import check_classes, read_run_config
 from mmcl.engine.scoring import score_clips
 from mmcl.engine.setup import Experiment, build_skeleton_branch, open_data
 from mmcl.errors import UserError
@@ -56,6 +56,7 @@ def export_run(
     config = read_run_config(folder)
     checkpoint = find_checkpoint(folder / "checkpoints", which)
     data = open_data(config)
+    check_classes(folder, data.class_names)
     vocabulary = _vocabulary(folder, config, checkpoint, data, classes)
     if vocabulary is not None and config.data.shuffle_texts:
         raise UserError(
@@ -72,7 +73,7 @@ def export_run(
         _provenance(folder, config, checkpoint, data), vocabulary,
     )  # fmt: skip
     embeddings = _trained_embeddings(config, encoder, preprocess, checkpoint)
-    with atomic_folder(out, "config.json") as temporary:
+    with atomic_folder(out, is_bundle) as temporary:
         write_bundle(temporary, encoder, facts, vocabulary)
         parameters = counts["parameters"] + counts.get("projection", 0)
         difference = verify_bundle(temporary, checkpoint / PROBE, parameters, embeddings)

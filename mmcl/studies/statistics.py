@@ -106,7 +106,7 @@ def _over_draws(own: Reports, base: Reports) -> tuple[float | None, float | None
         return None, None, None
     differences = np.array([sides[0][draw] - sides[1][draw] for draw in shared])
     judged = np.mean([len(report.ids) for report in own.values()])
-    clips = [json.loads((run.folder / "summary.json").read_text())["clips"] for run in own]
+    clips = [json.loads((run.folder / "summary.json").read_text(encoding="utf-8"))["clips"] for run in own]
     trained = np.mean([counts.get("training_side", counts["train"]) for counts in clips])
     return corrected_interval(differences, float(judged / trained))
 

@@ -17,10 +17,13 @@ from safetensors.torch import load_file, save_file
 
 import mmcl
 from mmcl.deploy.bundle import bundle_config, write_bundle
+from mmcl.deploy.card import model_card
+from mmcl.deploy.config import is_bundle
 from mmcl.deploy.verify import TRAINING_PACKAGES, record_probe, verify_bundle
 from mmcl.encoders.base import build_encoder, options_dict
 from mmcl.encoders.counting import count_macs, count_parameters
 from mmcl.errors import UserError
+from mmcl.files import check_replaceable
 from mmcl.predict import main as predict
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import load_layout
@@ -240,6 +243,23 @@ def test_broken_bundles_are_named(bundle, tmp_path) -> None:
     (bundle / "model.safetensors").write_bytes(b"half a file")
     with pytest.raises(UserError, match="damaged"):
         mmcl.load(bundle)
+
+
+def test_a_folder_of_somebody_else_s_model_is_never_replaced(bundle, tmp_path) -> None:
+    theirs = tmp_path / "llava"
+    theirs.mkdir()
+    (theirs / "config.json").write_text('{"architectures": ["LlavaForConditionalGeneration"]}')
+    (theirs / "model.safetensors").write_bytes(b"weights")
+    with pytest.raises(UserError, match="exists and holds something else"):
+        check_replaceable(theirs, is_bundle, overwrite=True)
+    check_replaceable(bundle, is_bundle, overwrite=True)
+
+
+def test_the_card_of_a_bundle_without_weights_promises_nothing_that_needs_them(bundle) -> None:
+    config = json.loads((bundle / "config.json").read_text())
+    whole, graphs = model_card(config), model_card({**config, "weights": None})
+    assert "mmcl.load(" in whole and "was left out" not in whole
+    assert "mmcl.load(" not in graphs and "was left out" in graphs
 
 
 def test_card_and_config_say_what_goes_in(bundle, trained) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +16,12 @@ from making import SOURCE, people, write_onnx, write_small
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+import mmcl.deploy.predictor as predictor_module  # noqa: E402
 from mmcl.deploy.config import Extras, read_config  # noqa: E402
 from mmcl.deploy.formats import write_extras  # noqa: E402
 from mmcl.deploy.onnx_predictor import OnnxPredictor, choose_graph  # noqa: E402
 from mmcl.deploy.predictor import Predictor  # noqa: E402
-from mmcl.errors import UserError  # noqa: E402
+from mmcl.errors import BadClip, UserError  # noqa: E402
 from mmcl.predict import main as predict  # noqa: E402
 
 BLOCKED = ("torch", "torchvision", "safetensors", "scipy", "yaml", "onnx", "onnxscript", "transformers", "datasets")
@@ -84,6 +87,34 @@ def test_which_one_computes(folder, tmp_path) -> None:
     clip = people(1, 2, 20)[0].numpy()
     theirs, ours = Predictor(bundle).classify(clip), OnnxPredictor(bundle, graph).classify(clip)
     assert [name for _, name, _ in ours] == [name for _, name, _ in theirs]
+    clip[0, 3, 7, 1], gone = np.nan, clip.copy()
+    gone[0, 3, 7] = 0
+    for predictor in (Predictor(bundle), OnnxPredictor(bundle, graph)):
+        assert predictor.classify(clip) == predictor.classify(gone)
+        with pytest.raises(BadClip, match="infinite"):
+            predictor.classify(np.full_like(clip, np.inf))
+
+
+def test_a_graph_that_is_not_the_bundle_s_is_refused(folder, tmp_path) -> None:
+    bundle = Path(shutil.copytree(folder / "bundle", tmp_path / "bundle"))
+    whole = (bundle / "config.json").read_text()
+    names = read_config(bundle)["class_names"]
+    for key, value in (("class_names", names[::-1]), ("class_names", names[1:]), ("preprocess", {"window": 7})):
+        (bundle / "config.json").write_text(json.dumps({**json.loads(whole), key: value}))
+        with pytest.raises(UserError, match=rf"its {key.replace('_', ' ')} differ"):
+            OnnxPredictor(bundle, bundle / "model.onnx")
+    (bundle / "config.json").write_text(json.dumps({**json.loads(whole), "encoder": []}))
+    with pytest.raises(UserError, match="it lacks encoder"):
+        read_config(bundle)
+
+
+def test_formats_that_say_which_joints_they_hold_are_believed(folder, monkeypatch) -> None:
+    """`--layout` is for the others: a .mat beside them is not read as that."""
+    bundle, seen, clip = folder / "bundle", [], np.ones((1, 4, 20, 3), np.float32)
+    monkeypatch.setattr(predictor_module, "read_joints", lambda path, layout, unit: seen.append(layout.name) or clip)
+    for name in ("take.mat", "mine.npy"):
+        Predictor(bundle, "kinect_v1_20").classify_file(Path(name))
+    assert seen == ["utd_mhad_20", "kinect_v1_20"]
 
 
 def test_a_program_of_torch_export_is_the_bundle_without_mmcl(folder) -> None:

@@ -69,6 +69,15 @@ def test_short_and_empty_streams(bundle) -> None:
     nobody.push(np.zeros((0, 20, 3), np.float32))
     said = nobody.push(np.zeros((1, 20, 3), np.float32))
     assert said is not None and said.ranking == []
+    gap = Stream(predictor.classify, 20, 2, span=2, hop=1)
+    holes = frames[:, :2].copy()
+    holes[0, 1, 4, 2] = np.nan
+    assert gap.push(holes[:, 0]) is None
+    with pytest.raises(BadClip, match="infinite"):
+        gap.push(np.full_like(frames[:, 0], np.inf))
+    said = gap.push(holes[:, 1])
+    holes[0, 1, 4] = 0
+    assert said is not None and said.frame == 2 and said.ranking == predictor.classify(holes)
     with pytest.raises(UserError, match="a frame must be"):
         nobody.push(np.zeros((1, 19, 3), np.float32))
     with pytest.raises(UserError, match="do not fit into memory"):

@@ -104,6 +104,8 @@ def test_half_precision_files_become_float32():
         (lambda s: s.pop("fc.weight"), "fc.weight"),
         (lambda s: [s.pop(k) for k in list(s) if k.startswith("l2.")], "missing .*l2.gcn1.convs.0.conv1.weight"),
         (lambda s: s.update({"data_bn.weight": torch.zeros(75)}), "data_bn"),
+        (lambda s: s.update({"l1.gcn1.convs.0.conv3.weight": torch.zeros(64, 0, 1, 1)}), "without joints or channels"),
+        (lambda s: s.update({"l999999999.x": torch.zeros(1)}), r"unknown \(l999999999.x\)"),
         (lambda s: (s.clear(), s.update({"conv1.weight": torch.zeros(64, 3, 7, 7)})), "l1.gcn1.PA"),
     ],
 )

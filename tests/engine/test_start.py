@@ -12,6 +12,7 @@ import torch
 from running import SMALL, arguments, weights
 from safetensors.torch import load_file, save_file
 
+from mmcl.data.learned import Lesson
 from mmcl.data.protocols import load_protocol
 from mmcl.data.shots import draw_shots, short_classes
 from mmcl.data.splitting import Split, split
@@ -21,8 +22,9 @@ from mmcl.encoders.base import build_encoder, options_dict
 from mmcl.engine.loop import Loop
 from mmcl.engine.parsing import parse
 from mmcl.engine.setup import build_task, open_data
-from mmcl.engine.start import start
+from mmcl.engine.start import find_source, start
 from mmcl.errors import UserError
+from mmcl.evaluation.to_bundle import export_run
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 from mmcl.train import train
@@ -124,9 +126,26 @@ def test_a_run_and_one_of_its_checkpoints_are_sources_too(demo_store, source, tm
         again = command(demo_store, tmp_path / "x", path)
         assert parse(again).preprocess.stream == "bone" and parse(again).encoder.width == 8
         assert all(tensor.equal(encoder_of(out)[name]) for name, tensor in started(again).items())
+        assert find_source(path).lessons == (Lesson("demo/cross_subject", open_store(demo_store).fingerprint, "demo"),)
+    rule = tmp_path / "halves.yaml"
+    rule.write_text(json.dumps({"halves": {"dataset": "demo", "train": {"subject": [1]}, "test": {"subject": [2]}}}))
+    train(parse(command(demo_store, tmp_path / "next", out, f"--data.protocol={rule}", "--schedule.epochs=1")))
+    export_run(tmp_path / "next", tmp_path / "bundle")
+    for path in (tmp_path / "next", tmp_path / "bundle"):
+        assert [lesson.protocol for lesson in find_source(path).lessons] == [str(rule), "demo/cross_subject"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="neither a bundle .* nor a run folder"):
         parse(command(demo_store, tmp_path / "x", tmp_path / "empty"))
+
+
+def test_a_mirror_image_needs_joints_with_sides(demo_store, tmp_path) -> None:
+    trunk = ["base_spine", "neck", "head"]
+    tree = {"joints": trunk, "parents": {"neck": "base_spine", "head": "neck"}}
+    (tmp_path / "own.yaml").write_text(json.dumps({"name": "own", **tree}))
+    words = arguments(demo_store, tmp_path / "run", f"--data.layout={tmp_path / 'own.yaml'}")
+    config = parse([*words, "--augmentation.flip=0.5"])
+    with pytest.raises(UserError, match="no joints of layout 'own' begin with left_ and right_"):
+        build_task(config, open_data(config), torch.device("cpu"))
 
 
 def test_shape_and_input_are_the_checkpoint_s_unless_told_otherwise(demo_store, source, tmp_path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from mmcl.compare import main, read_groups
 from mmcl.errors import UserError
 from mmcl.evaluation.compare import compare, mean_and_deviation, paired_bootstrap
+from mmcl.evaluation.reporting.comparison import comparison_text
 from mmcl.evaluation.reporting.saved import read_report
 
 
@@ -136,6 +137,11 @@ def test_only_what_was_judged_alike_is_compared(runs: Path, tmp_path: Path) -> N
     for number, (complaint, make) in enumerate(changes):
         with pytest.raises(UserError, match=complaint):
             compare(read_groups([str(runs / "rival"), str(make(tmp_path / str(number)))]))
+    warned = save(tmp_path / "a,b", scores, labels, warning="of these, 3 are", control="another's texts")
+    groups = read_groups([str(runs / "rival"), str(warned)])  # a comma in the name of a folder that is there
+    text = comparison_text(compare(groups), groups)
+    assert f"{warned}: warning: of these, 3 are" in text and f"{warned}: control: another's texts" in text
+    assert "rival: " not in text
     rival = read_report(runs / "rival")
     with pytest.raises(UserError, match="is given twice"):
         compare({"a": [rival], "b": [rival, rival]})

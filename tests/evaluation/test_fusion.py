@@ -138,6 +138,10 @@ def test_what_does_not_belong_together_is_refused(reports: dict[str, Path], tmp_
         call(reports["a"], reports["a"], "--out", tmp_path / "out")
     with pytest.raises(UserError, match="at least two"):
         call(reports["a"], "--out", tmp_path / "out")
+    with pytest.raises(UserError, match="is one of the reports that are fused"):
+        call(reports["a"], reports["b"], "--out", reports["a"])
+    warned = save(tmp_path / "warned", scores, labels, warning="3 were learned from")
+    assert call(reports["a"], warned, "--out", tmp_path / "fused")["warning"] == "3 were learned from"
     for weights in ([1], [1, 2, 3], [1, -1], [0, 0], ["nan", 1]):
         with pytest.raises(UserError, match="--weights needs 2 numbers"):
             call(reports["a"], reports["b"], "--weights", *weights, "--out", tmp_path / "out")
@@ -149,12 +153,14 @@ def test_weights_are_never_fitted_on_what_is_judged(reports: dict[str, Path], tm
         return call(reports["a"], reports["b"], "--fit", *held, "--out", tmp_path / "out")
 
     held, labels = invented(11, 0.5)
-    as_b = {"ids": ids_of(200, "held"), "split": "validation", "checkpoint": "runs/b/checkpoints/last"}
+    as_b = {"ids": ids_of(200, "held"), "split": "validation", "checkpoint": "runs/b/checkpoints/last", "seed": 1}
     changes: list[tuple[str, dict]] = [
         ("is a report of test clips", {"split": "test"}),
         ("is a report of test clips", {"split": None}),  # as label maps' reports, which are all test
         ("is a report of train clips", {"split": "train"}),
         ("in the order of the members", {"checkpoint": "runs/b/checkpoints/best"}),
+        ("in the order of the members", {"checkpoint": "checkpoints/last", "stream": "bone"}),
+        ("in the order of the members", {"checkpoint": None}),
         ("differ in protocol", {"protocol": "other/test"}),
         ("differ in data fingerprint", {"data_fingerprint": "g"}),
         ("did not judge the same clips", {"ids": ids_of(200, "more")}),
@@ -168,8 +174,8 @@ def test_weights_are_never_fitted_on_what_is_judged(reports: dict[str, Path], tm
         fit(reports["vb"], reports["va"])
     leaked = [*ids_of(199, "held"), "clip007"]  # a rule that calls a test clip validation
     pair = []
-    for name in "ab":
-        change = {"ids": leaked, "checkpoint": f"runs/{name}/checkpoints/last"}
+    for seed, name in enumerate("ab"):
+        change = {"ids": leaked, "checkpoint": f"runs/{name}/checkpoints/last", "seed": seed}
         pair.append(save(tmp_path / f"leak{name}", held, labels, **(as_b | change)))
     with pytest.raises(UserError, match=r"holds 1 of the clips that are judged \(clip007\)"):
         fit(*pair)

@@ -10,11 +10,11 @@ import pytest
 from open_runs import WITHHELD
 
 from mmcl.adapt import main as adapt
+from mmcl.data.learned import Lesson, not_learned, overlap, recorded_lessons
 from mmcl.data.store import open_store
 from mmcl.engine.parsing import parse
 from mmcl.errors import UserError
 from mmcl.evaluate import main as evaluate
-from mmcl.evaluation.learned import Lesson, not_learned, overlap, recorded_lessons
 from mmcl.train import train
 from mmcl.zero_shot import main as zero_shot
 
@@ -43,20 +43,34 @@ def test_a_model_is_judged_by_the_test_sides_of_all_it_has_learned_from(demo_sto
         assert all(lesson.protocol in words for lesson in lessons) or words == "all"
     seen = np.flatnonzero(np.isin(store.subjects, [3, 4]))
     words = overlap(seen, store, (own,))
-    assert (
-        f"of these {len(seen)} clips" in words and f"from {(store.subjects == 3).sum()} on the training side" in words
-    )
+    count = int((store.subjects == 3).sum())
+    assert f"of these {len(seen)} clips, {count} are on the training side of demo/cross_subject" in words
     assert overlap(np.flatnonzero(store.subjects == 4), store, (own, other)) == ""
+    prepared_anew = Lesson("demo/cross_subject", "another fingerprint", "demo")
+    assert f"{count} are on the training side" in overlap(seen, store, (prepared_anew,))
+    kept, words = not_learned(
+        clips, store, (prepared_anew,)
+    )  # without what trains by that rule, whoever the others are
+    assert {int(store.subjects[clip]) for clip in clips[kept]} == {2, 4} and "demo/cross_subject" in words
+    others = np.flatnonzero(store.subjects == 4)
+    assert not_learned(others, store, (prepared_anew,))[1] == "all"
+    assert overlap(seen, store, (Lesson("gone.yaml", "another fingerprint", "demo"),)) == ""  # says nothing of these
+    with pytest.raises(UserError, match="none of the 12 clips .* may judge this model"):
+        not_learned(np.flatnonzero(store.subjects == 3), store, (own,))
     with pytest.raises(UserError, match="gone.yaml"):
         not_learned(clips, store, (Lesson("gone.yaml", store.fingerprint),))
     assert "cannot be told" in overlap(clips, store, (Lesson("gone.yaml", store.fingerprint),))
 
 
 def test_what_a_bundle_records_of_itself() -> None:
-    adapted = {"protocol": "b/test", "data_fingerprint": "2"}
-    assert recorded_lessons({"protocol": "a/test", "data_fingerprint": "1", "adapted": adapted}) == (
+    adapted = {"protocol": "b/test", "data_fingerprint": "2", "dataset": "b"}
+    started = {"checkpoint": "runs/first", "lessons": [["c/test", "3", "c"], ["d/test", "4", None]]}
+    written = {"protocol": "a/test", "data_fingerprint": "1", "adapted": adapted, "started_from": started}
+    assert recorded_lessons(json.loads(json.dumps(written))) == (
         Lesson("a/test", "1"),
-        Lesson("b/test", "2"),
+        Lesson("b/test", "2", "b"),
+        Lesson("c/test", "3", "c"),
+        Lesson("d/test", "4"),
     )
     assert recorded_lessons({"protocol": "a/test", "adapted": None}) == ()
 
@@ -75,8 +89,8 @@ def test_evaluating_on_clips_that_were_trained_on_is_said_and_stays_in_the_repor
         err, report = capsys.readouterr().err, json.loads((out / "report.json").read_text())
         assert ("has learned from" in err) == bool(count) == bool(report["warning"])
         if count:  # subject 3 of 3 and 4
-            assert "of these 24 clips, the model has learned from 12 on the training side of demo/cross_subject" in err
-            assert "has learned from 12" in (out / "report.md").read_text()
+            assert "of these 24 clips, 12 are on the training side of demo/cross_subject, which the model has" in err
+            assert "12 are on the training side" in (out / "report.md").read_text()
         assert report["learned_from"] == "demo/cross_subject"
         # what was held out of the training side matters there alone
         assert report["held_out"] == ({"subject": [1]} if not count else None)

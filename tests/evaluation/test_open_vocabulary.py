@@ -107,6 +107,16 @@ def test_a_mistyped_protocol_keeps_its_message(open_run, protocol, complaint) ->
         main(["--checkpoint", str(open_run), "--protocol", protocol])
 
 
+def test_clips_that_were_trained_on_are_counted_here_too(open_run, tmp_path, capsys) -> None:
+    sides = {"dataset": "demo", "train": {"subject": [2, 4]}, "test": {"subject": [1, 3]}}
+    rule = {"swapped": {"dataset": "demo", "base": "sides", "unseen": WITHHELD}, "sides": sides}
+    (tmp_path / "swapped.yaml").write_text(json.dumps(rule))
+    words = ["--checkpoint", str(open_run), "--protocol", str(tmp_path / "swapped.yaml")]
+    assert main([*words, "--out", str(tmp_path / "report")]) == 0
+    warning = report_of(tmp_path / "report")["warning"]
+    assert "of these 24 clips, 20 are on the training side" in warning and warning in capsys.readouterr().out
+
+
 def test_a_control_says_so(train_open, capsys) -> None:
     run = train_open("control", "--data.shuffle_texts=true")
     capsys.readouterr()

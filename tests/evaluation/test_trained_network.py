@@ -9,12 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from open_runs import WITHHELD
 from safetensors.torch import load_file, save_file
 
 from mmcl.data.store import open_store
+from mmcl.engine.start import find_source
 from mmcl.errors import UserError
+from mmcl.evaluate import build_parser
+from mmcl.evaluate import evaluate as evaluate_to
 from mmcl.evaluate import main as evaluate
 from mmcl.evaluation.model import find_model, load_judged
+from mmcl.evaluation.to_bundle import export_run
 from mmcl.zero_shot import main as zero_shot
 
 
@@ -85,3 +90,27 @@ def test_outputs_that_stand_for_other_classes_by_now_are_refused(copy) -> None:
     (copy / "summary.json").write_text(json.dumps(summary))
     with pytest.raises(UserError, match="'juggle' then"):
         evaluate(["--checkpoint", str(copy)])
+    with pytest.raises(UserError, match="'juggle' then"):
+        export_run(copy, copy / "bundle")
+    with pytest.raises(UserError, match="'juggle' then"):
+        find_source(copy)
+    assert not (copy / "bundle").exists()
+
+
+def test_a_report_by_another_rule_leaves_the_run_s_own_as_it_is(copy, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rule = tmp_path / "halves.yaml"
+    own = find_model(copy).config
+    assert own is not None
+    sides = {"dataset": "demo", "train": {"subject": [1]}, "test": {"subject": [3, 4]}}
+    halves = {"dataset": "demo", "base": "sides", "unseen": WITHHELD}
+    rule.write_text(json.dumps({"halves": halves, "sides": sides}))
+    bundle = tmp_path / "bundle"
+    export_run(copy, bundle)
+    words = [["--checkpoint", str(copy)], ["--checkpoint", str(copy), "--protocol", str(rule)],
+             ["--checkpoint", str(bundle), "--data", own.data.path, "--protocol", own.data.protocol],
+             ["--checkpoint", str(bundle), "--data", own.data.path, "--protocol", str(rule)]]  # fmt: skip
+    folders = [evaluate_to(build_parser().parse_args(each))[1] for each in words]
+    assert folders[0] == copy / "report-test" and folders[1].name.startswith("report-test-halves-")
+    assert all(folder.parent == Path("reports") and folder.name.startswith("bundle-test-") for folder in folders[2:])
+    assert len(set(folders)) == 4

@@ -97,6 +97,9 @@ def test_wrong_keys_and_foreign_run_folders_are_found_before_anything_runs(tmp_p
     (run.folder / "config.yaml").write_text(parse([*run.arguments, "--encoder.width=64"]).text)
     with pytest.raises(UserError, match="run a/3: cannot resume.*encoder.width was 64 and is now 32"):
         select(study, study.runs(tmp_path / "out"), ["a"])
+    other = read_study(write(tmp_path / "own.yaml", arms={"a": {}, "b": {"encoder.width": 8}}))
+    with pytest.raises(UserError, match="run a/3: cannot resume"):  # it would stand in the table
+        select(other, other.runs(tmp_path / "out"), ["b"])
     with pytest.raises(UserError, match="no study 'nosuch'.*utd_mhad"):
         read_study("nosuch")
 

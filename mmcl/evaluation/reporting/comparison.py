@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,20 @@ from typing import Any
 from mmcl.evaluation.compare import RESAMPLES, Row, mean_and_deviation
 from mmcl.evaluation.reporting.page import table
 from mmcl.evaluation.reporting.pictures import BLUE, DPI, GREY, ORANGE, as_written, save_figure, shortened
-from mmcl.evaluation.reporting.saved import RULE, SavedReport
+from mmcl.evaluation.reporting.saved import RULE, SavedReport, caveats
 from mmcl.files import atomic_folder, write_json
 
 MARK = "comparison.json"
 
 
-def comparison_text(rows: Sequence[Row], report: SavedReport) -> str:
-    """The table, the rule that all numbers are by, and how to read it.
+def comparison_text(rows: Sequence[Row], groups: Mapping[str, Sequence[SavedReport]]) -> str:
+    """The table, the rule that all numbers are by, how to read it, and what the reports warn of.
 
     Args:
         rows: of :func:`mmcl.evaluation.compare.compare`.
-        report: any of the reports.
+        groups: the reports, by name of the row.
     """
+    report = groups[rows[0].name][0]
     first = f"difference to {rows[0].name}, points [95 %]"
     head = ["", "seeds", "n", "top-1 %", "mean class accuracy %", "ECE %", first]
     lines = [
@@ -36,7 +37,8 @@ def comparison_text(rows: Sequence[Row], report: SavedReport) -> str:
         "a side has several seeds, they are resampled too. Where the interval holds 0, these runs show no difference. "
         "± is the sample standard deviation (n - 1) over seeds."
     )
-    return "\n\n".join([table(head, lines), f"Judged by: {rule}.", how])
+    said = [f"{name}: {key}: {words}" for name, group in groups.items() for key, words in caveats(group).items()]
+    return "\n\n".join([table(head, lines), f"Judged by: {rule}.", how, *said])
 
 
 def _percent(values: Sequence[float]) -> str:
@@ -69,7 +71,7 @@ def write_comparison(out: Path, rows: Sequence[Row], groups: dict[str, list[Save
     with atomic_folder(out, MARK) as folder:
         listed = [asdict(row) | {"reports": members[row.name]} for row in rows]
         write_json(folder / MARK, {**facts, "groups": listed})
-        text = f"# {rows[0].name} and others\n\n{comparison_text(rows, report)}\n\n![comparison](comparison.png)\n"
+        text = f"# {rows[0].name} and others\n\n{comparison_text(rows, groups)}\n\n![comparison](comparison.png)\n"
         (folder / "comparison.md").write_text(text, encoding="utf-8")
         draw_comparison(folder / "comparison.png", rows, " ".join(str(facts[key]) for key in RULE[:2] if facts[key]))
 

@@ -29,7 +29,7 @@ def report_lines(report: Mapping[str, Any], out: Path) -> list[str]:
             )
     if "unseen_classes" in report:
         lines.append(f"never trained: {_some(report['unseen_classes'])}")
-    lines += [f"{key}: {report[key]}" for key in ("texts", "control", "note") if report.get(key)]
+    lines += [f"{key}: {report[key]}" for key in ("texts", "control", "note", "warning") if report.get(key)]
     if gate := report.get("gate"):
         lines.append(
             f"gate: fitted on {gate['fitted_on']} of {gate['calibration_clips']} calibration clips by {gate['run']} "

@@ -15,6 +15,7 @@ from mmcl.data.store import ClipStore, open_store
 from mmcl.errors import UserError
 
 RULE = ("protocol", "split", "data_fingerprint")  # what two reports must share to be of one judgement
+CAVEATS = ("warning", "control", "note")  # what must be known of a report before its number is believed
 FEW = 3  # names in a message
 
 
@@ -42,6 +43,15 @@ class SavedReport:
     def correct(self) -> np.ndarray:
         """(n,) bool: clips that were answered right."""
         return self.scores.argmax(axis=1) == self.labels
+
+
+def caveats(reports: Iterable[SavedReport]) -> dict[str, str]:
+    """What some of these reports warn of, each sentence once; of :data:`CAVEATS`, those that there are."""
+    reports = list(reports)
+    said = {
+        key: dict.fromkeys(str(report.facts[key]) for report in reports if report.facts.get(key)) for key in CAVEATS
+    }
+    return {key: "; ".join(sentences) for key, sentences in said.items() if sentences}
 
 
 def read_report(where: Path, split: str = "test") -> SavedReport:
