@@ -58,7 +58,7 @@ class Steps:
         started = time.perf_counter()
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         done = subprocess.run([sys.executable, "-m", *program, *words[1:]], env=environment, check=False)
-        self.seconds[name] = time.perf_counter() - started
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
         if done.returncode:
             raise UserError(f"the demo stopped at `{shlex.join(words)}` (exit status {done.returncode}, see above)")
 
@@ -74,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(NOTE)
     people = ["--subjects", str(arguments.subjects), "--seed", seed]
     step("prepare", "mmcl", "prepare", "demo", "--out", out / "store", *people)
-    others = ["--subjects", "4", "--seed", str(arguments.seed + 1), "--first-subject", "101"]
+    half = max(2, arguments.subjects // 2)
+    others = ["--subjects", str(half), "--seed", str(arguments.seed + 1), "--first-subject", "101"]
     step("prepare", "mmcl", "prepare", "demo", "--out", out / "store_v1", "--layout", "kinect_v1_20", *others)
     step("check", "mmcl", "check", out / "store")
     towers = {"clip": out / "towers" / "clip", "llm": out / "towers" / "llm"}
@@ -87,26 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"--task.llm.path={towers['llm']}",
     ]
     options += [f"--schedule.epochs={arguments.epochs}"] if arguments.epochs else []
-    train: list[str | Path] = [
-        "launch",
-        *_launch_options(),
-        HERE / "train.py",
-        "--config",
-        "demo",
-        f"--seed={seed}",
-        *options,
-    ]
-    step("train", "accelerate", *train, "--out", out / "run")
+    script: list[str | Path] = [*_launch_options(), HERE / "train.py", "--config", "demo", f"--seed={seed}", *options]
+    step("train", "accelerate", "launch", *script, "--out", out / "run")
     step("evaluate", "mmcl", "evaluate", "--checkpoint", out / "run")
     step("export", "mmcl", "export", "--run", out / "run", "--out", out / "bundle", "--onnx")
-    judged: list[str | Path] = [
-        "--checkpoint",
-        out / "bundle",
-        "--data",
-        out / "store_v1",
-        "--protocol",
-        "demo/kinect_v1",
-    ]
+    judged = ["--checkpoint", out / "bundle", "--data", out / "store_v1", "--protocol", "demo/kinect_v1"]
     step("zero-shot", "mmcl", "zero-shot", *judged, "--out", out / "zero-shot")
     step("predict", "mmcl", "predict", out / "bundle", *_some_files(out), "--top", "3")
     print("\n" + summary(out, step.seconds))

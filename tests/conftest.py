@@ -1,5 +1,6 @@
 """Fixtures that every room uses."""
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -11,10 +12,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+from forked_verbs import PRELOADED
 
 # A shell that starts the tests in the background makes them, and all they start, deaf to the Ctrl-C that some send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
+# Before anybody starts the server that processes are forked from: it imports nothing after that.
+multiprocessing.set_forkserver_preload(PRELOADED)
 
 
 # Files of few and long tests: begun first, so that at the end no process works on one alone while the others are idle.

@@ -1,5 +1,7 @@
 """Run a verb in a process of its own without waiting for its imports: it is forked from a server that has done them.
 
+``conftest.py`` tells the server what to import, before a test or a fixture can start it.
+
 What depends on how a process starts (a file run as a script, ``--help``, launchers, cold starts) starts a real one.
 """
 
@@ -34,7 +36,6 @@ def _child(words: tuple[str, ...], folder: str, cwd: Path | None) -> None:
 
 def call_verb(*words: str, cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """``mmcl WORDS``: its exit status and what it printed."""
-    CONTEXT.set_forkserver_preload(PRELOADED)
     with tempfile.TemporaryDirectory() as folder:
         process = CONTEXT.Process(target=_child, args=(words, folder, cwd))
         process.start()

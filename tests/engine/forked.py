@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import torch.multiprocessing as mp
-from forked_verbs import CONTEXT, PRELOADED
 
 from mmcl.benchmarks.traffic import Traffic
 from mmcl.engine.loop import Loop
@@ -74,7 +73,6 @@ def train_forked(
     They are forked from a server that has done nothing but import: autograd's threads do not survive a fork.
     """
     folder.mkdir(exist_ok=True)
-    CONTEXT.set_forkserver_preload(PRELOADED)
     arguments = (processes, free_port(), str(folder), list(words), variables, list(prepare))
     mp.start_processes(worker, arguments, nprocs=processes, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(processes)]
