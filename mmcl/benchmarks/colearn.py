@@ -16,11 +16,11 @@ from mmcl.benchmarks.colearn_table import table
 from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.steps import Steps
 from mmcl.benchmarks.timing import compare
-from mmcl.data.preparation.pool import sigterm_as_interrupt
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.setup import Experiment, build_task, open_data
 from mmcl.errors import UserError
 from mmcl.files import write_json
+from mmcl.interrupts import sigterm_as_interrupt
 from mmcl.tasks.alignment import Alignment
 from mmcl.tasks.base import Task
 from mmcl.tasks.colearn import CoLearning

@@ -12,12 +12,13 @@ from typing import Any
 from mmcl.data.clip import ClipSource, Reader
 from mmcl.data.preparation.finish import Clips, Summary, finish, read_skipped
 from mmcl.data.preparation.parts import PROGRESS, Parts, flush, groups, only_writer
-from mmcl.data.preparation.pool import default_workers, process_clips, sigterm_as_interrupt, worth_another_try
+from mmcl.data.preparation.pool import default_workers, process_clips, worth_another_try
 from mmcl.data.preparation.sources import check_ids, list_digest, marks_of, options_of, stretch, together
 from mmcl.data.preparation.worker import Job
 from mmcl.data.store import open_store
 from mmcl.errors import UserError
 from mmcl.files import recover_folder, replace_folder, write_json
+from mmcl.interrupts import sigterm_as_interrupt
 from mmcl.skeletons.layout import load_layout
 
 
