@@ -23,8 +23,7 @@ setup() {
 
 setup
 export PATH="$venv/bin:$PATH"
-# Waiting threads that spin make tiny models many times slower on few cores; sleeping ones cost nothing.
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} TOKENIZERS_PARALLELISM=${TOKENIZERS_PARALLELISM:-false}
+export TOKENIZERS_PARALLELISM=${TOKENIZERS_PARALLELISM:-false}
 
 case "${1:-demo}" in
   # One process more than there are cores, since tests wait for processes that they start, and four at most; each has

@@ -1,4 +1,4 @@
-"""Which device a script works on."""
+"""Which device a script works on, and what it is good at."""
 
 from __future__ import annotations
 
@@ -21,3 +21,10 @@ def pick_device(name: str | None = None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name} is not to be had here ({str(error).splitlines()[0]})") from error
     return device
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether products in bf16 are worth while: oneDNN has them for AVX-512, AMX and Arm, torch's own loops crawl."""
+    return device.type != "cpu" or (
+        torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    )

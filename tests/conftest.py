@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make tiny models crawl on two cores
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin take what other processes need
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmcl.benchmarks.machine import in_words
 from mmcl.benchmarks.steps import PARTS
 
 
@@ -21,7 +22,7 @@ def table(facts: dict[str, Any]) -> str:
     rounds = next(iter(found.values()))["rounds"]
     return "\n".join(
         [
-            f"{where['processor']}, {facts['device']}, {facts['threads']} thread(s), load {where['load']}",
+            f"{in_words(where)}; {facts['device']}, {facts['threads']} thread(s)",
             f"medians of {rounds} rounds, quartiles in brackets",
             facts["shape"],
             "",

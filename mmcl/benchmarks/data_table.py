@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from mmcl.benchmarks.machine import in_words
+
 NTU120_CLIPS = 113_945
 MB, GB, MIB = 1e6, 1e9, 2**20
 Row = tuple[str, str]
@@ -18,8 +20,7 @@ def table(facts: dict[str, Any]) -> str:
 
 def _machine(facts: dict[str, Any]) -> Iterator[Row]:
     here, text, store = facts["machine"], facts["text"], facts["store"]
-    memory, load = here["memory_bytes"] / 2**30, here["load"]
-    yield "machine", f"{here['processor']}, {here['processors']} processors, {memory:.0f} GiB; load {load} at the start"
+    yield "machine", f"{in_words(here)}; {here['memory_bytes'] / 2**30:.0f} GiB"
     versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
     yield "software", f"{versions}; OMP_NUM_THREADS {here['threads']}"
     kind = "made-up" if text["made_up"] else "given"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmcl.benchmarks.machine import in_words
+
 
 def table(facts: dict[str, Any]) -> str:
     """The numbers for people."""
@@ -24,7 +26,7 @@ def table(facts: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"{facts['parameters']:,} parameters ({facts['weights']}), {facts['persons']} person(s), "
-            f"{facts['window']} frames; {on['processor']}, {on['processors']} processors, load {on['load']}, "
+            f"{facts['window']} frames; {in_words(on)}; "
             f"onnxruntime {on['versions']['onnxruntime']}, torch {on['versions']['torch']}",
             "",
             "| threads | bodies | form | ms a clip | times as fast (quartiles) | difference | million products |",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmcl.benchmarks.machine import in_words
+
 
 def table(facts: dict[str, Any]) -> str:
     """The measurements as lines of text and a table in Markdown."""
     here = facts["machine"]
     rows = [
-        f"{here['processor']}, {here['processors']} processors, load {here['load']} at the start; "
-        f"torch {here['versions']['torch']}{', ' + facts['gpu'] if 'gpu' in facts else ''}",
+        f"{in_words(here)}; torch {here['versions']['torch']}{', ' + facts['gpu'] if 'gpu' in facts else ''}",
         f"CTR-GCN of width {facts['width']}, {facts['frames']} frames, {facts['joints']} joints, slots for 2 bodies",
         "",
         "| | clips | bodies | threads | variant | ms | times faster (quartiles) | difference |",

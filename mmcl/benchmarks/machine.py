@@ -20,20 +20,39 @@ def machine(*packages: str) -> dict[str, Any]:
     """Processor, memory, threads and versions."""
     return {
         "processor": _processor(),
+        "instructions": _instructions(),
         "processors": default_workers(),
         "memory_bytes": psutil.virtual_memory().total,
         "system": platform.platform(terse=True),
         "threads": os.environ.get("OMP_NUM_THREADS", "not set"),
+        "waiting": os.environ.get("OMP_WAIT_POLICY", "not set"),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in ("mmcl", *packages)}},
     }
 
 
+def in_words(here: dict[str, Any]) -> str:
+    """What speed depends on, of what :func:`machine` found, in one line."""
+    waiting = "" if here["waiting"] == "not set" else f", OMP_WAIT_POLICY={here['waiting']}, which moves all ratios"
+    kinds = f" ({here['instructions']})" if here["instructions"] else ""
+    return f"{here['processor']}{kinds}, {here['processors']} processors, load {here['load']} at the start{waiting}"
+
+
 def _processor() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _instructions() -> str:
+    """The widest vectors, and whether products of 8-bit integers are summed in one instruction."""
+    flags = set(_cpuinfo("flags").split())
+    width = next((name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), "")
+    return f"{width} VNNI" if flags & {"avx512_vnni", "avx_vnni"} else width
+
+
+def _cpuinfo(key: str) -> str:
     cpus = Path("/proc/cpuinfo")
     lines = cpus.read_text(encoding="utf-8").splitlines() if cpus.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
 
 
 class PeakMemory:

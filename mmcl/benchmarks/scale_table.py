@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from mmcl.benchmarks.machine import in_words
 from mmcl.benchmarks.traffic import ring_bytes
 
 KB, MB, GB = 1e3, 1e6, 1e9
@@ -61,7 +62,7 @@ def table(facts: dict[str, Any]) -> str:
 
 
 def _machine(here: dict[str, Any]) -> Iterator[Row]:
-    yield "machine", f"{here['processor']}, {here['processors']} processors; load {here['load']} at the start"
+    yield "machine", in_words(here)
     yield "software", ", ".join(f"{name} {version}" for name, version in here["versions"].items()) + "; gloo"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.data.shots import short_classes
+from mmcl.device import computes_bf16
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.loop import Loop
 from mmcl.files import write_json
@@ -22,6 +23,8 @@ def opening(config: TrainConfig, loop: Loop, begun: dict[str, Any] | None) -> st
         f"{loop.batches.steps} steps an epoch of {config.data.batch_size} clips, {config.schedule.epochs} epochs",
         *(f"{name}: {words}" for name, words in loop.task.loaded().items()),
     ]
+    if config.engine.precision == "bf16" and not computes_bf16(accelerator.device):
+        lines.append("this processor has no bf16 arithmetic: --engine.precision=fp32 would be several times faster")
     if config.data.shots:
         short = ", ".join(f"{name} {count}" for name, count in _shots(config, loop)["fewer"].items())
         lines.append(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import platform
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +35,8 @@ def test_a_run_leaves_what_the_contract_says(demo_store, tmp_path) -> None:
     ]  # fmt: skip
     output = train(*arguments(demo_store, out, *options))
     assert "12 train / 12 validation clips (test is not touched)" in output
+    flags = Path("/proc/cpuinfo").read_text() if platform.machine() == "x86_64" and sys.platform == "linux" else None
+    assert flags is None or ("no bf16 arithmetic" in output) == ("avx512bw" not in flags)
     lines = records(out)
     assert [line["step"] for line in lines] == list(range(1, 10))
     wanted = {"loss", "loss_classes", "accuracy", "clips_per_second", "data_wait_share", "peak_memory_mib"}
