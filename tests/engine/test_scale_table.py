@@ -34,7 +34,10 @@ def test_eight_and_sixty_four_gpus() -> None:
 
 
 def test_the_table_says_what_was_measured_and_what_was_not() -> None:
-    here = {"processor": "x", "processors": 2, "load": 0.0, "versions": {"torch": "2"}}
+    here = {
+        "processor": "x", "instructions": "AVX2", "processors": 2, "load": 0.0, "waiting": "PASSIVE",
+        "versions": {"torch": "2"},
+    }  # fmt: skip
     exchanged = {
         "start": [{"operation": "broadcast", "calls": 0.5, "bytes": 500.0, "ring_bytes": 250.0}],
         "gradients": [{"operation": "all-reduce", "calls": 1.0, "bytes": 2000.0, "ring_bytes": 2000.0}],
@@ -45,5 +48,6 @@ def test_the_table_says_what_was_measured_and_what_was_not() -> None:
     }  # fmt: skip
     text = table({"machine": here, "measured": [run], "calculated": calculate((8,))})
     measured, calculated = text.split("CALCULATED")
+    assert "x (AVX2), 2 processors" in measured and "OMP_WAIT_POLICY=PASSIVE" in measured
     assert "MEASURED" in measured and "2.00 kB put in" in measured and "once: 2.0 kB" in measured
     assert "not measured" in calculated and "x8 GPUs" in calculated and "no speed claim" in measured
