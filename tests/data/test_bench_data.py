@@ -151,7 +151,8 @@ def test_a_time_limit_leaves_nothing_behind(tmp_path: Path) -> None:
         errors = bench_run.communicate(timeout=60)[1]
     finally:
         bench_run.kill()
-    assert bench_run.returncode == 130 and errors.splitlines()[-1] == "stopped"
+    # A worker that was just being started may complain after that of what is gone by then.
+    assert bench_run.returncode == 130 and "stopped" in errors.splitlines()
     assert list(tmp_path.iterdir()) == []
 
 
