@@ -27,17 +27,18 @@ def sigterm_as_interrupt(again: float = 5.0) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked, left = threading.Event(), threading.Event()
+    left = threading.Event()
+    reminders: list[threading.Thread] = []  # one, once SIGTERM has come
 
     def remind() -> None:
         while not left.wait(again):
             signal.raise_signal(signal.SIGTERM)
 
     def interrupt(*_: object) -> None:
-        if not asked.is_set():
-            asked.set()
-            threading.Thread(target=remind, daemon=True).start()
-        if not _is_unwinding(sys.exc_info()[1]):
+        if not reminders:
+            reminders.append(threading.Thread(target=remind, daemon=True))
+            reminders[0].start()
+        if not left.is_set() and not _is_unwinding(sys.exc_info()[1]):
             raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
@@ -45,8 +46,10 @@ def sigterm_as_interrupt(again: float = 5.0) -> Iterator[None]:
         yield
     finally:
         left.set()
+        for reminder in reminders:
+            reminder.join()  # its signal would meet the former handler, which may end the process on the spot
         signal.signal(signal.SIGTERM, before)
-    if asked.is_set():
+    if reminders:
         raise KeyboardInterrupt
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from running import arguments, assert_alike, records, train
+import torch
+from running import arguments, records, train, weights
 
 from mmcl.data.sampler import StepBatches
 from mmcl.errors import UserError
@@ -20,9 +21,12 @@ def test_two_processes_equal_one(demo_store, tower_folder, tmp_path) -> None:
         train(*arguments(demo_store, tmp_path / str(processes), *options), processes=processes)
     one, two = records(tmp_path / "1"), records(tmp_path / "2")
     assert len(one) == len(two) == 6
-    for key in ("loss", "loss_classes", "loss_alignment", "loss_refinement", "loss_language"):
-        assert one[0][key] == pytest.approx(two[0][key], abs=1e-5), key
-    assert_alike(tmp_path / "1", tmp_path / "2")
+    for a, b in zip(one, two, strict=True):
+        for key in ("loss", "loss_classes", "loss_alignment", "loss_refinement", "loss_language"):
+            assert a[key] == pytest.approx(b[key], abs=1e-5), (a["step"], key)
+    expected, found = weights(tmp_path / "1"), weights(tmp_path / "2")
+    for key, tensor in expected.items():
+        torch.testing.assert_close(found[key], tensor, rtol=1e-5, atol=1e-5, msg=key)
     assert records(tmp_path / "1", "validation") == records(tmp_path / "2", "validation")
 
 
