@@ -127,9 +127,8 @@ class Loop:
             with self.accelerator.accumulate(self.model):
                 with self.accelerator.autocast():  # wrapping does that, but sharding does not
                     outputs = self.model(batch)
-                with purpose(
-                    "gradients"
-                ):  # DeepSpeed takes the step here, too, and makes calls of the others that do nothing
+                # DeepSpeed takes the step here, too, and makes calls of the others that do nothing.
+                with purpose("gradients"):
                     self.accelerator.backward(outputs["loss"])
                 if self.accelerator.sync_gradients:
                     norms = self._clip(log)

@@ -46,9 +46,7 @@ def _shots(config: TrainConfig, loop: Loop) -> dict[str, Any]:
     return {"clips_a_class": config.data.shots, "seed": config.seed, "fewer": fewer}
 
 
-def write_summary(
-    config: TrainConfig, loop: Loop, folder: Path, seconds: float, begun: dict[str, Any] | None
-) -> None:  # fmt: skip
+def write_summary(config: TrainConfig, loop: Loop, folder: Path, seconds: float, begun: dict[str, Any] | None) -> None:
     """Write ``summary.json`` of a run that is complete.
 
     Args:
