@@ -24,28 +24,20 @@ def conversion_matrix(source: Layout, target: Layout) -> Tensor:
     Raises:
         UserError: a target joint is neither in the source nor derivable from it.
     """
-    rows = [_weights(joint, source, target, ()) for joint in target.joints]
-    if missing := [joint for joint, row in zip(target.joints, rows, strict=True) if row is None]:
+    known = dict(zip(source.joints, torch.eye(source.joint_count), strict=True))
+    rules = {joint: weights for joint, weights in target.derived.items() if joint not in known}
+    found = True
+    while found:  # rules may build on each other; one that leads back to itself never gets its ingredients
+        ready = [joint for joint, weights in rules.items() if all(name in known for name in weights)]
+        found = bool(ready)
+        for joint in ready:
+            parts = [weight * known[name] for name, weight in rules.pop(joint).items()]
+            known[joint] = torch.stack(parts).sum(dim=0)
+    if missing := [joint for joint in target.joints if joint not in known]:
         raise UserError(
             f"layout '{source.name}' cannot become '{target.name}': no joint and no 'derived' rule for {missing}"
         )
-    return torch.stack([row for row in rows if row is not None])
-
-
-def _weights(joint: str, source: Layout, target: Layout, asked: tuple[str, ...]) -> Tensor | None:
-    """(V_source,) weights of one target joint, or None where neither name nor rules lead to source joints."""
-    row = torch.zeros(source.joint_count)
-    if joint in source.joints:
-        row[source.joints.index(joint)] = 1.0
-        return row
-    if joint in asked or joint not in target.derived:  # a rule that leads back to itself makes nothing
-        return None
-    for name, weight in target.derived[joint].items():
-        part = _weights(name, source, target, (*asked, joint))
-        if part is None:
-            return None
-        row = row + weight * part
-    return row
+    return torch.stack([known[joint] for joint in target.joints])
 
 
 def convert(joints: Tensor, matrix: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""A layout says what the joints of one sensor are: names, tree, left/right pairs, body parts, centre.
+"""A layout says what the joints of one sensor are: names, tree, links, left/right pairs, body parts, pools, centre.
 
 Layouts are data: a YAML file each in ``skeletons/layouts/``, or a user's own file of the same form. A loaded
-layout turns into a plain dictionary, which is how a bundle carries it (no YAML is needed to run a bundle).
+layout turns into a plain dictionary, which is how a bundle carries it (no YAML is needed to run a bundle). Both may
+come from strangers, so that sizes are bounded and every check takes time in proportion to what the file says.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from mmcl.errors import UserError
 from mmcl.files import read_yaml
 
 BUILTIN = Path(__file__).parent / "layouts"
+MOST_JOINTS = 1000
+MOST_LEVELS = 10
+LARGEST_WEIGHT = 1000.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,9 @@ class Layout:
         centre: index of the joint that centring subtracts.
         parts: body part -> joint indices.
         derived: joint name -> {other joint name: weight}, how to make it where a source lacks it.
+        links: pairs of joints that a graph connects beside the tree; each pair once, in either order.
+        pools: level -> {joint of the level: {joint: weight}}, ever smaller sets of joints. The first level is made of
+            the layout's joints, each further one of the level before; weights of a joint sum to 1.
         description: one line for people.
     """
 
@@ -37,6 +44,8 @@ class Layout:
     centre: int
     parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     derived: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    links: tuple[tuple[int, int], ...] = ()
+    pools: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     description: str = ""
 
     @property
@@ -69,6 +78,11 @@ class Layout:
             "parents": {self.joints[child]: self.joints[parent] for child, parent in self.edges},
             "parts": {part: [self.joints[i] for i in members] for part, members in self.parts.items()},
             "derived": {joint: dict(weights) for joint, weights in self.derived.items()},
+            "links": [[self.joints[a], self.joints[b]] for a, b in self.links],
+            "pools": {
+                level: {joint: dict(weights) for joint, weights in members.items()}
+                for level, members in self.pools.items()
+            },
         }
 
     @classmethod
@@ -76,23 +90,20 @@ class Layout:
         """Build and check a layout from the form of a layout file.
 
         Raises:
-            UserError: a key is missing or unknown, a joint is named that does not exist, or the parents are no tree.
+            UserError: a key is missing or unknown, a joint is named that does not exist, the parents are no tree, or
+                weights do not sum to 1.
         """
-        known = {"name", "description", "centre", "joints", "parents", "parts", "derived"}
-        if unknown := set(facts) - known:
-            raise UserError(f"{where}: unknown key {sorted(unknown)}; a layout has {sorted(known)}")
+        known = {"name", "description", "centre", "joints", "parents", "parts", "derived", "links", "pools"}
+        if unknown := sorted(str(key) for key in facts if key not in known):
+            raise UserError(f"{where}: unknown key {unknown}; a layout has {sorted(known)}")
         if missing := {"name", "joints", "parents"} - set(facts):
             raise UserError(f"{where}: missing {sorted(missing)}")
-        if not isinstance(facts["joints"], (list, tuple)) or any(isinstance(name, bool) for name in facts["joints"]):
-            raise UserError(f"{where}: 'joints' must be a list of names (on, off, yes and no only in quotes)")
-        joints = tuple(str(joint) for joint in facts["joints"])
-        if len(set(joints)) != len(joints) or not joints:
-            raise UserError(f"{where}: 'joints' must be a list of different names")
+        joints = _joints(facts["joints"], where)
         index = {name: i for i, name in enumerate(joints)}
 
         def find(name: Any, key: str) -> int:
             if isinstance(name, (bool, list, dict)) or str(name) not in index:
-                raise UserError(f"{where}: '{key}' names the joint '{name}', which is not in 'joints'")
+                raise UserError(f"{where}: '{key}' names the joint '{name!s:.60}', which is not in 'joints'")
             return index[str(name)]
 
         parents = list(range(len(joints)))
@@ -108,31 +119,60 @@ class Layout:
                 for part, members in _pairs(facts, "parts", where).items()
             },
             derived={
-                str(joint): _weights(joint, weights, where)
+                str(joint): _weights(joint, weights, "derived", where)
                 for joint, weights in _pairs(facts, "derived", where).items()
             },
+            links=tuple((find(a, "links"), find(b, "links")) for a, b in _links(facts.get("links", []), where)),
+            pools=_pools(facts, joints, where),
             description=str(facts.get("description", "")),
         )
         layout._check_tree(where)
+        layout._check_links(where)
         return layout
 
     def _check_tree(self, where: str) -> None:
         roots = [joint for joint, parent in enumerate(self.parents) if joint == parent]
         if len(roots) != 1:
-            names = [self.joints[root] for root in roots]
-            raise UserError(f"{where}: exactly one joint must have no parent (the root), found {names}")
+            names = [self.joints[root] for root in roots[:5]]
+            raise UserError(f"{where}: exactly one joint must have no parent (the root), found {len(roots)}: {names}")
+        rooted = set(roots)
         for joint in range(self.joint_count):
-            seen = joint
-            for _ in range(self.joint_count):
-                seen = self.parents[seen]
-            if seen != roots[0]:
-                raise UserError(f"{where}: '{self.joints[joint]}' does not reach the root: 'parents' has a cycle")
+            path: set[int] = set()
+            while joint not in rooted:  # each joint is on one path only, since paths end at joints of earlier ones
+                if joint in path:
+                    raise UserError(f"{where}: '{self.joints[joint]}' does not reach the root: 'parents' has a cycle")
+                path.add(joint)
+                joint = self.parents[joint]
+            rooted |= path
+
+    def _check_links(self, where: str) -> None:
+        seen = {frozenset(edge) for edge in self.edges}
+        for a, b in self.links:
+            if frozenset((a, b)) in seen or a == b:
+                raise UserError(
+                    f"{where}: the link {self.joints[a]} - {self.joints[b]} joins a joint with itself, "
+                    "repeats a link, or is in 'parents' already"
+                )
+            seen.add(frozenset((a, b)))
+
+
+def _joints(names: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(names, (list, tuple)) or any(isinstance(name, (bool, list, dict)) for name in names):
+        raise UserError(f"{where}: 'joints' must be a list of names (on, off, yes and no only in quotes)")
+    if len(names) > MOST_JOINTS:
+        raise UserError(f"{where}: {len(names)} joints; a layout has at most {MOST_JOINTS}")
+    joints = tuple(str(name) for name in names)
+    if len(set(joints)) != len(joints) or not joints:
+        raise UserError(f"{where}: 'joints' must be a list of different names")
+    return joints
 
 
 def _pairs(facts: Mapping[str, Any], key: str, where: str) -> Mapping[Any, Any]:
     value = facts.get(key, {})
     if not isinstance(value, Mapping):
         raise UserError(f"{where}: '{key}' must be pairs of a name and what belongs to it, not {value!r:.60}")
+    if len(value) > MOST_JOINTS:
+        raise UserError(f"{where}: '{key}' has {len(value)} entries; a layout has at most {MOST_JOINTS} joints")
     return value
 
 
@@ -142,15 +182,44 @@ def _members(part: Any, members: Any, where: str) -> Sequence[Any]:
     return members
 
 
-def _weights(joint: Any, weights: Any, where: str) -> dict[str, float]:
+def _links(links: Any, where: str) -> Sequence[Sequence[Any]]:
+    if not isinstance(links, (list, tuple)) or not all(
+        isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in links
+    ):
+        raise UserError(f"{where}: 'links' must be a list of pairs of joints, not {links!r:.60}")
+    return links
+
+
+def _weights(joint: Any, weights: Any, key: str, where: str) -> dict[str, float]:
     """Weights of other joints, which must sum to 1: otherwise a shift of the body would not shift this joint alike."""
     if not isinstance(weights, Mapping) or not all(
         isinstance(weight, (int, float)) and not isinstance(weight, bool) for weight in weights.values()
     ):
-        raise UserError(f"{where}: 'derived' makes '{joint}' of {weights!r:.60}: give joints and their weights")
+        raise UserError(f"{where}: '{key}' makes '{joint!s:.60}' of {weights!r:.60}: give joints and their weights")
+    if not all(abs(weight) <= LARGEST_WEIGHT for weight in weights.values()):  # neither is NaN
+        raise UserError(f"{where}: '{key}' makes '{joint!s:.60}' with weights beyond {LARGEST_WEIGHT:g}, or with NaN")
     if abs(sum(weights.values()) - 1.0) > 1e-3:
-        raise UserError(f"{where}: the weights that make '{joint}' sum to {sum(weights.values()):g}, not to 1")
+        raise UserError(f"{where}: the weights that make '{joint!s:.60}' sum to {sum(weights.values()):g}, not to 1")
     return {str(name): float(weight) for name, weight in weights.items()}
+
+
+def _pools(facts: Mapping[str, Any], joints: tuple[str, ...], where: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Levels in their order; each must be made of joints of the one before, and be smaller."""
+    levels = _pairs(facts, "pools", where)
+    if len(levels) > MOST_LEVELS:
+        raise UserError(f"{where}: 'pools' has {len(levels)} levels; at most {MOST_LEVELS} are read")
+    pools: dict[str, dict[str, dict[str, float]]] = {}
+    below = set(joints)
+    for level, members in levels.items():
+        key = f"pools.{level!s:.60}"
+        if not isinstance(members, Mapping) or not 0 < len(members) < len(below):
+            raise UserError(f"{where}: '{key}' must make fewer joints than the {len(below)} it is made of, and some")
+        found = {str(joint): _weights(joint, weights, key, where) for joint, weights in members.items()}
+        if unknown := sorted({name for weights in found.values() for name in weights} - below):
+            raise UserError(f"{where}: '{key}' names the joint '{unknown[0]:.60}', which the level below does not have")
+        pools[str(level)] = found
+        below = set(found)
+    return pools
 
 
 def layout_names() -> list[str]:

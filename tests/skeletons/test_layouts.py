@@ -1,5 +1,9 @@
 """Layouts are trees with the joints that the data sets document; conversion goes by name."""
 
+import itertools
+import json
+import time
+
 import pytest
 import torch
 
@@ -112,12 +116,62 @@ def test_own_layout_from_a_file(tmp_path) -> None:
         ("joints: [a]\nparents: {}\nderived: {c: a}", "give joints and their weights"),
         ("joints: [a]\nparents: {}\nderived: {c: {a: half}}", "give joints and their weights"),
         ("joints: [a]\nparents: {}\nderived: {c: {a: 0.5}}", "sum to 0.5"),
+        ("joints: [a]\nparents: {}\nderived: {c: {a: .inf}}", "beyond 1000"),
+        ("joints: [a]\nparents: {}\nderived: {c: {a: .nan}}", "with NaN"),
+        (f"joints: [a]\nparents: {{}}\nderived: {{c: {{a: 1{'0' * 400}}}}}", "beyond 1000"),
+        (f"joints: {[f'j{i}' for i in range(1001)]}\nparents: {{}}", "at most 1000"),
+        ("joints: [a, b, c]\nparents: {b: a, c: a}\nlinks: {b: c}", "list of pairs"),
+        ("joints: [a, b, c]\nparents: {b: a, c: a}\nlinks: [[b, c, a]]", "list of pairs"),
+        ("joints: [a, b, c]\nparents: {b: a, c: a}\nlinks: [[b, d]]", "'links' names the joint 'd'"),
+        ("joints: [a, b, c]\nparents: {b: a, c: a}\nlinks: [[b, b]]", "with itself"),
+        ("joints: [a, b, c]\nparents: {b: a, c: a}\nlinks: [[b, c], [c, b]]", "repeats a link"),
+        ("joints: [a, b, c]\nparents: {b: a, c: a}\nlinks: [[a, b]]", "in 'parents' already"),
+        ("joints: [a, b]\nparents: {b: a}\npools: [a]", "'pools' must be pairs"),
+        ("joints: [a, b]\nparents: {b: a}\npools: {one: {x: {a: 0.5, d: 0.5}}}", "names the joint 'd'"),
+        ("joints: [a, b]\nparents: {b: a}\npools: {one: {x: {a: 0.5, b: 0.4}}}", "sum to 0.9"),
+        ("joints: [a, b]\nparents: {b: a}\npools: {one: {x: {a: .nan}}}", "with NaN"),
+        ("joints: [a, b]\nparents: {b: a}\npools: {one: {}}", "fewer joints"),
+        ("joints: [a, b]\nparents: {b: a}\npools: {one: {x: {a: 1}, y: {b: 1}}}", "fewer joints"),
+        (
+            "joints: [a, b, c]\nparents: {b: a, c: a}\npools: {one: {x: {a: 1}, y: {b: 1}}, two: {z: {a: 1}}}",
+            "the level below does not have",
+        ),
+        (f"joints: [a]\nparents: {{}}\npools: {{{', '.join(f'l{i}: {{}}' for i in range(11))}}}", "at most 10"),
     ],
 )
 def test_a_bad_layout_file_is_named_with_its_fault(tmp_path, text: str, complaint: str) -> None:
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(UserError, match=complaint):
         load_layout(tmp_path / "bad.yaml")
+
+
+def test_links_and_pools_go_through_a_plain_dictionary(tmp_path) -> None:
+    (tmp_path / "four.yaml").write_text(
+        "joints: [a, b, c, d]\nparents: {b: a, c: a, d: c}\nlinks: [[b, c]]\n"
+        "pools:\n  half: {x: {a: 0.5, b: 0.5}, y: {c: 0.5, d: 0.5}}\n  one: {body: {x: 0.25, y: 0.75}}\n"
+    )
+    layout = load_layout(tmp_path / "four.yaml")
+    assert layout.links == ((1, 2),)
+    assert list(layout.pools) == ["half", "one"] and layout.pools["one"] == {"body": {"x": 0.25, "y": 0.75}}
+    assert Layout.from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
+    older = {key: value for key, value in layout.to_dict().items() if key not in ("links", "pools")}
+    assert Layout.from_dict(older).links == () and Layout.from_dict(older).pools == {}
+
+
+def test_hostile_layouts_are_read_in_little_time() -> None:
+    names = [f"j{i}" for i in range(1000)]
+    chain = {name: before for before, name in itertools.pairwise(names)}
+    doubling = {f"d{i}": {f"d{i + 1}": 0.5, f"e{i + 1}": 0.5} for i in range(400)}
+    doubling |= {f"e{i}": {f"d{i + 1}": 0.5, f"e{i + 1}": 0.5} for i in range(400)}
+    start = time.process_time()
+    layout = Layout.from_dict({"name": "long", "joints": names, "parents": chain, "derived": doubling})
+    with pytest.raises(UserError, match="at most 1000"):
+        Layout.from_dict({"name": "many", "joints": [*names, "more"], "parents": chain})
+    with pytest.raises(UserError, match="cannot become 'tall'"):  # 2^400 ways lead to where d0 might come from
+        conversion_matrix(
+            layout, Layout.from_dict({"name": "tall", "joints": ["d0"], "parents": {}, "derived": doubling})
+        )
+    assert time.process_time() - start < 5
 
 
 def test_unknown_layout_and_impossible_conversion_say_so(tmp_path) -> None:
