@@ -13,10 +13,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmcl.arguments import AtLeastOne
+from mmcl.common.arguments import AtLeastOne
+from mmcl.common.errors import UserError, run
+from mmcl.common.files import check_replaceable
 from mmcl.deploy.config import is_bundle
-from mmcl.errors import UserError, run
-from mmcl.files import check_replaceable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,10 +80,10 @@ def adapt(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UserError: no such model, store or protocol, joints that cannot be converted, or an encoder without batch norm.
     """
+    from mmcl.common.device import pick_device
     from mmcl.data.protocols import load_protocol
     from mmcl.data.splitting import split
     from mmcl.data.store import open_store
-    from mmcl.device import pick_device
     from mmcl.encoders.batchnorm import reestimate_batchnorm
     from mmcl.evaluation.model import find_model, load_judged
 
@@ -111,11 +111,11 @@ def write(out: Path, model: Bundle, provenance: dict[str, Any], store: ClipStore
     """Write the bundle, for the target's joints; only if a fresh process gets the same scores is it put in place."""
     import torch
 
+    from mmcl.common.files import atomic_folder
     from mmcl.deploy.bundle import bundle_config, write_bundle
     from mmcl.deploy.verify import record_probe, verify_bundle
     from mmcl.encoders.base import options_dict
     from mmcl.encoders.counting import count_macs, count_parameters
-    from mmcl.files import atomic_folder
 
     encoder, vocabulary = model.encoder, model.vocabulary
     counts = {"parameters": count_parameters(encoder), "macs": count_macs(encoder, model.preprocess.options.window)}
@@ -136,7 +136,7 @@ def write(out: Path, model: Bundle, provenance: dict[str, Any], store: ClipStore
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, adapt, say what was written."""
-    from mmcl.stack import require_training_stack
+    from mmcl.common.stack import require_training_stack
 
     arguments = build_parser().parse_args(argv)
     require_training_stack()

@@ -11,7 +11,7 @@ if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so 
 from collections.abc import Sequence
 from importlib import import_module
 
-from mmcl.errors import UserError, run
+from mmcl.common.errors import UserError, run
 
 # subject -> (module with build_parser() and main(argv), what it measures); imported only when it is asked for
 SUBJECTS = {

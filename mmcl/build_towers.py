@@ -11,7 +11,7 @@ if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so 
 import argparse
 from collections.abc import Sequence
 
-from mmcl.errors import run
+from mmcl.common.errors import run
 
 KINDS = """\
 kinds:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from mmcl.errors import UserError, run
+from mmcl.common.errors import UserError, run
 
 # verb -> (module, what it does); a verb's module is imported only when it is asked for
 VERBS = {

@@ -12,8 +12,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mmcl.errors import UserError, run
-from mmcl.stack import require_packages
+from mmcl.common.errors import UserError, run
+from mmcl.common.stack import require_packages
 
 if TYPE_CHECKING:
     from mmcl.evaluation.reporting.saved import SavedReport
@@ -82,9 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Compare, print the table, write it."""
     arguments = build_parser().parse_args(argv)
     require_packages()
+    from mmcl.common.files import check_replaceable
     from mmcl.evaluation.compare import compare
     from mmcl.evaluation.reporting.comparison import comparison_text, write_comparison
-    from mmcl.files import check_replaceable
 
     groups = read_groups(arguments.groups)
     if arguments.out is not None:

@@ -18,8 +18,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from mmcl.errors import UserError, run
-from mmcl.files import check_replaceable
+from mmcl.common.errors import UserError, run
+from mmcl.common.files import check_replaceable
 
 HERE = Path(__file__).resolve().parent
 NOTE = (

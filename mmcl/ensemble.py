@@ -12,9 +12,9 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from mmcl.errors import UserError, run
-from mmcl.files import check_replaceable
-from mmcl.stack import require_packages
+from mmcl.common.errors import UserError, run
+from mmcl.common.files import check_replaceable
+from mmcl.common.stack import require_packages
 
 ABOUT = """\
 Fuse the scores that several models gave to the same clips. Scores are joined by clip id, never by row order: a clip

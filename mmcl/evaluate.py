@@ -13,9 +13,9 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmcl.arguments import AtLeastOne
-from mmcl.errors import UserError, run
-from mmcl.files import check_replaceable
+from mmcl.common.arguments import AtLeastOne
+from mmcl.common.errors import UserError, run
+from mmcl.common.files import check_replaceable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,11 +56,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     """Score the clips and write the report; returns the report and its folder."""
+    from mmcl.common.device import pick_device
     from mmcl.data.learned import overlap
     from mmcl.data.protocols import load_protocol
     from mmcl.data.splitting import split
     from mmcl.data.store import open_store
-    from mmcl.device import pick_device
     from mmcl.engine.scoring import score_clips
     from mmcl.evaluation.model import find_model, load_judged
     from mmcl.evaluation.report import write_report
@@ -136,7 +136,7 @@ def own_outputs(known: list[str], names: list[str]) -> np.ndarray | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, evaluate, print one line."""
-    from mmcl.stack import require_training_stack
+    from mmcl.common.stack import require_training_stack
 
     arguments = build_parser().parse_args(argv)
     require_training_stack()

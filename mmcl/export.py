@@ -11,10 +11,10 @@ if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so 
 import argparse
 from collections.abc import Sequence
 
+from mmcl.common.errors import UserError, run
+from mmcl.common.files import check_replaceable
+from mmcl.common.stack import require_packages
 from mmcl.deploy.config import MAX_LOSS, Extras, is_bundle, parse_precisions
-from mmcl.errors import UserError, run
-from mmcl.files import check_replaceable
-from mmcl.stack import require_packages
 
 ABOUT = """Write the skeleton branch of a run as a bundle: weights, config, model card. The bundle
 is loaded in a fresh process, in which no training package can be imported, and its

@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
+from mmcl.common.errors import UserError, run
+from mmcl.common.files import check_replaceable
 from mmcl.deploy.config import is_bundle
-from mmcl.errors import UserError, run
-from mmcl.files import check_replaceable
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -59,14 +59,14 @@ def import_checkpoint(arguments: argparse.Namespace) -> tuple[dict[str, Any], tu
     """Convert, write and verify; returns the bundle's config, the tensors left behind, the verified difference."""
     import torch
 
+    from mmcl.common.files import atomic_folder
+    from mmcl.data.prompts import class_names
     from mmcl.deploy.bundle import bundle_config, write_bundle
     from mmcl.deploy.verify import record_probe, verify_bundle
     from mmcl.encoders.base import options_dict
     from mmcl.encoders.counting import count_macs, count_parameters
-    from mmcl.encoders.official import convert_official
+    from mmcl.encoders.ctrgcn.official import convert_official
     from mmcl.encoders.state_file import load_state_file
-    from mmcl.files import atomic_folder
-    from mmcl.prompts import class_names
     from mmcl.skeletons.layout import load_layout
     from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 

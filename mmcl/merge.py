@@ -11,8 +11,8 @@ if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so 
 import argparse
 from collections.abc import Sequence
 
-from mmcl.errors import run
-from mmcl.stack import require_packages
+from mmcl.common.errors import run
+from mmcl.common.stack import require_packages
 
 EPILOG = """\
 example, on three machines that share a disk (or copy their results to one place):

@@ -13,9 +13,9 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmcl.arguments import AtLeastOne
+from mmcl.common.arguments import AtLeastOne
+from mmcl.common.errors import UserError, run
 from mmcl.deploy.config import GRAPHS
-from mmcl.errors import UserError, run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,12 +141,12 @@ def open_predictor(arguments: argparse.Namespace) -> Any:
 
 def follow(predictor: Any, arguments: argparse.Namespace, only: list[str] | None) -> int:
     """Print a label per hop until the frames end, or somebody presses Ctrl-C."""
+    from mmcl.common.errors import BadClip
     from mmcl.data.readers.joints import UNITS
     from mmcl.deploy.config import read_config
     from mmcl.deploy.files import odd_size
     from mmcl.deploy.follow import lines_of, parse_frame
     from mmcl.deploy.stream import Stream
-    from mmcl.errors import BadClip
 
     config, joints = read_config(arguments.bundle), predictor.joint_count
     span = arguments.span if arguments.span is not None else config["preprocess"]["window"]

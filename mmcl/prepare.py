@@ -13,10 +13,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from mmcl.common.errors import UserError, run
+from mmcl.common.stack import require_packages
 from mmcl.data.clip import Reader
 from mmcl.data.readers import READERS
-from mmcl.errors import UserError, run
-from mmcl.stack import require_packages
 
 GENERATE = ("subjects", "clips_per_subject", "seed", "layout", "first_subject")  # what the demo is generated with
 EPILOG = """\

@@ -13,8 +13,8 @@ import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mmcl.errors import UserError, run
-from mmcl.stack import require_packages
+from mmcl.common.errors import UserError, run
+from mmcl.common.stack import require_packages
 
 if TYPE_CHECKING:
     from mmcl.data.store import ClipStore

@@ -13,9 +13,9 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mmcl.arguments import AtLeastOne
-from mmcl.errors import UserError, run
-from mmcl.stack import require_training_stack
+from mmcl.common.arguments import AtLeastOne
+from mmcl.common.errors import UserError, run
+from mmcl.common.stack import require_training_stack
 
 if TYPE_CHECKING:
     from mmcl.studies.grid import Run, Study

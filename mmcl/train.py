@@ -13,8 +13,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mmcl.errors import run
-from mmcl.stack import require_training_stack
+from mmcl.common.errors import run
+from mmcl.common.stack import require_training_stack
 
 if TYPE_CHECKING:
     from mmcl.engine.config import TrainConfig
@@ -30,7 +30,7 @@ def train(config: TrainConfig) -> int:
     """
     from accelerate.utils import set_seed
 
-    from mmcl.distributed import globalise_batchnorm
+    from mmcl.common.distributed import globalise_batchnorm
     from mmcl.engine.launch import make_accelerator
     from mmcl.engine.loop import Loop
     from mmcl.engine.processes import step_batches
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     require_training_stack()
     import torch
 
-    from mmcl.engine.allocator import keep_freed_memory
+    from mmcl.common.allocator import keep_freed_memory
     from mmcl.engine.parsing import parse
 
     config = parse(arguments)

@@ -12,9 +12,9 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from mmcl.arguments import AtLeastOne
-from mmcl.errors import UserError, run
-from mmcl.files import check_replaceable
+from mmcl.common.arguments import AtLeastOne
+from mmcl.common.errors import UserError, run
+from mmcl.common.files import check_replaceable
 
 ABOUT = """Three things are called zero-shot in this field. mmcl never mixes them up:
 
@@ -77,9 +77,9 @@ def describe_protocols() -> str:
 
 def judge_transfer(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     """Score the clips of a label map and write the report; returns the report and its folder."""
+    from mmcl.common.device import pick_device
     from mmcl.data.learned import not_learned
     from mmcl.data.store import open_store
-    from mmcl.device import pick_device
     from mmcl.engine.scoring import score_clips
     from mmcl.evaluation.model import find_model, load_judged
     from mmcl.evaluation.report import write_report
@@ -118,7 +118,7 @@ def judge_transfer(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]
 
 def judge_open(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     """Judge the withheld classes of an open-vocabulary protocol, or the classes named; write the report."""
-    from mmcl.device import pick_device
+    from mmcl.common.device import pick_device
     from mmcl.evaluation.model import find_model
     from mmcl.evaluation.open_classes import judge_classes
     from mmcl.evaluation.open_vocabulary import judge_protocol
@@ -169,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if arguments.checkpoint is None:
         raise UserError("zero-shot needs --checkpoint (or --list-protocols)")
-    from mmcl.stack import require_training_stack
+    from mmcl.common.stack import require_training_stack
 
     require_training_stack()
     from mmcl.evaluation.reporting.console import report_lines

@@ -16,15 +16,15 @@ from mmcl.benchmarks.colearn_table import table
 from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.steps import Steps
 from mmcl.benchmarks.timing import compare
+from mmcl.common.errors import UserError
+from mmcl.common.files import write_json
+from mmcl.common.interrupts import sigterm_as_interrupt
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.setup import Experiment, build_task, open_data
-from mmcl.errors import UserError
-from mmcl.files import write_json
-from mmcl.interrupts import sigterm_as_interrupt
-from mmcl.tasks.alignment import Alignment
 from mmcl.tasks.base import Task
-from mmcl.tasks.colearn import CoLearning
-from mmcl.tasks.refinement import Refinement
+from mmcl.tasks.colearn.alignment import Alignment
+from mmcl.tasks.colearn.refinement import Refinement
+from mmcl.tasks.colearn.task import CoLearning
 from mmcl.tasks.supervised import SupervisedOptions
 from mmcl.towers.cache import FeatureCache, Work
 

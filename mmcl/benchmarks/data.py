@@ -16,13 +16,13 @@ from mmcl.benchmarks.data_table import table
 from mmcl.benchmarks.machine import PeakMemory, machine
 from mmcl.benchmarks.reading import time_loader, time_open, time_parse, time_training
 from mmcl.benchmarks.recordings import link_recordings
+from mmcl.common.errors import UserError
+from mmcl.common.files import write_json
+from mmcl.common.interrupts import sigterm_as_interrupt
 from mmcl.data.preparation.build import prepare
 from mmcl.data.preparation.pool import default_workers
 from mmcl.data.readers.ntu import NTU120
 from mmcl.data.store import ClipStore
-from mmcl.errors import UserError
-from mmcl.files import write_json
-from mmcl.interrupts import sigterm_as_interrupt
 
 PADDED = 300 * 150 * 4  # bytes of a clip in the padded float32 array that is usual in the field
 FEWEST = 40  # clips: enough for a few training steps

@@ -23,6 +23,8 @@ from mmcl.benchmarks.encoder import lively_encoder
 from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.published import published_network
 from mmcl.benchmarks.timing import compare
+from mmcl.common.errors import UserError
+from mmcl.common.files import write_json
 from mmcl.deploy.bundle import Bundle, bundle_config, load_bundle, write_bundle
 from mmcl.deploy.config import CARD, CONFIG, GRAPHS, WEIGHTS, graphs_in
 from mmcl.deploy.formats import make_graph
@@ -30,9 +32,7 @@ from mmcl.deploy.onnx import INPUT, export_graph, finish, require_onnx
 from mmcl.deploy.session import open_session
 from mmcl.encoders.base import options_dict
 from mmcl.encoders.counting import count_parameters, count_products
-from mmcl.encoders.ctrgcn import CTRGCN, CTRGCNOptions
-from mmcl.errors import UserError
-from mmcl.files import write_json
+from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 
 CLASSES, SECONDS, STARTS = 120, 8.0, 3

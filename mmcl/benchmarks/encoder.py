@@ -17,9 +17,9 @@ from mmcl.benchmarks.encoder_table import table
 from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.published import Published, published_network
 from mmcl.benchmarks.timing import compare
-from mmcl.encoders.ctrgcn import CTRGCN, CTRGCNOptions
-from mmcl.errors import UserError
-from mmcl.files import write_json
+from mmcl.common.errors import UserError
+from mmcl.common.files import write_json
+from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions
 from mmcl.skeletons.layout import load_layout
 
 CLASSES = 60

@@ -10,7 +10,7 @@ from torch import Tensor
 from mmcl.benchmarks.encoder import EXACT, REDUCED, copy_with, difference, line, training_step
 from mmcl.benchmarks.published import published_network
 from mmcl.benchmarks.timing import compare
-from mmcl.encoders.ctrgcn import CTRGCN
+from mmcl.encoders.ctrgcn.network import CTRGCN
 
 
 def measure_gpu(

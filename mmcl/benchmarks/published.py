@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mmcl.encoders.ctrgcn import CTRGCN, STAGES, plan_units
-from mmcl.encoders.official import convert_official
+from mmcl.encoders.ctrgcn.network import CTRGCN, STAGES, plan_units
+from mmcl.encoders.ctrgcn.official import convert_official
 
 EXACT = 2**24  # whole numbers below are exact in float32
 

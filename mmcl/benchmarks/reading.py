@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import ClipSource
 from mmcl.data.readers.ntu import NTU120
 from mmcl.data.store import ClipStore, open_store
-from mmcl.errors import BadClip, UserError
 
 PARSED = 200  # files whose text is parsed: a second or two
 BATCH = 64

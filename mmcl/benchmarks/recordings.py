@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmcl.common.errors import UserError
 from mmcl.data.readers.ntu import NAME, missing_skeletons
-from mmcl.errors import UserError
 
 # What the 120 classes' names may say: setup, camera, performer, replication.
 SETUPS, CAMERAS, PERFORMERS, REPLICATIONS = 32, 3, 106, 2

@@ -14,8 +14,8 @@ from typing import Any
 
 from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.scale_table import calculate, table
-from mmcl.errors import UserError
-from mmcl.files import write_json
+from mmcl.common.errors import UserError
+from mmcl.common.files import write_json
 
 CLIPS, LOSS_ROWS, WIDTH = 2, 64, 512  # clips of a process in a step; rows and width of the loss whose memory is counted
 STEPS, CLASSES = 4, 12  # fewest steps; of the demo's clips

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcl.benchmarks.machine import PeakMemory
-from mmcl.engine.allocator import return_freed_memory
+from mmcl.common.allocator import return_freed_memory
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.launch import make_accelerator
 from mmcl.engine.loop import Loop

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mmcl.distributed import current_purpose
+from mmcl.common.distributed import current_purpose
 
 # operation of torch.distributed -> (what it is, which argument holds what this process puts in)
 _OPERATIONS = {
@@ -30,7 +30,7 @@ _OPERATIONS = {
 class Traffic(TorchDispatchMode):
     """Counts the collectives that are started while it is on, those that DistributedDataParallel starts included.
 
-    It goes by the purposes of :func:`mmcl.distributed.purpose`, and slows every operation down by microseconds.
+    It goes by the purposes of :func:`mmcl.common.distributed.purpose`, and slows every operation down by microseconds.
 
     Attributes:
         calls: (purpose, what it is) -> how many.

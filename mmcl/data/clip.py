@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from mmcl.errors import BadClip
+from mmcl.common.errors import BadClip
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmcl.common.errors import UserError
 from mmcl.data.protocols import load_protocol
 from mmcl.data.splitting import Split, split
 from mmcl.data.store import ClipStore
-from mmcl.errors import UserError
 
 
 class Lesson(NamedTuple):

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmcl.errors import UserError
-from mmcl.files import atomic_file
+from mmcl.common.errors import UserError
+from mmcl.common.files import atomic_file
 
 FACTS = "store.json"
 

@@ -13,10 +13,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.errors import UserError
+from mmcl.common.files import read_yaml
 from mmcl.data.rules import ANY, Protocol, Rule, parse_protocol
 from mmcl.data.store import ClipStore
-from mmcl.errors import UserError
-from mmcl.files import read_yaml
 
 BUILTIN = Path(__file__).parent / "splits"
 _FILE = re.compile(r"(.+\.ya?ml)(?:([:/])(.*))?", re.DOTALL)  # file.yaml, file.yaml:rule, file.yaml/draw

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 
 ANY = "any"  # a rule for clips of every data set
 SIDES = ("train", "test")

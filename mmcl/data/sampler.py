@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 
 
 class Key(NamedTuple):

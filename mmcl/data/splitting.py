@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from mmcl.common.errors import UserError
 from mmcl.data.protocols import by_lists, protocol_names
 from mmcl.data.rules import ANY, ATTRIBUTES, Protocol, Rule
 from mmcl.data.store import ClipStore
-from mmcl.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mmcl.common.errors import UserError
 from mmcl.data.columns import FORMAT, content_fingerprint, map_file
 from mmcl.data.location import StoreFolder, locate
-from mmcl.errors import UserError
 from mmcl.skeletons.layout import Layout
 
 INDEX = "index.arrow"

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from mmcl.common.errors import BadClip
 from mmcl.data.readers.files import PICTURE_SUFFIXES
-from mmcl.errors import BadClip
 
 Indices = Sequence[int] | np.ndarray
 ROOM = 512 << 20  # bytes that the frames of one clip may take: five of 8K, and two workers still fit into 4 GiB

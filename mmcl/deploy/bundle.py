@@ -18,10 +18,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mmcl.common.errors import UserError
 from mmcl.deploy.config import CARD, CONFIG, FORMAT, WEIGHTS, graphs_in, read_config
 from mmcl.deploy.vocabulary import Vocabulary, read_vocabulary, require_vocabulary, write_vocabulary
 from mmcl.encoders.base import Encoder, build_encoder
-from mmcl.errors import UserError
 from mmcl.skeletons.layout import Layout, load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import RawClip, check_joints
 from mmcl.data.readers.clip_file import SUFFIXES, read_clip
 from mmcl.data.readers.files import read_bytes
 from mmcl.data.readers.joints import UNITS, clip_in_space
-from mmcl.errors import BadClip, UserError
 from mmcl.skeletons.layout import Layout
 
 SMALLEST, LARGEST = 0.2, 5.0  # metres: from a child that sits to whatever trackers make of tall people

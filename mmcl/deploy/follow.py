@@ -17,8 +17,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.readers.clip_file import NAMES
-from mmcl.errors import BadClip, UserError
 
 LONGEST = 1 << 20  # characters of a line; beyond that it is no frame
 EVERY = 0.02  # seconds between two looks at a file that grows

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from mmcl.deploy.bundle import Bundle
 from mmcl.encoders.bodies import present_bodies
+from mmcl.encoders.ctrgcn.lean import LeanCTRGCN, normalised
+from mmcl.encoders.ctrgcn.lean_units import Folded, LeanSpatial, LeanTemporal, LeanUnit
 from mmcl.encoders.graph import SUBSETS
-from mmcl.encoders.lean import LeanCTRGCN, normalised
-from mmcl.encoders.lean_units import Folded, LeanSpatial, LeanTemporal, LeanUnit
 
 OUTPUTS = {
     "probabilities": "(clips, classes), in the order of class_names, each row sums to 1",

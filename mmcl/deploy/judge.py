@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mmcl.common.errors import UserError
 from mmcl.deploy.onnx import INPUT
 from mmcl.deploy.session import open_session
-from mmcl.errors import UserError
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mmcl.common.errors import UserError
 from mmcl.deploy.bundle import Bundle
 from mmcl.deploy.graph import OUTPUTS, Eager, Graph
 from mmcl.deploy.session import open_session
 from mmcl.deploy.verify import relative_difference
-from mmcl.errors import UserError
 
 if TYPE_CHECKING:
     from onnx import ModelProto

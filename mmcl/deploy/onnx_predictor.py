@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from mmcl.common.errors import UserError
 from mmcl.data.readers.joints import zero_where_missing
 from mmcl.deploy.config import CONFIG, GRAPHS, graphs_in, read_config
 from mmcl.deploy.files import implied_layout, read_joints
-from mmcl.errors import UserError
 from mmcl.skeletons.layout import Layout, load_layout
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmcl.common.device import pick_device
+from mmcl.common.errors import UserError
 from mmcl.data.readers.joints import zero_where_missing
 from mmcl.deploy.bundle import Bundle, load_bundle, read_config
 from mmcl.deploy.files import implied_layout, read_joints
 from mmcl.deploy.vocabulary import Vocabulary, require_vocabulary
-from mmcl.device import pick_device
-from mmcl.errors import UserError
 
 
 class Predictor:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmcl.common.errors import UserError
 from mmcl.data.readers.joints import zero_where_missing
-from mmcl.errors import UserError
 
 Ranking = list[tuple[int, str, float]]
 SLOTS = 6  # as many as a Kinect v2 tracks

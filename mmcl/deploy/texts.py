@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from mmcl.common.errors import UserError
+from mmcl.data.prompts import Prompts, fingerprint, load_prompts, prompt_names
 from mmcl.deploy.vocabulary import Vocabulary, class_key, quoted
-from mmcl.errors import UserError
-from mmcl.prompts import Prompts, fingerprint, load_prompts, prompt_names
 
 OWN = "own"
 
@@ -129,7 +129,7 @@ def _reworded(prompts: Prompts, label: int, vocabulary: Vocabulary) -> bool:
 
 def _computed(prompts: Prompts, vocabulary: Vocabulary, device: torch.device) -> Tensor:
     """(n, D) rows by the text model of the vocabulary's space."""
-    from mmcl.stack import require_packages
+    from mmcl.common.stack import require_packages
 
     require_packages()
     from mmcl.towers.text import class_rows

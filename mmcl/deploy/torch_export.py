@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from mmcl.common.errors import UserError
 from mmcl.deploy.bundle import Bundle, load_bundle
 from mmcl.deploy.config import CONFIG, EXPORTED
 from mmcl.deploy.graph import Eager, Graph
 from mmcl.deploy.onnx import INPUT, TOLERANCE, dynamic_shapes, probe_samples
 from mmcl.deploy.verify import relative_difference, run_fresh
-from mmcl.errors import UserError
 
 # The fresh process cannot import mmcl: what it computes, the file says.
 _FRESH = """

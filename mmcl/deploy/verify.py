@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 
 # What inference must not need. The fresh process makes these names impossible to import.
 TRAINING_PACKAGES = (

@@ -19,9 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mmcl.common.errors import UserError
+from mmcl.data.prompts import Prompts
 from mmcl.encoders.projection import projection
-from mmcl.errors import UserError
-from mmcl.prompts import Prompts
 
 FILE, RECORD = "vocabulary.safetensors", "the bundle's record"
 _TABLE, _ORIGIN = "classes", "origin"

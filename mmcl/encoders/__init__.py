@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mmcl.registry import Registry
+from mmcl.common.registry import Registry
 
-ENCODERS = Registry("encoder", {"ctrgcn": "mmcl.encoders.ctrgcn:CTRGCN"})
+ENCODERS = Registry("encoder", {"ctrgcn": "mmcl.encoders.ctrgcn.network:CTRGCN"})

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from mmcl.common.errors import UserError
 from mmcl.encoders import ENCODERS
 from mmcl.encoders.options import fill
-from mmcl.errors import UserError
 from mmcl.skeletons.layout import Layout
 
 _DEFAULTS: Mapping[str, Any] = MappingProxyType({})
@@ -59,6 +59,22 @@ class Encoder(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """(N, M, T, V, C) -> (N, K) unnormalised scores."""
         return self.head(self.features(x))
+
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """Everything that the network can tell of (N, M, T, V, C), by name.
+
+        ``features`` (N, D) and ``scores`` (N, K) are always there. A network that has more (``tokens``, ``parts``, …)
+        overrides this and says in its docstring what they are. Tasks ask for names, not for networks.
+        """
+        features = self.features(x)
+        return {"features": features, "scores": self.head(features)}
+
+    @abstractmethod
+    def depth(self) -> list[list[nn.Module | nn.Parameter]]:
+        """Levels of the network from the input to the features, each a list of modules and single parameters.
+
+        Every parameter but the head's is in exactly one level. Layer-wise learning rates and partial freezing go by it.
+        """
 
     def in_head(self, name: str) -> bool:
         """Whether a parameter or buffer, by its name in ``state_dict()``, belongs to the head."""

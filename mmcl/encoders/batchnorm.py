@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 
 
 class _Moments:

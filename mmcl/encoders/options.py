@@ -11,7 +11,7 @@ from dataclasses import fields, is_dataclass
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 
 
 def fill(where: str, options: Mapping[str, Any], kind: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 
 NESTED_UNDER = ("state_dict", "model_state_dict", "model", "weights")
 

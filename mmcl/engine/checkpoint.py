@@ -21,9 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mmcl.common.errors import UserError
+from mmcl.common.files import recover_folder, replace_folder, write_json
 from mmcl.engine.optimiser import whole
-from mmcl.errors import UserError
-from mmcl.files import recover_folder, replace_folder, write_json
 from mmcl.tasks.base import Task
 
 LEARNED, PROBE, POSITION = "learned.safetensors", "probe.safetensors", "position.json"

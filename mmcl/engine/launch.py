@@ -15,9 +15,9 @@ from accelerate.utils import (
     ProjectConfiguration,
 )
 
+from mmcl.common.errors import UserError
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.zero import check_zero, zero_wanted
-from mmcl.errors import UserError
 
 SUPPORTED = {DistributedType.NO, DistributedType.FSDP, DistributedType.DEEPSPEED} | {
     kind for kind in DistributedType if kind.startswith("MULTI_")

@@ -17,8 +17,9 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from tqdm import tqdm
 
+from mmcl.common.distributed import purpose
+from mmcl.common.errors import UserError
 from mmcl.data.dataset import ClipDataset, loader, to_device
-from mmcl.distributed import purpose
 from mmcl.engine.checkpoint import Checkpoints, Position
 from mmcl.engine.config import TrainConfig, schedule_factor
 from mmcl.engine.meters import MetricsFile, StepMeter
@@ -26,7 +27,6 @@ from mmcl.engine.optimiser import RunOptimiser
 from mmcl.engine.processes import StopCheck, prepare, step_batches, stop_requests
 from mmcl.engine.scoring import score_clips
 from mmcl.engine.setup import Experiment
-from mmcl.errors import UserError
 from mmcl.tasks.base import Task
 
 

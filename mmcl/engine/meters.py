@@ -13,8 +13,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from mmcl.distributed import purpose
-from mmcl.files import write_text
+from mmcl.common.distributed import purpose
+from mmcl.common.files import write_text
 
 
 class MetricsFile:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
 
+from mmcl.common.errors import UserError
 from mmcl.engine.config import OptimiserOptions
-from mmcl.errors import UserError
 from mmcl.tasks.base import ParameterGroup
 
 STEP = "step"  # what torch's optimisers call their count of steps, which stays on the CPU

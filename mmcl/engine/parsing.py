@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.errors import UserError
+from mmcl.common.files import read_yaml
 from mmcl.encoders.base import encoder_options
 from mmcl.engine.config import DataOptions, EngineOptions, OptimiserOptions, ScheduleOptions, StartOptions, TrainConfig
-from mmcl.errors import UserError
-from mmcl.files import read_yaml
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import PreprocessOptions
 from mmcl.tasks import TASKS

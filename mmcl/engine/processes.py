@@ -14,14 +14,14 @@ from accelerate.utils import DistributedType
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mmcl.common.distributed import purpose
+from mmcl.common.errors import UserError
 from mmcl.data.sampler import StepBatches
-from mmcl.distributed import purpose
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.launch import check_launch
 from mmcl.engine.optimiser import RunOptimiser
 from mmcl.engine.setup import Experiment
 from mmcl.engine.zero import ZeroStates, configure_zero
-from mmcl.errors import UserError
 from mmcl.tasks.base import Task
 from mmcl.towers.frozen import trained_names
 

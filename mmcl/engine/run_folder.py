@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.errors import UserError
+from mmcl.common.files import write_text
+from mmcl.data.prompts import Prompts, load_prompts, write_prompts
 from mmcl.engine.checkpoint import LEARNED
 from mmcl.engine.config import TrainConfig
-from mmcl.errors import UserError
-from mmcl.files import write_text
-from mmcl.prompts import Prompts, load_prompts, write_prompts
 
 TEXTS = "texts.yaml"  # a prompts file: all that was said about the data set when the run was begun
 

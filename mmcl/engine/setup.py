@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from mmcl.common.errors import UserError
+from mmcl.data.prompts import Prompts, load_prompts, prompt_names
 from mmcl.data.protocols import load_protocol
 from mmcl.data.shots import draw_shots
 from mmcl.data.splitting import Split, split
@@ -14,8 +16,6 @@ from mmcl.data.store import ClipStore, open_store
 from mmcl.encoders.base import Encoder, build_encoder
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.run_folder import check_texts, recorded_texts
-from mmcl.errors import UserError
-from mmcl.prompts import Prompts, load_prompts, prompt_names
 from mmcl.skeletons.layout import Layout, load_layout
 from mmcl.skeletons.preprocess import Preprocess
 from mmcl.tasks import TASKS

@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mmcl.common.errors import UserError
+from mmcl.common.files import write_json
 from mmcl.data.learned import Lesson, recorded_lessons, started_lessons
 from mmcl.deploy.bundle import CONFIG, WEIGHTS, read_config
 from mmcl.encoders.base import Encoder, parse_options
@@ -24,8 +26,6 @@ from mmcl.engine.checkpoint import LEARNED, encoder_tensors, find_checkpoint, tr
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.run_folder import check_classes, find_run, read_run_config
 from mmcl.engine.setup import Experiment, open_data, target_layout
-from mmcl.errors import UserError
-from mmcl.files import write_json
 from mmcl.skeletons.layout import Layout, layout_names, load_layout
 
 RECORD = "start.json"  # in the run folder: what was loaded

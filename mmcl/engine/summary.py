@@ -6,11 +6,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.device import computes_bf16
+from mmcl.common.files import write_json
 from mmcl.data.shots import short_classes
-from mmcl.device import computes_bf16
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.loop import Loop
-from mmcl.files import write_json
 
 
 def opening(config: TrainConfig, loop: Loop, begun: dict[str, Any] | None) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from mmcl.common.files import write_json
 from mmcl.engine.config import TrainConfig
-from mmcl.files import write_json
 
 PROJECT = "mmcl"
 RECORD = "tracked.json"  # under which names trackers know the run, so that one that is resumed goes on in them

@@ -17,9 +17,9 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import Optimizer
 
+from mmcl.common.errors import UserError
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.optimiser import STEP, RunOptimiser, States
-from mmcl.errors import UserError
 
 SEE = "see mmcl/recipes/accelerate/deepspeed_zero2.yaml"
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.evaluation.reporting.page import NUMBERS
 from mmcl.evaluation.reporting.saved import CAVEATS, RULE, SavedReport, caveats, check_given_once, check_same_clips
 

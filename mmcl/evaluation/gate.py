@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.evaluation.metrics import softmax
 
 TEMPERATURES = tuple(range(1, 10))  # that seen logits are divided by

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.errors import UserError
 from mmcl.data.protocols import load_protocol
 from mmcl.data.rules import Protocol
 from mmcl.deploy.bundle import read_config
@@ -15,7 +16,6 @@ from mmcl.deploy.vocabulary import Vocabulary
 from mmcl.engine.checkpoint import find_checkpoint, trained_data
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.run_folder import differences
-from mmcl.errors import UserError
 from mmcl.evaluation.model import Found, find_model
 
 # What may differ: where things are, the seed, and what changes no weight. What prompts say is compared, not their name.

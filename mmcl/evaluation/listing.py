@@ -5,12 +5,12 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
+from mmcl.common.files import read_yaml
+from mmcl.data.prompts import class_names
 from mmcl.data.protocols import builtin_protocols, load_protocol
 from mmcl.data.rules import Protocol
 from mmcl.data.splitting import divide_classes
 from mmcl.evaluation.transfer import transfer_maps
-from mmcl.files import read_yaml
-from mmcl.prompts import class_names
 
 
 def describe_maps() -> str:

@@ -12,7 +12,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from mmcl.common.errors import UserError
 from mmcl.data.learned import Lesson, recorded_lessons
+from mmcl.data.prompts import fingerprint
 from mmcl.deploy.bundle import CONFIG, Bundle, bundle_config, load_bundle
 from mmcl.encoders.base import Encoder
 from mmcl.engine.checkpoint import POSITION, PROBE, encoder_tensors, find_checkpoint, trained_data
@@ -20,9 +22,7 @@ from mmcl.engine.config import TrainConfig
 from mmcl.engine.run_folder import check_classes, find_run, read_run_config
 from mmcl.engine.setup import build_skeleton_branch, open_data
 from mmcl.engine.start import run_lessons
-from mmcl.errors import UserError
 from mmcl.evaluation.vocabulary import run_vocabulary
-from mmcl.prompts import fingerprint
 from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.preprocess import Preprocess
 

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmcl.common.errors import UserError
+from mmcl.common.files import check_replaceable
 from mmcl.data.learned import not_learned
+from mmcl.data.prompts import Prompts
 from mmcl.data.store import open_store
 from mmcl.deploy.texts import class_texts, named_classes
 from mmcl.deploy.vocabulary import class_key, require_vocabulary
 from mmcl.engine.scoring import score_clips
-from mmcl.errors import UserError
 from mmcl.evaluation.model import Found, load_judged
 from mmcl.evaluation.report import write_report
-from mmcl.files import check_replaceable
-from mmcl.prompts import Prompts
 
 
 def judge_classes(

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmcl.common.errors import UserError
+from mmcl.common.files import check_replaceable
 from mmcl.data.learned import overlap
 from mmcl.data.protocols import load_protocol
 from mmcl.data.rules import Protocol
@@ -23,12 +25,10 @@ from mmcl.data.store import ClipStore, open_store
 from mmcl.deploy.texts import class_texts, known_classes
 from mmcl.deploy.vocabulary import Vocabulary, quoted, require_vocabulary
 from mmcl.engine.scoring import score_clips
-from mmcl.errors import UserError
 from mmcl.evaluation.gate import Gate, generalised
 from mmcl.evaluation.gate_run import check_same_words, find_gate_run
 from mmcl.evaluation.model import Found, Judged, load_judged
 from mmcl.evaluation.report import write_report
-from mmcl.files import check_replaceable
 
 
 @dataclass

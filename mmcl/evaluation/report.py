@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from mmcl.common.errors import UserError
+from mmcl.common.files import atomic_folder, write_json
 from mmcl.data.store import ClipStore
-from mmcl.errors import UserError
 from mmcl.evaluation.calibration import calibration
 from mmcl.evaluation.metrics import classification_metrics, most_confused, per_class, softmax
 from mmcl.evaluation.reporting.page import PAIRS, report_page
 from mmcl.evaluation.reporting.pictures import draw_classes, draw_confusion, draw_reliability
 from mmcl.evaluation.reporting.wrong_clips import COLUMNS, draw_sheets, wrong_clips
-from mmcl.files import atomic_folder, write_json
 
 
 def write_report(

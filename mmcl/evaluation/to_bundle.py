@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mmcl.common.errors import UserError
+from mmcl.common.files import atomic_folder
 from mmcl.deploy.bundle import bundle_config, load_bundle, write_bundle
 from mmcl.deploy.config import EXTRAS, Extras, is_bundle
 from mmcl.deploy.formats import write_extras
@@ -26,10 +28,8 @@ from mmcl.engine.config import TrainConfig
 from mmcl.engine.run_folder import check_classes, read_run_config
 from mmcl.engine.scoring import score_clips
 from mmcl.engine.setup import Experiment, build_skeleton_branch, open_data
-from mmcl.errors import UserError
 from mmcl.evaluation.model import load_encoder, selection
 from mmcl.evaluation.vocabulary import run_vocabulary
-from mmcl.files import atomic_folder
 from mmcl.skeletons.preprocess import Preprocess
 from mmcl.tasks import TASKS
 

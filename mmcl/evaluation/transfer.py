@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from mmcl.common.errors import UserError
 from mmcl.data.store import ClipStore
-from mmcl.errors import UserError
 
 BUILTIN = Path(__file__).parent / "maps"
 

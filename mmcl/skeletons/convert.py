@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.skeletons.layout import Layout
 
 

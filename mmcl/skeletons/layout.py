@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmcl.errors import UserError
-from mmcl.files import read_yaml
+from mmcl.common.errors import UserError
+from mmcl.common.files import read_yaml
 
 BUILTIN = Path(__file__).parent / "layouts"
 MOST_JOINTS = 1000

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.skeletons.augment import Augmentation, augment, crop_span, time_positions
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import Layout

@@ -12,7 +12,7 @@ import re
 import torch
 from torch import Tensor
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.skeletons.layout import Layout
 
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from mmcl.common.errors import UserError
+from mmcl.common.files import read_yaml
 from mmcl.engine.parsing import RECIPES, parse
 from mmcl.engine.run_folder import check_run
-from mmcl.errors import UserError
-from mmcl.files import read_yaml
 
 STUDIES = RECIPES / "studies"
 DRAW = "{draw}"  # in a value of a study file: the number of the draw

@@ -16,8 +16,8 @@ from typing import IO
 
 from tqdm import tqdm
 
+from mmcl.common.errors import UserError
 from mmcl.engine.processes import stop_requests
-from mmcl.errors import UserError
 from mmcl.studies.grid import Run
 
 POLL = 0.1  # seconds between two looks at the processes

@@ -10,9 +10,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.files import atomic_file, write_json, write_text
 from mmcl.evaluation.reporting.page import table
 from mmcl.evaluation.reporting.pictures import BLUE, DPI, GREY, as_written, save_figure
-from mmcl.files import atomic_file, write_json, write_text
 from mmcl.studies.grid import Run, Study
 from mmcl.studies.statistics import Reports, Row
 

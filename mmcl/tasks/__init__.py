@@ -1,11 +1,11 @@
 """What is trained, and with which losses. A task is one file and one line here."""
 
-from mmcl.registry import Registry
+from mmcl.common.registry import Registry
 
 TASKS = Registry(
     "task",
     {
         "supervised": "mmcl.tasks.supervised:Supervised",
-        "colearn": "mmcl.tasks.colearn:CoLearning",
+        "colearn": "mmcl.tasks.colearn.task:CoLearning",
     },
 )

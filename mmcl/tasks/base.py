@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from mmcl.data.dataset import Extras
+from mmcl.data.prompts import Prompts
 from mmcl.data.store import ClipStore
 from mmcl.encoders.base import Encoder
-from mmcl.prompts import Prompts
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import Preprocess
-from mmcl.tasks.text_space import TextSpace
+from mmcl.tasks.colearn.text_space import TextSpace
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmcl.distributed import gather_rows, rank
+from mmcl.common.distributed import gather_rows, rank
 
 
 def _own(n: int, device: torch.device) -> Tensor:

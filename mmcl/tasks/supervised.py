@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.tasks.base import Context, ParameterGroup, Task
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from mmcl.errors import UserError
-from mmcl.stack import quiet_libraries, require_training_stack
+from mmcl.common.errors import UserError
+from mmcl.common.stack import quiet_libraries, require_training_stack
 from mmcl.towers.gemma import NOTICE, build_gemma_llava
 from mmcl.towers.mini import build_mini_clip, build_mini_sentence
 from mmcl.towers.tiny import FAMILIES, build_tiny_clip, build_tiny_llm

@@ -20,9 +20,9 @@ from PIL.Image import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from mmcl.common.errors import UserError
 from mmcl.data.dataset import load_crops
 from mmcl.data.store import ClipStore
-from mmcl.errors import UserError
 from mmcl.towers.claim import claimed_file
 from mmcl.towers.views import view
 

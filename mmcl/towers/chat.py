@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.towers.strip import strip
 
 if TYPE_CHECKING:

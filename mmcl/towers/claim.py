@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mmcl.files import atomic_file
+from mmcl.common.files import atomic_file
 
 UNFINISHED = ".filling"
 

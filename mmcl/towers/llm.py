@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.towers.cache import tensors_fingerprint
 from mmcl.towers.chat import IGNORED, ChatEncoder, processor_identity
 from mmcl.towers.frozen import constant_forward, save_only_trained

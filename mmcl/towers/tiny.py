@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 
 SEED = 0
 CORPUS = (  # any text encodes (byte-level alphabet); these words become whole tokens

@@ -13,10 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mmcl.bench import main
 from mmcl.benchmarks import colearn, steps
 from mmcl.benchmarks.steps import PARTS, Clock, Steps, _charged
+from mmcl.common.errors import UserError
+from mmcl.common.files import write_json
 from mmcl.engine.parsing import parse
 from mmcl.engine.setup import open_data
-from mmcl.errors import UserError
-from mmcl.files import write_json
 
 
 class Spends(torch.autograd.Function):

@@ -11,9 +11,9 @@ from mmcl.bench import main
 from mmcl.benchmarks import encoder as bench
 from mmcl.benchmarks.encoder_gpu import measure_gpu
 from mmcl.benchmarks.published import published_network
-from mmcl.encoders.ctrgcn import CTRGCNOptions
-from mmcl.encoders.official import convert_official
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
+from mmcl.encoders.ctrgcn.network import CTRGCNOptions
+from mmcl.encoders.ctrgcn.official import convert_official
 
 
 @pytest.mark.parametrize("options", [{"depth": 4}, {"width": 16, "depth": 6, "persons": 1, "adaptive": False}])

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from mmcl.common.errors import UserError
 from mmcl.data.clip import ClipSource, RawClip, Reader
 from mmcl.data.preparation.build import prepare
 from mmcl.data.preparation.finish import Summary
 from mmcl.data.store import open_store
-from mmcl.errors import UserError
 
 ROOM = 1 << 30  # bytes that reading may take beyond what the process has at its start
 TIMEOUT = 5.0

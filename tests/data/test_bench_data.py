@@ -18,9 +18,9 @@ from mmcl.benchmarks import data, reading, recordings
 from mmcl.benchmarks.data_table import table
 from mmcl.benchmarks.machine import PeakMemory
 from mmcl.benchmarks.recordings import link_recordings, skeleton_text
+from mmcl.common.errors import UserError
 from mmcl.data.readers.ntu import NTU120
 from mmcl.data.readers.ntu_skeleton import parse
-from mmcl.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,9 @@ def test_both_parsers_get_the_same_text_of_few_files(tmp_path: Path, monkeypatch
 
 
 def test_a_time_limit_leaves_nothing_behind(tmp_path: Path) -> None:
-    script = "import sys; from mmcl.bench import main; from mmcl.errors import run; run(lambda: main(sys.argv[1:]))"
+    script = (
+        "import sys; from mmcl.bench import main; from mmcl.common.errors import run; run(lambda: main(sys.argv[1:]))"
+    )
     words = ["data", "--clips", "1000", "--workers", "1", "--folder", str(tmp_path)]
     bench_run = subprocess.Popen([sys.executable, "-c", script, *words], stderr=subprocess.PIPE, text=True)
     try:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import ClipSource
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers import READERS, arrays
-from mmcl.errors import BadClip, UserError
 
 RNG = np.random.default_rng(0)
 

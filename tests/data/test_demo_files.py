@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.demo import Options, ensure_generated, generate
 from mmcl.data.demo.actions import ACTIONS, CLASS_NAMES
 from mmcl.data.demo.body import JOINT
 from mmcl.data.demo.build import clip_name, write_clip
 from mmcl.data.demo.camera import SENSORS
 from mmcl.data.demo.scene import make_scene
+from mmcl.data.prompts import load_prompts
 from mmcl.data.readers.demo import Demo
-from mmcl.errors import BadClip, UserError
-from mmcl.prompts import load_prompts
 from mmcl.skeletons.layout import load_layout
 
 

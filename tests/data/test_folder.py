@@ -11,10 +11,10 @@ import recordings
 from own_clips import LAYOUT, RNG, listed, made, read, text, write
 from scipy.io import loadmat
 
+from mmcl.common.errors import BadClip
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers import READERS
 from mmcl.data.readers.folder import Folder
-from mmcl.errors import BadClip
 
 
 def test_the_store_holds_real_recordings_in_every_form(test_data: Path, tmp_path: Path) -> None:

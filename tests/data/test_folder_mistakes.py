@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from own_clips import LAYOUT, listed, made, read, text
 
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import check_joints
 from mmcl.data.readers.folder import Folder
-from mmcl.errors import BadClip, UserError
 
 WRONG_LISTS = {
     "id,label": "no clips in it",

@@ -14,11 +14,11 @@ import psutil
 import pytest
 import recordings
 
+from mmcl.common.errors import UserError
 from mmcl.data.preparation import build, parts
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.store import open_store
-from mmcl.errors import UserError
 
 SCRIPT = Path(__file__).resolve().parents[2] / "mmcl" / "prepare.py"
 

@@ -13,12 +13,12 @@ import pytest
 import recordings
 
 from mmcl import merge as script
+from mmcl.common.errors import UserError
 from mmcl.data.preparation import parts
 from mmcl.data.preparation.build import prepare
 from mmcl.data.preparation.merge import merge
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.store import ClipStore, open_store
-from mmcl.errors import UserError
 
 CLIPS = 11
 
@@ -177,7 +177,7 @@ def test_sigterm_leaves_nothing_behind(shards: list[Path], tmp_path: Path) -> No
         "import os, signal, sys, time\n"
         "from mmcl import merge as script\n"
         "from mmcl.data.preparation import merge\n"
-        "from mmcl.errors import run\n"
+        "from mmcl.common.errors import run\n"
         "take = merge._take\n"
         "def last(file, to):\n"
         "    take(file, to)\n"

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import recordings
 
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.preparation.build import prepare
+from mmcl.data.prompts import load_prompts
 from mmcl.data.readers.ntu import NTU60, NTU120, missing_skeletons
 from mmcl.data.readers.ntu_skeleton import parse
-from mmcl.errors import BadClip, UserError
-from mmcl.prompts import load_prompts
 
 TAKES = {"S001C001P001R001A001": (103, 1), "S001C001P001R001A002": (158, 1), "S001C003P008R002A058": (70, 2)}
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmcl.common.errors import UserError
 from mmcl.data.preparation.build import prepare
 from mmcl.data.protocols import load_protocol
 from mmcl.data.readers.nw_ucla import NWUCLA
 from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore
-from mmcl.errors import UserError
 
 
 @pytest.fixture(scope="module")

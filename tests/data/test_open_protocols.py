@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmcl.common.errors import UserError
 from mmcl.data.protocols import load_protocol, protocol_names
 from mmcl.data.splitting import divide_classes, outputs_of, split
 from mmcl.data.store import ClipStore, open_store
-from mmcl.errors import UserError
 
 # SynSE's and SMIE's lists as the literature gives them, labels from 0.
 PUBLISHED = {

@@ -11,6 +11,7 @@ import torch
 from own_clips import LAYOUT, RNG, listed, write
 
 from mmcl.check import main as check
+from mmcl.common.errors import UserError
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.folder import Folder
 from mmcl.data.rules import Protocol
@@ -19,7 +20,6 @@ from mmcl.data.store import ClipStore, open_store
 from mmcl.deploy.bundle import bundle_config, load_bundle, write_bundle
 from mmcl.encoders.base import build_encoder, options_dict
 from mmcl.encoders.counting import count_parameters
-from mmcl.errors import UserError
 from mmcl.evaluate import main as evaluate
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions

@@ -12,13 +12,13 @@ import pytest
 import recordings
 from scipy.io import loadmat
 
+from mmcl.common.errors import UserError
 from mmcl.data.columns import FORMAT
 from mmcl.data.crops import decode, video_frames
 from mmcl.data.preparation import parts
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.store import ClipStore, open_store
-from mmcl.errors import UserError
 
 
 @pytest.fixture

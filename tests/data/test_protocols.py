@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mmcl.common.errors import UserError
 from mmcl.data.protocols import UnknownProtocol, load_protocol, protocol_names
 from mmcl.data.splitting import split
 from mmcl.data.store import open_store
-from mmcl.errors import UserError
 
 
 def test_cross_subject_splits_people(demo_store) -> None:

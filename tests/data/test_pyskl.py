@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import check_joints
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers import READERS
-from mmcl.errors import BadClip, UserError
 
 RNG = np.random.default_rng(0)
 

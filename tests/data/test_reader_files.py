@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.readers import packed
 from mmcl.data.readers.files import Archive, find_videos, read_bytes, require_folder
-from mmcl.errors import BadClip, UserError
 
 CONTENT = {"a.txt": b"first", "inner/b.txt": b"second" * 1000, "inner/deep/c.txt": b""}
 JUNK = {"__MACOSX/a.txt": b"x", ".DS_Store": b"x", "inner/.hidden": b"x", "../out.txt": b"x", "/abs.txt": b"x"}

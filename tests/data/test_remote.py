@@ -16,6 +16,7 @@ import recordings
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
 
+from mmcl.common.errors import UserError
 from mmcl.data import location
 from mmcl.data.dataset import ClipDataset, loader
 from mmcl.data.preparation import parts
@@ -24,7 +25,6 @@ from mmcl.data.preparation.merge import merge
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.sampler import StepBatches
 from mmcl.data.store import ClipStore, open_store
-from mmcl.errors import UserError
 
 URL = "memory://bucket/made"
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mmcl.common.errors import UserError
 from mmcl.data.readers.safe_pickle import load_pickle
-from mmcl.errors import UserError
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 RNG = np.random.default_rng(0)

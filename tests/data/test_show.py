@@ -14,13 +14,13 @@ import recordings
 from PIL import Image
 
 from mmcl import show
+from mmcl.common.errors import UserError
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.inspection.animation import HEAD, PANEL, Animation, write_animation
 from mmcl.data.inspection.drawing import LEFT, RIGHT, TINTS
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.store import ClipStore
-from mmcl.errors import UserError
 
 SCRIPT = Path(show.__file__)
 

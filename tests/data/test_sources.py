@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import recordings
 
+from mmcl.common.errors import UserError
 from mmcl.data.clip import ClipSource
 from mmcl.data.preparation.build import prepare
 from mmcl.data.preparation.sources import marks_of
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.store import open_store
-from mmcl.errors import UserError
 
 
 def save(file: Path, value: float) -> None:

@@ -15,13 +15,13 @@ import numpy as np
 import psutil
 import pytest
 
+from mmcl.common.errors import UserError, run
 from mmcl.data import store as store_module
 from mmcl.data.columns import WHOLE_NUMBERS
 from mmcl.data.dataset import ClipDataset, loader, plain_batches
 from mmcl.data.preparation import parts
 from mmcl.data.sampler import StepBatches
 from mmcl.data.store import ClipStore, open_store
-from mmcl.errors import UserError, run
 
 MB = 1 << 20
 

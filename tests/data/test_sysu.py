@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import check_joints
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers import READERS
-from mmcl.errors import BadClip, UserError
 
 NAMES = ("Chen Wei", "Chen_Wei", "李雷")  # two of them the same once made safe
 

@@ -10,10 +10,10 @@ import pytest
 import recordings
 from scipy.io import loadmat
 
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import check_joints
 from mmcl.data.readers import READERS
 from mmcl.data.readers.utd_mhad import UTDMHAD
-from mmcl.errors import BadClip, UserError
 
 
 def test_the_official_counts(utd_root: Path) -> None:

@@ -14,8 +14,8 @@ import pytest
 import recordings
 from PIL import Image
 
+from mmcl.common.errors import BadClip
 from mmcl.data import video
-from mmcl.errors import BadClip
 
 
 @pytest.fixture(params=["decord", "av"])

@@ -16,14 +16,14 @@ from making import write_onnx
 from safetensors.torch import load_file, save_file
 
 import mmcl
+from mmcl.common.errors import UserError
+from mmcl.common.files import check_replaceable
 from mmcl.deploy.bundle import bundle_config, write_bundle
 from mmcl.deploy.card import model_card
 from mmcl.deploy.config import is_bundle
 from mmcl.deploy.verify import TRAINING_PACKAGES, record_probe, verify_bundle
 from mmcl.encoders.base import build_encoder, options_dict
 from mmcl.encoders.counting import count_macs, count_parameters
-from mmcl.errors import UserError
-from mmcl.files import check_replaceable
 from mmcl.predict import main as predict
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import load_layout

@@ -7,12 +7,12 @@ import json
 import pytest
 import torch
 
+from mmcl.common.errors import UserError
+from mmcl.data.prompts import Prompts, load_prompts
 from mmcl.deploy import texts
 from mmcl.deploy.texts import class_texts, known_classes, named_classes
 from mmcl.deploy.vocabulary import Vocabulary, read_vocabulary, write_vocabulary
 from mmcl.encoders.projection import projection
-from mmcl.errors import UserError
-from mmcl.prompts import Prompts, load_prompts
 
 D, CPU = 6, torch.device("cpu")
 TEXT = {"source": "sentence", "model": "made", "clip_model": None, "clip_pretrained": None}

@@ -16,13 +16,13 @@ from forked_verbs import call_verb
 from safetensors.torch import load_file, save_file
 
 import mmcl
+from mmcl.common.errors import UserError
+from mmcl.data.prompts import load_prompts
 from mmcl.data.store import open_store
 from mmcl.deploy import texts
-from mmcl.errors import UserError
 from mmcl.evaluation.model import find_model, load_judged
 from mmcl.export import main as export
 from mmcl.predict import main as predict
-from mmcl.prompts import load_prompts
 from mmcl.towers.text import SentenceTower
 from mmcl.zero_shot import main as zero_shot
 

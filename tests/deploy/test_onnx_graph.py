@@ -13,6 +13,7 @@ from making import NAMES, SOURCE, people, write_small
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from mmcl.common.errors import UserError  # noqa: E402
 from mmcl.deploy.bundle import Bundle, load_bundle  # noqa: E402
 from mmcl.deploy.config import EXTRAS, Extras, parse_precisions, read_config  # noqa: E402
 from mmcl.deploy.formats import write_extras  # noqa: E402
@@ -20,7 +21,6 @@ from mmcl.deploy.judge import Judges, evenly, judged  # noqa: E402
 from mmcl.deploy.onnx import export_graph  # noqa: E402
 from mmcl.deploy.session import open_session  # noqa: E402
 from mmcl.encoders.base import build_encoder  # noqa: E402
-from mmcl.errors import UserError  # noqa: E402
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions  # noqa: E402
 
 ALL = Extras(onnx=("fp32", "fp16", "int8"), max_loss=100.0)

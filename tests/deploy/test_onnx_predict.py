@@ -17,11 +17,11 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 import mmcl.deploy.predictor as predictor_module  # noqa: E402
+from mmcl.common.errors import BadClip, UserError  # noqa: E402
 from mmcl.deploy.config import Extras, read_config  # noqa: E402
 from mmcl.deploy.formats import write_extras  # noqa: E402
 from mmcl.deploy.onnx_predictor import OnnxPredictor, choose_graph  # noqa: E402
 from mmcl.deploy.predictor import Predictor  # noqa: E402
-from mmcl.errors import BadClip, UserError  # noqa: E402
 from mmcl.predict import main as predict  # noqa: E402
 
 BLOCKED = ("torch", "torchvision", "safetensors", "scipy", "yaml", "onnx", "onnxscript", "transformers", "datasets")

@@ -14,6 +14,7 @@ from making import write_onnx
 from safetensors.torch import load_file, save_file
 
 import mmcl
+from mmcl.common.errors import UserError
 from mmcl.deploy.bundle import bundle_config, write_bundle
 from mmcl.deploy.card import model_card
 from mmcl.deploy.predictor import Predictor
@@ -22,7 +23,6 @@ from mmcl.deploy.vocabulary import Vocabulary
 from mmcl.encoders.base import build_encoder, options_dict
 from mmcl.encoders.counting import count_parameters
 from mmcl.encoders.projection import projection
-from mmcl.errors import UserError
 from mmcl.predict import main as predict
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from mmcl.common.errors import UserError
 from mmcl.encoders.base import build_encoder
 from mmcl.encoders.batchnorm import reestimate_batchnorm
-from mmcl.errors import UserError
 from mmcl.skeletons.layout import load_layout
 
 

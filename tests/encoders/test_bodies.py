@@ -8,9 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmcl.benchmarks.encoder import copy_with, lively_encoder
 from mmcl.benchmarks.published import published_network
+from mmcl.common.errors import UserError
 from mmcl.encoders.bodies import pack
-from mmcl.encoders.ctrgcn import CTRGCNOptions
-from mmcl.errors import UserError
+from mmcl.encoders.ctrgcn.network import CTRGCNOptions
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmcl.benchmarks.published import PlainCTRGCN
 from mmcl.encoders.counting import count_macs, count_parameters
-from mmcl.encoders.ctrgcn import CTRGCN, CTRGCNOptions, plan_units
-from mmcl.encoders.official import convert_official
+from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions, plan_units
+from mmcl.encoders.ctrgcn.official import convert_official
 from mmcl.skeletons.layout import Layout, load_layout
 
 BODY = Layout.from_dict(

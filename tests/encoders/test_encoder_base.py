@@ -9,12 +9,12 @@ from typing import Any, Literal
 import pytest
 import torch
 
+from mmcl.common.errors import UserError
 from mmcl.encoders import ENCODERS
 from mmcl.encoders.base import Encoder, build_encoder, encoder_options, options_dict, parse_options
-from mmcl.encoders.ctrgcn import CTRGCN, CTRGCNOptions
+from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions
 from mmcl.encoders.graph import spatial_graph
 from mmcl.encoders.options import fill
-from mmcl.errors import UserError
 from mmcl.skeletons.layout import Layout, load_layout
 
 # b is the root; a and c hang on it, d on c.

@@ -11,7 +11,7 @@ from plain_network import randomise
 
 import mmcl
 from mmcl.benchmarks.published import PlainCTRGCN
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.import_checkpoint import main
 
 

@@ -8,10 +8,10 @@ from plain_network import randomise
 from safetensors.torch import save_file
 
 from mmcl.benchmarks.published import PlainCTRGCN
-from mmcl.encoders.ctrgcn import CTRGCNOptions
-from mmcl.encoders.official import convert_official
+from mmcl.common.errors import UserError
+from mmcl.encoders.ctrgcn.network import CTRGCNOptions
+from mmcl.encoders.ctrgcn.official import convert_official
 from mmcl.encoders.state_file import load_state_file
-from mmcl.errors import UserError
 from mmcl.skeletons.layout import load_layout
 
 

@@ -12,7 +12,7 @@ import pytest
 STEPS = """
 import resource, sys
 import numpy as np
-from mmcl.engine.allocator import keep_freed_memory, return_freed_memory
+from mmcl.common.allocator import keep_freed_memory, return_freed_memory
 
 if sys.argv[1] == "kept":
     assert keep_freed_memory() is (len(sys.argv) < 3)

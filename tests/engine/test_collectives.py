@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mmcl.benchmarks.scale import held_bytes
 from mmcl.benchmarks.traffic import Traffic
-from mmcl.distributed import GlobalBatchNorm, globalise_batchnorm
+from mmcl.common.distributed import GlobalBatchNorm, globalise_batchnorm
 from mmcl.engine.processes import StopCheck
 from mmcl.tasks.losses import SigLIP, info_nce, nt_xent
 

@@ -13,11 +13,11 @@ import pytest
 import yaml
 from running import arguments, records, train, weights
 
+from mmcl.common.errors import UserError
 from mmcl.data.store import open_store
 from mmcl.engine.config import ScheduleOptions, schedule_factor
 from mmcl.engine.parsing import parse, recipe_names
 from mmcl.engine.run_folder import check_shared, read_run_config
-from mmcl.errors import UserError
 from mmcl.evaluation.model import find_model, load_judged
 from mmcl.evaluation.to_bundle import export_run
 from mmcl.tasks.supervised import Supervised

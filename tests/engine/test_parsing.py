@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mmcl.common.errors import UserError
 from mmcl.deploy.bundle import bundle_config, write_bundle
 from mmcl.encoders.base import build_encoder, options_dict
 from mmcl.engine.parsing import parse
-from mmcl.errors import UserError
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
-from mmcl.tasks.colearn_options import CoLearningOptions
+from mmcl.tasks.colearn.options import CoLearningOptions
 from mmcl.tasks.supervised import SupervisedOptions
 
 DATA = ["--data.path=x", "--data.protocol=y"]

@@ -5,8 +5,8 @@ import pytest
 import torch
 from running import arguments, records, train, weights
 
+from mmcl.common.errors import UserError
 from mmcl.data.sampler import StepBatches
-from mmcl.errors import UserError
 
 
 def test_two_processes_equal_one(demo_store, tower_folder, tmp_path) -> None:

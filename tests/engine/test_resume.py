@@ -9,11 +9,11 @@ import pytest
 import torch
 from running import arguments, launch, records, train, weights
 
+from mmcl.common.errors import UserError
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.demo import Demo
 from mmcl.engine.checkpoint import Position
 from mmcl.engine.processes import stop_requests
-from mmcl.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ import torch
 import yaml
 from running import arguments, train
 
+from mmcl.common.errors import UserError
+from mmcl.data.prompts import Prompts, load_prompts, prompt_names, write_prompts
 from mmcl.data.store import open_store
 from mmcl.engine.parsing import parse
 from mmcl.engine.run_folder import check_texts, recorded_texts, start_run
 from mmcl.engine.setup import task_prompts
-from mmcl.errors import UserError
 from mmcl.evaluation.model import find_model, load_judged
-from mmcl.prompts import Prompts, load_prompts, prompt_names, write_prompts
 from mmcl.towers.clip import ClipOptions, ClipTower
 from mmcl.zero_shot import main as zero_shot
 

@@ -12,10 +12,10 @@ from forked import reset_accelerate, train_forked
 from launching import CONFIGURATIONS, environment
 from running import arguments, assert_alike
 
+from mmcl.common.errors import UserError
 from mmcl.engine.launch import check_launch
 from mmcl.engine.loop import Loop
 from mmcl.engine.parsing import RECIPES, parse
-from mmcl.errors import UserError
 from mmcl.evaluation.to_bundle import export_run
 from mmcl.train import train
 

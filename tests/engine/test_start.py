@@ -12,6 +12,7 @@ import torch
 from running import SMALL, arguments, weights
 from safetensors.torch import load_file, save_file
 
+from mmcl.common.errors import UserError
 from mmcl.data.learned import Lesson
 from mmcl.data.protocols import load_protocol
 from mmcl.data.shots import draw_shots, short_classes
@@ -23,7 +24,6 @@ from mmcl.engine.loop import Loop
 from mmcl.engine.parsing import parse
 from mmcl.engine.setup import build_task, open_data
 from mmcl.engine.start import find_source, start
-from mmcl.errors import UserError
 from mmcl.evaluation.to_bundle import export_run
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions

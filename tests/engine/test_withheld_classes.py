@@ -12,12 +12,12 @@ from forked import reset_accelerate, train_forked
 from running import arguments, assert_alike, records, weights
 
 from mmcl.data.dataset import ClipDataset, loader
+from mmcl.data.prompts import load_prompts
 from mmcl.data.store import open_store
 from mmcl.engine.checkpoint import Checkpoints
 from mmcl.engine.parsing import parse
 from mmcl.engine.setup import build_task, open_data
-from mmcl.prompts import load_prompts
-from mmcl.tasks.colearn import CoLearning
+from mmcl.tasks.colearn.task import CoLearning
 from mmcl.train import train
 
 WITHHELD = [0, 2, 7]

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from mmcl.data.prompts import load_prompts
 from mmcl.data.store import ClipStore
 from mmcl.evaluation.model import find_model, load_judged
-from mmcl.prompts import load_prompts
 from mmcl.towers.clip import ClipOptions, ClipTower
 
 WITHHELD, PSEUDO = [2, 7], [0, 4]

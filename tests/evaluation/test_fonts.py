@@ -10,7 +10,7 @@ import pytest
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw
 
-from mmcl import fonts
+from mmcl.common import fonts
 from mmcl.data.inspection.drawing import write
 from mmcl.evaluation.reporting.pictures import draw_confusion
 

@@ -10,8 +10,8 @@ import pytest
 from made_reports import NAMES, ids_of, invented, save
 from scipy.special import softmax
 
+from mmcl.common.errors import UserError
 from mmcl.ensemble import build_parser, ensemble, main
-from mmcl.errors import UserError
 from mmcl.evaluation.fusion import KINDS, fit_weights, fuse
 
 

@@ -9,7 +9,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.evaluation.gate import Gate, generalised, harmonic_mean
 
 

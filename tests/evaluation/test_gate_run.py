@@ -13,8 +13,8 @@ import torch
 import yaml
 from open_runs import PSEUDO, WITHHELD, naive_cosines
 
+from mmcl.common.errors import UserError
 from mmcl.data.store import ClipStore, open_store
-from mmcl.errors import UserError
 from mmcl.evaluation import open_vocabulary
 from mmcl.evaluation.gate import Gate, harmonic_mean
 from mmcl.evaluation.model import find_model, load_judged

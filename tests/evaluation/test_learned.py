@@ -10,10 +10,10 @@ import pytest
 from open_runs import WITHHELD
 
 from mmcl.adapt import main as adapt
+from mmcl.common.errors import UserError
 from mmcl.data.learned import Lesson, not_learned, overlap, recorded_lessons
 from mmcl.data.store import open_store
 from mmcl.engine.parsing import parse
-from mmcl.errors import UserError
 from mmcl.evaluate import main as evaluate
 from mmcl.train import train
 from mmcl.zero_shot import main as zero_shot

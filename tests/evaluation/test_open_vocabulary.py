@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from open_runs import WITHHELD, naive_cosines
 
+from mmcl.common.errors import UserError
 from mmcl.data.protocols import load_protocol
 from mmcl.data.splitting import split
 from mmcl.data.store import open_store
-from mmcl.errors import UserError
 from mmcl.evaluation.model import find_model, load_judged
 from mmcl.zero_shot import main
 

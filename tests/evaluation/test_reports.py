@@ -12,8 +12,8 @@ import pytest
 from made_reports import NAMES, ids_of, invented, save
 from PIL import Image
 
+from mmcl.common.errors import UserError
 from mmcl.data.store import ClipStore, open_store
-from mmcl.errors import UserError
 from mmcl.evaluation.report import write_report
 from mmcl.evaluation.reporting import pictures
 from mmcl.evaluation.reporting import wrong_clips as drawing

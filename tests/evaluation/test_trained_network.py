@@ -12,9 +12,9 @@ import yaml
 from open_runs import WITHHELD
 from safetensors.torch import load_file, save_file
 
+from mmcl.common.errors import UserError
 from mmcl.data.store import open_store
 from mmcl.engine.start import find_source
-from mmcl.errors import UserError
 from mmcl.evaluate import build_parser
 from mmcl.evaluate import evaluate as evaluate_to
 from mmcl.evaluate import main as evaluate

@@ -12,16 +12,16 @@ import pytest
 import torch
 from scipy.io import loadmat, savemat
 
+from mmcl.common.errors import UserError
 from mmcl.data.learned import Lesson, not_learned
 from mmcl.data.preparation.build import prepare
+from mmcl.data.prompts import class_names
 from mmcl.data.readers import READERS
 from mmcl.data.store import open_store
 from mmcl.encoders.base import build_encoder
 from mmcl.engine.scoring import score_clips
-from mmcl.errors import UserError
 from mmcl.evaluation.metrics import classification_metrics
 from mmcl.evaluation.transfer import load_map, mapped_clips, transfer_facts, transfer_maps
-from mmcl.prompts import class_names
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from scipy.io import savemat
 
 from mmcl.adapt import main as adapt
+from mmcl.common.errors import UserError
 from mmcl.data.preparation.build import prepare
 from mmcl.data.protocols import load_protocol
 from mmcl.data.readers.sysu import SYSU
@@ -21,7 +22,6 @@ from mmcl.data.store import ClipStore, open_store
 from mmcl.deploy.bundle import bundle_config, load_bundle, write_bundle
 from mmcl.encoders.base import build_encoder, options_dict
 from mmcl.engine.parsing import parse
-from mmcl.errors import UserError
 from mmcl.evaluate import main as evaluate
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from mmcl.interrupts import sigterm_as_interrupt
+from mmcl.common.interrupts import sigterm_as_interrupt
 
 
 class Dropping:

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import Layout, layout_names, load_layout
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mmcl.common.errors import UserError
 from mmcl.engine.parsing import parse
-from mmcl.errors import UserError
 from mmcl.studies.grid import STUDIES, read_study, study_names
 from mmcl.study import plan, select, settings_of
 

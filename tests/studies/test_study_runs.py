@@ -19,8 +19,8 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from mmcl.common.errors import UserError
 from mmcl.engine.parsing import parse
-from mmcl.errors import UserError
 from mmcl.studies.grid import Run
 from mmcl.studies.running import perform
 from mmcl.study import main as study

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.evaluation.compare import paired_bootstrap
 from mmcl.studies.grid import Run, Study
 from mmcl.studies.statistics import compare_arms, corrected_interval, read_reports

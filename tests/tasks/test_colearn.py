@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 
+from mmcl.common.errors import UserError
 from mmcl.data.dataset import ClipDataset, collate
+from mmcl.data.prompts import load_prompts
 from mmcl.data.store import open_store
 from mmcl.encoders.base import build_encoder
-from mmcl.errors import UserError
-from mmcl.prompts import load_prompts
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
-from mmcl.tasks.alignment import AlignmentOptions
 from mmcl.tasks.base import Context
-from mmcl.tasks.colearn import CoLearning
-from mmcl.tasks.colearn_options import CoLearningOptions
-from mmcl.tasks.refinement import Refinement, RefinementOptions
-from mmcl.tasks.semantics import SemanticsOptions
+from mmcl.tasks.colearn.alignment import AlignmentOptions
+from mmcl.tasks.colearn.options import CoLearningOptions
+from mmcl.tasks.colearn.refinement import Refinement, RefinementOptions
+from mmcl.tasks.colearn.semantics import SemanticsOptions
+from mmcl.tasks.colearn.task import CoLearning
 from mmcl.towers.clip import ClipOptions, ClipTower
 from mmcl.towers.llm import LLMOptions
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 from test_colearn import CLIPS, batch_of, build
 
+from mmcl.common.errors import UserError
 from mmcl.data.dataset import ClipDataset, collate
 from mmcl.data.store import open_store
-from mmcl.errors import UserError
 from mmcl.skeletons.augment import draw
-from mmcl.tasks.alignment import AlignmentOptions
-from mmcl.tasks.colearn_options import CoLearningOptions
-from mmcl.tasks.refinement import RefinementOptions
-from mmcl.tasks.tower_inputs import draw_share
+from mmcl.tasks.colearn.alignment import AlignmentOptions
+from mmcl.tasks.colearn.options import CoLearningOptions
+from mmcl.tasks.colearn.refinement import RefinementOptions
+from mmcl.tasks.colearn.tower_inputs import draw_share
 from mmcl.towers.clip import ClipOptions
 from mmcl.towers.llm import LLMOptions
 
@@ -160,7 +160,7 @@ def test_over_all_subsets_the_mean_gradient_is_that_of_all_clips(demo_store, opt
     sums: dict[str, torch.Tensor] = {}
     subsets = list(itertools.combinations(range(4), 2))
     for rows in subsets:
-        monkeypatch.setattr("mmcl.tasks.tower_inputs.draw_share", lambda *_, rows=rows: np.array(rows))
+        monkeypatch.setattr("mmcl.tasks.colearn.tower_inputs.draw_share", lambda *_, rows=rows: np.array(rows))
         made = batch(task, demo_store, clips=clips)
         assert len(made["chats"][0][0]["input_ids"]) == 2 and made["asked"].tolist() == list(rows)
         for name, gradient in step(task, made)[1].items():

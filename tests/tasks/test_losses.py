@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from mmcl.tasks.colearn.refinement import Refinement, RefinementOptions
 from mmcl.tasks.losses import SigLIP, info_nce, nt_xent
-from mmcl.tasks.refinement import Refinement, RefinementOptions
 
 N, D = 7, 12
 LABELS = torch.tensor([0, 1, 0, 2, 1, 3, 0])

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from mmcl.errors import UserError
-from mmcl.tasks.colearn_options import CoLearningOptions
-from mmcl.tasks.semantics import Semantics, SemanticsOptions
+from mmcl.common.errors import UserError
+from mmcl.tasks.colearn.options import CoLearningOptions
+from mmcl.tasks.colearn.semantics import Semantics, SemanticsOptions
 
 N, K, D = 6, 4, 8
 

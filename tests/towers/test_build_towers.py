@@ -5,9 +5,9 @@ import sys
 import pytest
 import torch
 
-from mmcl import stack
 from mmcl.build_towers import main
-from mmcl.errors import UserError
+from mmcl.common import stack
+from mmcl.common.errors import UserError
 from mmcl.towers import build
 from mmcl.towers.tiny import build_tiny_clip
 

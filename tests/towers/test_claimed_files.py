@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from mmcl.common.errors import UserError
 from mmcl.data.store import open_store
-from mmcl.errors import UserError
 from mmcl.towers.cache import FeatureCache, Work
 from mmcl.towers.claim import claimed_file
 from mmcl.towers.ragged import RaggedFile, RaggedWriter

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.towers.cache import tower_fingerprint
 from mmcl.towers.clip import ClipOptions, ClipTower
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from mmcl.build_towers import main
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.towers import gemma, mini
 from mmcl.towers.llm import LLMOptions, LLMTower
 

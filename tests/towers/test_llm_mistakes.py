@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.towers.llm import LLMOptions, LLMTower
 
 QUESTION = "Whether the person is holding an object?"

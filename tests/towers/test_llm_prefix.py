@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from mmcl.common.errors import UserError
 from mmcl.data.store import open_store
-from mmcl.errors import UserError
 from mmcl.towers import prefix_cache, tiny
 from mmcl.towers.chat import processor_identity
 from mmcl.towers.llm import LLMOptions, LLMTower

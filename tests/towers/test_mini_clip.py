@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torchvision.transforms import v2
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.towers import mini
 from mmcl.towers.clip import ClipOptions, ClipTower
 

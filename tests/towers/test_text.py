@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.towers import mini
 from mmcl.towers.clip import ClipOptions, ClipTower
 from mmcl.towers.text import SentenceTower, TextOptions, build_text_tower, class_rows

@@ -63,7 +63,7 @@ def test_weights_in_bf16_take_half_the_memory_and_say_nearly_the_same(tower_fold
 
 
 def test_views_must_be_some(tower_folder):
-    from mmcl.errors import UserError
+    from mmcl.common.errors import UserError
 
     with pytest.raises(UserError, match="clip.views must be at least 1, not 0"):
         ClipTower(ClipOptions(str(tower_folder("tiny-clip")), views=0))

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from mmcl.common.errors import UserError
+from mmcl.common.files import atomic_folder, write_json
 from mmcl.data.demo.actions import ACTIONS, CLASS_NAMES
 from mmcl.data.demo.camera import SENSORS
 from mmcl.data.demo.props import FRAME_RATE
 from mmcl.data.demo.recording import frames, observe, write_video
 from mmcl.data.demo.scene import make_scene
-from mmcl.errors import UserError
-from mmcl.files import atomic_folder, write_json
 
 FORMAT = 1  # of the folder and of what is in it: raise it when the same options give other clips
 COLUMNS = ("id", "label", "class", "subject", "camera", "trial", "bodies", "frames")

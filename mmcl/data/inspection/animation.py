@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmcl.common.errors import UserError
+from mmcl.common.files import atomic_file
 from mmcl.data.inspection.contact_sheet import crop_pictures
 from mmcl.data.inspection.drawing import (
     PAPER,
@@ -22,8 +24,6 @@ from mmcl.data.inspection.drawing import (
     write,
 )
 from mmcl.data.store import ClipStore
-from mmcl.errors import UserError
-from mmcl.files import atomic_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -6,13 +6,13 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
+from mmcl.common.errors import UserError
 from mmcl.data.inspection.findings import BAD, WARN, Report, Splits
 from mmcl.data.inspection.geometry import geometry
 from mmcl.data.inspection.measures import column, gather
 from mmcl.data.protocols import list_names, load_protocol, protocol_names
 from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore
-from mmcl.errors import UserError
 
 FEW_FRAMES = 8  # a shorter clip is hardly an action
 MISSING = 0.05  # share of a clip's joints; single ones are missing now and then in any recording

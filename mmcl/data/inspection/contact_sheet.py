@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmcl.common.fonts import pil_font
 from mmcl.data.crops import decode, to_crop
 from mmcl.data.inspection.drawing import PAPER, draw_legend, draw_skeleton, flat_points, write
 from mmcl.data.store import ClipStore
-from mmcl.fonts import pil_font
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
 
-    from mmcl.fonts import Font
+    from mmcl.common.fonts import Font
 
 TILE, LABEL, GAP, HEAD = 200, 190, 6, 40  # pixels
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmcl.fonts import pil_font
+from mmcl.common.fonts import pil_font
 from mmcl.skeletons.layout import Layout
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
 
-    from mmcl.fonts import Font
+    from mmcl.common.fonts import Font
 
 Colour = tuple[int, int, int]
 LEFT, RIGHT, TORSO = (45, 125, 255), (240, 60, 60), (150, 150, 150)

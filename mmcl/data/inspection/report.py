@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmcl.common.files import atomic_file, write_text
 from mmcl.data.inspection.findings import BAD, OK, WARN, Report
-from mmcl.files import atomic_file, write_text
 
 MEANING = {
     OK: "nothing found that stands against training on it",

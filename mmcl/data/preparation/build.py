@@ -9,6 +9,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.errors import UserError
+from mmcl.common.files import recover_folder, replace_folder, write_json
+from mmcl.common.interrupts import sigterm_as_interrupt
 from mmcl.data.clip import ClipSource, Reader
 from mmcl.data.preparation.finish import Clips, Summary, finish, read_skipped
 from mmcl.data.preparation.parts import PROGRESS, Parts, flush, groups, only_writer
@@ -16,9 +19,6 @@ from mmcl.data.preparation.pool import default_workers, process_clips, worth_ano
 from mmcl.data.preparation.sources import check_ids, list_digest, marks_of, options_of, stretch, together
 from mmcl.data.preparation.worker import Job
 from mmcl.data.store import open_store
-from mmcl.errors import UserError
-from mmcl.files import recover_folder, replace_folder, write_json
-from mmcl.interrupts import sigterm_as_interrupt
 from mmcl.skeletons.layout import load_layout
 
 

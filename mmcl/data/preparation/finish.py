@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mmcl.common.files import write_json
 from mmcl.data.columns import FORMAT, SHORT, content_fingerprint, map_file, schema, stream
 from mmcl.data.preparation.parts import flush
 from mmcl.data.store import INDEX, ClipStore
-from mmcl.files import write_json
 
 SKIPPED = "skipped.csv"
 BAD, LEFT_OUT = "bad", "left out"

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.errors import UserError
+from mmcl.common.files import atomic_folder, check_replaceable
+from mmcl.common.interrupts import sigterm_as_interrupt
 from mmcl.data.preparation.finish import SKIPPED, Summary, finish, read_skipped
 from mmcl.data.preparation.parts import flush
 from mmcl.data.store import ClipStore, open_store
-from mmcl.errors import UserError
-from mmcl.files import atomic_folder, check_replaceable
-from mmcl.interrupts import sigterm_as_interrupt
 
 
 def merge(locations: Sequence[str | Path], out: Path, overwrite: bool = False) -> Summary:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mmcl.common.errors import UserError
+from mmcl.common.files import write_text
 from mmcl.data.columns import batch_of, clip_digest, schema
-from mmcl.errors import UserError
-from mmcl.files import write_text
 
 GROUP_CLIPS = 64  # written and flushed at once: a crash loses at most this many clips of work
 PART_BYTES = 64 << 20  # a part that has grown so large is followed by the next one

@@ -11,9 +11,9 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from mmcl.common.errors import UserError
 from mmcl.data.clip import ClipSource
 from mmcl.data.preparation import worker
-from mmcl.errors import UserError
 
 AHEAD = 64  # clips that may wait for a slow one before them, or two a worker: bounds the memory of finished rows
 CLIPS_PER_WORKER = 2000  # then a fresh process takes over: native video libraries leak a little

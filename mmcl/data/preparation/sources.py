@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
+from mmcl.common.errors import UserError
 from mmcl.data.clip import ClipSource, Reader
-from mmcl.errors import UserError
 from mmcl.skeletons.layout import load_layout
 
 T = TypeVar("T")

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from mmcl.common.errors import BadClip
 from mmcl.data.clip import ClipSource, RawClip, Reader, check_joints
 from mmcl.data.crops import crop, person_box, sample_frames, video_frames
 from mmcl.data.video import read_frames
-from mmcl.errors import BadClip
 
 GRACE = 10.0  # seconds beyond the limit after which a worker ends itself, should nobody be left to do it
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmcl.registry import Registry
+from mmcl.common.registry import Registry
 
 READERS = Registry(
     "dataset",

@@ -14,8 +14,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
+from mmcl.common.errors import BadClip
 from mmcl.data.readers.packed import UNPACKED_LIMIT
-from mmcl.errors import BadClip
 
 
 def parse_npy(data: bytes) -> np.ndarray:

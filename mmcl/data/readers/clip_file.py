@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from mmcl.common.errors import BadClip
 from mmcl.data.readers.arrays import parse_npy, parse_npz
 from mmcl.data.readers.files import FILE_LIMIT, read_bytes
-from mmcl.errors import BadClip
 
 SUFFIXES = (".npy", ".npz", ".json", ".csv")
 NAMES = ("joints", "skeletons", "keypoints")  # what a clip may be called inside a file

@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.readers.files import read_bytes
 from mmcl.data.readers.naming import MAX_CLASSES, numbered, plain_classes
-from mmcl.errors import BadClip, UserError
 
 LIST, CLASSES = "clips.csv", "classes.txt"
 NEEDED = ("id", "label")

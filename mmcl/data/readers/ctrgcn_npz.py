@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import ClipSource, RawClip
+from mmcl.data.prompts import class_names
 from mmcl.data.readers.arrays import open_arrays
 from mmcl.data.readers.naming import MAX_CLASSES, plain_classes, safe_name
-from mmcl.errors import BadClip, UserError
-from mmcl.prompts import class_names
 
 SIDES = ("train", "test")
 # Numbers in a frame -> (bodies, joints, layout).

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.demo.camera import SENSORS, Intrinsics
 from mmcl.data.readers.arrays import parse_npy
 from mmcl.data.readers.files import read_bytes, require_folder
-from mmcl.errors import BadClip, UserError
 
 
 class Demo:

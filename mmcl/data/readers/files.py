@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.readers.packed import open_tar, open_zip, read_tar, read_zip, wanted
-from mmcl.errors import BadClip, UserError
 
 FILE_LIMIT = 256 << 20  # bytes of one clip's file; beyond that it is no clip
 VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv")

@@ -26,13 +26,13 @@ from pathlib import Path
 
 import numpy as np
 
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.readers.clip_file import SUFFIXES, read_clip
 from mmcl.data.readers.clip_list import LIST, ClipList, Line
 from mmcl.data.readers.files import find_videos, require_folder
 from mmcl.data.readers.joints import UNITS, clip_in_plane, clip_in_space
 from mmcl.data.readers.naming import safe_name
-from mmcl.errors import BadClip, UserError
 from mmcl.skeletons.layout import layout_names, load_layout
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmcl.common.errors import BadClip
 from mmcl.data.clip import RawClip
-from mmcl.errors import BadClip
 
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}  # in metres
 

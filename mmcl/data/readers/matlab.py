@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmcl.errors import BadClip
+from mmcl.common.errors import BadClip
 
 LIMIT = 64 << 20  # bytes of a file, packed and unpacked: the longest recording known takes a third of a megabyte
 NUMBERS = {"double", "single", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}

@@ -15,12 +15,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from mmcl.common.errors import UserError
 from mmcl.data.clip import ClipSource, RawClip
+from mmcl.data.prompts import class_names
 from mmcl.data.readers.files import Archive, entries, find_videos, read_bytes, require_folder
 from mmcl.data.readers.ntu_bodies import choose
 from mmcl.data.readers.ntu_skeleton import parse
-from mmcl.errors import UserError
-from mmcl.prompts import class_names
 
 NAME = re.compile(r"(S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3}))\.skeleton")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmcl.errors import BadClip
+from mmcl.common.errors import BadClip
 
 JOINTS = 25
 BODY_NUMBERS = 10

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import ClipSource, RawClip
+from mmcl.data.prompts import class_names
 from mmcl.data.readers.files import Archive, find_videos, require_folder
-from mmcl.errors import BadClip, UserError
-from mmcl.prompts import class_names
 
 JOINTS = 20
 NAME = re.compile(r"(a(\d{1,9})_s(\d{1,9})_e(\d{1,9})_v(\d{1,9}))\.json")

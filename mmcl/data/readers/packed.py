@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 
 UNPACKED_LIMIT = 1 << 30  # bytes that a process keeps unpacked: of a .tar.gz, or of the compressed arrays of a file
 

@@ -26,13 +26,13 @@ from typing import Any
 
 import numpy as np
 
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import ClipSource, RawClip
+from mmcl.data.prompts import class_names
 from mmcl.data.readers.files import find_videos, require_folder
 from mmcl.data.readers.joints import clip_in_plane, clip_in_space
 from mmcl.data.readers.naming import MAX_CLASSES, plain_classes, safe_name, unique_ids
 from mmcl.data.readers.safe_pickle import load_pickle
-from mmcl.errors import BadClip, UserError
-from mmcl.prompts import class_names
 from mmcl.skeletons.layout import layout_names, load_layout
 
 NTU = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")

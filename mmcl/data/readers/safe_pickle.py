@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 
 # Operations that neither call nor look up anything, by their names in `pickletools`.
 _PLAIN = """PROTO FRAME STOP MARK POP POP_MARK MEMOIZE PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET NONE NEWTRUE

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from mmcl.common.errors import UserError
 from mmcl.data.clip import ClipSource, RawClip
+from mmcl.data.prompts import class_names
 from mmcl.data.readers.files import find_videos, require_folder
 from mmcl.data.readers.matlab import load_mat
 from mmcl.data.readers.naming import numbered, unique_ids
-from mmcl.errors import UserError
-from mmcl.prompts import class_names
 
 FOLDER, FILE, VARIABLE = "3DvideoNorm", "sklWorld.mat", "SW"
 JOINTS, ACTIONS = 20, 12

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mmcl.common.errors import UserError
 from mmcl.data.clip import ClipSource, RawClip
+from mmcl.data.prompts import class_names
 from mmcl.data.readers.matlab import load_mat
-from mmcl.errors import UserError
-from mmcl.prompts import class_names
 
 ACTIONS = 27
 JOINTS = 20

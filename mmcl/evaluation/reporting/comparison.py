@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.files import atomic_folder, write_json
 from mmcl.evaluation.compare import RESAMPLES, Row, mean_and_deviation
 from mmcl.evaluation.reporting.page import table
 from mmcl.evaluation.reporting.pictures import BLUE, DPI, GREY, ORANGE, as_written, save_figure, shortened
 from mmcl.evaluation.reporting.saved import RULE, SavedReport, caveats
-from mmcl.files import atomic_folder, write_json
 
 MARK = "comparison.json"
 

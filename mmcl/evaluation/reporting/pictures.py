@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mmcl.common.fonts import families, quiet_boxes
 from mmcl.evaluation.calibration import Calibration
-from mmcl.fonts import families, quiet_boxes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,8 +11,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from mmcl.common.errors import UserError
 from mmcl.data.store import ClipStore, open_store
-from mmcl.errors import UserError
 
 RULE = ("protocol", "split", "data_fingerprint")  # what two reports must share to be of one judgement
 CAVEATS = ("warning", "control", "note")  # what must be known of a report before its number is believed

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from mmcl.common.errors import UserError
 from mmcl.data.inspection.contact_sheet import GAP, frame_pictures
 from mmcl.data.inspection.drawing import draw_legend, write
 from mmcl.data.store import ClipStore
-from mmcl.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 from mmcl.towers.llm import LLMOutput, LLMTower
 
 

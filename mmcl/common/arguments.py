@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 
 
 class AtLeastOne(argparse.Action):

@@ -21,7 +21,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         sys.exit(main() or 0)
     except UserError as error:
         # One from a worker of a DataLoader arrives with the worker's traceback in front of what it says.
-        said = str(error).rpartition("mmcl.errors.UserError: ")[2]
+        said = str(error).rpartition("mmcl.common.errors.UserError: ")[2]
         print(f"error: {' '.join(said.split())}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # `mmcl predict … | head`

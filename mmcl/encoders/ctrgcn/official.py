@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmcl.encoders.ctrgcn import CTRGCN, CTRGCNOptions, plan_units
+from mmcl.common.errors import UserError
+from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions, plan_units
+from mmcl.encoders.ctrgcn.spatial import RAW_RELATION
+from mmcl.encoders.ctrgcn.temporal import BRANCHES, KERNEL
 from mmcl.encoders.graph import SUBSETS
-from mmcl.encoders.spatial import RAW_RELATION
-from mmcl.encoders.temporal import BRANCHES, KERNEL
-from mmcl.errors import UserError
 from mmcl.skeletons.layout import Layout, load_layout
 
 LAYOUTS = {25: "kinect_v2_25", 20: "ctrgcn_ucla_20"}  # of NTU RGB+D, of NW-UCLA

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmcl.common.errors import UserError
 from mmcl.data.dataset import Sample
-from mmcl.errors import UserError
 from mmcl.tasks.base import Context
 from mmcl.towers.cache import FeatureCache
 from mmcl.towers.clip import ClipPreprocess

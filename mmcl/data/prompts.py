@@ -1,23 +1,22 @@
 """What is said about a data set: class names and descriptions, instructions for the LLM, answer and text templates.
 
-One YAML file a data set in ``prompts/`` at the top of the repository; a user names their own file by its path.
+One YAML file a data set in ``prompts/`` of the package; a user names their own file by its path.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mmcl.errors import UserError
-from mmcl.files import write_text
+from mmcl.common.errors import UserError
+from mmcl.common.files import write_text
 
-# Beside the package in a clone; among the environment's shared files where a wheel was installed (pyproject.toml).
-_FOLDERS = (Path(__file__).resolve().parent.parent / "prompts", Path(sys.prefix) / "share" / "mmcl" / "prompts")
+# Inside the package, so that every way of installing finds them; `prompts/` at the top of the repository leads here.
+BUILTIN = Path(__file__).resolve().parent.parent / "prompts"
 
 
 @dataclass(frozen=True)
@@ -131,13 +130,10 @@ def load_prompts(name: str | Path) -> Prompts:
     """
     import yaml
 
-    if str(name).endswith((".yaml", ".yml")):
-        candidates = [Path(name)]
-    else:
-        candidates = [folder / f"{str(name).replace('-', '_')}.yaml" for folder in _FOLDERS]
-    path = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if path is None:
-        raise UserError(f"no prompts '{name}': expected {candidates[0]}; copy one of {prompt_names()} and edit it")
+    own = str(name).endswith((".yaml", ".yml"))
+    path = Path(name) if own else BUILTIN / f"{str(name).replace('-', '_')}.yaml"
+    if not path.is_file():
+        raise UserError(f"no prompts '{name}': expected {path}; copy one of {prompt_names()} and edit it")
     try:
         facts = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Prompts(
@@ -161,7 +157,7 @@ def write_prompts(path: Path, prompts: Prompts) -> None:
 
 def prompt_names() -> list[str]:
     """Names of the prompt files that come with mmcl."""
-    return sorted({path.stem for folder in _FOLDERS for path in folder.glob("*.yaml")})
+    return sorted(path.stem for path in BUILTIN.glob("*.yaml"))
 
 
 def class_names(name: str | Path) -> list[str]:

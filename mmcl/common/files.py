@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 
 
 @contextmanager

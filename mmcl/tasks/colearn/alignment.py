@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mmcl.common.errors import UserError
 from mmcl.encoders.projection import projection
-from mmcl.errors import UserError
 from mmcl.tasks.losses import SigLIP, info_nce, nt_xent
 
 

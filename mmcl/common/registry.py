@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 
 
 class Registry(Mapping[str, Any]):

@@ -14,17 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmcl.common.errors import UserError
 from mmcl.data.dataset import Extras
 from mmcl.encoders.projection import projection
-from mmcl.errors import UserError
-from mmcl.tasks.alignment import Alignment
 from mmcl.tasks.base import Context, ParameterGroup, Task
-from mmcl.tasks.cached_towers import answer_features, answer_prefixes, clip_features, describe_tower
-from mmcl.tasks.colearn_options import CoLearningOptions
-from mmcl.tasks.refinement import Refinement, ask
-from mmcl.tasks.semantics import Semantics, class_table
-from mmcl.tasks.text_space import colearned_space
-from mmcl.tasks.tower_inputs import TowerInputs, require_video, shuffled_pairs
+from mmcl.tasks.colearn.alignment import Alignment
+from mmcl.tasks.colearn.cached_towers import answer_features, answer_prefixes, clip_features, describe_tower
+from mmcl.tasks.colearn.options import CoLearningOptions
+from mmcl.tasks.colearn.refinement import Refinement, ask
+from mmcl.tasks.colearn.semantics import Semantics, class_table
+from mmcl.tasks.colearn.text_space import colearned_space
+from mmcl.tasks.colearn.tower_inputs import TowerInputs, require_video, shuffled_pairs
 from mmcl.towers.clip import ClipTower
 from mmcl.towers.llm import LLMTower
 

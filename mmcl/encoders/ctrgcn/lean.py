@@ -6,17 +6,16 @@ nothing but the number of frames. On a CPU bodies go through one at a time, so t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmcl.encoders.bodies import present_bodies
-from mmcl.encoders.lean_units import Folded, LeanUnit, scale_and_shift
-
-if TYPE_CHECKING:
-    from mmcl.encoders.ctrgcn import CTRGCN, Unit
+from mmcl.encoders.ctrgcn.lean_units import Folded, LeanUnit, scale_and_shift
+from mmcl.encoders.ctrgcn.units import Unit
 
 
 def normalised(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -28,7 +27,10 @@ class LeanCTRGCN(Folded):
     """An encoder's function in evaluation, (N, M, T, V, C) -> (N, K), for use only.
 
     Args:
-        encoder: of which everything is copied.
+        persons: M of the encoder.
+        data_bn: the batch norm over (person, joint, coordinate) of its input.
+        units: its units; they and the other modules are copied.
+        classifier: from features to scores.
         frames: T that will come, for which the feature of an empty body is worked out at once; others work, too.
     """
 
@@ -38,17 +40,18 @@ class LeanCTRGCN(Folded):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, encoder: CTRGCN, frames: int | None = None) -> None:
+    def __init__(
+        self, persons: int, data_bn: nn.BatchNorm1d, units: Iterable[Unit], classifier: nn.Linear,
+        frames: int | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.persons, self.joints, self.channels = (
-            encoder.options.persons, encoder.layout.joint_count, encoder.options.channels,
-        )  # fmt: skip
-        self.feature_width, self.classes = encoder.feature_width, encoder.classes
-        scale, shift = (
-            part.view(self.persons, 1, self.joints, self.channels) for part in scale_and_shift(encoder.data_bn)
-        )
-        self.units = nn.ModuleList(LeanUnit(cast("Unit", unit)) for unit in encoder.units)
-        self.keep(scale=scale, shift=shift, weight=encoder.classifier.weight, bias=encoder.classifier.bias)
+        lean_units = [LeanUnit(unit) for unit in units]
+        self.units = nn.ModuleList(lean_units)
+        self.persons, self.joints = persons, lean_units[0].spatial.joints
+        self.channels = data_bn.num_features // (persons * self.joints)
+        self.feature_width, self.classes = classifier.in_features, classifier.out_features
+        scale, shift = (part.view(persons, 1, self.joints, self.channels) for part in scale_and_shift(data_bn))
+        self.keep(scale=scale, shift=shift, weight=classifier.weight, bias=classifier.bias)
         self.register_buffer("empty", torch.zeros(0, 0), persistent=False)
         self.empty_frames = 0
         self.eval()

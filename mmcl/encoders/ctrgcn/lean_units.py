@@ -7,18 +7,14 @@ negative. Tensors are (B, C, V, T), or (B, C, P) with P = V * T where only chann
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmcl.encoders.ctrgcn.spatial import SpatialUnit
+from mmcl.encoders.ctrgcn.temporal import KERNEL, TemporalUnit
+from mmcl.encoders.ctrgcn.units import Unit
 from mmcl.encoders.graph import SUBSETS
-from mmcl.encoders.spatial import SpatialUnit
-from mmcl.encoders.temporal import KERNEL, TemporalUnit
-
-if TYPE_CHECKING:
-    from mmcl.encoders.ctrgcn import Unit
 
 
 def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 
 # import name -> name to install, for everything that the `train` extra brings
 TRAINING_STACK = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mmcl.encoders.blocks import init_conv
+from mmcl.encoders.ctrgcn.blocks import init_conv
 
 BRANCHES = 4
 KERNEL = 5

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmcl.errors import UserError
-from mmcl.prompts import Prompts
+from mmcl.common.errors import UserError
+from mmcl.data.prompts import Prompts
 from mmcl.towers.clip import ClipOptions
 from mmcl.towers.text import TextOptions, build_text_tower, class_rows
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mmcl.encoders.blocks import conv_bn, init_conv
+from mmcl.encoders.ctrgcn.blocks import conv_bn, init_conv
 from mmcl.encoders.graph import SUBSETS
 
 RAW_RELATION = 8  # width of queries and keys on raw coordinates; an eighth of the channels everywhere else

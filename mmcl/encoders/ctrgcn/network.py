@@ -1,25 +1,23 @@
 """CTR-GCN: Channel-wise Topology Refinement Graph Convolution (Chen et al., ICCV 2021), parameter for parameter.
 
-Spatial units are in ``spatial.py``, temporal units in ``temporal.py``; this file stacks them. At the default options
-the network has 1,462,092 parameters for 120 classes, 25 joints and 2 persons, as the published one.
+Spatial units are in ``spatial.py``, temporal units in ``temporal.py``, both together in ``units.py``; this file stacks
+them. At the default options the network has 1,462,092 parameters for 120 classes, 25 joints and 2 persons, as the
+published one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
-import torch
 from torch import Tensor, nn
 
+from mmcl.common.errors import UserError
 from mmcl.encoders.base import Encoder
-from mmcl.encoders.blocks import conv_bn
 from mmcl.encoders.bodies import EMPTY_BODIES, pack
+from mmcl.encoders.ctrgcn.lean import LeanCTRGCN
+from mmcl.encoders.ctrgcn.units import Unit
 from mmcl.encoders.graph import spatial_graph
-from mmcl.encoders.lean import LeanCTRGCN
-from mmcl.encoders.spatial import RAW_RELATION, SpatialUnit
-from mmcl.encoders.temporal import TemporalUnit
-from mmcl.errors import UserError
 from mmcl.skeletons.layout import Layout
 
 STAGES = 3  # widths W, 2W, 4W; the first unit of the second and third halves the frames
@@ -74,38 +72,6 @@ def plan_units(options: CTRGCNOptions) -> list[tuple[int, int, int]]:
             units.append((channels, width, 2 if stage and not position else 1))
             channels = width
     return units
-
-
-class Unit(nn.Module):
-    """A spatial unit, a temporal unit, and a residual around both.
-
-    Args:
-        channels_in: C_in.
-        channels_out: C_out.
-        stride: along time.
-        graph: (3, V, V) adjacency to start from.
-        adaptive: learn the adjacency.
-        first: the unit that reads raw coordinates; it has no residual.
-    """
-
-    def __init__(
-        self, channels_in: int, channels_out: int, stride: int, graph: Tensor, adaptive: bool, first: bool
-    ) -> None:
-        super().__init__()
-        relation = RAW_RELATION if first else channels_in // 8
-        self.spatial = SpatialUnit(channels_in, channels_out, relation, graph, adaptive)
-        self.temporal = TemporalUnit(channels_out, stride)
-        self.residual: nn.Module | None = None
-        if not first:
-            same = channels_in == channels_out and stride == 1
-            self.residual = nn.Identity() if same else conv_bn(channels_in, channels_out, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, V, T) -> (B, C_out, V, ceil(T / stride))."""
-        y = self.temporal(self.spatial(x))
-        if self.residual is not None:
-            y += self.residual(x)  # in place, here and below: a batch norm's backward pass needs its input only
-        return torch.relu_(y)
 
 
 class CTRGCN(Encoder):
@@ -164,6 +130,11 @@ class CTRGCN(Encoder):
         """(N, D) -> (N, K) unnormalised scores."""
         return self.classifier(self.dropout(features))
 
+    def depth(self) -> list[list[nn.Module | nn.Parameter]]:
+        """The batch norm of the input, then unit by unit."""
+        return [[self.data_bn], *([unit] for unit in self.units)]
+
     def lean(self, frames: int | None = None) -> LeanCTRGCN:
         """The same function for use only, with all constants folded and empty bodies free: see ``lean.py``."""
-        return LeanCTRGCN(self, frames)
+        units = cast("list[Unit]", self.units)
+        return LeanCTRGCN(self.options.persons, self.data_bn, units, self.classifier, frames)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from mmcl.tasks.colearn_options import CoLearningOptions
+    from mmcl.tasks.colearn.options import CoLearningOptions
 
 JOINT, ORIGIN, LOG_SCALE = "joint.", "semantics.origin", "alignment.siglip.log_scale"  # in a co-learning checkpoint
 

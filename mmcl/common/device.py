@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mmcl.errors import UserError
+from mmcl.common.errors import UserError
 
 
 def pick_device(name: str | None = None) -> torch.device:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mmcl.errors import UserError
-from mmcl.tasks.alignment import AlignmentOptions
-from mmcl.tasks.refinement import RefinementOptions
-from mmcl.tasks.semantics import SemanticsOptions
+from mmcl.common.errors import UserError
+from mmcl.tasks.colearn.alignment import AlignmentOptions
+from mmcl.tasks.colearn.refinement import RefinementOptions
+from mmcl.tasks.colearn.semantics import SemanticsOptions
 from mmcl.tasks.supervised import check_smoothing
 from mmcl.towers.clip import ClipOptions
 from mmcl.towers.llm import LLMOptions

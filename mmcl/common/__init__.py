@@ -1,0 +1,1 @@
+"""What is not of the field: errors, files, devices, processes, registries, fonts."""
