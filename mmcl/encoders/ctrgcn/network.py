@@ -132,7 +132,8 @@ class CTRGCN(Encoder):
 
     def depth(self) -> list[list[nn.Module | nn.Parameter]]:
         """The batch norm of the input, then unit by unit."""
-        return [[self.data_bn], *([unit] for unit in self.units)]
+        levels: list[list[nn.Module | nn.Parameter]] = [[self.data_bn]]
+        return levels + [[unit] for unit in self.units]
 
     def lean(self, frames: int | None = None) -> LeanCTRGCN:
         """The same function for use only, with all constants folded and empty bodies free: see ``lean.py``."""

@@ -1,0 +1,77 @@
+"""Random numbers that are a pure function of (run seed, epoch, clip, what they are for, position).
+
+A generator with a state would make a draw depend on how many others came before it. Here every number is computed from
+its own key, so that adding one use of randomness shifts no other, and the result depends neither on the number of
+loader workers nor on how clips are spread over batches and processes. The mixing function is the finaliser of
+SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014), on whole tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_BITS = 2**64
+
+
+def clip_keys(seed: int, epoch: int, clips: Sequence[int] | np.ndarray) -> np.ndarray:
+    """(N,) int64, one key for each clip of an epoch of a run."""
+    base = _word(f"{seed} {epoch}")
+    return _mix(torch.as_tensor(np.asarray(clips, dtype=np.int64)) * _signed(_GOLDEN) + base).numpy()
+
+
+def step_key(seed: int, step: int) -> Tensor:
+    """(1,) int64, the key of one optimiser step of a run, for draws that all clips of the step share."""
+    return torch.from_numpy(clip_keys(seed, -1, [step]))
+
+
+def uniform(keys: Tensor, name: str, shape: tuple[int, ...] = ()) -> Tensor:
+    """Uniform numbers in [0, 1), multiples of 2**-24.
+
+    Args:
+        keys: (N,) int64 from :func:`clip_keys`, on any device.
+        name: what the numbers are for. Two names give independent numbers.
+        shape: of the numbers of one clip.
+
+    Returns:
+        (N, *shape) float32 on the device of the keys.
+    """
+    count = math.prod(shape)
+    places = torch.arange(count, device=keys.device) * _signed(_GOLDEN)
+    bits = _mix(_mix(keys + _word(name))[:, None] + places)
+    return ((bits >> 40) & 0xFFFFFF).to(torch.float32).mul_(2.0**-24).view(len(keys), *shape)
+
+
+def normal(keys: Tensor, name: str, shape: tuple[int, ...] = ()) -> Tensor:
+    """Standard normal numbers (N, *shape) float32, by the transform of Box and Muller; see :func:`uniform`."""
+    first, second = uniform(keys, name, (2, *shape)).unbind(1)
+    return torch.sqrt(-2.0 * torch.log1p(-first)) * torch.cos(2.0 * math.pi * second)
+
+
+def _signed(word: int) -> int:
+    """The int64 with the same bits as an unsigned word of 64 bits."""
+    word %= _BITS
+    return word - _BITS if word >= _BITS // 2 else word
+
+
+def _word(text: str) -> int:
+    """A word of 64 bits for a text, as an int64."""
+    return _signed(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
+
+
+def _shifted(x: Tensor, places: int) -> Tensor:
+    """Logical right shift of int64, which torch shifts arithmetically."""
+    return (x >> places) & (2 ** (64 - places) - 1)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """SplitMix64's finaliser; products wrap around, as those of int64 tensors do."""
+    x = (x ^ _shifted(x, 30)) * _signed(_FIRST)
+    x = (x ^ _shifted(x, 27)) * _signed(_SECOND)
+    return x ^ _shifted(x, 31)
