@@ -4,4 +4,7 @@ from __future__ import annotations
 
 from mmcl.common.registry import Registry
 
-ENCODERS = Registry("encoder", {"ctrgcn": "mmcl.encoders.ctrgcn.network:CTRGCN"})
+ENCODERS = Registry("encoder", {
+    "ctrgcn": "mmcl.encoders.ctrgcn.network:CTRGCN",
+    "mamp": "mmcl.encoders.mamp.network:MAMP",
+})

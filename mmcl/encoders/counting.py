@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmcl.encoders.base import Encoder
@@ -26,13 +27,16 @@ def count_macs(encoder: Encoder, frames: int) -> int:
     training = encoder.training
     encoder.eval()
     try:
-        return count_products(encoder, encoder.example(frames))
+        return count_products(encoder, torch.ones_like(encoder.example(frames)))  # zeros would be absent persons
     finally:
         encoder.train(training)
 
 
 def count_products(network: nn.Module, x: Tensor) -> int:
-    """Multiply-accumulates of one call, convolutions and matrix products only."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    """Multiply-accumulates of one call, convolutions and matrix products only.
+
+    Attention is computed in plain products for it: the counter does not know a processor's fused kernel.
+    """
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         network(x)
     return counter.get_total_flops() // 2

@@ -50,7 +50,7 @@ def test_a_bundle_s_json_builds_the_same_encoder():
 
 def test_defaults_and_partial_options():
     assert encoder_options("ctrgcn") is CTRGCNOptions
-    assert list(ENCODERS) == ["ctrgcn"]
+    assert "ctrgcn" in ENCODERS
     assert parse_options("ctrgcn", {"width": 8, "dropout": 0}) == CTRGCNOptions(width=8, dropout=0.0)
 
 
