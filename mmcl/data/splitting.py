@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,8 @@ class Split:
         classes: (K,) labels that are trained, ascending: output k of a model is class ``classes[k]``.
         unseen: test-side clips of withheld classes; empty but for open-vocabulary protocols.
         unseen_classes: (U,) withheld labels that ``unseen`` is judged among, ascending.
+        ids: names of all clips of the store.
+        labels: (clips,) labels of all clips of the store.
     """
 
     train: np.ndarray
@@ -33,6 +38,29 @@ class Split:
     classes: np.ndarray
     unseen: np.ndarray
     unseen_classes: np.ndarray
+    ids: Sequence[str] = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hexadecimal) over the clip ids and outputs of every side: what was trained on, and what was not.
+
+        Two stores with the same clips give the same digest, in whatever order their files hold them. Another rule under
+        the same protocol name gives another digest.
+        """
+        sides = {"train": self.train, "validation": self.validation, "test": self.test}
+        known = {name: self._named(clips, self.classes) for name, clips in sides.items()}
+        return _digest({**known, "unseen": self._named(self.unseen, self.unseen_classes)})
+
+    @cached_property
+    def test_digest(self) -> str:
+        """sha256 (hexadecimal) over the clip ids of the test side alone, withheld classes among them."""
+        return _digest(sorted(self.ids[clip] for clip in (*self.test, *self.unseen)))
+
+    def _named(self, clips: np.ndarray, classes: np.ndarray) -> list[tuple[str, int]]:
+        """Id and output of clips, by id."""
+        outputs = outputs_of(classes, self.labels[clips]) if len(clips) else clips
+        return sorted((self.ids[clip], int(output)) for clip, output in zip(clips, outputs, strict=True))
 
     def targets(self, labels: np.ndarray) -> np.ndarray:
         """Store labels -> outputs of a model of this split; see :func:`outputs_of`."""
@@ -53,6 +81,10 @@ def outputs_of(classes: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if not np.array_equal(classes[np.minimum(found, len(classes) - 1)], labels):
         raise ValueError(f"labels {np.setdiff1d(labels, classes).tolist()} are not among the trained classes")
     return found
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def split(
@@ -114,7 +146,7 @@ def split(
             f"{store.location} has one class alone, '{store.class_names[0]}': there is nothing to tell apart"
         )
     train_clips, held_clips, test_clips, withheld_clips = map(np.flatnonzero, (train, held, test, withheld))
-    return Split(train_clips, held_clips, test_clips, seen, withheld_clips, unseen)
+    return Split(train_clips, held_clips, test_clips, seen, withheld_clips, unseen, store.ids, store.labels)
 
 
 def _match(store: ClipStore, rule: Rule) -> np.ndarray:

@@ -202,7 +202,7 @@ def made_split() -> tuple[Split, SimpleNamespace]:
     ids = [f"clip{number:02d}" for number in np.random.default_rng(0).permutation(60)]
     empty = np.arange(0)
     store = SimpleNamespace(ids=ids, labels=labels, class_names=["a", "b", "c"])
-    return Split(train_clips, empty, test_clips, np.arange(3), empty, empty), store
+    return Split(train_clips, empty, test_clips, np.arange(3), empty, empty, ids, labels), store
 
 
 @pytest.mark.parametrize("shots", [1, 5, 10, 25])
@@ -223,7 +223,8 @@ def test_shots_go_by_ids_whatever_the_order_of_the_store() -> None:
     order = np.random.default_rng(1).permutation(60)  # clip order[i] comes i-th now
     moved = SimpleNamespace(ids=[store.ids[i] for i in order], labels=store.labels[order], class_names="abc")
     there = np.flatnonzero(np.isin(order, sides.train))
-    again = draw_shots(Split(there, *[sides.validation] * 2, sides.classes, *[sides.unseen] * 2), moved, 5, 0)
+    other = Split(there, *[sides.validation] * 2, sides.classes, *[sides.unseen] * 2, moved.ids, moved.labels)
+    again = draw_shots(other, moved, 5, 0)
     assert {moved.ids[clip] for clip in again.train} == few
     assert few <= {store.ids[clip] for clip in draw_shots(sides, store, 10, 0).train}
 
