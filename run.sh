@@ -3,6 +3,8 @@
 #   ./run.sh             the embedded demo, from generated recordings to a skeleton-only bundle and its numbers
 #   ./run.sh test …      the tests (arguments go to pytest)
 #   ./run.sh lint        ruff and mypy
+#   ./run.sh docs        the documentation into site/, warnings as errors
+#   ./run.sh lock        constraints.txt: the versions that are installed, which the tests were run with
 #   ./run.sh VERB …      mmcl VERB … in that environment (./run.sh --help lists the verbs)
 # MMCL_PYTHON names another interpreter (default python3), MMCL_VENV another place for the environment (absolute).
 set -euo pipefail
@@ -30,5 +32,8 @@ case "${1:-demo}" in
   # whole files of tests, so that what the tests of a file share is made once.
   test) shift; cd "$root"; export HF_HUB_OFFLINE=1; exec "$venv/bin/python" -m pytest -n "$(($(getconf _NPROCESSORS_ONLN) + 1))" --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@" ;;
   lint) cd "$root"; "$venv/bin/ruff" check . && exec "$venv/bin/mypy" ;;
+  docs) cd "$root"; exec "$venv/bin/python" -m mkdocs build --strict ;;
+  lock) cd "$root"; { echo "# What the tests were last run with: pip install -c constraints.txt -e '.[test]'"
+          "$venv/bin/python" -m pip freeze --exclude-editable | sed 's/ @ .*//' | grep == ; } > constraints.txt ;;
   *)    exec "$venv/bin/python" -m mmcl "${@:-demo}" ;;
 esac

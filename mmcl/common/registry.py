@@ -1,12 +1,15 @@
 """Named things that are imported only when somebody asks for them.
 
-An encoder, a task or a reader is one file and one line in a registry: ``"name": "module:attribute"``.
+An encoder, a task or a reader is one file and one line in a registry: ``"name": "module:attribute"``. A package of
+somebody else adds entries of its own through an entry-point group of the registry's name (``mmcl.encoders``, …).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from mmcl.common.errors import UserError
@@ -18,23 +21,46 @@ class Registry(Mapping[str, Any]):
     Args:
         kind: what the entries are, for messages ("encoder").
         entries: name -> ``"module:attribute"``.
+        group: entry-point group in which installed packages may add entries; a name of ours cannot be replaced.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, entries: Mapping[str, str], group: str | None = None) -> None:
         self.kind = kind
+        self.group = group
         self._entries = dict(entries)
 
+    @cached_property
+    def _others(self) -> dict[str, EntryPoint]:
+        """Entries of other packages, by name; read from their metadata, without importing them."""
+        found = entry_points(group=self.group) if self.group else ()
+        return {point.name: point for point in found if point.name not in self._entries}
+
     def __getitem__(self, name: str) -> Any:
-        if name not in self._entries:
-            raise UserError(f"unknown {self.kind} '{name}': choose one of {', '.join(sorted(self._entries))}")
-        module, attribute = self._entries[name].split(":")
-        return getattr(import_module(module), attribute)
+        if name in self._entries:
+            module, attribute = self._entries[name].split(":")
+            return getattr(import_module(module), attribute)
+        if name in self._others:
+            return self._load(self._others[name])
+        raise UserError(f"unknown {self.kind} '{name}': choose one of {', '.join(sorted(self))}")
+
+    def _load(self, point: EntryPoint) -> Any:
+        """Import an entry of another package.
+
+        Raises:
+            UserError: its import fails, since that package is not ours to mend.
+        """
+        try:
+            return point.load()
+        except (ImportError, AttributeError) as error:
+            what = f"{self.kind} '{point.name}' of an installed package ({point.value})"
+            raise UserError(f"{what} cannot be imported: {error}") from error
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        yield from self._entries
+        yield from self._others
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + len(self._others)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._entries or name in self._others

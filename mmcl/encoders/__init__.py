@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from mmcl.common.registry import Registry
 
-ENCODERS = Registry("encoder", {
-    "ctrgcn": "mmcl.encoders.ctrgcn.network:CTRGCN",
-    "mamp": "mmcl.encoders.mamp.network:MAMP",
-})
+ENCODERS = Registry(
+    "encoder",
+    {
+        "ctrgcn": "mmcl.encoders.ctrgcn.network:CTRGCN",
+        "mamp": "mmcl.encoders.mamp.network:MAMP",
+    },
+    "mmcl.encoders",
+)

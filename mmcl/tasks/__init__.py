@@ -8,4 +8,5 @@ TASKS = Registry(
         "supervised": "mmcl.tasks.supervised:Supervised",
         "colearn": "mmcl.tasks.colearn.task:CoLearning",
     },
+    "mmcl.tasks",
 )

@@ -17,4 +17,5 @@ READERS = Registry(
         "folder": "mmcl.data.readers.folder:Folder",
         "demo": "mmcl.data.readers.demo:Demo",
     },
+    "mmcl.readers",
 )

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmcl.common.errors import UserError
+from mmcl.common.registry import Registry
+
+ENTRY_POINTS = """[mmcl.encoders]
+theirs = their_package:Theirs
+broken = their_package:Missing
+ctrgcn = their_package:Theirs
+"""
+SCRIPT = """
+from mmcl.encoders import ENCODERS
+from mmcl.encoders.ctrgcn.network import CTRGCN
+from mmcl.common.errors import UserError
+assert "theirs" in ENCODERS and "theirs" in list(ENCODERS)
+assert ENCODERS["theirs"].marker == "from another package"
+assert ENCODERS["ctrgcn"] is CTRGCN, "a name of ours was replaced"
+try:
+    ENCODERS["broken"]
+except UserError as error:
+    assert "their_package:Missing" in str(error)
+else:
+    raise AssertionError("a broken entry was accepted")
+"""
+
+
+def test_an_unknown_name_is_told_what_there_is() -> None:
+    registry = Registry("shape", {"square": "math:sqrt", "circle": "math:pi"})
+    assert list(registry) == ["square", "circle"] and len(registry) == 2
+    with pytest.raises(UserError, match="unknown shape 'triangle': choose one of circle, square"):
+        registry["triangle"]
+
+
+def test_an_installed_package_adds_entries(tmp_path: Path) -> None:
+    (tmp_path / "their_package.py").write_text('class Theirs:\n    marker = "from another package"\n')
+    facts = tmp_path / "their_package-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text(ENTRY_POINTS)
+    script = f"import sys; sys.path.append({str(tmp_path)!r})\n" + SCRIPT
+    subprocess.run([sys.executable, "-c", script], check=True)
