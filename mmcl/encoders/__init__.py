@@ -9,6 +9,7 @@ ENCODERS = Registry(
     {
         "ctrgcn": "mmcl.encoders.ctrgcn.network:CTRGCN",
         "mamp": "mmcl.encoders.mamp.network:MAMP",
+        "sttformer": "mmcl.encoders.sttformer.network:STTFormer",
     },
     "mmcl.encoders",
 )

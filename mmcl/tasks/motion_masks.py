@@ -7,44 +7,11 @@ token is kept must not depend on the device.
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 FLOOR = 1e-10  # inside logarithms and below the line, as released
 PATCH_EPS = 1e-6  # added to the variance of a patch's targets
-
-
-class Mask(NamedTuple):
-    """Which tokens are kept.
-
-    Attributes:
-        kept: (B, L') places of the kept tokens, the lowest score first.
-        restore: (B, L) for each token its place among the kept ones followed by the masked ones.
-        masked: (B, L) True where a token is masked.
-    """
-
-    kept: Tensor
-    restore: Tensor
-    masked: Tensor
-
-    def take(self, tokens: Tensor) -> Tensor:
-        """(B, L, D) -> (B, L', D) the kept tokens."""
-        return tokens.gather(1, self.kept[:, :, None].expand(-1, -1, tokens.shape[2]))
-
-
-def kept_count(tokens: int, ratio: float, released: bool = False) -> int:
-    """How many of ``tokens`` stay when the share ``ratio`` is masked: tokens * (1 - ratio), rounded down.
-
-    Args:
-        tokens: L.
-        ratio: in [0, 1).
-        released: let the rounding error of 1 - ratio count, as the released code does: 74 of 750 at 0.9 instead of 75.
-    """
-    share = tokens * (1 - ratio)
-    return int(share) if released else math.floor(round(share, 6))
 
 
 def motion_intensity(patches: Tensor) -> Tensor:
@@ -79,13 +46,6 @@ def mask_scores(patches: Tensor, noise: Tensor, temperature: float) -> Tensor:
         return noise
     gumbel = -torch.log(-torch.log(noise + FLOOR) + FLOOR)
     return motion_logits(patches, temperature).log_softmax(dim=1) + gumbel
-
-
-def mask_by_score(scores: Tensor, kept: int) -> Mask:
-    """Keep the ``kept`` tokens of lowest score of each body; (B, L) scores."""
-    order = scores.argsort(dim=1, stable=True)
-    restore = order.argsort(dim=1)
-    return Mask(order[:, :kept], restore, restore >= kept)
 
 
 def motion(bodies: Tensor, stride: int = 1) -> Tensor:

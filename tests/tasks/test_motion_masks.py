@@ -11,9 +11,8 @@ from golden import check_double, load_doubles, load_json, under
 from released_mamp import as_batch, build_decoder, build_mamp, own_name, own_state
 
 from mmcl.encoders.mamp.patches import patchify
+from mmcl.tasks.masking import kept_count, mask_by_score
 from mmcl.tasks.motion_masks import (
-    kept_count,
-    mask_by_score,
     mask_scores,
     masked_loss,
     motion,

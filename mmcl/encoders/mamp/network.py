@@ -17,7 +17,8 @@ from mmcl.encoders.base import Encoder
 from mmcl.encoders.bodies import pack, present_bodies
 from mmcl.encoders.mamp.blocks import Block, init_dense
 from mmcl.encoders.mamp.options import MAMPOptions
-from mmcl.encoders.mamp.patches import Positions, whole_patches
+from mmcl.encoders.mamp.patches import Positions
+from mmcl.encoders.tokens import whole_groups
 from mmcl.skeletons.layout import Layout
 
 PROBE_EPS = 1e-6  # of the probe's batch norm
@@ -57,7 +58,7 @@ class MAMP(Encoder):
 
         T' is T / ``patch_frames``, rounded up: a last patch that is not full repeats the last frame.
         """
-        bodies = whole_patches(bodies, self.options.patch_frames)
+        bodies = whole_groups(bodies, self.options.patch_frames)
         tokens = self.embed(bodies.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return self.positions(tokens).flatten(1, 2)
 

@@ -9,20 +9,6 @@ from torch import Tensor, nn
 DEVIATION = 0.02  # of the positions' initial values
 
 
-def whole_patches(bodies: Tensor, frames: int) -> Tensor:
-    """Repeat the last frame until there is a whole number of patches.
-
-    Args:
-        bodies: (B, T, V, C).
-        frames: of a patch.
-
-    Returns:
-        (B, T', V, C), T' the next multiple of ``frames``.
-    """
-    missing = -bodies.shape[1] % frames
-    return torch.cat([bodies, bodies[:, -1:].expand(-1, missing, -1, -1)], dim=1) if missing else bodies
-
-
 def patchify(bodies: Tensor, frames: int) -> Tensor:
     """(B, T, V, C) -> (B, T / frames, V, frames * C): the values of each patch, frame by frame."""
     return bodies.unflatten(1, (-1, frames)).transpose(2, 3).flatten(3)
