@@ -11,11 +11,11 @@ import torch
 from PIL.Image import Image
 from torch.utils.data import DataLoader, Dataset
 
+from mmcl.common.draws import clip_keys
 from mmcl.data.crops import decode
 from mmcl.data.sampler import Key
 from mmcl.data.splitting import outputs_of
 from mmcl.data.store import ClipStore
-from mmcl.skeletons.augment import draw
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Sample:
         clip: position in the store.
         label: output of the model.
         joints: (M, T, V, C).
-        draws: random numbers for augmentation.
+        key: of its random numbers, :func:`mmcl.common.draws.clip_keys`.
         images: its crops, where they are wanted.
         batch: number of its batch, see :class:`mmcl.data.sampler.Key`.
     """
@@ -34,7 +34,7 @@ class Sample:
     clip: int
     label: int
     joints: np.ndarray
-    draws: np.ndarray
+    key: int
     images: list[Image]
     batch: int = 0
 
@@ -48,7 +48,7 @@ class ClipDataset(Dataset[Sample]):
 
     Args:
         store: the clips.
-        seed: run seed; with the key it determines the augmentation draws.
+        seed: run seed; with the key it determines all that is drawn for a clip.
         images: also decode the stored person crops.
         classes: (K,) store labels of the model's outputs, ascending; sample labels count among them. All where None.
         pairing: (clips,) the clip whose pictures each clip gets; itself where None.
@@ -74,7 +74,7 @@ class ClipDataset(Dataset[Sample]):
             clip=clip,
             label=int(outputs_of(self.classes, self.store.labels[[clip]])[0]),
             joints=self.store.joints(clip),
-            draws=draw(self.seed, epoch, clip),
+            key=int(clip_keys(self.seed, epoch, [clip])[0]),
             images=load_crops(self.store, seen) if self.images else [],
             batch=batch,
         )
@@ -90,7 +90,7 @@ def collate(samples: Sequence[Sample], extras: Extras | None = None) -> dict[str
 
     Returns:
         joints (N, M, T, V, C) float32 padded with zeros to the longest clip and the most bodies, lengths (N,),
-        labels (N,), draws (N, DRAWS), clips (N,) positions in the store, and whatever ``extras`` adds.
+        labels (N,), keys (N,) of their random numbers, clips (N,) positions in the store, and whatever ``extras`` adds.
     """
     bodies = max(sample.joints.shape[0] for sample in samples)
     frames = max(sample.joints.shape[1] for sample in samples)
@@ -101,7 +101,7 @@ def collate(samples: Sequence[Sample], extras: Extras | None = None) -> dict[str
         "joints": torch.from_numpy(joints),
         "lengths": torch.tensor([sample.joints.shape[1] for sample in samples]),
         "labels": torch.tensor([sample.label for sample in samples]),
-        "draws": torch.from_numpy(np.stack([sample.draws for sample in samples])).float(),
+        "keys": torch.tensor([sample.key for sample in samples]),
         "clips": torch.tensor([sample.clip for sample in samples]),
     }
     return batch | extras(samples) if extras else batch

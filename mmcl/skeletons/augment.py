@@ -1,29 +1,23 @@
 """Training-time augmentation of whole batches, on the device the batch is on.
 
-Randomness comes in from outside as one row of uniform numbers a clip (:func:`draw`), a pure function of
-(run seed, epoch, clip). So no two epochs and no two seeds repeat a draw, and the result depends neither on the number
-of loader workers nor on how clips are spread over processes. (The CTR-GCN lineage seeds loader workers with their
-worker id: every epoch repeats the same draws there, and ``--seed`` has no effect on them.)
+Randomness comes in from outside as one key a clip (:func:`mmcl.common.draws.clip_keys`), a pure function of (run seed,
+epoch, clip), and each augmentation draws from it under its own name. So no two epochs and no two seeds repeat a draw,
+one augmentation more shifts no other, and the result depends neither on the number of loader workers nor on how clips
+are spread over processes. (The CTR-GCN lineage seeds loader workers with their worker id: every epoch repeats the same
+draws there, and ``--seed`` has no effect on them.)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from mmcl.common.draws import normal, uniform
 from mmcl.common.errors import UserError
 from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.window import present
-
-# What each of a clip's uniform numbers is for. Appending keeps old runs repeatable; reordering does not.
-_SLOTS = {
-    **{"crop": (0, 2), "rotation": (2, 5), "scale": (5, 6), "shear": (6, 12), "flip": (12, 13), "noise": (13, 14)},
-    "time": (14, 15),
-}
-DRAWS = 16
 
 
 @dataclass(frozen=True)
@@ -73,26 +67,15 @@ class Augmentation:
                 raise UserError(f"augmentation.{key} is {getattr(self, key)}: it must be {wanted}")
 
 
-def draw(seed: int, epoch: int, clip: int) -> np.ndarray:
-    """(DRAWS,) float64 uniform numbers in [0, 1), the same for the same (seed, epoch, clip) everywhere."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch, clip)))).random(DRAWS)
-
-
-def uniform(draws: Tensor, slot: str) -> Tensor:
-    """The numbers of one slot: (N, k) in [0, 1), float32."""
-    return draws[:, slice(*_SLOTS[slot])].float()
-
-
-def crop_span(draws: Tensor, options: Augmentation) -> tuple[Tensor, Tensor]:
+def crop_span(keys: Tensor, options: Augmentation) -> tuple[Tensor, Tensor]:
     """Share of the clip to keep and where it lies, both (N,)."""
-    share, position = uniform(draws, "crop").unbind(1)
+    share, position = uniform(keys, "augmentation.crop", (2,)).unbind(1)
     return options.crop_min + share * (options.crop_max - options.crop_min), position
 
 
-def time_positions(draws: Tensor, window: int) -> Tensor:
+def time_positions(keys: Tensor, window: int) -> Tensor:
     """(N, window) ascending random numbers in [0, 1): when an unevenly sampled clip is looked at."""
-    rows = [torch.rand(window, generator=generator) for generator in _generators(draws, "time", torch.device("cpu"))]
-    return torch.stack(rows).to(draws.device).sort(dim=1).values
+    return uniform(keys, "augmentation.uneven", (window,)).sort(dim=1).values
 
 
 def rotation_matrices(angles: Tensor) -> Tensor:
@@ -127,12 +110,12 @@ def mirror(x: Tensor, layout: Layout) -> Tensor:
     return mirrored
 
 
-def augment(x: Tensor, draws: Tensor, options: Augmentation, layout: Layout) -> Tensor:
+def augment(x: Tensor, keys: Tensor, options: Augmentation, layout: Layout) -> Tensor:
     """Rotate, scale, shear, mirror and jitter a batch; one draw a clip, both persons alike.
 
     Args:
         x: (N, M, T, V, 3) joints, centred. All-zero (absent) joints stay zero.
-        draws: (N, DRAWS) from :func:`draw`.
+        keys: (N,) from :func:`mmcl.common.draws.clip_keys`.
         options: how strongly.
         layout: of ``x``, for left and right.
 
@@ -140,32 +123,18 @@ def augment(x: Tensor, draws: Tensor, options: Augmentation, layout: Layout) -> 
         (N, M, T, V, 3).
     """
 
-    def signed(slot: str, amount: float | tuple[float, ...]) -> Tensor:
-        return (2.0 * uniform(draws, slot) - 1.0) * torch.tensor(amount, device=draws.device)
+    def signed(name: str, count: int, amount: float | tuple[float, ...]) -> Tensor:
+        return (2.0 * uniform(keys, f"augmentation.{name}", (count,)) - 1.0) * torch.tensor(amount, device=keys.device)
 
-    matrix = rotation_matrices(signed("rotation", options.rotation))
+    matrix = rotation_matrices(signed("rotation", 3, options.rotation))
     if options.shear:
-        matrix = shear_matrices(signed("shear", options.shear)) @ matrix
+        matrix = shear_matrices(signed("shear", 6, options.shear)) @ matrix
     if options.scale:
-        matrix = matrix * (1.0 + signed("scale", options.scale))[:, :, None]
+        matrix = matrix * (1.0 + signed("scale", 1, options.scale))[:, :, None]
     x = x @ matrix.to(x.dtype).transpose(1, 2)[:, None, None]
     if options.flip:
-        flipped = uniform(draws, "flip") < options.flip
-        x = torch.where(flipped[:, :, None, None, None], mirror(x, layout), x)
+        flipped = uniform(keys, "augmentation.flip") < options.flip
+        x = torch.where(flipped[:, None, None, None, None], mirror(x, layout), x)
     if options.noise:
-        x = x + options.noise * _normal(draws, x) * present(x)
+        x = x + options.noise * normal(keys, "augmentation.noise", tuple(x.shape[1:])) * present(x)
     return x
-
-
-def _normal(draws: Tensor, like: Tensor) -> Tensor:
-    """Standard normal noise, one generator a clip, so that it does not depend on the batch a clip is in."""
-    generators = _generators(draws, "noise", like.device)
-    return torch.stack(
-        [torch.randn(like.shape[1:], generator=g, device=like.device, dtype=like.dtype) for g in generators]
-    )
-
-
-def _generators(draws: Tensor, slot: str, device: torch.device) -> list[torch.Generator]:
-    """One a clip, seeded by its own number: for what takes more random numbers than a row of draws has."""
-    seeds = uniform(draws, slot).flatten().tolist()
-    return [torch.Generator(device=device).manual_seed(int(seed * 2**24)) for seed in seeds]

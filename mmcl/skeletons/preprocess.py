@@ -66,7 +66,7 @@ class Preprocess(nn.Module):
         self,
         joints: Tensor,
         lengths: Tensor | None = None,
-        draws: Tensor | None = None,
+        keys: Tensor | None = None,
         augmentation: Augmentation | None = None,
     ) -> Tensor:
         """Preprocess a batch.
@@ -74,7 +74,8 @@ class Preprocess(nn.Module):
         Args:
             joints: (N, M, T, V, C) raw joints of any float type, metres, padded at the end to the longest clip.
             lengths: (N,) real frames of each clip; None where all have T.
-            draws: (N, DRAWS) random numbers; with ``augmentation`` this is the training path.
+            keys: (N,) of the clips, from :func:`mmcl.common.draws.clip_keys`; with ``augmentation`` this is the
+                training path.
             augmentation: None for evaluation and inference.
         """
         x = self.fit_persons(joints.float())
@@ -83,14 +84,14 @@ class Preprocess(nn.Module):
         if self.matrix is not None:
             x = convert(x, self.matrix)
         x = centre(x, self.target.centre, self.options.centring)
-        if augmentation is None or draws is None:
+        if augmentation is None or keys is None:
             start, frames = central_span(lengths, self.options.crop)
             x = crop_resize(x, start, frames, even_positions(self.options.window, x))
         else:
-            start, frames = span(lengths, *crop_span(draws, augmentation), floor=augmentation.crop_floor)
+            start, frames = span(lengths, *crop_span(keys, augmentation), floor=augmentation.crop_floor)
             window = self.options.window
-            positions = time_positions(draws, window) if augmentation.uneven else even_positions(window, x)
-            x = augment(crop_resize(x, start, frames, positions), draws, augmentation, self.target)
+            positions = time_positions(keys, window) if augmentation.uneven else even_positions(window, x)
+            x = augment(crop_resize(x, start, frames, positions), keys, augmentation, self.target)
         if self.options.scaling == "box":
             x = fill_box(x)
         return to_stream(x, self.options.stream, self.bones)

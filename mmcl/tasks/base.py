@@ -171,4 +171,4 @@ class Task(nn.Module, ABC):
         """
         joints = batch["joints"]
         with torch.autocast(joints.device.type, enabled=False):
-            return self.preprocess(joints, batch["lengths"], batch["draws"], self.augmentation)
+            return self.preprocess(joints, batch["lengths"], batch["keys"], self.augmentation)

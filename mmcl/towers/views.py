@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+
+from mmcl.common.draws import uniform
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,11 +53,11 @@ def _cut(image: Image, window: tuple[float, float, float, float], flip: bool) ->
     return cut.transpose(Pil.Transpose.FLIP_LEFT_RIGHT) if flip else cut
 
 
-def draw_view(draws: np.ndarray, views: int) -> int:
-    """Which view a clip is shown in: the same for the same (seed, epoch, clip), which ``draws`` come from.
+def draw_view(key: int, views: int) -> int:
+    """Which view a clip is shown in: the same for the same (seed, epoch, clip).
 
     Args:
-        draws: the sample's uniform numbers, from :func:`mmcl.skeletons.augment.draw`.
+        key: the sample's, from :func:`mmcl.common.draws.clip_keys`.
         views: how many there are.
     """
-    return int(np.random.default_rng(draws.view(np.uint64)).integers(views)) if views > 1 else 0
+    return int(float(uniform(torch.tensor([key]), "view")) * views) if views > 1 else 0

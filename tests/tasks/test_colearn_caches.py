@@ -11,10 +11,10 @@ import pytest
 import torch
 from test_colearn import CLIPS, batch_of, build
 
+from mmcl.common.draws import clip_keys
 from mmcl.common.errors import UserError
 from mmcl.data.dataset import ClipDataset, collate
 from mmcl.data.store import open_store
-from mmcl.skeletons.augment import draw
 from mmcl.tasks.colearn.alignment import AlignmentOptions
 from mmcl.tasks.colearn.options import CoLearningOptions
 from mmcl.tasks.colearn.refinement import RefinementOptions
@@ -137,7 +137,7 @@ def test_tower_batch_keeps_one_parts_activations_alone(demo_store, options) -> N
 
 def test_the_share_is_any_subset_with_equal_chances_and_a_function_of_seed_epoch_and_clips() -> None:
     def samples(epoch, seed=0):
-        return [SimpleNamespace(draws=draw(seed, epoch, clip)) for clip in range(6)]
+        return [SimpleNamespace(key=int(key)) for key in clip_keys(seed, epoch, range(6))]
 
     counts: dict[tuple[int, ...], int] = {}
     for epoch in range(1500):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmcl.skeletons.augment import draw
+from mmcl.common.draws import clip_keys
 from mmcl.towers.clip import ClipOptions, ClipTower
 from mmcl.towers.views import AREA, draw_view, view
 
@@ -44,13 +44,14 @@ def test_half_of_the_views_are_mirrored_where_that_is_asked_for():
 
 
 def test_which_view_depends_on_seed_epoch_and_clip_and_all_are_as_likely():
-    numbers = [draw_view(draw(seed, epoch, clip), 4) for seed in (0, 1) for epoch in range(40) for clip in range(10)]
-    assert numbers == [
-        draw_view(draw(seed, epoch, clip), 4) for seed in (0, 1) for epoch in range(40) for clip in range(10)
-    ]
-    counts = np.bincount(numbers, minlength=4)
+    def numbers():
+        keys = np.concatenate([clip_keys(seed, epoch, range(10)) for seed in (0, 1) for epoch in range(40)])
+        return [draw_view(key, 4) for key in keys.tolist()]
+
+    assert numbers() == numbers()
+    counts = np.bincount(numbers(), minlength=4)
     assert len(counts) == 4 and counts.min() > 150  # of 800: 200 each, deviation 12
-    assert draw_view(draw(0, 0, 0), 1) == 0
+    assert draw_view(int(clip_keys(0, 0, [0])[0]), 1) == 0
 
 
 def test_weights_in_bf16_take_half_the_memory_and_say_nearly_the_same(tower_folder, crops):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmcl.common.draws import uniform
 from mmcl.common.errors import UserError
 from mmcl.data.dataset import Sample
 from mmcl.tasks.base import Context
@@ -85,7 +86,7 @@ class TowerInputs:
         return [sample.clip if self.pairing is None else int(self.pairing[sample.clip]) for sample in samples]
 
     def _pictured(self, samples: Sequence[Sample]) -> dict[str, Any]:
-        clips, views = self._clips(samples), [draw_view(sample.draws, self.views) for sample in samples]
+        clips, views = self._clips(samples), [draw_view(sample.key, self.views) for sample in samples]
         if self.clip_cache is not None:
             return {"image_features": self.clip_cache(clips, views)}
         if self.clip_preprocess is None:
@@ -112,11 +113,11 @@ class TowerInputs:
 def draw_share(samples: Sequence[Sample], share: float) -> np.ndarray:
     """Rows of a batch that the LLM looks at: (n,) ascending, n at least 1, any subset of that size equally likely.
 
-    The same for the same clips of the same epoch and run seed, which the samples' random numbers come from.
+    The same for the same clips of the same epoch and run seed, which their keys come from.
     """
-    seed = np.stack([sample.draws for sample in samples])[:, 0].view(np.uint64)
+    lots = uniform(torch.tensor([sample.key for sample in samples]), "share")
     count = max(1, round(share * len(samples)))
-    return np.sort(np.random.default_rng(seed).choice(len(samples), count, replace=False))
+    return np.sort(lots.argsort(stable=True)[:count].numpy())
 
 
 def shuffled_pairs(clips: np.ndarray, total: int) -> np.ndarray:
