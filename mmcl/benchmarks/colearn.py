@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from mmcl.benchmarks.colearn_table import table
 from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.steps import Steps
+from mmcl.benchmarks.tables import colearn_table
 from mmcl.benchmarks.timing import compare
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.set_num_threads(args.threads)
     with sigterm_as_interrupt(), tempfile.TemporaryDirectory(prefix="mmcl-bench-", dir=args.folder) as folder:
         facts = measure(keys or demo_recipe(Path(folder)), Path(folder), args.seconds, made_up=not keys)
-    print(table(facts))
+    print(colearn_table(facts))
     if args.json:
         write_json(args.json, facts)
     return 0

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmcl.benchmarks.deploy_table import table
 from mmcl.benchmarks.encoder import lively_encoder
 from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.tables import deploy_table
 from mmcl.benchmarks.timing import compare
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         bundle = arguments.bundle or random_bundle(Path(folder))
         facts = measure(bundle, arguments.threads, arguments.seconds)
     facts["weights"] = str(arguments.bundle or "random")
-    print(table(facts))
+    print(deploy_table(facts))
     if arguments.json:
         write_json(arguments.json, facts)
     return 0

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmcl.benchmarks.encoder_table import table
 from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.published import Published, published_network
+from mmcl.benchmarks.tables import encoder_table
 from mmcl.benchmarks.timing import compare
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
@@ -61,10 +61,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     if min(*threads, args.frames, args.batch - 1, 1) < 1:
         raise UserError("--threads and --frames must be at least 1, --batch at least 2")
     facts = measure(args.width, args.frames, args.batch, threads)
-    print(table(facts))
+    print(encoder_table(facts))
     if args.json:
         write_json(args.json, facts)
     return 0
+
+
+def measure_gpu(
+    encoder: CTRGCN, x: Tensor, bodies: int, seconds: float, device: str = "cuda", backend: str = "inductor"
+) -> list[dict[str, Any]]:
+    """Lines of the table, as ``mmcl.benchmarks.encoder.measure`` collects them.
+
+    Of the encoder, the trunk is compiled, as a full graph: which bodies enter it is decided outside.
+
+    Args:
+        encoder: as lively as on the CPU; a copy is taken.
+        x: (N, M, T, V, C).
+        bodies: of each clip that are not empty.
+        seconds: for the rounds.
+        device: where to.
+        backend: of ``torch.compile``.
+    """
+    x = x.to(device)
+    published = published_network(encoder).to(device)
+    eager, fast = copy_with(encoder, "once").to(device), copy_with(encoder, "once").to(device)
+    fast.trunk = torch.compile(fast.trunk, fullgraph=True, dynamic=False, backend=backend)  # type: ignore[method-assign]
+    variants = {"published": (published, False), "once": (eager, False), "once, bf16, compiled": (fast, True)}
+    found = {}
+    for name, (network, bfloat16) in variants.items():  # in evaluation, where all compute the same
+        found[name] = difference(network.eval(), published.eval(), x, bfloat16)
+    steps = {name: training_step(network.train(), x, bfloat16) for name, (network, bfloat16) in variants.items()}
+    wait = torch.cuda.synchronize if x.is_cuda else None
+    timings = compare(steps, seconds, synchronise=wait)
+    return [
+        line(
+            f"training on a {x.device.type} device",
+            bodies,
+            x,
+            name,
+            found[name],
+            REDUCED if variants[name][1] else EXACT,
+            timing,
+        )
+        for name, timing in timings.items()
+    ]
 
 
 def measure(
@@ -91,7 +131,6 @@ def measure(
             clips = _clips(encoder, batch, frames, bodies)
             facts["lines"] += _training(encoder, clips, bodies, seconds[1], count)
     if torch.cuda.is_available():
-        from mmcl.benchmarks.encoder_gpu import measure_gpu
 
         _say("GPU")
         facts["gpu"] = torch.cuda.get_device_name()

@@ -81,7 +81,7 @@ def test_all_four_ways_are_measured_and_their_parts_make_up_the_step(keys, tmp_p
     assert "cached" in facts["variants"]["cached"]["loaded"]["CLIP"]
     write_json(tmp_path / "facts.json", facts)
     assert json.loads((tmp_path / "facts.json").read_text())["shape"] == facts["shape"]
-    lines = colearn.table(facts).splitlines()
+    lines = colearn.colearn_table(facts).splitlines()
     assert "cached features 512 and 2048 wide" in lines[2] and lines[4].startswith("| ms a step | skeleton | cached |")
     assert len({line.count("|") for line in lines[4:]}) == 1
 

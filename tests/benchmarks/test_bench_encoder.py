@@ -9,7 +9,7 @@ import torch
 
 from mmcl.bench import main
 from mmcl.benchmarks import encoder as bench
-from mmcl.benchmarks.encoder_gpu import measure_gpu
+from mmcl.benchmarks.encoder import measure_gpu
 from mmcl.benchmarks.published import published_network
 from mmcl.common.errors import UserError
 from mmcl.encoders.ctrgcn.network import CTRGCNOptions
@@ -60,7 +60,7 @@ def test_no_ratio_for_a_network_that_computes_something_else(monkeypatch):
     monkeypatch.setattr(bench, "published_network", wrong)
     facts = bench.measure(8, 8, 2, [1], (0.0, 0.0))
     assert all(one["ratio"] is None for one in facts["lines"] if one["variant"] in ("encoder", "lean", "each", "once"))
-    assert bench.table(facts).count("refused") >= 7
+    assert bench.encoder_table(facts).count("refused") >= 7
 
 
 def test_the_gpu_s_part_runs_with_its_trunk_in_one_graph():

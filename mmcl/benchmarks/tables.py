@@ -1,0 +1,85 @@
+"""What ``mmcl bench`` prints of its measurements: lines of text and tables in Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmcl.benchmarks.machine import in_words
+from mmcl.benchmarks.steps import PARTS
+
+
+def encoder_table(facts: dict[str, Any]) -> str:
+    """The measurements as lines of text and a table in Markdown."""
+    here = facts["machine"]
+    rows = [
+        f"{in_words(here)}; torch {here['versions']['torch']}{', ' + facts['gpu'] if 'gpu' in facts else ''}",
+        f"CTR-GCN of width {facts['width']}, {facts['frames']} frames, {facts['joints']} joints, slots for 2 bodies",
+        "",
+        "| | clips | bodies | threads | variant | ms | times faster (quartiles) | difference |",
+        "| --- | ---: | ---: | ---: | --- | ---: | --- | ---: |",
+    ]
+    for one in facts["lines"]:
+        ratio = (
+            f"**{one['ratio']:.2f}** ({one['ratio_low']:.2f}-{one['ratio_high']:.2f})" if one["ratio"] else "refused"
+        )
+        rows.append(
+            f"| {one['what']} | {one['clips']} | {one['bodies']} | {one['threads']} | {one['variant']} | "
+            f"{1e3 * one['seconds']:.1f} | {ratio} | {one['difference']:.0e} |"
+        )
+    return "\n".join(rows)
+
+
+def colearn_table(facts: dict[str, Any]) -> str:
+    """The numbers as a Markdown table."""
+    found = facts["variants"]
+    rows = [["ms a step", *found], ["---", *("--:" for _ in found)]]
+    rows += [[part, *(f"{1e3 * v['parts'][part]:.1f}" for v in found.values())] for part in PARTS]
+    rows.append(["**total**", *(f"**{1e3 * v['seconds']:.0f}**" for v in found.values())])
+    rows.append(
+        ["of skeleton", *(f"{v['ratio']:.3f} ({v['ratio_low']:.2f}-{v['ratio_high']:.2f})" for v in found.values())]
+    )
+    rows.append(["memory of a step, MiB", *(f"{v['step_bytes'] / 2**20:.0f}" for v in found.values())])
+    where = facts["machine"]
+    rounds = next(iter(found.values()))["rounds"]
+    return "\n".join(
+        [
+            f"{in_words(where)}; {facts['device']}, {facts['threads']} thread(s)",
+            f"medians of {rounds} rounds, quartiles in brackets",
+            facts["shape"],
+            "",
+            *(f"| {' | '.join(row)} |" for row in rows),
+        ]
+    )
+
+
+def deploy_table(facts: dict[str, Any]) -> str:
+    """The numbers for people."""
+    on, rows = facts["machine"], []
+    for line in facts["lines"]:
+        rows.append(
+            f"| {line['threads']} | {line['bodies']} | {line['variant']} | {1e3 * line['seconds']:.1f} | "
+            f"{line['ratio']:.2f} ({line['ratio_low']:.2f} to {line['ratio_high']:.2f}) | "
+            f"{line['difference']:.1e} | {line['products'] / 1e6:,.0f} |"
+        )
+    accuracy = facts["accuracy"] or {}
+    sizes = "; ".join(f"{name} {size / 1e6:.2f} MB" for name, size in facts["sizes"].items())
+    judged = "; ".join(
+        f"{name} {each['top1']:.2%} (trained network {each['reference_top1']:.2%}, {each['n']} clips)"
+        for name, each in accuracy.items()
+    )
+    starts = "; ".join(f"{name} {seconds:.2f} s" for name, seconds in facts["cold_start"].items())
+    return "\n".join(
+        [
+            f"{facts['parameters']:,} parameters ({facts['weights']}), {facts['persons']} person(s), "
+            f"{facts['window']} frames; {in_words(on)}; "
+            f"onnxruntime {on['versions']['onnxruntime']}, torch {on['versions']['torch']}",
+            "",
+            "| threads | bodies | form | ms a clip | times as fast (quartiles) | difference | million products |",
+            "|---|---|---|---|---|---|---|",
+            *rows,
+            "",
+            f"Bundle with that file alone: {sizes}.",
+            f"Top-1: {judged or 'not known, the weights are random or the bundle says nothing of it'}.",
+            f"Cold start: {starts}.",
+        ]
+    )
