@@ -3,7 +3,8 @@
 That makes 20 -> 25 interpolation, 25 -> 20 selection and COCO -> Kinect one batched matrix product that runs on any
 device and exports to any graph format. Joints that the source lacks come from the target layout's ``derived`` rules
 (Kinect v1 -> v2: the neck is the midpoint of spine-shoulder and head, the thumb the midpoint of wrist and hand, the
-hand tip lies half a hand length beyond the hand; our choice, the published script was never released).
+hand tip lies half a hand length beyond the hand; our choice, the published script was never released). Rules that most
+layouts share are in ``joints.yaml``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from mmcl.common.errors import UserError
 from mmcl.skeletons.layout import Layout
+
+MOST_NAMED = 6  # joints in a complaint
 
 
 def conversion_matrix(source: Layout, target: Layout) -> Tensor:
@@ -25,17 +28,22 @@ def conversion_matrix(source: Layout, target: Layout) -> Tensor:
         UserError: a target joint is neither in the source nor derivable from it.
     """
     known = dict(zip(source.joints, torch.eye(source.joint_count), strict=True))
-    rules = {joint: weights for joint, weights in target.derived.items() if joint not in known}
+    pending = {joint: rules for joint, rules in target.derived.items() if joint not in known}
     found = True
-    while found:  # rules may build on each other; one that leads back to itself never gets its ingredients
-        ready = [joint for joint, weights in rules.items() if all(name in known for name in weights)]
-        found = bool(ready)
-        for joint in ready:
-            parts = [weight * known[name] for name, weight in rules.pop(joint).items()]
-            known[joint] = torch.stack(parts).sum(dim=0)
+    while found:  # rules may build on each other; those that lead back to themselves never get their ingredients
+        made = {}
+        for joint, rules in pending.items():
+            rule = next((rule for rule in rules if all(name in known for name in rule)), None)
+            if rule is not None:
+                made[joint] = torch.stack([weight * known[name] for name, weight in rule.items()]).sum(dim=0)
+        known.update(made)
+        pending = {joint: rules for joint, rules in pending.items() if joint not in made}
+        found = bool(made)
     if missing := [joint for joint in target.joints if joint not in known]:
+        more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
         raise UserError(
-            f"layout '{source.name}' cannot become '{target.name}': no joint and no 'derived' rule for {missing}"
+            f"layout '{source.name}' cannot become '{target.name}': no joint and no 'derived' rule for "
+            f"{', '.join(missing[:MOST_NAMED])}{more}"
         )
     return torch.stack([known[joint] for joint in target.joints])
 

@@ -8,17 +8,17 @@ come from strangers, so that sizes are bounded and every check takes time in pro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import read_yaml
+from mmcl.skeletons.layout_values import read_joints, read_links, read_members, read_pairs, read_pools, read_rules
 
 BUILTIN = Path(__file__).parent / "layouts"
-MOST_JOINTS = 1000
-MOST_LEVELS = 10
-LARGEST_WEIGHT = 1000.0
+COMMON_RULES = Path(__file__).parent / "joints.yaml"
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,12 @@ class Layout:
         parents: V indices; the root is its own parent.
         centre: index of the joint that centring subtracts.
         parts: body part -> joint indices.
-        derived: joint name -> {other joint name: weight}, how to make it where a source lacks it.
+        derived: joint name -> rules {other joint name: weight}, how to make it where a source lacks it; the first that
+            can be followed is.
         links: pairs of joints that a graph connects beside the tree; each pair once, in either order.
         pools: level -> {joint of the level: {joint: weight}}, ever smaller sets of joints. The first level is made of
             the layout's joints, each further one of the level before; weights of a joint sum to 1.
+        bones: (joint, other joint) where the bone stream measures a joint from another one than its parent.
         description: one line for people.
     """
 
@@ -43,9 +45,10 @@ class Layout:
     parents: tuple[int, ...]
     centre: int
     parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    derived: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    derived: Mapping[str, tuple[Mapping[str, float], ...]] = field(default_factory=dict)
     links: tuple[tuple[int, int], ...] = ()
     pools: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    bones: tuple[tuple[int, int], ...] = ()
     description: str = ""
 
     @property
@@ -57,6 +60,12 @@ class Layout:
     def edges(self) -> tuple[tuple[int, int], ...]:
         """(child, parent) index pairs, towards the root; V - 1 of them for a tree."""
         return tuple((joint, parent) for joint, parent in enumerate(self.parents) if joint != parent)
+
+    @property
+    def bone_parents(self) -> tuple[int, ...]:
+        """For every joint the one that its bone begins at: its parent, unless ``bones`` says otherwise."""
+        others = dict(self.bones)
+        return tuple(others.get(joint, parent) for joint, parent in enumerate(self.parents))
 
     @property
     def left_right(self) -> tuple[tuple[int, int], ...]:
@@ -77,12 +86,13 @@ class Layout:
             "joints": list(self.joints),
             "parents": {self.joints[child]: self.joints[parent] for child, parent in self.edges},
             "parts": {part: [self.joints[i] for i in members] for part, members in self.parts.items()},
-            "derived": {joint: dict(weights) for joint, weights in self.derived.items()},
+            "derived": {joint: _plain(rules) for joint, rules in self.derived.items()},
             "links": [[self.joints[a], self.joints[b]] for a, b in self.links],
             "pools": {
                 level: {joint: dict(weights) for joint, weights in members.items()}
                 for level, members in self.pools.items()
             },
+            "bones": {self.joints[joint]: self.joints[other] for joint, other in self.bones},
         }
 
     @classmethod
@@ -93,12 +103,12 @@ class Layout:
             UserError: a key is missing or unknown, a joint is named that does not exist, the parents are no tree, or
                 weights do not sum to 1.
         """
-        known = {"name", "description", "centre", "joints", "parents", "parts", "derived", "links", "pools"}
+        known = {"name", "description", "centre", "joints", "parents", "parts", "derived", "links", "pools", "bones"}
         if unknown := sorted(str(key) for key in facts if key not in known):
             raise UserError(f"{where}: unknown key {unknown}; a layout has {sorted(known)}")
         if missing := {"name", "joints", "parents"} - set(facts):
             raise UserError(f"{where}: missing {sorted(missing)}")
-        joints = _joints(facts["joints"], where)
+        joints = read_joints(facts["joints"], where)
         index = {name: i for i, name in enumerate(joints)}
 
         def find(name: Any, key: str) -> int:
@@ -107,7 +117,7 @@ class Layout:
             return index[str(name)]
 
         parents = list(range(len(joints)))
-        for child, parent in _pairs(facts, "parents", where).items():
+        for child, parent in read_pairs(facts, "parents", where).items():
             parents[find(child, "parents")] = find(parent, "parents")
         layout = cls(
             name=str(facts["name"]),
@@ -115,23 +125,28 @@ class Layout:
             parents=tuple(parents),
             centre=find(facts.get("centre", joints[0]), "centre"),
             parts={
-                str(part): tuple(find(joint, "parts") for joint in _members(part, members, where))
-                for part, members in _pairs(facts, "parts", where).items()
+                str(part): tuple(find(joint, "parts") for joint in read_members(part, members, where))
+                for part, members in read_pairs(facts, "parts", where).items()
             },
             derived={
-                str(joint): _weights(joint, weights, "derived", where)
-                for joint, weights in _pairs(facts, "derived", where).items()
+                str(joint): read_rules(joint, rules, where)
+                for joint, rules in read_pairs(facts, "derived", where).items()
             },
-            links=tuple((find(a, "links"), find(b, "links")) for a, b in _links(facts.get("links", []), where)),
-            pools=_pools(facts, joints, where),
+            links=tuple((find(a, "links"), find(b, "links")) for a, b in read_links(facts.get("links", []), where)),
+            pools=read_pools(facts, joints, where),
+            bones=tuple(
+                (find(joint, "bones"), find(other, "bones"))
+                for joint, other in read_pairs(facts, "bones", where).items()
+            ),
             description=str(facts.get("description", "")),
         )
-        layout._check_tree(where)
+        layout._check_tree(layout.parents, "parents", where)
+        layout._check_tree(layout.bone_parents, "bones", where)
         layout._check_links(where)
         return layout
 
-    def _check_tree(self, where: str) -> None:
-        roots = [joint for joint, parent in enumerate(self.parents) if joint == parent]
+    def _check_tree(self, parents: Sequence[int], key: str, where: str) -> None:
+        roots = [joint for joint, parent in enumerate(parents) if joint == parent]
         if len(roots) != 1:
             names = [self.joints[root] for root in roots[:5]]
             raise UserError(f"{where}: exactly one joint must have no parent (the root), found {len(roots)}: {names}")
@@ -140,9 +155,9 @@ class Layout:
             path: set[int] = set()
             while joint not in rooted:  # each joint is on one path only, since paths end at joints of earlier ones
                 if joint in path:
-                    raise UserError(f"{where}: '{self.joints[joint]}' does not reach the root: 'parents' has a cycle")
+                    raise UserError(f"{where}: '{self.joints[joint]}' does not reach the root: '{key}' has a cycle")
                 path.add(joint)
-                joint = self.parents[joint]
+                joint = parents[joint]
             rooted |= path
 
     def _check_links(self, where: str) -> None:
@@ -156,70 +171,10 @@ class Layout:
             seen.add(frozenset((a, b)))
 
 
-def _joints(names: Any, where: str) -> tuple[str, ...]:
-    if not isinstance(names, (list, tuple)) or any(isinstance(name, (bool, list, dict)) for name in names):
-        raise UserError(f"{where}: 'joints' must be a list of names (on, off, yes and no only in quotes)")
-    if len(names) > MOST_JOINTS:
-        raise UserError(f"{where}: {len(names)} joints; a layout has at most {MOST_JOINTS}")
-    joints = tuple(str(name) for name in names)
-    if len(set(joints)) != len(joints) or not joints:
-        raise UserError(f"{where}: 'joints' must be a list of different names")
-    return joints
-
-
-def _pairs(facts: Mapping[str, Any], key: str, where: str) -> Mapping[Any, Any]:
-    value = facts.get(key, {})
-    if not isinstance(value, Mapping):
-        raise UserError(f"{where}: '{key}' must be pairs of a name and what belongs to it, not {value!r:.60}")
-    if len(value) > MOST_JOINTS:
-        raise UserError(f"{where}: '{key}' has {len(value)} entries; a layout has at most {MOST_JOINTS} joints")
-    return value
-
-
-def _members(part: Any, members: Any, where: str) -> Sequence[Any]:
-    if not isinstance(members, (list, tuple)):
-        raise UserError(f"{where}: part '{part}' must be a list of joints, not {members!r:.60}")
-    return members
-
-
-def _links(links: Any, where: str) -> Sequence[Sequence[Any]]:
-    if not isinstance(links, (list, tuple)) or not all(
-        isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in links
-    ):
-        raise UserError(f"{where}: 'links' must be a list of pairs of joints, not {links!r:.60}")
-    return links
-
-
-def _weights(joint: Any, weights: Any, key: str, where: str) -> dict[str, float]:
-    """Weights of other joints, which must sum to 1: otherwise a shift of the body would not shift this joint alike."""
-    if not isinstance(weights, Mapping) or not all(
-        isinstance(weight, (int, float)) and not isinstance(weight, bool) for weight in weights.values()
-    ):
-        raise UserError(f"{where}: '{key}' makes '{joint!s:.60}' of {weights!r:.60}: give joints and their weights")
-    if not all(abs(weight) <= LARGEST_WEIGHT for weight in weights.values()):  # neither is NaN
-        raise UserError(f"{where}: '{key}' makes '{joint!s:.60}' with weights beyond {LARGEST_WEIGHT:g}, or with NaN")
-    if abs(sum(weights.values()) - 1.0) > 1e-3:
-        raise UserError(f"{where}: the weights that make '{joint!s:.60}' sum to {sum(weights.values()):g}, not to 1")
-    return {str(name): float(weight) for name, weight in weights.items()}
-
-
-def _pools(facts: Mapping[str, Any], joints: tuple[str, ...], where: str) -> dict[str, dict[str, dict[str, float]]]:
-    """Levels in their order; each must be made of joints of the one before, and be smaller."""
-    levels = _pairs(facts, "pools", where)
-    if len(levels) > MOST_LEVELS:
-        raise UserError(f"{where}: 'pools' has {len(levels)} levels; at most {MOST_LEVELS} are read")
-    pools: dict[str, dict[str, dict[str, float]]] = {}
-    below = set(joints)
-    for level, members in levels.items():
-        key = f"pools.{level!s:.60}"
-        if not isinstance(members, Mapping) or not 0 < len(members) < len(below):
-            raise UserError(f"{where}: '{key}' must make fewer joints than the {len(below)} it is made of, and some")
-        found = {str(joint): _weights(joint, weights, key, where) for joint, weights in members.items()}
-        if unknown := sorted({name for weights in found.values() for name in weights} - below):
-            raise UserError(f"{where}: '{key}' names the joint '{unknown[0]:.60}', which the level below does not have")
-        pools[str(level)] = found
-        below = set(found)
-    return pools
+def _plain(rules: Sequence[Mapping[str, float]]) -> dict[str, float] | list[dict[str, float]]:
+    """Rules as a layout file has them: one alone, several in a list."""
+    plain = [dict(rule) for rule in rules]
+    return plain[0] if len(plain) == 1 else plain
 
 
 def layout_names() -> list[str]:
@@ -230,6 +185,8 @@ def layout_names() -> list[str]:
 def load_layout(name: str | Path) -> Layout:
     """Load a built-in layout by name, or a user's own from a ``.yaml`` file.
 
+    Rules of ``joints.yaml`` are added for joints that the layout has under the common names and has no rule for.
+
     Raises:
         UserError: no such layout, or the file is not a layout.
     """
@@ -239,4 +196,34 @@ def load_layout(name: str | Path) -> Layout:
     facts = read_yaml(path)
     if not isinstance(facts, dict):
         raise UserError(f"{path}: a layout file holds keys and values; see `mmcl/skeletons/layouts/`")
-    return Layout.from_dict({"name": path.stem, **facts}, where=str(path))
+    layout = Layout.from_dict({"name": path.stem, **facts}, where=str(path))
+    return replace(layout, derived=_with_common_rules(layout))
+
+
+def _with_common_rules(layout: Layout) -> dict[str, tuple[Mapping[str, float], ...]]:
+    """A layout's own rules, and the common ones that lead to its joints."""
+    common, derived = common_rules(), dict(layout.derived)
+    wanted = [*layout.joints, *(name for rules in layout.derived.values() for rule in rules for name in rule)]
+    while wanted:
+        joint = wanted.pop()
+        if joint in common and joint not in derived:
+            derived[joint] = common[joint]
+            wanted += [name for rule in common[joint] for name in rule]
+    return derived
+
+
+@cache
+def common_rules() -> dict[str, tuple[Mapping[str, float], ...]]:
+    """Rules of ``joints.yaml``; those of a left joint hold for the right one, too."""
+    rules: dict[str, tuple[Mapping[str, float], ...]] = {}
+    for joint, written in read_yaml(COMMON_RULES).items():
+        rules[joint] = read_rules(joint, written, str(COMMON_RULES))
+        if joint.startswith("left_"):
+            rules[_right(joint)] = tuple(
+                {_right(name): weight for name, weight in rule.items()} for rule in rules[joint]
+            )
+    return rules
+
+
+def _right(joint: str) -> str:
+    return "right_" + joint[5:] if joint.startswith("left_") else joint

@@ -34,14 +34,14 @@ def check_stream(stream: str) -> str:
 
 def bone_matrix(layout: Layout, hops: int = 1) -> Tensor:
     """(V, V) matrix B with B @ joints = joint minus its ancestor ``hops`` steps towards the root."""
-    matrix = torch.eye(layout.joint_count)
+    matrix, parents = torch.eye(layout.joint_count), layout.bone_parents
     for joint in range(layout.joint_count):
         ancestor = joint
         for _ in range(hops):
-            if layout.parents[ancestor] == ancestor:  # the tree ends here: no such bone
+            if parents[ancestor] == ancestor:  # the tree ends here: no such bone
                 ancestor = joint
                 break
-            ancestor = layout.parents[ancestor]
+            ancestor = parents[ancestor]
         matrix[joint, ancestor] -= 1.0
     return matrix
 

@@ -1,5 +1,6 @@
 """Layouts are trees with the joints that the data sets document; conversion goes by name."""
 
+import contextlib
 import itertools
 import json
 import time
@@ -82,11 +83,23 @@ def test_there_and_back_again_keeps_the_twenty_joints() -> None:
 
 
 @pytest.mark.parametrize("target", layout_names())
-@pytest.mark.parametrize("source", layout_names())
-def test_weights_of_every_conversion_sum_to_one(source: str, target: str) -> None:
+def test_weights_of_every_conversion_sum_to_one(target: str) -> None:
     # So that a shift of the whole body shifts the converted body by the same amount.
-    matrix = conversion_matrix(load_layout(source), load_layout(target))
-    torch.testing.assert_close(matrix.sum(1), torch.ones(len(matrix)))
+    made = 0
+    for source in layout_names():
+        with contextlib.suppress(UserError):  # which pairs there are: test_layout_conventions.py
+            matrix = conversion_matrix(load_layout(source), load_layout(target))
+            torch.testing.assert_close(matrix.sum(1), torch.ones(len(matrix)))
+            made += 1
+    assert made
+
+
+def test_the_first_rule_that_can_be_followed_is() -> None:
+    target = Layout.from_dict({"name": "t", "joints": ["x"], "parents": {}, "derived": {"x": [{"a": 1}, {"b": 1}]}})
+    assert Layout.from_dict(target.to_dict()) == target
+    for joints, expected in ((["a", "b"], [1.0, 0.0]), (["b", "c"], [1.0, 0.0]), (["b", "a"], [0.0, 1.0])):
+        source = Layout.from_dict({"name": "s", "joints": joints, "parents": {joints[1]: joints[0]}})
+        assert conversion_matrix(source, target).tolist() == [expected]
 
 
 def test_own_layout_from_a_file(tmp_path) -> None:
@@ -126,6 +139,10 @@ def test_own_layout_from_a_file(tmp_path) -> None:
         ("joints: [a, b, c]\nparents: {b: a, c: a}\nlinks: [[b, b]]", "with itself"),
         ("joints: [a, b, c]\nparents: {b: a, c: a}\nlinks: [[b, c], [c, b]]", "repeats a link"),
         ("joints: [a, b, c]\nparents: {b: a, c: a}\nlinks: [[a, b]]", "in 'parents' already"),
+        ("joints: [a, b, c]\nparents: {b: a, c: b}\nbones: {b: d}", "'bones' names the joint 'd'"),
+        ("joints: [a, b, c]\nparents: {b: a, c: b}\nbones: {b: c}", "'bones' has a cycle"),
+        ("joints: [a]\nparents: {}\nderived: {c: []}", "has 0 rules"),
+        (f"joints: [a]\nparents: {{}}\nderived: {{c: {[{'a': 1}] * 11}}}", "has 11 rules"),
         ("joints: [a, b]\nparents: {b: a}\npools: [a]", "'pools' must be pairs"),
         ("joints: [a, b]\nparents: {b: a}\npools: {one: {x: {a: 0.5, d: 0.5}}}", "names the joint 'd'"),
         ("joints: [a, b]\nparents: {b: a}\npools: {one: {x: {a: 0.5, b: 0.4}}}", "sum to 0.9"),

@@ -87,11 +87,11 @@ def draw_skeleton(image: Image, points: np.ndarray, layout: Layout) -> Image:
 def _draw_body(draw: ImageDraw, body: np.ndarray, layout: Layout, number: int, thick: int) -> None:
     """One body (V, 2): rims below, bones over them, joints on top."""
     rim = RIMS[number % len(RIMS)]
-    bones = [(a, b) for a, b in layout.edges if np.isfinite(body[[a, b]]).all()]
+    bones = [(a, b) for a, b in layout.edges + layout.links if np.isfinite(body[[a, b]]).all()]
     for child, parent in bones:
         draw.line([*body[child], *body[parent]], fill=rim, width=thick + 2 * FINE)
     for child, parent in bones:
-        draw.line([*body[child], *body[parent]], fill=colour_of(layout.joints[child], number), width=thick)
+        draw.line([*body[child], *body[parent]], fill=_bone_colour(layout, child, parent, number), width=thick)
     for joint, (x, y) in enumerate(body):
         if np.isfinite([x, y]).all():
             r = thick * (1.8 if layout.joints[joint] == "head" else 0.9)
@@ -102,6 +102,13 @@ def colour_of(joint: str, body: int = 0) -> Colour:
     """Blue on the left, red on the right, grey between; the second body's own tints."""
     left, right, torso = TINTS[body % len(TINTS)]
     return left if joint.startswith("left_") else right if joint.startswith("right_") else torso
+
+
+def _bone_colour(layout: Layout, child: int, parent: int, body: int) -> Colour:
+    """That of the outer joint; what links left and right is grey."""
+    colours = {colour_of(layout.joints[joint], body) for joint in (child, parent)}
+    across = colours == set(TINTS[body % len(TINTS)][:2])
+    return TINTS[body % len(TINTS)][2] if across else colour_of(layout.joints[child], body)
 
 
 def draw_legend(draw: ImageDraw, x: int, y: int, bodies: int) -> int:

@@ -37,7 +37,7 @@ def posture(frames: np.ndarray, layout: Layout) -> Posture:
     """Measure bodies (n, V, 3), one after the other; joints of zeros are missing, bodies of zeros must be left out."""
     planar = not frames[..., 2].any()
     body = _Body(np.where(frames.any(axis=-1, keepdims=True), frames, np.nan), layout)
-    head, low = body.middle("head", "nose"), body.middle("base_spine", "hip")
+    head, low = body.middle("head", "nose", "head_top"), body.middle("base_spine", "hip")
     up, hips, shoulders = head - low, body.across("hip"), body.across("shoulder")
     length = np.linalg.norm(up, axis=1)
     if planar:  # a narrow pair's direction is chance: the person turns the side to the camera
@@ -46,7 +46,7 @@ def posture(frames: np.ndarray, layout: Layout) -> Posture:
     else:
         agreement = _median(_dot(_unit(hips), _unit(shoulders)))
     # Toes point forward, in right-handed coordinates. (A foot that was made up from its ankle points nowhere.)
-    right = np.cross(_unit(body.middle("foot") - body.middle("ankle")), _unit(up))
+    right = np.cross(_unit(body.middle("foot", "big_toe") - body.middle("ankle")), _unit(up))
     return Posture(
         planar=planar,
         height=np.nan if planar else _median(length),
