@@ -50,7 +50,7 @@ def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no clips.csv in it.*id,label and, if wanted, subject"):
         Folder(tmp_path, layout=LAYOUT)
     listed(tmp_path, "a,0")
-    with pytest.raises(UserError, match=r"--layout NAME \(coco_17, .*kinect_v1_20.*--layout FILE.yaml"):
+    with pytest.raises(UserError, match=r"--layout NAME \(.*coco_17, .*kinect_v1_20.*--layout FILE.yaml"):
         Folder(tmp_path)
     with pytest.raises(UserError, match="no layout 'kinect'"):
         Folder(tmp_path, layout="kinect")
