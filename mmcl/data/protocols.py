@@ -3,6 +3,10 @@
 What a rule can say is in :mod:`mmcl.data.rules`. Of a random one, ``/0``, ``/1`` … after the name choose the draw. A
 validation split is always taken from the *training* side, so that a model can be selected without seeing a test clip.
 
+``/long_tail-100`` after the name of a protocol thins its training side out, by 100 clips of the most frequent class for
+one of the rarest (``/long_tail-100-600``: the most frequent has 600); ``/stream-10`` lets its classes arrive ten at a
+time. Both go by class number, and with ``/0``, ``/1`` … after them by an order drawn at random.
+
 ``/gate`` after the name of an open-vocabulary protocol withholds a second set of classes and stays on the training
 side: what the seen/unseen gate of generalised zero-shot is fitted on.
 """
@@ -10,16 +14,21 @@ side: what the seen/unseen gate of generalised zero-shot is fitted on.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import read_yaml
+from mmcl.data.arrival import Stream
 from mmcl.data.rules import ANY, Protocol, Rule, parse_protocol
 from mmcl.data.store import ClipStore
+from mmcl.data.thinning import LongTail
 
 BUILTIN = Path(__file__).parent / "splits"
 _FILE = re.compile(r"(.+\.ya?ml)(?:([:/])(.*))?", re.DOTALL)  # file.yaml, file.yaml:rule, file.yaml/draw
+
+_SHAPE = re.compile(r"(.+)/(?:long_tail-(\d+)(?:-(\d+))?|stream-(\d+))(?:/(\d+))?", re.DOTALL)
 
 
 class UnknownProtocol(UserError):
@@ -79,7 +88,7 @@ def load_protocol(name: str) -> Protocol:
     ``own/split`` goes by the clips' lists train, val and test, ``own/X`` by X_train, X_val and X_test, ``own/1`` by
     train1 and test1; see :func:`by_lists`. ``sysu/setting-1/7`` is the eighth random half, and
     ``utd_mhad/open_22_5/7/gate`` what the gate of the eighth draw of withheld classes is fitted on; so are
-    ``file.yaml:name/7`` and ``file.yaml:name/7/gate``.
+    ``file.yaml:name/7`` and ``file.yaml:name/7/gate``. Long tails and streams: see the module.
 
     Raises:
         UnknownProtocol: none is called that.
@@ -99,10 +108,23 @@ def load_protocol(name: str) -> Protocol:
         return protocol
     if (random := known.get(stem)) is not None and random.drawn:
         return random.with_draw(last)
+    if (shape := _SHAPE.fullmatch(name)) is not None:
+        return _shaped(name, load_protocol(shape[1]), *shape.groups()[1:])
     raise UnknownProtocol(
         f"no protocol '{name}': choose one of {', '.join(protocol_names())}, own/split (lists train, val, test that "
         "the clips bring along), own/X (lists X_train, X_val), or give a .yaml file"
     )
+
+
+def _shaped(
+    name: str, base: Protocol, imbalance: str | None, most: str | None, classes: str | None, seed: str | None
+) -> Protocol:  # fmt: skip
+    """A protocol with a long tail or a stream that its name asks for."""
+    drawn = None if seed is None else int(seed)
+    if imbalance is not None:
+        tail = LongTail(max(int(imbalance), 1), int(most or 0), drawn)
+        return replace(base, name=name, long_tail=tail)
+    return replace(base, name=name, stream=Stream(max(int(classes or 1), 1), seed=drawn))
 
 
 def _from_file(file: str, separator: str | None, wanted: str | None) -> Protocol:
@@ -112,6 +134,8 @@ def _from_file(file: str, separator: str | None, wanted: str | None) -> Protocol
     if separator != ":" or not rule:  # file.yaml/2: the first rule's third draw
         rule = "/".join([next(iter(own)), *([rule] if rule else [])])
     stem, _, last = rule.rpartition("/")
+    if rule not in own and (shape := _SHAPE.fullmatch(rule)) is not None:
+        return _shaped(rule, load_protocol(f"{file}:{shape[1]}"), *shape.groups()[1:])
     if rule not in own and stem not in own:
         raise UserError(f"{file} has no protocol '{rule}': it has {', '.join(map(str, own))}")
     name = rule if rule in own else stem

@@ -3,7 +3,8 @@
 A rule names one or more clip attributes (subject, camera, setup, trial, label from 0, id, split) and the values that
 belong to a side, or says that one half of the clips or people, drawn at random, trains (``halves``). An open-vocabulary
 rule takes the sides of another one (``base``) and withholds classes from training: a published list (``unseen``), or as
-many as ``unseen_count`` says, drawn at random.
+many as ``unseen_count`` says, drawn at random. Rules may also thin out the training side (``long_tail``) or let its
+classes arrive one part after the other (``stream``), with sides of their own or those of a base.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mmcl.common.errors import UserError
+from mmcl.data.arrival import Stream
+from mmcl.data.thinning import LongTail
 
 ANY = "any"  # a rule for clips of every data set
 SIDES = ("train", "test")
 ATTRIBUTES = ("subject", "camera", "setup", "trial", "label", "id", "split")
 HALVES = ("clips", "subjects")
+SEEDABLE: dict[str, Any] = {"long_tail": LongTail, "stream": Stream}
 Rule = Mapping[str, Sequence[Any]]
 
 
@@ -34,12 +38,14 @@ class Protocol:
         halves: "clips" (half of each class's clips train) or "subjects" (half of the people); "" for a fixed rule.
         draws: how many random halves, or random sets of withheld classes, the protocol averages over.
         draw: which of them this is.
-        base: protocol whose sides an open-vocabulary protocol takes; "" for every other protocol.
+        base: protocol whose sides this one takes: one with withheld classes always does; "" for sides of its own.
         unseen: labels of the withheld classes.
         unseen_count: how many classes to draw at random in their place.
         pseudo_unseen: labels withheld too in the ``/gate`` variant; as many as unseen, drawn at random, where empty.
         calibrate: training-side clips that the ``/gate`` variant keeps for judging.
         gate: whether this is the ``/gate`` variant.
+        long_tail: how the training clips a class fall off; None for all there are.
+        stream: how classes arrive; None for all at once.
         source: where the rule comes from.
     """
 
@@ -57,12 +63,20 @@ class Protocol:
     pseudo_unseen: Sequence[int] = ()
     calibrate: Rule = field(default_factory=dict)
     gate: bool = False
+    long_tail: LongTail | None = None
+    stream: Stream | None = None
     source: str = ""
 
     @property
     def drawn(self) -> bool:
         """Whether the rule is random."""
-        return bool(self.halves or self.unseen_count)
+        return bool(self.halves or self.unseen_count or self._seeded)
+
+    @property
+    def _seeded(self) -> dict[str, LongTail | Stream]:
+        """Which of the long tail and the stream go by a seed."""
+        parts = {"long_tail": self.long_tail, "stream": self.stream}
+        return {name: part for name, part in parts.items() if part is not None and part.seed is not None}
 
     @property
     def open(self) -> bool:
@@ -81,7 +95,8 @@ class Protocol:
             UserError: it has no such draw.
         """
         if draw.isdecimal() and int(draw) < self.draws:
-            return replace(self, name=f"{self.name}/{draw}", draw=int(draw))
+            seeded: dict[str, Any] = {name: replace(part, seed=int(draw)) for name, part in self._seeded.items()}
+            return replace(self, name=f"{self.name}/{draw}", draw=int(draw), **seeded)
         which = f"0 … {self.draws - 1}" if self.draws > 1 else "0 alone (`draws: N` allows more)"
         raise UserError(f"protocol '{self.name}' has no draw '{draw}': it has {which}")
 
@@ -96,7 +111,7 @@ class Protocol:
         return replace(self, name=f"{self.name}/gate", gate=True)
 
     def on_base(self, known: Mapping[str, Protocol]) -> Protocol:
-        """Give an open-vocabulary protocol the sides of its base.
+        """Give a protocol the sides of its base.
 
         Raises:
             UserError: there is no such base, or it is random or another data set's.
@@ -124,13 +139,16 @@ def parse_protocol(name: str, facts: Any, where: str) -> Protocol:
         rules: dict[str, Any] = {
             key: _rule(value) if key in (*SIDES, "calibrate") else value for key, value in facts.items()
         }
+        rules |= {key: _seedable(SEEDABLE[key], value) for key, value in facts.items() if key in SEEDABLE}
         protocol = Protocol(name=name, **rules)
         if not (protocol.halves or protocol.base) and not (protocol.train and protocol.test):
             raise KeyError("a side is missing")
         if (protocol.halves or protocol.base) and (protocol.train or protocol.test):
             raise KeyError("halves, or a base, make the sides: leave out train and test")
-        if bool(protocol.base) != protocol.open:
-            raise KeyError("base and unseen (or unseen_count) belong together")
+        if protocol.open and not protocol.base:
+            raise KeyError("unseen (or unseen_count) needs a base")
+        if protocol.base and not (protocol.open or protocol.long_tail or protocol.stream):
+            raise KeyError("a base needs unseen (or unseen_count), long_tail or stream")
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{where}: protocol '{name}' needs dataset, train and test ({error})") from error
     _check(protocol, f"{where}: protocol '{name}'")
@@ -150,8 +168,18 @@ def _check(protocol: Protocol, what: str) -> None:
         )
     if protocol.halves not in ("", *HALVES) or type(protocol.draw) is not int or protocol.draw < 0:
         raise UserError(f"{what}: halves is {' or '.join(HALVES)}, and draw a whole number")
+    tail, stream = protocol.long_tail, protocol.stream
+    if tail is not None and not (_number(tail.imbalance, 1) and type(tail.most) is int and tail.most >= 0):
+        raise UserError(f"{what}: long_tail has imbalance, 1 or more, and most, a whole number of clips")
+    if stream is not None and not (type(stream.classes) is int and stream.classes >= 1 and type(stream.inverse) is bool
+                                   and all(type(entry) is int for entry in stream.order)):  # fmt: skip
+        raise UserError(f"{what}: stream has classes, 1 or more, an order of labels, and inverse, true or false")
     if type(protocol.draws) is not int or protocol.draws < 1:
         raise UserError(f"{what}: draws is how many random draws there are, 1 or more")
+
+
+def _number(value: Any, least: float) -> bool:
+    return type(value) in (int, float) and least <= value < float("inf")
 
 
 def _rule(value: Mapping[str, Any]) -> Rule:
@@ -163,3 +191,17 @@ def _rule(value: Mapping[str, Any]) -> Rule:
         if numbers := [entry for entry in rule.get(key, ()) if not isinstance(entry, str)]:
             raise TypeError(f"{key} {numbers[0]} reads as a number: put quotes around it")
     return rule
+
+
+def _seedable(kind: Any, value: Mapping[str, Any]) -> LongTail | Stream:
+    """``long_tail`` or ``stream`` of a YAML file, where ``order: random`` makes it a seeded one."""
+    facts = dict(value)
+    order = facts.pop("order", "number")
+    if order == "random":
+        facts["seed"] = 0
+    elif kind is Stream and isinstance(order, list):
+        facts["order"] = tuple(order)
+    elif order != "number":
+        raise TypeError(f"order is number or random{', or a list of labels' if kind is Stream else ''}: {order!r:.40}")
+    made: LongTail | Stream = kind(**facts)
+    return made

@@ -30,6 +30,7 @@ class Split:
         unseen_classes: (U,) withheld labels that ``unseen`` is judged among, ascending.
         ids: names of all clips of the store.
         labels: (clips,) labels of all clips of the store.
+        stream: outputs of the classes that arrive together, part by part, where they do not arrive all at once.
     """
 
     train: np.ndarray
@@ -40,6 +41,7 @@ class Split:
     unseen_classes: np.ndarray
     ids: Sequence[str] = field(repr=False)
     labels: np.ndarray = field(repr=False)
+    stream: tuple[np.ndarray, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -50,7 +52,8 @@ class Split:
         """
         sides = {"train": self.train, "validation": self.validation, "test": self.test}
         known = {name: self._named(clips, self.classes) for name, clips in sides.items()}
-        return _digest({**known, "unseen": self._named(self.unseen, self.unseen_classes)})
+        known["unseen"] = self._named(self.unseen, self.unseen_classes)
+        return _digest(known | ({"stream": [part.tolist() for part in self.stream]} if self.stream else {}))
 
     @cached_property
     def test_digest(self) -> str:
@@ -146,7 +149,10 @@ def split(
             f"{store.location} has one class alone, '{store.class_names[0]}': there is nothing to tell apart"
         )
     train_clips, held_clips, test_clips, withheld_clips = map(np.flatnonzero, (train, held, test, withheld))
-    return Split(train_clips, held_clips, test_clips, seen, withheld_clips, unseen, store.ids, store.labels)
+    found = Split(train_clips, held_clips, test_clips, seen, withheld_clips, unseen, store.ids, store.labels)
+    if protocol.long_tail is not None and len(train_clips):
+        found = protocol.long_tail.apply(found)
+    return protocol.stream.apply(found) if protocol.stream is not None else found
 
 
 def _match(store: ClipStore, rule: Rule) -> np.ndarray:

@@ -10,9 +10,9 @@ import torch
 from mmcl.common.errors import UserError
 from mmcl.data.prompts import Prompts, load_prompts, prompt_names
 from mmcl.data.protocols import load_protocol
-from mmcl.data.shots import draw_shots
 from mmcl.data.splitting import Split, split
 from mmcl.data.store import ClipStore, open_store
+from mmcl.data.thinning import draw_shots
 from mmcl.encoders.base import Encoder, build_encoder
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.run_folder import check_texts, recorded_texts

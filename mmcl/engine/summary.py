@@ -8,7 +8,7 @@ from typing import Any
 
 from mmcl.common.device import computes_bf16
 from mmcl.common.files import write_json
-from mmcl.data.shots import short_classes
+from mmcl.data.thinning import short_classes
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.loop import Loop
 

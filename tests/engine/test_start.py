@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from mmcl.common.errors import UserError
 from mmcl.data.learned import Lesson
 from mmcl.data.protocols import load_protocol
-from mmcl.data.shots import draw_shots, short_classes
 from mmcl.data.splitting import Split, split
 from mmcl.data.store import open_store
+from mmcl.data.thinning import draw_shots, short_classes
 from mmcl.deploy.bundle import bundle_config, write_bundle
 from mmcl.encoders.base import build_encoder, options_dict
 from mmcl.engine.loop import Loop
