@@ -7,7 +7,8 @@ from mmcl.common.registry import Registry
 ENCODERS = Registry(
     "encoder",
     {
-        "ctrgcn": "mmcl.encoders.ctrgcn.network:CTRGCN",
+        "arn_lstm": "mmcl.encoders.arn_lstm.network:ARNLSTM",
+    "ctrgcn": "mmcl.encoders.ctrgcn.network:CTRGCN",
         "mamp": "mmcl.encoders.mamp.network:MAMP",
         "sttformer": "mmcl.encoders.sttformer.network:STTFormer",
     },

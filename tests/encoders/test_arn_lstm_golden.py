@@ -1,0 +1,275 @@
+"""ARN-LSTM against the released code: pairs, relations, attention, whole networks, windows, fusion, counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from golden import closed_form, count_parameters, load_arrays, load_case, load_json
+
+from mmcl.encoders.arn_lstm.network import ARNLSTM
+from mmcl.encoders.arn_lstm.objects import arrange, central_window, joint_identity, sliding_windows
+from mmcl.encoders.arn_lstm.official import STREAMS, convert
+from mmcl.encoders.arn_lstm.options import ARNLSTMOptions
+from mmcl.encoders.arn_lstm.relations import (
+    AttentionPooling,
+    MeanPooling,
+    RelationMLP,
+    Stream,
+    cross_pairs,
+    ordered_pairs,
+    pair_groups,
+)  # fmt: skip
+from mmcl.skeletons.layout import Layout, load_layout
+
+SYSTEM = "arn_lstm"
+OTHER = 100  # what the arrays add to joints of the second person
+FUSIONS = {"middle": "pooled", "fc1": "dense", "average": "average"}
+
+
+def weights(facts):
+    """(name, tensor) in the released order; names may come twice."""
+    seed = facts["weight_seed"]
+    return [(entry["name"], torch.from_numpy(closed_form().tensor(entry, seed))) for entry in facts["tensors"]]
+
+
+def check(found, expected, relative=1e-5):
+    expected = torch.as_tensor(expected)
+    slack = relative * max(1.0, float(expected.abs().max()))
+    torch.testing.assert_close(found, expected.to(found.dtype), rtol=0, atol=slack)
+
+
+def released_pairs(relation, count):
+    """Pairs of every relation that the released code knows, made of ours."""
+    one, two = range(count), range(count, 2 * count)
+    every = cross_pairs(one, one) * 2
+    return {
+        **{name: pair_groups(stream, 2, count) for name, stream in STREAMS.items()},
+        "p1_p2_all_bidirectional": pair_groups("inter", 2, count),
+        "inter_and_indivs": [[*pair_groups("inter", 2, count)[0], *ordered_pairs(one), *ordered_pairs(two)]],
+        "p1_p2_all": [cross_pairs(one, two)], "p1_p1_all": [ordered_pairs(one)], "p2_p2_all": [ordered_pairs(two)],
+        "p1_p1_all_bidirectional": [every],
+        "p2_p2_all_bidirectional": [[(i + count, j + count) for i, j in every]],
+        "p1_p1_all-p2_p2_all": [[*ordered_pairs(one), *ordered_pairs(two)]],
+    }[relation]  # fmt: skip
+
+
+def test_pairs_in_the_released_order():
+    arrays = load_arrays(SYSTEM, "pairs")
+    count = 1 + max(int(pairs.max()) % OTHER for pairs in arrays.values())
+    for name in {key.partition("/")[0] for key in arrays}:
+        expected = [arrays[key] for key in sorted(arrays) if key.partition("/")[0] == name]
+        ours = [pairs % OTHER + count * (pairs >= OTHER) for pairs in expected]
+        assert [[tuple(pair) for pair in pairs.tolist()] for pairs in ours] == released_pairs(name, count), name
+
+
+def test_relation_of_two_objects():
+    for name in load_json(SYSTEM, "relation_mlp"):
+        case = load_case(SYSTEM, "relation_mlp", name)
+        facts, objects = case.facts, torch.stack([case.tensor("object_i"), case.tensor("object_j")], dim=1)
+        points = facts["timesteps"]
+        mlp = RelationMLP(
+            objects.shape[-1], facts["widths"], True, points, (objects.shape[-1] - facts["overhead"]) // points,
+            facts["compute_distance"], int(facts["compute_motion"]),
+        )  # fmt: skip
+        released = [(f"g_theta_joint_stream_{layer.removeprefix('g_')}", tensor) for layer, tensor in weights(facts)]
+        prefix = "streams.joint.relation."
+        mlp.load_state_dict({key.removeprefix(prefix): tensor for key, tensor in convert(released).items()})
+        check(mlp(objects, torch.tensor([0]), torch.tensor([1]))[:, 0], case.arrays["out"])
+        if gaps := [case.arrays[key] for key in ("distances", "motions") if key in case.arrays]:
+            check(mlp.gaps(objects[:, :1], objects[:, 1:])[:, 0], np.concatenate(gaps, axis=-1))
+
+
+def test_attention():
+    for name in load_json(SYSTEM, "attention"):
+        case = load_case(SYSTEM, "attention", name)
+        relations, ((_, first), (_, second)) = case.tensor("relations"), weights(case.facts)
+        pool = AttentionPooling(relations.shape[-1], first.shape[1])
+        pool.load_state_dict({"project.weight": first.mT, "score.weight": second.mT})
+        check(pool.weights(relations), case.arrays["weights"])
+        check(pool(relations), case.arrays["pooled"])
+
+
+def network(kinds, facts, released, count, width, **more):
+    """The encoder of a case, with the released weights.
+
+    Args:
+        kinds: released names of its streams.
+        facts: the case's entry.
+        released: released options.
+        count: objects of the first stream.
+        width: D of an object.
+        more: other options.
+    """
+    streams, identity = tuple(STREAMS.get(kind, "intra") for kind in kinds), released.get("overhead", 0)
+    joints, frames = count // 2, (width - identity) // 3
+    if streams[0] in ("joint", "temporal"):
+        joints, frames = (count, width // 6) if streams[0] == "joint" else (width // 6, count)
+    shapes = {entry["name"]: entry["shape"] for entry in facts["tensors"]}
+    state = next((shape[0] for name, shape in shapes.items() if "recurrent" in name), 0)
+    options = ARNLSTMOptions(
+        streams=streams, pooling="attention" if released.get("use_attention") else "mean", released=True,
+        attention_width=released.get("projection_size") or 0, relations=released.get("use_relations", True),
+        distances=released.get("compute_distance", False), motion=released.get("compute_motion", False),
+        identity=bool(identity), frames=frames, lstms=released.get("num_lstms", 1) if state else 0,
+        lstm_width=state or 1, dropout=0.0,
+        relation_widths=tuple(shapes[f"g_theta_{kinds[0]}_fc{layer}/kernel:0"][1] for layer in (1, 2, 3, 4)),
+        dense_widths=tuple(shapes[f"f_phi_fc{n}/kernel:0"][1] for n in (1, 2, 3) if f"f_phi_fc{n}/kernel:0" in shapes),
+        dense_dropout=released.get("fc_drop", False), **more,
+    )  # fmt: skip
+    names = [f"j{number}" for number in range(joints)]
+    layout = Layout.from_dict({"name": "any", "joints": names, "parents": dict.fromkeys(names[1:], names[0])})
+    encoder = ARNLSTM(layout, facts["tensors"][-1]["shape"][0], options).eval()
+    pairs = weights(facts)
+    if kinds[0] not in STREAMS:  # pooled otherwise than any of our streams is
+        stream = Stream(encoder.streams["intra"].relation, MeanPooling(), released_pairs(kinds[0], joints))
+        encoder.streams["intra"] = stream
+        encoder.tails[0].dense[0] = torch.nn.Linear(stream.pooled_width, options.dense_widths[0])
+        pairs = [(layer.replace(f"g_theta_{kinds[0]}", "g_theta_intra"), tensor) for layer, tensor in pairs]
+    encoder.load_state_dict(convert(pairs))
+    return encoder
+
+
+def test_relation_networks():
+    for name in load_json(SYSTEM, "relation_networks"):
+        case = load_case(SYSTEM, "relation_networks", name)
+        objects, released = case.tensor("objects"), case.facts["kwargs"]
+        encoder = network([released["rel_type"]], case.facts, released, *objects.shape[1:])
+        assert count_parameters(encoder) == case.facts["parameters"]
+        stream, real = next(iter(encoder.streams.values())), torch.ones(len(objects), 1, dtype=torch.bool)
+        pooled = encoder.pool(stream, objects[:, None], real)
+        features = encoder.join([pooled], real)
+        check(pooled[:, 0], case.arrays["pooled"])
+        check(features, case.arrays["f_phi"])
+        check(encoder.head(features).softmax(dim=-1), case.arrays["softmax"])
+
+
+def test_lstm_over_windows():
+    for name in load_json(SYSTEM, "arn_lstm"):
+        case = load_case(SYSTEM, "arn_lstm", name)
+        objects, released = case.tensor("in"), case.facts["kwargs"]
+        encoder = network([released["rel_type"]], case.facts, released, *objects.shape[2:])
+        assert count_parameters(encoder) == case.facts["parameters"]
+        stream, tail = next(iter(encoder.streams.values())), encoder.tails[0]
+        x = tail.windowed(encoder.pool(stream, objects, torch.ones(objects.shape[:2], dtype=torch.bool)))
+        check(x, case.arrays["per_window"])
+        for number, lstm in enumerate(tail.lstms):
+            x, expected = lstm(x), case.arrays[f"lstm{number}"]
+            check(x if expected.ndim == 3 else x[:, -1], expected)
+        check(encoder.head(x[:, -1]).softmax(dim=-1), case.arrays["softmax"])
+        # The same from windows as ours come, the real ones first; released padding stands in front.
+        real = (objects != 0).flatten(2).any(dim=2)
+        order = (~real).long().argsort(dim=1, stable=True)
+        real = real.gather(1, order)
+        pooled = encoder.pool(stream, objects[torch.arange(len(objects))[:, None], order], real)
+        check(encoder.head(encoder.join([pooled], real)).softmax(dim=-1), case.arrays["softmax"])
+
+
+def test_fusion():
+    ran = set()
+    for name, facts in load_json(SYSTEM, "fusion").items():
+        if "error" in facts:  # the released code cannot run it; ours can
+            continue
+        arrays, method = load_case(SYSTEM, "fusion", name).arrays, name.rpartition("_")[2]
+        inputs = [torch.from_numpy(arrays[key]) for key in sorted(arrays) if key.startswith("in")]
+        kinds = [{"joint": "joint_stream", "temp": "temp_stream"}.get(stream, stream) for stream in facts["streams"]]
+        if not name.startswith("lstm"):  # one input for each object
+            starts = [stream if stream in ("joint", "temp") else "person" for stream in facts["streams"]]
+            named = list(zip(facts["input_names"], inputs, strict=True))
+            inputs = [torch.stack([x for key, x in named if key.startswith(start)], dim=1)[:, None] for start in starts]
+        objects = inputs if len(inputs) > 1 else inputs * 2
+        attention = {"use_attention": facts.get("attention") == "attention"}
+        encoder = network(kinds, facts, attention, *objects[0].shape[2:], fusion=FUSIONS[method])
+        real = torch.ones(objects[0].shape[:2], dtype=torch.bool)
+        pooled = [encoder.pool(stream, x, real) for stream, x in zip(encoder.streams.values(), objects, strict=True)]
+        check(encoder.head(encoder.join(pooled, real)).softmax(dim=-1), arrays["softmax"])
+        ran.add((name.partition("_")[0], method))
+    assert len(ran) == 6
+
+
+def padded(clips):
+    """Clips (F, 2, V, 3) as one batch (N, 2, frames, V, 3), zeros behind the shorter ones."""
+    batch = torch.zeros(len(clips), 2, max(map(len, clips)), *clips[0].shape[2:])
+    for row, clip in zip(batch, clips, strict=True):
+        row[:, : len(clip)] = torch.from_numpy(clip).transpose(0, 1)
+    return batch
+
+
+def test_windows_of_clips():
+    arrays, seen = load_arrays(SYSTEM, "windows"), 0
+    clips = [arrays[key] for key in sorted(arrays) if key.startswith("clip")]
+    selected = {len(arrays[key]): arrays[key].tolist() for key in arrays if key.startswith("selected/")}
+    layout, frames = load_layout("kinect_v2_25"), 8
+    for name, facts in load_json(SYSTEM, "windows").items():
+        if not isinstance(facts, dict) or "swapped_clips" in facts:
+            continue
+        keys = sorted(key for key in arrays if key.startswith(f"{name}/") and not key.endswith("/Y"))
+        joints = selected.get(len(facts.get("selected_joints", [])), list(range(25)))
+        x = padded([clip[:: facts.get("skip_timesteps") or 1] for clip in clips])[:, :, :, joints]
+        stream = {"joint": "joint", "temp": "temporal"}.get(facts.get("arch"), "intra")
+        columns = [facts.get("add_joint_idx", True), facts.get("add_body_part", True)]
+        identity = joint_identity(layout, joints, 2, released=True)[:, torch.tensor(columns)]
+        windows = central_window(x, frames)
+        if facts.get("sample_method") == "all":
+            windows = sliding_windows(x, frames, facts.get("seq_step") or frames // 2, 0)
+        objects = arrange(stream, windows, identity)
+        if len(keys) > 1:
+            for clip, key in enumerate(keys):
+                assert np.array_equal(objects[clip][windows.real[clip]].numpy(), arrays[key]), key
+        else:
+            assert np.array_equal(objects[windows.real].transpose(0, 1).numpy(), arrays[keys[0]]), name
+        seen += 1
+    assert seen >= 6
+
+
+def test_sequences_of_windows():
+    arrays = load_arrays(SYSTEM, "windows")
+    clips = [arrays[key] for key in sorted(arrays) if key.startswith("clip")]
+    cases = {name: facts for name, facts in load_json(SYSTEM, "windows").items() if "generator" in name}
+    for name, facts in cases.items():
+        x = padded(clips)[:, :, :, arrays["selected/J7"].tolist()]
+        x[facts["swapped_clips"]] = x[facts["swapped_clips"]].flip(1)
+        windows = sliding_windows(x, 8, 4, facts["maxlen"])
+        for key in (key for key in arrays if key.startswith(f"{name}/")):
+            kind = key.rpartition("/")[2].removeprefix("X") or name.removeprefix("generator_")
+            stream = {"jo": "joint", "te": "temporal"}.get(kind[:2], "intra")
+            objects = arrange(stream, windows, None)
+            for clip, real in enumerate(windows.real.sum(dim=1).tolist()):
+                shift = facts["maxlen"] - real if name.endswith("pre") else 0
+                assert np.array_equal(objects[clip].roll(shift, dims=0).numpy(), arrays[key][clip]), key
+    assert cases
+
+
+def test_parts_of_chosen_joints():
+    layout, arrays = load_layout("kinect_v2_25"), load_arrays(SYSTEM, "windows")
+    joints, parts = arrays["selected/J15"].tolist(), arrays["coarse_parts25"]
+    ours, released = (joint_identity(layout, joints, 1, flag)[:, 1] * 10 for flag in (False, True))
+    assert ours.round().tolist() == parts[joints].tolist()
+    assert released.round().tolist() == parts[: len(joints)].tolist() != ours.round().tolist()
+
+
+FULL = {
+    "rn_joint_stream_J15_T32_attention": {"streams": ("joint",)},
+    "rn_joint_stream_J15_T32_mean": {"streams": ("joint",), "pooling": "mean"},
+    "rn_temp_stream_J15_T32_attention": {"streams": ("temporal",)},
+    "rn_inter_J3of15_98d_distances": {"streams": ("inter",), "released": True},
+    "rn_intra_J3of15_98d_distances": {"streams": ("intra",), "pooling": "mean"},
+    "arn_lstm_inter_J3of15_98d": {"streams": ("inter",), "pooling": "mean", "lstms": 1},
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_published_parameters(name):
+    expected = load_json(SYSTEM, "counts")[name]
+    layout = load_layout("kinect_v2_25")
+    joints = tuple(layout.joints[place] for place in load_arrays(SYSTEM, "windows")["selected/J15"])
+    options = replace(ARNLSTMOptions(lstms=0), joints=joints, **FULL[name])
+    with torch.device("meta"):
+        encoder = ARNLSTM(layout, 11, options)
+    assert count_parameters(encoder) == expected["total"]
+    layers = {layer: count for layer, count in expected["layers"].items() if layer.startswith(("g_", "arn", "softmax"))}
+    stream = next(iter(encoder.streams.values()))
+    ours = {"g_": stream.relation, "ar": stream.pool, "so": encoder.classifier}
+    assert {layer: count_parameters(ours[layer[:2]]) for layer in layers} == layers
