@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,47 +13,11 @@ from mmcl.common.errors import UserError
 from mmcl.towers.cache import tensors_fingerprint
 from mmcl.towers.chat import IGNORED, ChatEncoder, processor_identity
 from mmcl.towers.frozen import constant_forward, save_only_trained
-from mmcl.towers.llm_load import DTYPES, add_lora, load_llm
+from mmcl.towers.llm_load import DTYPES, LLMOptions, add_lora, load_llm
 from mmcl.towers.prefix import Cut, Prefix
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-ATTENTION = r".*(language_model|text_model)\..*\.(q_proj|k_proj|v_proj|o_proj)"
-
-
-@dataclass
-class LLMOptions:
-    """Which image-text model, and what of it is trained.
-
-    Attributes:
-        path: folder of any ``AutoModelForImageTextToText`` checkpoint, or its name on the model hub. Must be given.
-        lora_rank: rank of LoRA; 0 leaves it out and the model wholly frozen.
-        lora_alpha: LoRA's output is scaled by alpha / rank.
-        lora_dropout: dropout on LoRA's input while training.
-        lora_last: LoRA on the last n decoder layers alone; 0 for all. The fewer, the more of the model lies before the
-            first of them, where a clip's hidden states are constants (see `task.cache_prefix`).
-        lora_targets: regular expression that a linear layer's full name must match. The default is the attention of
-            the language layers and spares the vision tower, whose layers carry the same short names.
-        train_projector: train the layers between vision tower and language model too.
-        images: "strip" glues a clip's frames into one picture, "separate" shows them one after the other.
-        pool: features are the hidden state at the last prompt position ("last") or the mean over the prompt ("mean").
-        dtype: of the frozen weights. What is trained is float32.
-        gradient_checkpointing: recompute layers in the backward pass, to save memory.
-    """
-
-    path: str = ""
-    lora_rank: int = 8
-    lora_alpha: int = 16
-    lora_dropout: float = 0.05
-    lora_last: int = 0
-    lora_targets: str = ATTENTION
-    train_projector: bool = False
-    images: Literal["strip", "separate"] = "strip"
-    pool: Literal["last", "mean"] = "last"
-    dtype: Literal["fp32", "bf16"] = "fp32"
-    gradient_checkpointing: bool = False
-
 
 class LLMOutput(NamedTuple):
     """``features`` (N, D) float32, and ``lm_loss``, a scalar, or None where no answers were given."""
@@ -76,7 +39,7 @@ class LLMTower(nn.Module):
 
     def __init__(self, options: LLMOptions) -> None:
         super().__init__()
-        _check(options)
+        options.check()
         processor, model = load_llm(options.path, options.dtype)
         text = model.config.get_text_config()
         self.options, self.width = options, int(text.hidden_size)
@@ -213,14 +176,3 @@ class LLMTower(nn.Module):
         logits = self._bare.get_output_embeddings()(hidden).float().transpose(1, 2)
         tokens = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
         return (tokens.sum(dim=1) / (labels != IGNORED).sum(dim=1)).mean()
-
-
-def _check(options: LLMOptions) -> None:
-    if options.lora_rank < 0:
-        raise UserError(f"llm.lora_rank must be 0 (no LoRA) or more, not {options.lora_rank}")
-    if options.lora_last < 0:
-        raise UserError(f"llm.lora_last must be 0 (all layers) or more, not {options.lora_last}")
-    if not 0 <= options.lora_dropout < 1:
-        raise UserError(f"llm.lora_dropout must lie in [0, 1), not {options.lora_dropout}")
-    if options.train_projector and not options.lora_rank:
-        raise UserError("llm.train_projector needs LoRA beside it: set llm.lora_rank to 1 or more")

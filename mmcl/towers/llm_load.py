@@ -1,10 +1,11 @@
-"""From a name or folder to an image-text model with LoRA on its language layers."""
+"""From options to an image-text model with LoRA on its language layers."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +13,58 @@ from torch import Tensor, nn
 from mmcl.common.errors import UserError
 from mmcl.common.stack import quiet_libraries, require_training_stack
 
-if TYPE_CHECKING:
-    from mmcl.towers.llm import LLMOptions
-
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # What families call the layers between their vision tower and their language model: LLaVA, Qwen-VL, Idefics.
 PROJECTORS = ("multi_modal_projector", "merger", "connector")
+ATTENTION = r".*(language_model|text_model)\..*\.(q_proj|k_proj|v_proj|o_proj)"
+
+
+@dataclass
+class LLMOptions:
+    """Which image-text model, and what of it is trained.
+
+    Attributes:
+        path: folder of any ``AutoModelForImageTextToText`` checkpoint, or its name on the model hub. Must be given.
+        lora_rank: rank of LoRA; 0 leaves it out and the model wholly frozen.
+        lora_alpha: LoRA's output is scaled by alpha / rank.
+        lora_dropout: dropout on LoRA's input while training.
+        lora_last: LoRA on the last n decoder layers alone; 0 for all. The fewer, the more of the model lies before the
+            first of them, where a clip's hidden states are constants (see `task.cache_prefix`).
+        lora_targets: regular expression that a linear layer's full name must match. The default is the attention of
+            the language layers and spares the vision tower, whose layers carry the same short names.
+        train_projector: train the layers between vision tower and language model too.
+        images: "strip" glues a clip's frames into one picture, "separate" shows them one after the other.
+        pool: features are the hidden state at the last prompt position ("last") or the mean over the prompt ("mean").
+        dtype: of the frozen weights. What is trained is float32.
+        gradient_checkpointing: recompute layers in the backward pass, to save memory.
+    """
+
+    path: str = ""
+    lora_rank: int = 8
+    lora_alpha: int = 16
+    lora_dropout: float = 0.05
+    lora_last: int = 0
+    lora_targets: str = ATTENTION
+    train_projector: bool = False
+    images: Literal["strip", "separate"] = "strip"
+    pool: Literal["last", "mean"] = "last"
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    gradient_checkpointing: bool = False
+
+    def check(self) -> None:
+        """Fail on numbers out of range.
+
+        Raises:
+            UserError: naming the key.
+        """
+        if self.lora_rank < 0:
+            raise UserError(f"llm.lora_rank must be 0 (no LoRA) or more, not {self.lora_rank}")
+        if self.lora_last < 0:
+            raise UserError(f"llm.lora_last must be 0 (all layers) or more, not {self.lora_last}")
+        if not 0 <= self.lora_dropout < 1:
+            raise UserError(f"llm.lora_dropout must lie in [0, 1), not {self.lora_dropout}")
+        if self.train_projector and not self.lora_rank:
+            raise UserError("llm.train_projector needs LoRA beside it: set llm.lora_rank to 1 or more")
 
 
 def load_llm(path: str, dtype: str) -> tuple[Any, Any]:

@@ -24,7 +24,7 @@ from mmcl.tasks.colearn.refinement import Refinement, RefinementOptions
 from mmcl.tasks.colearn.semantics import SemanticsOptions
 from mmcl.tasks.colearn.task import CoLearning
 from mmcl.towers.clip import ClipOptions, ClipTower
-from mmcl.towers.llm import LLMOptions
+from mmcl.towers.llm_load import LLMOptions
 
 CLIPS = list(range(0, 48, 6))
 

@@ -20,7 +20,7 @@ from mmcl.tasks.colearn.options import CoLearningOptions
 from mmcl.tasks.colearn.refinement import RefinementOptions
 from mmcl.tasks.colearn.tower_inputs import draw_share
 from mmcl.towers.clip import ClipOptions
-from mmcl.towers.llm import LLMOptions
+from mmcl.towers.llm_load import LLMOptions
 
 
 @pytest.fixture(params=["tiny-llava"])

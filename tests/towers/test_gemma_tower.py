@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from mmcl.build_towers import main
 from mmcl.common.errors import UserError
 from mmcl.towers import gemma, mini
-from mmcl.towers.llm import LLMOptions, LLMTower
+from mmcl.towers.llm import LLMTower
+from mmcl.towers.llm_load import LLMOptions
 
 WORDS = ["what", "is", "the", "person", "doing", "waving", "sitting", "down", "Question", "Answer", ":", "?"]
 

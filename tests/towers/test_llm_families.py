@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mmcl.towers import tiny
-from mmcl.towers.llm import LLMOptions, LLMTower
+from mmcl.towers.llm import LLMTower
+from mmcl.towers.llm_load import LLMOptions
 
 
 def paligemma():

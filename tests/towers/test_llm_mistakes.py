@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from mmcl.common.errors import UserError
-from mmcl.towers.llm import LLMOptions, LLMTower
+from mmcl.towers.llm import LLMTower
+from mmcl.towers.llm_load import LLMOptions
 
 QUESTION = "Whether the person is holding an object?"
 

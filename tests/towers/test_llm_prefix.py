@@ -13,7 +13,8 @@ from mmcl.common.errors import UserError
 from mmcl.data.store import open_store
 from mmcl.towers import prefix_cache, tiny
 from mmcl.towers.chat import processor_identity
-from mmcl.towers.llm import LLMOptions, LLMTower
+from mmcl.towers.llm import LLMTower
+from mmcl.towers.llm_load import LLMOptions
 from mmcl.towers.prefix_cache import Asked, PrefixCache
 
 QUESTION = "Whether the person is holding an object?"

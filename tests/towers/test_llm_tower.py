@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mmcl.towers.llm import LLMOptions, LLMTower
-from mmcl.towers.llm_load import load_llm
+from mmcl.towers.llm import LLMTower
+from mmcl.towers.llm_load import LLMOptions, load_llm
 from mmcl.towers.tiny import FAMILIES, build_tiny_llm
 
 QUESTION = "Whether the person is holding an object?"

@@ -10,7 +10,7 @@ from mmcl.tasks.colearn.refinement import RefinementOptions
 from mmcl.tasks.colearn.semantics import SemanticsOptions
 from mmcl.tasks.supervised import check_smoothing
 from mmcl.towers.clip import ClipOptions
-from mmcl.towers.llm import LLMOptions
+from mmcl.towers.llm_load import LLMOptions
 
 
 @dataclass(frozen=True)
