@@ -1,0 +1,237 @@
+"""Replay: compression, reservoir, masked passes and losses, equal to the released CHARON over steps and probing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from golden import check_double, load_doubles, load_json, under
+from released_mamp import as_batch
+from released_sttformer import build_sttformer, load_official, own_name
+
+from mmcl.tasks.replay import (
+    DROPPED,
+    ReplayMemory,
+    completion_loss,
+    compress,
+    inflate,
+    logit_loss,
+    masked_pass,
+    replay_loss,
+    reservoir_places,
+)
+
+
+def test_inflation_equals_the_released_one():
+    arrays = load_doubles("charon", "compress_inflate")
+    x = as_batch(arrays["in/x"])
+    intervals = [int(key[1:].partition("/")[0]) for key in arrays if key.endswith("inflated_official")]
+    assert len(intervals) >= 5
+    for interval in intervals:
+        kept = compress(x, interval)
+        assert kept.shape[2] == arrays[f"s{interval}/compressed_frames"]
+        found = inflate(kept, x.shape[2], interval, released=True)
+        check_double(found, as_batch(arrays[f"s{interval}/inflated_official"]), f"{interval}", relative=1e-6)
+        if interval > 1:  # where frames lie right, the error is smaller
+            error = F.mse_loss(inflate(kept, x.shape[2], interval)[:, :, : (kept.shape[2] - 1) * interval],
+                               x[:, :, : (kept.shape[2] - 1) * interval])  # fmt: skip
+            assert error < arrays[f"s{interval}/mse_official"]
+
+
+@pytest.mark.parametrize(("frames", "interval"), [(20, 5), (21, 5), (17, 4), (9, 1)])
+def test_inflation_in_phase(frames, interval):
+    time = torch.arange(frames, dtype=torch.float64)
+    x = (0.5 + 2.0 * time)[None, None, :, None, None].expand(2, 1, frames, 3, 3)
+    kept = compress(x, interval)
+    assert kept.shape[2] == -(-frames // interval)
+    expected = (0.5 + 2.0 * time).clamp(max=0.5 + 2.0 * (kept.shape[2] - 1) * interval)  # the last is held
+    torch.testing.assert_close(inflate(kept, frames, interval)[1, 0, :, 2, 1], expected)
+    if interval == 1:
+        assert torch.equal(inflate(kept, frames, 1), x)
+
+
+def test_reservoir_equals_the_released_one():
+    arrays = load_doubles("charon", "reservoir")
+    size, expected = int(arrays["capacity"]), arrays["target_index_per_offer"].tolist()
+    draws = np.random.RandomState(int(arrays["numpy_seed"]))
+    values = [0 if offer < size else draws.randint(0, offer + 1) for offer in range(len(expected))]
+    assert reservoir_places(0, size, torch.tensor(values)) == expected
+    memory = ReplayMemory(size, 2)
+    memory.put(expected, torch.arange(len(expected)), torch.zeros(len(expected)), torch.zeros(len(expected), 2))
+    assert memory.clips.tolist() == arrays["final_slot_content"].tolist() and memory.seen == len(expected)
+
+
+def test_every_offer_is_held_with_the_same_probability():
+    size, offers, runs = 20, 200, 400
+    draws, held = torch.Generator().manual_seed(0), torch.zeros(offers)
+    for _ in range(runs):
+        memory = ReplayMemory(size, 1)
+        for part in torch.arange(offers).split(50):
+            memory.offer(part, part, torch.zeros(len(part), 1), torch.rand(len(part), generator=draws))
+        assert torch.equal(memory.clips, memory.labels) and len(memory) == size
+        held[memory.clips] += 1
+    expected = runs * size / offers
+    chi_square = ((held - expected) ** 2 / (expected * (1 - size / offers))).sum() * (offers - 1) / offers
+    assert abs(chi_square - (offers - 1)) < 4 * (2 * (offers - 1)) ** 0.5
+
+
+def test_places_are_chosen_among_those_that_are_filled_and_none_twice():
+    memory = ReplayMemory(10, 3)
+    assert not len(memory) and not len(memory.choose(4, torch.rand(10)))
+    memory.offer(torch.arange(6), torch.arange(6), torch.ones(6, 3), torch.rand(6))
+    assert memory.clips.tolist() == [0, 1, 2, 3, 4, 5, *[DROPPED] * 4]
+    chosen = memory.choose(4, torch.rand(10))
+    assert len(set(chosen.tolist())) == 4 and chosen.max() < 6
+    assert sorted(memory.choose(8, torch.rand(10)).tolist()) == list(range(6))
+
+
+class Charon:
+    """The released training step by step: our functions, numpy's generator for its draws, joints in the memory."""
+
+    def __init__(self, arrays, facts) -> None:
+        self.arrays, self.facts = arrays, facts
+        self.encoder, self.decoder = build_sttformer(facts)
+        load_official(self.encoder, self.decoder, under(arrays, "sd/"))
+        self.memory = ReplayMemory(int(arrays["buffer/capacity"]), facts["kwargs"]["num_classes"]).double()
+        self.joints: dict[int, torch.Tensor] = {}  # by clip number; compressed
+        self.random = np.random.RandomState(int(arrays["in/numpy_seed"]))
+        self.optimiser = torch.optim.SGD([*self.encoder.parameters(), *self.decoder.parameters()], lr=facts["lr"])
+
+    def remembered(self):
+        """A batch of the memory, drawn as the released code draws it: joints, labels, logits, places."""
+        held = len(self.memory)
+        places = torch.from_numpy(self.random.choice(held, size=min(self.facts["memory_batch"], held), replace=False))
+        return *self.recall(places), places
+
+    def recall(self, places):
+        kept = torch.stack([self.joints[int(clip)] for clip in self.memory.clips[places]])
+        x = inflate(kept, self.facts["kwargs"]["num_frames"], self.facts["sampling_interval"], released=True)
+        return x, self.memory.labels[places], self.memory.logits[places]
+
+    def masked(self, x, noise):
+        """Served noise, whose rows are first persons, then second ones, on the persons that are there."""
+        bodies = self.encoder.bodies(x)
+        order = torch.argsort(bodies.rows % 2, stable=True)
+        every = torch.zeros(x.shape[0] * 2, noise.shape[1]).index_copy(0, bodies.rows[order], noise.float())
+        every = every.unflatten(0, (-1, 2))
+        return masked_pass(self.encoder, self.decoder, x, every, self.facts["masking_ratio"], released=True)
+
+    def step(self, name):
+        """One training step, compared with the released one."""
+        given, gamma = under(self.arrays, f"{name}/"), self.facts["gamma"]
+        self.optimiser.zero_grad()
+        x, labels = as_batch(given["in/x"]), given["in/y"]
+        scores, completed = self.masked(x, given["mask_noise0"])
+        errors, entropies = [completion_loss(completed, x)], [F.cross_entropy(scores, labels)]
+        terms: list = [entropies[0] + gamma * errors[0], None, None]
+        if len(self.memory):
+            for number in (1, 2):
+                x, labels, logits, places = self.remembered()
+                check_double(places, given[f"memory_choice{number - 1}"], "places")
+                scores, completed = self.masked(x, given[f"mask_noise{number}"])
+                first = logit_loss(scores, logits) if number == 1 else F.cross_entropy(scores, labels)
+                (errors if number == 1 else entropies).append(first)
+                errors.append(completion_loss(completed, x))
+                terms[number] = first + gamma * errors[-1]
+        loss = replay_loss(*terms, self.facts["alpha"], self.facts["beta"])
+        check_double(torch.stack(errors), given["mse_terms_in_call_order"], "squared errors")
+        check_double(torch.stack(entropies), given["ce_terms_in_call_order"], "cross-entropies")
+        check_double(loss, given["total"], "loss")
+        loss.backward()
+        self.compare_gradients(given)
+        self.optimiser.step()
+        check_double(self.encoder.classifier.weight, given["classifier_weight_after"], "classifier")
+
+    def compare_gradients(self, given):
+        parts = {"encoder": dict(self.encoder.named_parameters()), "decoder": dict(self.decoder.named_parameters())}
+        for official, gradient in under(given, "grad/").items():
+            part, name = own_name(official)
+            check_double(parts[part][name].grad.view_as(gradient), gradient, official)
+        norm = torch.stack([tensor.grad.norm() for part in parts.values() for tensor in part.values()]).norm()
+        check_double(norm, given["grad_l2_norm_all"], "norm of all gradients")
+
+    def probe(self):
+        """Epochs on the classifier alone with frozen statistics, in which the memory is filled; then fresh logits."""
+        self.encoder.eval()
+        optimiser = torch.optim.SGD(self.encoder.classifier.parameters(), lr=self.facts["lr"])
+        batches = [under(self.arrays, f"probe_loader/batch{number}/") for number in (0, 1)]
+        losses = []
+        for number in range(self.facts["probing_epochs"] * len(batches)):
+            batch = batches[number % len(batches)]
+            x, labels = as_batch(batch["x"]), batch["y"]
+            scores = self.encoder.head(self.encoder.features(x).detach())
+            terms = [F.cross_entropy(scores, labels), None, None]
+            if len(self.memory):
+                joints, _, logits, _ = self.remembered()
+                terms[1] = logit_loss(self.encoder.head(self.encoder.features(joints).detach()), logits)
+                joints, classes, _, _ = self.remembered()
+                terms[2] = F.cross_entropy(self.encoder.head(self.encoder.features(joints).detach()), classes)
+            loss = replay_loss(*terms, self.facts["alpha"], self.facts["beta"])
+            losses.append(loss.detach())
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            self.offer(x, labels, scores.detach())
+        check_double(torch.stack(losses), self.arrays["probe/losses"], "losses of probing")
+        held = torch.arange(len(self.memory))
+        self.memory.logits[held] = self.encoder(self.recall(held)[0]).detach()
+        self.encoder.train()
+
+    def offer(self, x, labels, scores):
+        """Offer a batch to the memory with the released draws: one only where the memory is full."""
+        seen, size = int(self.memory.seen), len(self.memory.clips)
+        draws = torch.tensor([0 if offer < size else self.random.randint(0, offer + 1)
+                              for offer in range(seen, seen + len(x))])  # fmt: skip
+        clips = torch.arange(seen, seen + len(x))
+        for clip, joints in zip(clips.tolist(), compress(x, self.facts["sampling_interval"]), strict=True):
+            self.joints[clip] = joints
+        self.memory.put(reservoir_places(seen, size, draws), clips, labels, scores)
+
+
+def test_steps_probing_and_refreshed_logits_of_the_released_charon():
+    arrays, facts = load_doubles("charon", "observe_probe_refresh"), load_json("charon", "observe_config")
+    charon = Charon(arrays, facts)
+    for number in (0, 1):
+        charon.step(f"task0_step{number}")
+    before = {name: tensor.clone() for name, tensor in charon.encoder.state_dict().items()}
+    charon.probe()
+    changed = [name for name, tensor in charon.encoder.state_dict().items() if not torch.equal(tensor, before[name])]
+    assert changed == ["classifier.weight", "classifier.bias"]
+    check_double(charon.encoder.classifier.weight, arrays["probe/classifier_weight_after"], "classifier")
+    check_double(charon.encoder.classifier.bias, arrays["probe/classifier_bias_after"], "classifier")
+    memory = charon.memory
+    assert memory.seen == arrays["memory/num_seen"]
+    check_double(memory.labels, arrays["memory/labels"], "labels")
+    stored = torch.stack([charon.joints[int(clip)] for clip in memory.clips])
+    check_double(stored, as_batch(arrays["memory/stored_clips"]), "joints")
+    check_double(memory.logits, arrays["memory/logits_after_refresh"], "logits")
+    for number in (0, 1):
+        charon.step(f"task1_step{number}")
+    parts = {"encoder": dict(charon.encoder.state_dict()), "decoder": dict(charon.decoder.state_dict())}
+    for official, value in under(arrays, "final/").items():
+        if found := own_name(official):
+            check_double(parts[found[0]][found[1]].view_as(value), value, official)
+
+
+def test_an_absent_person_is_completed_by_zeros_and_the_loss_reaches_all_parts():
+    torch.manual_seed(0)
+    config = {"kwargs": {"num_heads": 2, "len_parts": 3, "num_channels": 3, "num_joints": 4, "num_classes": 5},
+              "encoder": [[6, 6, 3], [6, 8, 4]], "decoder": [[8, 6, 3]]}  # fmt: skip
+    encoder, decoder = build_sttformer(config, released=False)
+    x = torch.randn(3, 2, 10, 4, 3, dtype=torch.float64)
+    x[1, 1] = x[2] = 0.0
+    scores, completed = masked_pass(encoder, decoder, x, torch.rand(3, 2, 4), 0.99)
+    assert scores.shape == (3, 5) and completed.shape == x.shape
+    assert not completed[1, 1].any() and not completed[2].any() and completed[0, 1].any()
+    (F.cross_entropy(scores, torch.tensor([0, 1, 2])) + completion_loss(completed, x)).backward()
+    for name, parameter in [*encoder.named_parameters(), *decoder.named_parameters()]:
+        assert parameter.grad is not None, name
+
+
+def test_terms_of_the_replay_loss():
+    scores, stored = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[0.0, 2.0], [0.0, 2.0]])
+    assert logit_loss(scores, stored).item() == pytest.approx((1 + 4) / 4)
+    one, two, three = torch.tensor(1.0), torch.tensor(2.0), torch.tensor(3.0)
+    assert replay_loss(one, two, three).item() == pytest.approx(1 + 0.3 * 2 + 0.8 * 3)
+    assert replay_loss(one, None, three, beta=0.5).item() == pytest.approx(2.5) and replay_loss(one, None, None) == 1
