@@ -1,0 +1,56 @@
+"""SA-DVAE's classifier of unseen classes: a dense layer, fitted on what the text encoder says of their texts."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmcl.tasks.dvae import DisentangledVAEs, dense
+
+REPEATS, STEPS, RATE = 500, 300, 1e-3
+
+
+class UnseenClassifier(nn.Module):
+    """Scores of unseen classes for a meaning.
+
+    Args:
+        meaning: latent numbers.
+        classes: U.
+        released: let no score be negative, as the released code does; a class whose scores are all 0 then stops
+            learning.
+    """
+
+    def __init__(self, meaning: int, classes: int, released: bool = False) -> None:
+        super().__init__()
+        self.dense = dense(meaning, classes)
+        self.released = released
+
+    def forward(self, meaning: Tensor) -> Tensor:
+        """(N, Z) -> (N, U); clips are judged by the mean of their meaning, without a sample."""
+        scores = self.dense(meaning)
+        return scores.relu() if self.released else scores
+
+
+def fit_unseen_classifier(
+    classifier: UnseenClassifier, vaes: DisentangledVAEs, texts: Tensor, noise: Tensor, steps: int = STEPS
+) -> None:
+    """Fit by cross-entropy on samples of texts' meanings, all of them in every step of Adam.
+
+    Args:
+        classifier: changed in place.
+        vaes: whose text encoder reads the texts.
+        texts: (U, E) a row for each class.
+        noise: (repeats * U, Z), or (…, 1) as released; standard normal. Its rows go through the classes in turn.
+        steps: of Adam.
+    """
+    with torch.no_grad():
+        read = vaes.text_encoder(texts.repeat(len(noise) // len(texts), 1))
+        samples = read.sample(noise)
+    labels = torch.arange(len(texts), device=texts.device).repeat(len(noise) // len(texts))
+    optimiser = torch.optim.Adam(classifier.parameters(), lr=RATE)
+    with torch.enable_grad():
+        for _ in range(steps):
+            optimiser.zero_grad()
+            F.cross_entropy(classifier(samples), labels).backward()
+            optimiser.step()

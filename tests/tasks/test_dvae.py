@@ -1,0 +1,230 @@
+"""SA-DVAE: modules, cycles with their critic, weights and the unseen classes' classifier equal the released code's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from golden import check_double, count_parameters, load_arrays, load_doubles, load_json, under
+from torch.distributions import Normal, kl_divergence
+
+from mmcl.tasks.dvae import Critic, DisentangledVAEs, Gaussian, Noise, critic_loss, entanglement
+from mmcl.tasks.dvae_weights import annealing, critic_is_due, ramp
+from mmcl.tasks.unseen_classifier import UnseenClassifier, fit_unseen_classifier
+
+NAMES = {
+    "sequence_encoder.mu.0": "skeleton_encoder.mean", "sequence_encoder.logvar.0": "skeleton_encoder.log_variance",
+    "text_encoder.mu.0": "text_encoder.mean", "text_encoder.logvar.0": "text_encoder.log_variance",
+    "sequence_decoder.model.0": "skeleton_decoder.0", "text_decoder.model.0": "text_decoder.0",
+    "discriminator.net": "layers",
+}  # fmt: skip
+CYCLES = ("cycle_default_ramp", "cycle_beta_flags")
+
+
+def own_name(official: str) -> str:
+    """Our name of a tensor of the released modules."""
+    name = official.replace("/", ".")
+    for theirs, ours in NAMES.items():
+        name = name.replace(theirs, ours)
+    return name
+
+
+def build(state, skeleton, text, meaning, manner) -> tuple[DisentangledVAEs, Critic]:
+    """Our modules in float64 with the released ones' weights."""
+    vaes = DisentangledVAEs(skeleton, text, meaning, manner, released=True).double()
+    critic = Critic(meaning + manner).double()
+    own = {own_name(name): tensor for name, tensor in state.items()}
+    vaes.load_state_dict({name: tensor for name, tensor in own.items() if not name.startswith("layers")})
+    critic.load_state_dict({name: tensor for name, tensor in own.items() if name.startswith("layers")})
+    return vaes, critic
+
+
+def test_modules_equal_the_released_ones():
+    arrays = load_doubles("sa_dvae", "modules")
+    meaning, manner = (arrays[f"skeleton/{part}_mu"].shape[1] for part in ("r", "v"))
+    vaes, critic = build(under(arrays, "sd/"), arrays["in/s"].shape[1], arrays["in/t"].shape[1], meaning, manner)
+    both, text = vaes.read(arrays["in/s"]), vaes.text_encoder(arrays["in/t"])
+    samples = {}
+    for name, found in zip("rvy", (*both, text), strict=True):
+        prefix = "text/" if name == "y" else f"skeleton/{name}_"
+        check_double(found.mean, arrays[prefix + "mu"])
+        check_double(found.log_variance, arrays[prefix + "logvar"])
+        samples[name] = found.sample(arrays[f"noise/{name}"])
+        check_double(samples[name], arrays[f"sample/{name}"])
+        check_double(-found.divergence(), arrays[f"kl_as_returned_negative/{name}"])
+    r, v, y = samples.values()
+    check_double(vaes.skeleton_decoder(torch.cat([r, v], 1)), arrays["decode/skeleton_from_rv"])
+    check_double(vaes.skeleton_decoder(torch.cat([y, v], 1)), arrays["decode/skeleton_from_yv"])
+    check_double(vaes.text_decoder(y), arrays["decode/text_from_y"])
+    check_double(vaes.text_decoder(r), arrays["decode/text_from_r"])
+    check_double(critic(r, v).sigmoid(), arrays["critic/on_rv"])
+    first, second = arrays["critic/perm_first_draw_for_r"], arrays["critic/perm_second_draw_for_v"]
+    check_double(critic(r[first], v[second]).sigmoid(), arrays["critic/on_shuffled"])
+
+
+def weights_of(config, batch):
+    targets = config["beta_x_beta_y_flags"]
+    batches = config["batches_per_cycle"]
+    if targets[0] is None:
+        return ramp(batch, batches, config["cycle_index"])
+    return annealing(batch, batches, *targets)
+
+
+@pytest.mark.parametrize("name", CYCLES)
+def test_a_cycle_equals_the_released_one(name):
+    arrays, config = load_doubles("sa_dvae", name), load_json("sa_dvae", f"{name}_config")
+    vaes, critic = build(under(arrays, "sd_before/"), *(config[key] for key in ("Dx", "Dy", "zr", "zv")))
+    texts = F.normalize(arrays["in/text_rows_raw"], dim=1)
+    check_double(texts, arrays["in/text_rows_normalised"])
+    columns = load_columns(name)
+    optimisers = [torch.optim.Adam(module.parameters(), lr=config["lr"]) for module in (vaes, critic)]
+    for batch, (features, labels) in enumerate(zip(arrays["in/skeleton_batches"], arrays["in/labels"], strict=True)):
+        row = dict(zip(columns, arrays["table"][batch].tolist(), strict=True))
+        given = under(arrays, f"batch{batch}/")
+        weights = weights_of(config, batch)
+        assert weights == pytest.approx((row["beta_x"], row["beta_y_and_lambda2"], row["lambda1"]), rel=1e-9, abs=1e-15)
+        noise = given["noise"]
+        terms, latents = vaes(features, texts[labels], Noise(*noise[:3]))
+        if critic_is_due(batch, config["critic_every"]):
+            train_critic(critic, optimisers[1], latents, given, weights.text, row)
+        else:
+            assert row["critic_loss_unscaled"] == -1
+        penalty = entanglement(critic, latents.r, latents.v)
+        loss = terms.total(*weights) + weights.text * penalty
+        compare_terms(terms, penalty, loss, row)
+        optimisers[0].zero_grad()
+        loss.backward()
+        parameters = dict(vaes.named_parameters())
+        for official, gradient in under(given, "grad_total/").items():
+            check_double(parameters[own_name(official)].grad, gradient, official)
+        optimisers[0].step()
+    state = vaes.state_dict() | critic.state_dict()
+    for official, value in under(arrays, "sd_after/").items():
+        check_double(state[own_name(official)], value, official, relative=1e-8)
+
+
+def load_columns(name):
+    """Names of the table's columns, which are text and no numbers."""
+    return load_arrays("sa_dvae", name)["table_columns"].tolist()
+
+
+def train_critic(critic, optimiser, latents, given, weight, row):
+    """The released critic's step: both branches with fresh samples, its loss scaled by the weight of the moment."""
+    fresh = given["noise"][3:]
+    meanings = latents.meaning.sample(fresh[0]), latents.text.sample(fresh[2])
+    manners = latents.manner.sample(fresh[1]), latents.manner.sample(fresh[3])
+    orders = given["permutations"].view(2, 2, -1)
+    branches = [critic_loss(critic, meaning.detach(), manner.detach(), order)
+                for meaning, manner, order in zip(meanings, manners, orders, strict=True)]  # fmt: skip
+    expected = [row["critic_loss_skeleton"], row["critic_loss_text"]]
+    assert [branch.item() for branch in branches] == pytest.approx(expected, rel=1e-9)
+    loss = sum(branches) / 2
+    assert loss.item() == pytest.approx(row["critic_loss_unscaled"], rel=1e-9)
+    true = critic(meanings[1], manners[1]).sigmoid()
+    false = critic(meanings[1][orders[1, 0]], manners[1][orders[1, 1]]).sigmoid()
+    check_double(true, given["original_batch_pred"])
+    check_double(false, given["perm_batch_pred"])
+    optimiser.zero_grad()
+    (weight * loss).backward()
+    optimiser.step()
+
+
+def compare_terms(terms, penalty, loss, row):
+    """Every number of the released table's row."""
+    expected = {
+        terms.skeleton: row["loss_rss"], terms.text: row["loss_rtt"], penalty: row["loss_tc"], loss: row["loss"],
+        terms.skeleton_divergence: -row["loss_kld_s"] - row["loss_kld_is"], terms.text_divergence: -row["loss_kld_t"],
+        terms.crossed: row["loss_rst"] + row["loss_rts"],
+    }  # fmt: skip
+    for found, value in expected.items():
+        assert found.item() == pytest.approx(value, rel=1e-8)
+
+
+def test_weights_of_whole_cycles_equal_the_released_ones():
+    for entry in load_json("sa_dvae", "schedules")["entries"]:
+        batches, cycle, targets = entry["batches_per_cycle"], entry["cycle"], entry["beta_flags"]
+        for batch, skeleton, text, crossing in entry["rows"]:
+            found = ramp(batch, batches, cycle) if targets[0] is None else annealing(batch, batches, *targets)
+            assert found == pytest.approx((skeleton, text, crossing), rel=1e-9, abs=1e-15)
+
+
+def test_classifier_of_unseen_classes_equals_the_released_one():
+    arrays, config = load_doubles("sa_dvae", "unseen_classifier"), load_json("sa_dvae", "unseen_classifier_config")
+    vaes = DisentangledVAEs(*(config[key] for key in ("Dx", "Dy", "zr", "zv")), released=True).double()
+    own = {own_name(name): tensor for name, tensor in under(arrays, "sd/").items()}
+    assert not vaes.load_state_dict(own, strict=False).unexpected_keys
+    classifier = UnseenClassifier(config["zr"], config["unseen"], released=True).double()
+    start = under(arrays, "classifier_init/model.0.")
+    classifier.load_state_dict({f"dense.{kind}": value for kind, value in start.items()})
+    fit_unseen_classifier(classifier, vaes, arrays["in/unseen_text_rows"], arrays["noise"], config["steps"])
+    for kind, value in under(arrays, "classifier_after_300_steps/model.0.").items():
+        check_double(getattr(classifier.dense, kind), value, kind, relative=1e-8)
+    scores = classifier(vaes.read(arrays["in/ztest_x"])[0].mean)
+    check_double(scores, arrays["logits_on_ztest"], relative=1e-8)
+    right = arrays["in/unseen_ids"][scores.argmax(dim=1)] == arrays["in/ztest_y"]
+    assert right.double().mean().item() == pytest.approx(float(arrays["zsl_accuracy"]))
+    found = classifier(vaes.read(arrays["in/gtest_x"])[0].mean).softmax(dim=1)
+    check_double(found, arrays["unseen_softmax_on_gtest"], relative=1e-8)
+
+
+PROTOCOLS = {
+    "synse_ntu60": (256, 1024, 160, 8), "synse_ntu120": (256, 1024, 256, 32), "random_ntu60": (256, 512, 224, 16),
+    "random_ntu120": (256, 512, 176, 20), "random_pku51": (256, 512, 128, 16), "llm_ntu60": (256, 512, 96, 8),
+    "llm_ntu120": (256, 512, 304, 12),
+}  # fmt: skip
+
+
+def test_parameters_of_every_protocol():
+    for name, known in load_json("sa_dvae", "parameter_counts").items():
+        with torch.device("meta"):
+            vaes, critic = DisentangledVAEs(*PROTOCOLS[name]), Critic(sum(PROTOCOLS[name][2:]))
+            classifier = UnseenClassifier(PROTOCOLS[name][2], 1)
+        assert count_parameters(vaes.skeleton_encoder) == known["sequence_encoder"]
+        assert count_parameters(vaes.text_encoder) == known["text_encoder"]
+        assert count_parameters(vaes) + count_parameters(critic) == known["total"]
+        assert count_parameters(critic) == known["discriminator"]
+        assert count_parameters(classifier) == known["unseen_classifier_per_class"]
+
+
+def test_divergence_against_torch_distributions():
+    torch.manual_seed(0)
+    found = Gaussian(torch.randn(5, 7).double(), torch.randn(5, 7).double())
+    each = kl_divergence(Normal(found.mean, (0.5 * found.log_variance).exp()), Normal(0.0, 1.0))
+    torch.testing.assert_close(found.divergence(), each.sum(dim=1).mean())
+    assert Gaussian(torch.zeros(3, 2), torch.zeros(3, 2)).divergence() == 0.0
+
+
+def test_samples_have_the_distribution_s_moments_in_every_dimension():
+    draws = torch.Generator().manual_seed(0)
+    read = Gaussian(torch.tensor([[1.0, -2.0]]).expand(20000, 2), torch.tensor([[0.0, 1.0]]).expand(20000, 2))
+    samples = read.sample(torch.randn(20000, 2, generator=draws))
+    torch.testing.assert_close(samples.mean(dim=0), torch.tensor([1.0, -2.0]), atol=0.05, rtol=0)
+    torch.testing.assert_close(samples.var(dim=0), torch.tensor([1.0, 1.0]).exp() ** torch.tensor([0.0, 1.0]),
+                               atol=0.1, rtol=0)  # fmt: skip
+    assert samples.T.corrcoef()[0, 1].abs() < 0.03
+    released = read.sample(torch.randn(20000, 1, generator=draws))
+    assert released.T.corrcoef()[0, 1] > 0.999  # one number a clip ties all dimensions together
+
+
+def test_a_critic_learns_to_tell_dependent_halves_and_cannot_tell_independent_ones():
+    torch.manual_seed(0)
+    losses = {}
+    for kind in ("dependent", "independent"):
+        critic = Critic(32)
+        optimiser = torch.optim.Adam(critic.parameters(), lr=1e-2)
+        for _ in range(300):
+            meaning = torch.randn(128, 1).expand(128, 16)
+            manner = meaning if kind == "dependent" else torch.randn(128, 16)
+            orders = torch.stack([torch.randperm(128), torch.randperm(128)])
+            loss = critic_loss(critic, meaning, manner, orders)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        losses[kind] = loss.item()
+    assert losses["dependent"] < 0.5 < 0.6 < losses["independent"]
+
+
+def test_decoders_reach_signed_values_unless_released():
+    texts = F.normalize(torch.randn(4, 6), dim=1)
+    assert (DisentangledVAEs(5, 6, 3, 2, released=True).text_decoder(torch.randn(50, 3)) >= 0).all()
+    assert (DisentangledVAEs(5, 6, 3, 2).text_decoder(torch.randn(50, 3)) < 0).any() and (texts < 0).any()
