@@ -53,7 +53,8 @@ def test_fit_is_the_grid_search_written_out_in_loops() -> None:
         rows = [naive_features(list(a), list(b), 4, temperature) for a, b in zip(seen, unseen, strict=True)]
         chance = [0.0] * len(rows)
         for fitted_on, judged in folds:
-            model = LogisticRegression(max_iter=10000).fit([rows[i] for i in fitted_on], [truth[i] for i in fitted_on])
+            model = LogisticRegression(C=2.0, max_iter=10000)
+            model.fit([rows[i] for i in fitted_on], [truth[i] for i in fitted_on])
             for i in judged:
                 chance[i] = model.predict_proba([rows[i]])[0, 1]
         for percent in range(25, 75):
@@ -70,7 +71,7 @@ def test_fit_is_the_grid_search_written_out_in_loops() -> None:
 
     other_seen, other_unseen, _ = make_scores(2)
     rows = [naive_features(list(a), list(b), 4, gate.temperature) for a, b in zip(seen, unseen, strict=True)]
-    model = LogisticRegression(max_iter=10000).fit(rows, truth)
+    model = LogisticRegression(C=2.0, max_iter=10000).fit(rows, truth)
     rows = [
         naive_features(list(a), list(b), 4, gate.temperature) for a, b in zip(other_seen, other_unseen, strict=True)
     ]
@@ -114,7 +115,7 @@ def test_the_larger_side_is_drawn_down_to_the_smaller_and_the_draw_is_seeded() -
     # clips, of which 300 are seen ones, it would find "unseen" far too unlikely.
     seen, unseen, labels = scores
     rows = [naive_features(list(a), list(b), 4, first.temperature) for a, b in zip(seen, unseen, strict=True)]
-    drawn, all_clips = first.model, LogisticRegression(max_iter=10000).fit(rows, labels >= 9)
+    drawn, all_clips = first.model, LogisticRegression(C=2.0, max_iter=10000).fit(rows, labels >= 9)
     balanced = [
         np.mean([model.predict_proba(rows)[side, 1].mean() for side in (labels < 9, labels >= 9)])
         for model in (drawn, all_clips)
