@@ -8,6 +8,7 @@ it is copied here. Weights are stored, or follow a closed form whose code lies i
 import importlib.util
 import json
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -103,6 +104,27 @@ class Case:
         torch.testing.assert_close(
             found, expected, rtol=0, atol=max(slack, relative * largest), msg=lambda text: f"{self.name} {what}: {text}"
         )
+
+    def check_group(
+        self, kind: str, found: Mapping[str, Tensor | None], convert: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    ) -> None:
+        """Compare what is stored under ``<kind>/``, perhaps for some official tensors only, with tensors of ours.
+
+        Args:
+            kind: "after" or "grad".
+            found: by our names, as in our state dict.
+            convert: a whole official state dict -> ours; what is not stored goes through it as NaN.
+        """
+        stored, compared = self.group(kind), 0
+        blank = {name: torch.full(tensor.shape, torch.nan) for name, tensor in self.weights().items()}
+        for name, expected in convert({**blank, **stored}).items():
+            known = ~expected.isnan()
+            if expected.is_floating_point() and known.any():
+                tensor = found[name]
+                assert tensor is not None, f"{self.name}: no {kind} of {name}"
+                self.check(tensor.detach()[known], expected[known], f"{kind} of {name}")
+                compared += int(known.sum())
+        assert compared == sum(tensor.numel() for tensor in stored.values()), f"{self.name}: {kind} left out"
 
 
 def load_case(system: str, name: str, case: str | None = None) -> Case:

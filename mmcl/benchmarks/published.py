@@ -8,13 +8,25 @@ used but to copy its weights.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor, nn
 
+from mmcl.common.registry import Registry
+from mmcl.encoders.base import Encoder, encoder_name
 from mmcl.encoders.ctrgcn.network import CTRGCN, STAGES, plan_units
 from mmcl.encoders.ctrgcn.official import convert_official
 
-EXACT = 2**24  # whole numbers below are exact in float32
+Convert = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]  # an official state dict -> an encoder's
+
+PLAIN_FORMS = Registry(
+    "plain form",
+    {
+        "ctrgcn": "mmcl.benchmarks.published:plain_form",
+        "hyperformer": "mmcl.benchmarks.plain_hyperformer:plain_form",
+    },
+)
 
 
 class Relation(nn.Module):
@@ -175,7 +187,7 @@ class Published(nn.Module):
         network: on official input.
     """
 
-    def __init__(self, network: PlainCTRGCN) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
@@ -184,26 +196,34 @@ class Published(nn.Module):
         return self.network(x.permute(0, 4, 2, 3, 1))
 
 
-def published_network(encoder: CTRGCN) -> Published:
-    """The plain form with the weights, running statistics, mode, device and precision of an encoder."""
+def published_network(encoder: Encoder) -> Published:
+    """The plain form with the weights, running statistics, mode, device and precision of an encoder.
+
+    Raises:
+        UserError: there is no plain form of this encoder.
+    """
+    network, convert = PLAIN_FORMS[encoder_name(encoder)](encoder)
+    # Conversion only stacks and reorders, so serial numbers sent through it tell where each official number has gone.
+    serials, total = {}, 0
+    for name, tensor in network.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            serials[name] = torch.arange(total, total + tensor.numel(), dtype=torch.float64).view(tensor.shape)
+            total += tensor.numel()
+    ours, some = encoder.state_dict(), next(encoder.parameters())
+    flat = torch.empty(total, dtype=some.dtype)
+    for name, places in convert(serials).items():
+        if not name.endswith("num_batches_tracked"):
+            flat[places.long()] = ours[name].cpu()
+    network.to(some).load_state_dict({name: flat[places.long()] for name, places in serials.items()}, strict=False)
+    return Published(network).train(encoder.training)
+
+
+def plain_form(encoder: CTRGCN) -> tuple[PlainCTRGCN, Convert]:
+    """A plain network of an encoder's size, and the way from its state dict to the encoder's."""
     options, units = encoder.options, plan_units(encoder.options)
     widths = [options.width * 2**stage for stage in range(STAGES)]
     network = PlainCTRGCN(
         encoder.classes, encoder.layout.joint_count, options.persons, options.channels, options.width,
         tuple(sum(c_out == width for _, c_out, _ in units) for width in widths), options.adaptive, options.dropout,
     )  # fmt: skip
-    # Conversion only stacks and reorders, so serial numbers sent through it tell where each official number has gone.
-    serials, total = {}, 0
-    for name, tensor in network.state_dict().items():
-        if not name.endswith("num_batches_tracked"):
-            serials[name] = torch.arange(total, total + tensor.numel(), dtype=torch.float32).view(tensor.shape)
-            total += tensor.numel()
-    assert total < EXACT
-    ours = encoder.state_dict()
-    flat = torch.empty(total, dtype=encoder.classifier.weight.dtype)
-    for name, places in convert_official(serials).state.items():
-        if not name.endswith("num_batches_tracked"):
-            flat[places.long()] = ours[name].cpu()
-    network.load_state_dict({name: flat[places.long()] for name, places in serials.items()}, strict=False)
-    published = Published(network).to(ours["classifier.weight"])
-    return published.train(encoder.training)
+    return network, lambda official: convert_official(official).state

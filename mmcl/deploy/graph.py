@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from mmcl.deploy.bundle import Bundle
 from mmcl.encoders.bodies import present_bodies
-from mmcl.encoders.ctrgcn.lean import LeanCTRGCN, normalised
-from mmcl.encoders.ctrgcn.lean_units import Folded, LeanSpatial, LeanTemporal, LeanUnit
+from mmcl.encoders.ctrgcn.lean_units import LeanSpatial, LeanTemporal, LeanUnit
 from mmcl.encoders.graph import SUBSETS
+from mmcl.encoders.lean import Folded, LeanBodies, normalised
 
 OUTPUTS = {
     "probabilities": "(clips, classes), in the order of class_names, each row sums to 1",
@@ -45,7 +45,7 @@ class Graph(nn.Module):
         super().__init__()
         self.preprocess, self.vocabulary = bundle.preprocess, bundle.vocabulary
         lean = bundle.encoder.lean(bundle.preprocess.options.window)
-        self.encoder = Packed(lean, bundle.preprocess.options.window) if isinstance(lean, LeanCTRGCN) else lean
+        self.encoder = Packed(lean, bundle.preprocess.options.window) if isinstance(lean, LeanBodies) else lean
         self.outputs = [name for name in OUTPUTS if name != "embedding" or self.vocabulary is not None]
         self.eval()
 
@@ -69,7 +69,9 @@ class Eager(Graph):
 
 
 class Packed(Folded):
-    """A lean CTR-GCN that computes the bodies that are there, all at once.
+    """A lean network that computes the bodies that are there, all at once.
+
+    Units of CTR-GCN take the form of this file; those of another network stay as they are.
 
     Args:
         lean: the network.
@@ -83,10 +85,13 @@ class Packed(Folded):
     bias: Tensor
     ones: Tensor
 
-    def __init__(self, lean: LeanCTRGCN, frames: int) -> None:
+    def __init__(self, lean: LeanBodies, frames: int) -> None:
         super().__init__()
         self.persons = lean.persons
-        self.units = nn.ModuleList(_Unit(unit) for unit in lean.units if isinstance(unit, LeanUnit))
+        self.units = nn.ModuleList(
+            _Unit(unit) if isinstance(unit, LeanUnit) and isinstance(unit.spatial, LeanSpatial) else unit
+            for unit in lean.units
+        )
         ones = torch.ones(1, SUBSETS, 1, lean.joints**2)
         self.keep(
             scale=lean.scale, shift=lean.shift, empty=lean.empty_features(frames), weight=lean.weight, bias=lean.bias,
@@ -96,7 +101,7 @@ class Packed(Folded):
     def trunk(self, bodies: Tensor) -> Tensor:
         """(B, C, V, T) -> (B, D)."""
         for unit in self.units:
-            bodies = unit(bodies, self.ones)
+            bodies = unit(bodies, self.ones) if isinstance(unit, _Unit) else unit(bodies)
         return bodies.mean(dim=(2, 3))
 
     def features(self, x: Tensor) -> Tensor:
@@ -202,6 +207,7 @@ class _Unit(Folded):
 
     def __init__(self, unit: LeanUnit) -> None:
         super().__init__()
+        assert isinstance(unit.spatial, LeanSpatial)
         self.spatial, self.temporal = _Spatial(unit.spatial), _Temporal(unit.temporal)
         self.identity, self.shortcut, self.stride = unit.identity, unit.shortcut, unit.temporal.stride
         if unit.shortcut:

@@ -8,7 +8,8 @@ ENCODERS = Registry(
     "encoder",
     {
         "arn_lstm": "mmcl.encoders.arn_lstm.network:ARNLSTM",
-    "ctrgcn": "mmcl.encoders.ctrgcn.network:CTRGCN",
+        "ctrgcn": "mmcl.encoders.ctrgcn.network:CTRGCN",
+        "hyperformer": "mmcl.encoders.hyperformer.network:Hyperformer",
         "mamp": "mmcl.encoders.mamp.network:MAMP",
         "sttformer": "mmcl.encoders.sttformer.network:STTFormer",
     },

@@ -125,6 +125,18 @@ class Encoder(nn.Module, ABC):
             )
 
 
+def encoder_name(encoder: Encoder) -> str:
+    """The name in ``ENCODERS`` of an encoder's class.
+
+    Raises:
+        UserError: it is none of those.
+    """
+    for name in ENCODERS:
+        if ENCODERS[name] is type(encoder):
+            return name
+    raise UserError(f"{type(encoder).__name__} is no registered encoder: choose one of {', '.join(sorted(ENCODERS))}")
+
+
 def encoder_options(name: str) -> type:
     """The dataclass that holds an encoder's options.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -20,10 +21,14 @@ SOURCE, TARGET = load_layout("utd_mhad_20"), load_layout("kinect_v2_25")
 NAMES = ["wave", "throw a ball", "sit down", "jump", "walk", "fall"]
 
 
-def write_small(folder: Path) -> Bundle:
+CTRGCN = ("ctrgcn", {"width": 16, "depth": 4, "persons": 2})
+
+
+def write_small(folder: Path, network: tuple[str, dict[str, Any]] = CTRGCN) -> Bundle:
     """A bundle for two persons with lived-in statistics, 20 joints in, 25 inside; no option at its default."""
     torch.manual_seed(0)
-    encoder = build_encoder("ctrgcn", TARGET, len(NAMES), {"width": 16, "depth": 4, "persons": 2})
+    name, own = network
+    encoder = build_encoder(name, TARGET, len(NAMES), own)
     options = PreprocessOptions(stream="bone", window=24, centring="every_frame", crop=0.9, scaling="box")
     preprocess = Preprocess(SOURCE, TARGET, 2, options)
     with torch.no_grad():
@@ -35,7 +40,7 @@ def write_small(folder: Path) -> Bundle:
     encoder.eval()
     folder.mkdir()
     counts = {"parameters": count_parameters(encoder)}
-    write_bundle(folder, encoder, bundle_config("ctrgcn", options_dict(encoder), preprocess, NAMES, counts, {}))
+    write_bundle(folder, encoder, bundle_config(name, options_dict(encoder), preprocess, NAMES, counts, {}))
     probe = torch.randn(3, 2, 50, 20, 3)
     probe[0, 1] = 0
     save_file({"joints": probe, "lengths": torch.tensor([50, 31, 44])}, folder.parent / "probe.safetensors")

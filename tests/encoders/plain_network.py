@@ -1,14 +1,14 @@
-"""Random numbers for the plain network: the textbook form, which the package's fused form must equal."""
+"""Random numbers for a plain network: the textbook form, which the package's own form must equal."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import nn
 
-from mmcl.benchmarks.published import PlainCTRGCN
 
-
-def randomise(network: PlainCTRGCN, seed: int) -> PlainCTRGCN:
+def randomise(network: nn.Module, seed: int) -> Any:
     """Fill every tensor with values under which each matters; batch-norm statistics are those of a random batch."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in network.state_dict().items():

@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmcl.benchmarks.encoder import lively_encoder
 from mmcl.benchmarks.published import published_network
-from mmcl.encoders.ctrgcn.lean import normalised
 from mmcl.encoders.ctrgcn.network import CTRGCNOptions
+from mmcl.encoders.lean import normalised
 
 VIEWS = {"view", "_unsafe_view", "select", "split", "split_with_sizes", "expand", "transpose", "permute", "unsqueeze"}
 VIEWS |= {"slice", "alias", "detach", "as_strided", "squeeze", "unbind", "t"}

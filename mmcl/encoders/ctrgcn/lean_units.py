@@ -1,4 +1,4 @@
-"""Units of CTR-GCN with their constants folded, for ``lean.py``.
+"""Units of CTR-GCN with their constants folded, for the form for use only (``encoders/lean.py``).
 
 Batch norms are folded into the products beside them, alpha and the adjacency into one weight, a shortcut's convolution
 into the product that reads the same input. A batch norm behind a maximum is applied behind it, since its scale may be
@@ -13,44 +13,8 @@ from torch.nn import functional as F
 
 from mmcl.encoders.ctrgcn.spatial import SpatialUnit
 from mmcl.encoders.ctrgcn.temporal import KERNEL, TemporalUnit
-from mmcl.encoders.ctrgcn.units import Unit
 from mmcl.encoders.graph import SUBSETS
-
-
-def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """A batch norm in evaluation as y = scale * x + shift, by channel."""
-    assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
-    assert norm.running_mean is not None and norm.running_var is not None
-    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    return scale, norm.bias - scale * norm.running_mean
-
-
-def folded(conv: nn.Module, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight and bias (C_out, 1) of a convolution followed by y = scale * x + shift."""
-    assert isinstance(conv, nn.Conv2d) and conv.bias is not None
-    weight = conv.weight * scale.view(-1, 1, 1, 1)
-    return weight.squeeze(2), (conv.bias * scale + shift).unsqueeze(1)
-
-
-def alone(x: Tensor) -> bool:
-    """Whether a single body goes through eagerly: then fewer, larger products with less copying are open."""
-    return x.shape[0] == 1 and not torch.compiler.is_compiling()
-
-
-def mix(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
-    """A 1x1 convolution: weight (C_out, C_in), bias (C_out, 1), x (B, C_in, P) -> (B, C_out, P)."""
-    if alone(x):
-        return torch.addmm(bias, weight, x[0]).unsqueeze(0)
-    return torch.matmul(weight, x) + bias
-
-
-class Folded(nn.Module):
-    """A module whose tensors are constants: buffers, so that they move and are saved, but nothing to train."""
-
-    def keep(self, **tensors: Tensor) -> None:
-        """Register constants under their names."""
-        for name, tensor in tensors.items():
-            self.register_buffer(name, tensor.detach().clone().contiguous())
+from mmcl.encoders.lean import Folded, alone, folded, mix, scale_and_shift
 
 
 class LeanSpatial(Folded):
@@ -171,18 +135,24 @@ class LeanTemporal(Folded):
 
 
 class LeanUnit(Folded):
-    """A unit with its residual."""
+    """A unit with its residual.
+
+    Args:
+        spatial: folded already.
+        temporal: as it is trained.
+        residual: as it is trained, or None.
+    """
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self, spatial: nn.Module, temporal: TemporalUnit, residual: nn.Module | None) -> None:
         super().__init__()
-        self.spatial, self.temporal = LeanSpatial(unit.spatial), LeanTemporal(unit.temporal)
-        self.identity = isinstance(unit.residual, nn.Identity)
-        self.shortcut = isinstance(unit.residual, nn.Sequential)
-        if isinstance(unit.residual, nn.Sequential):
-            weight, bias = folded(unit.residual[0], *scale_and_shift(unit.residual[1]))
+        self.spatial, self.temporal = spatial, LeanTemporal(temporal)
+        self.identity = isinstance(residual, nn.Identity)
+        self.shortcut = isinstance(residual, nn.Sequential)
+        if isinstance(residual, nn.Sequential):
+            weight, bias = folded(residual[0], *scale_and_shift(residual[1]))
             self.keep(weight=weight[:, :, 0], bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,14 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
-from torch import Tensor, nn
+from torch import nn
 
 from mmcl.common.errors import UserError
-from mmcl.encoders.base import Encoder
-from mmcl.encoders.bodies import EMPTY_BODIES, pack
-from mmcl.encoders.ctrgcn.lean import LeanCTRGCN
+from mmcl.encoders.bodies import EMPTY_BODIES
+from mmcl.encoders.body_encoder import BodyEncoder
+from mmcl.encoders.ctrgcn.lean_units import LeanSpatial, LeanUnit
 from mmcl.encoders.ctrgcn.units import Unit
 from mmcl.encoders.graph import spatial_graph
+from mmcl.encoders.lean import LeanBodies
 from mmcl.skeletons.layout import Layout
 
 STAGES = 3  # widths W, 2W, 4W; the first unit of the second and third halves the frames
@@ -74,8 +75,8 @@ def plan_units(options: CTRGCNOptions) -> list[tuple[int, int, int]]:
     return units
 
 
-class CTRGCN(Encoder):
-    """CTR-GCN over any layout.
+class CTRGCN(BodyEncoder):
+    """CTR-GCN over any layout. Its feature is MMCL's F_g.
 
     Args:
         layout: joints and edges.
@@ -84,58 +85,21 @@ class CTRGCN(Encoder):
     """
 
     options_type: ClassVar[type] = CTRGCNOptions
-    head_parts: ClassVar[tuple[str, ...]] = ("dropout", "classifier")
 
     def __init__(self, layout: Layout, classes: int, options: CTRGCNOptions | None = None) -> None:
         options = options or CTRGCNOptions()
         super().__init__(layout, classes, options)
-        self.feature_width = options.width * 2 ** (STAGES - 1)
         graph = spatial_graph(layout)
-        self.data_bn = nn.BatchNorm1d(options.persons * layout.joint_count * options.channels)
         self.units = nn.ModuleList(
             Unit(c_in, c_out, stride, graph, options.adaptive, first=number == 0)
             for number, (c_in, c_out, stride) in enumerate(plan_units(options))
         )
-        self.dropout = nn.Dropout(options.dropout) if options.dropout else nn.Identity()
-        self.classifier = nn.Linear(self.feature_width, classes)
-        nn.init.normal_(self.classifier.weight, 0.0, (2.0 / classes) ** 0.5)
+        self.add_classifier(options.width * 2 ** (STAGES - 1))
 
-    def features(self, x: Tensor) -> Tensor:
-        """(N, M, T, V, C) -> (N, D): the mean over frames and joints, then over persons (MMCL's F_g).
-
-        Raises:
-            UserError: another number of persons, joints or channels than the encoder was built for.
-        """
-        self.check(x)
-        measured = self.data_bn.training and not self.training  # statistics are re-estimated: every body counts
-        once = self.options.empty_bodies == "once" and not measured
-        packing = pack(x, exact=not self.training) if once else None
-        bodies = self.normalise(x)
-        found = self.trunk(bodies) if packing is None else self.trunk(bodies[packing.rows])[packing.places]
-        return found.unflatten(0, (-1, self.options.persons)).mean(dim=1)
-
-    def normalise(self, x: Tensor) -> Tensor:
-        """(N, M, T, V, C) -> (N * M, C, V, T), what the trunk takes; empty bodies count in the statistics."""
-        M, V, C = self.options.persons, self.layout.joint_count, self.options.channels
-        x = self.data_bn(x.permute(0, 1, 3, 4, 2).flatten(1, 3))  # channels in the order person, joint, coordinate
-        return x.unflatten(1, (M, V, C)).flatten(0, 1).transpose(1, 2).contiguous()
-
-    def trunk(self, bodies: Tensor) -> Tensor:
-        """(B, C, V, T) -> (B, D), the mean over frames and joints."""
-        for unit in self.units:
-            bodies = unit(bodies)
-        return bodies.mean(dim=(2, 3))
-
-    def head(self, features: Tensor) -> Tensor:
-        """(N, D) -> (N, K) unnormalised scores."""
-        return self.classifier(self.dropout(features))
-
-    def depth(self) -> list[list[nn.Module | nn.Parameter]]:
-        """The batch norm of the input, then unit by unit."""
-        levels: list[list[nn.Module | nn.Parameter]] = [[self.data_bn]]
-        return levels + [[unit] for unit in self.units]
-
-    def lean(self, frames: int | None = None) -> LeanCTRGCN:
+    def lean(self, frames: int | None = None) -> LeanBodies:
         """The same function for use only, with all constants folded and empty bodies free: see ``lean.py``."""
-        units = cast("list[Unit]", self.units)
-        return LeanCTRGCN(self.options.persons, self.data_bn, units, self.classifier, frames)
+        units = [
+            LeanUnit(LeanSpatial(unit.spatial), unit.temporal, unit.residual)
+            for unit in cast("list[Unit]", self.units)
+        ]
+        return LeanBodies(self.options.persons, self.layout.joint_count, self.data_bn, units, self.classifier, frames)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mmcl.common.errors import UserError
+from mmcl.encoders.conversion import BATCH_NORM, COUNT, Conversion, time_last
 from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions, plan_units
 from mmcl.encoders.ctrgcn.spatial import RAW_RELATION
 from mmcl.encoders.ctrgcn.temporal import BRANCHES, KERNEL
@@ -23,8 +24,6 @@ from mmcl.skeletons.layout import Layout, load_layout
 
 LAYOUTS = {25: "kinect_v2_25", 20: "ctrgcn_ucla_20"}  # of NTU RGB+D, of NW-UCLA
 _NETWORK = re.compile(r"(l\d+|data_bn|fc)\.")
-_BN = ("weight", "bias", "running_mean", "running_var")
-_COUNT = "num_batches_tracked"  # absent from very old files
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -83,7 +82,7 @@ def convert_official(tensors: Mapping[str, Tensor]) -> OfficialNetwork:
     options, classes, joints = _infer(found)
     expected = _expected_shapes(options, classes, joints)
     _compare(found, expected)
-    used = set(expected) | {name for name in found if name.endswith(_COUNT) and _NETWORK.match(name)}
+    used = set(expected) | {name for name in found if name.endswith(COUNT) and _NETWORK.match(name)}
     ignored = tuple(sorted(set(found) - used))
     return OfficialNetwork(classes, joints, options, _convert(found, options), ignored)
 
@@ -116,7 +115,7 @@ def _expected_shapes(options: CTRGCNOptions, classes: int, joints: int) -> Shape
         shapes[f"{name}.bias"] = (c_out,)
 
     def norm(name: str, channels: int) -> None:
-        shapes.update({f"{name}.{part}": (channels,) for part in _BN})
+        shapes.update({f"{name}.{part}": (channels,) for part in BATCH_NORM})
 
     norm("data_bn", options.persons * joints * options.channels)
     for number, (c_in, c_out, stride) in enumerate(plan_units(options), start=1):
@@ -153,7 +152,7 @@ def _compare(found: Mapping[str, Tensor], expected: Shapes) -> None:
         for name, shape in expected.items()
         if name in found and tuple(found[name].shape) != shape
     ]
-    unknown = [name for name in found if _NETWORK.match(name) and name not in expected and not name.endswith(_COUNT)]
+    unknown = [name for name in found if _NETWORK.match(name) and name not in expected and not name.endswith(COUNT)]
     problems = [
         f"{len(names)} {kind} ({'; '.join(names[:4])}{'; …' if len(names) > 4 else ''})"
         for kind, names in (("missing", missing), ("of another shape", wrong), ("unknown", unknown))
@@ -164,44 +163,55 @@ def _compare(found: Mapping[str, Tensor], expected: Shapes) -> None:
 
 
 def _convert(found: Mapping[str, Tensor], options: CTRGCNOptions) -> dict[str, Tensor]:
-    """Our state dict: the same numbers, stacked as ``spatial.py`` and ``temporal.py`` say."""
-    state: dict[str, Tensor] = {}
+    conversion = Conversion("CTR-GCN", found)
+    conversion.norm("data_bn", "data_bn")
+    conversion.layer("classifier", "fc")
+    for number in range(options.depth):
+        convert_unit(conversion, f"units.{number}", f"l{number + 1}")
+    return conversion.state
 
-    def copy(target: str, parts: list[str], kinds: tuple[str, ...] = ("weight", "bias")) -> None:
-        """Stack tensors of equally named kinds along their first axis."""
-        for kind in kinds:
-            state[f"{target}.{kind}"] = torch.cat([found[f"{part}.{kind}"].float() for part in parts])
 
-    def norm(target: str, parts: list[str]) -> None:
-        copy(target, parts, _BN)
-        state[f"{target}.{_COUNT}"] = found.get(f"{parts[0]}.{_COUNT}", torch.tensor(0)).long()
+def convert_unit(conversion: Conversion, ours: str, official: str) -> None:
+    """A unit with its residual, by its name here and there."""
+    convert_spatial(conversion, f"{ours}.spatial", f"{official}.gcn1")
+    convert_temporal(conversion, f"{ours}.temporal", f"{official}.tcn1.branches")
+    convert_residual(conversion, f"{ours}.residual", f"{official}.residual")
 
-    norm("data_bn", ["data_bn"])
-    copy("classifier", ["fc"])
-    for number, (c_in, c_out, stride) in enumerate(plan_units(options), start=1):
-        gcn, tcn = f"l{number}.gcn1", f"l{number}.tcn1.branches"
-        spatial, temporal = f"units.{number - 1}.spatial", f"units.{number - 1}.temporal"
-        subsets = [f"{gcn}.convs.{subset}" for subset in range(SUBSETS)]
-        state[f"{spatial}.adjacency"] = found[f"{gcn}.{'PA' if options.adaptive else 'A'}"].float()
-        state[f"{spatial}.strength"] = found[f"{gcn}.alpha"].float()
-        copy(f"{spatial}.relate", [f"{subset}.{conv}" for conv in ("conv1", "conv2") for subset in subsets])
-        state[f"{spatial}.relate.weight"] = state[f"{spatial}.relate.weight"].flatten(2)
-        for kind in ("weight", "bias"):
-            values = [found[f"{subset}.conv3.{kind}"].float() for subset in subsets]
-            state[f"{spatial}.value.{kind}"] = torch.stack(values, dim=1).flatten(0, 1)  # rows: (channel, subset)
-            expand = torch.stack([found[f"{subset}.conv4.{kind}"].float() for subset in subsets])
-            state[f"{spatial}.expand_{kind}"] = expand.flatten(2) if kind == "weight" else expand
-        norm(f"{spatial}.bn", [f"{gcn}.bn"])
-        if c_in != c_out:
-            copy(f"{spatial}.down.0", [f"{gcn}.down.0"])
-            norm(f"{spatial}.down.1", [f"{gcn}.down.1"])
-        copy(f"{temporal}.reduce", [f"{tcn}.{branch}.0" for branch in range(BRANCHES)])
-        norm(f"{temporal}.inner_bn", [f"{tcn}.{branch}.1" for branch in range(BRANCHES - 1)])
-        for branch, name in enumerate(("near", "far")):
-            copy(f"{temporal}.{name}", [f"{tcn}.{branch}.3.conv"])
-            state[f"{temporal}.{name}.weight"] = state[f"{temporal}.{name}.weight"].transpose(2, 3).contiguous()
-        norm(f"{temporal}.outer_bn", [f"{tcn}.0.3.bn", f"{tcn}.1.3.bn", f"{tcn}.2.4", f"{tcn}.3.1"])
-        if number > 1 and (c_in != c_out or stride != 1):
-            copy(f"units.{number - 1}.residual.0", [f"l{number}.residual.conv"])
-            norm(f"units.{number - 1}.residual.1", [f"l{number}.residual.bn"])
-    return state
+
+def convert_spatial(conversion: Conversion, ours: str, official: str) -> None:
+    """Three subsets become one, stacked as ``spatial.py`` says."""
+    subsets = [f"{official}.convs.{subset}" for subset in range(SUBSETS)]
+    conversion.tensor(f"{ours}.adjacency", f"{official}.{'A' if f'{official}.A' in conversion else 'PA'}")
+    conversion.tensor(f"{ours}.strength", f"{official}.alpha")
+    conversion.layer(
+        f"{ours}.relate", *(f"{subset}.{conv}" for conv in ("conv1", "conv2") for subset in subsets),
+        change=lambda tensor: tensor.flatten(2) if tensor.dim() > 1 else tensor,
+    )  # fmt: skip
+    for kind in ("weight", "bias"):
+        values, expand = (
+            [conversion.take(f"{subset}.{conv}.{kind}") for subset in subsets] for conv in ("conv3", "conv4")
+        )
+        conversion.state[f"{ours}.value.{kind}"] = torch.stack(values, dim=1).flatten(0, 1)  # rows: (channel, subset)
+        stacked = torch.stack(expand)
+        conversion.state[f"{ours}.expand_{kind}"] = stacked.flatten(2) if kind == "weight" else stacked
+    conversion.norm(f"{ours}.bn", f"{official}.bn")
+    if f"{official}.down.0.weight" in conversion:
+        conversion.layer(f"{ours}.down.0", f"{official}.down.0")
+        conversion.norm(f"{ours}.down.1", f"{official}.down.1")
+
+
+def convert_temporal(conversion: Conversion, ours: str, official: str) -> None:
+    """Four branches become one, stacked as ``temporal.py`` says; ``official`` names their list."""
+    conversion.layer(f"{ours}.reduce", *(f"{official}.{branch}.0" for branch in range(BRANCHES)))
+    conversion.norm(f"{ours}.inner_bn", *(f"{official}.{branch}.1" for branch in range(BRANCHES - 1)))
+    for branch, name in enumerate(("near", "far")):
+        conversion.layer(f"{ours}.{name}", f"{official}.{branch}.3.conv", change=time_last)
+    outer = (f"{official}.0.3.bn", f"{official}.1.3.bn", f"{official}.2.4", f"{official}.3.1")
+    conversion.norm(f"{ours}.outer_bn", *outer)
+
+
+def convert_residual(conversion: Conversion, ours: str, official: str) -> None:
+    """A shortcut that changes shape; others hold nothing."""
+    if f"{official}.conv.weight" in conversion:
+        conversion.layer(f"{ours}.0", f"{official}.conv")
+        conversion.norm(f"{ours}.1", f"{official}.bn")

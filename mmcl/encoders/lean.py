@@ -1,7 +1,8 @@
-"""CTR-GCN for use only: the function of an encoder in evaluation, with everything constant worked out beforehand.
+"""Forms for use only: an encoder's function in evaluation, with everything constant worked out beforehand.
 
-Constants are folded unit by unit in ``lean_units.py``. A body that is all zeros is not computed: its feature depends on
-nothing but the number of frames. On a CPU bodies go through one at a time, so that what they need stays in the cache.
+Constants are folded unit by unit (``ctrgcn/lean_units.py``, ``hyperformer/lean.py``). A body that is all zeros is not
+computed: its feature depends on nothing but the number of frames. On a CPU bodies go through one at a time, so that
+what they need stays in the cache. Tensors are (B, C, V, T), or (B, C, P) with P = V * T where only channels are mixed.
 """
 
 from __future__ import annotations
@@ -14,8 +15,42 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmcl.encoders.bodies import present_bodies
-from mmcl.encoders.ctrgcn.lean_units import Folded, LeanUnit, scale_and_shift
-from mmcl.encoders.ctrgcn.units import Unit
+
+
+def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """A batch norm in evaluation as y = scale * x + shift, by channel."""
+    assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    return scale, norm.bias - scale * norm.running_mean
+
+
+def folded(conv: nn.Module, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight and bias (C_out, 1) of a convolution followed by y = scale * x + shift."""
+    assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+    weight = conv.weight * scale.view(-1, 1, 1, 1)
+    return weight.squeeze(2), (conv.bias * scale + shift).unsqueeze(1)
+
+
+def alone(x: Tensor) -> bool:
+    """Whether a single body goes through eagerly: then fewer, larger products with less copying are open."""
+    return not torch.compiler.is_compiling() and x.shape[0] == 1  # a tracer may not know the number of bodies
+
+
+def mix(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    """A 1x1 convolution: weight (C_out, C_in), bias (C_out, 1), x (B, C_in, P) -> (B, C_out, P)."""
+    if alone(x):
+        return torch.addmm(bias, weight, x[0]).unsqueeze(0)
+    return torch.matmul(weight, x) + bias
+
+
+class Folded(nn.Module):
+    """A module whose tensors are constants: buffers, so that they move and are saved, but nothing to train."""
+
+    def keep(self, **tensors: Tensor) -> None:
+        """Register constants under their names."""
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor.detach().clone().contiguous())
 
 
 def normalised(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -23,13 +58,14 @@ def normalised(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return (x * scale + shift).permute(0, 1, 4, 3, 2).flatten(0, 1).contiguous()
 
 
-class LeanCTRGCN(Folded):
-    """An encoder's function in evaluation, (N, M, T, V, C) -> (N, K), for use only.
+class LeanBodies(Folded):
+    """The function of a :class:`~mmcl.encoders.body_encoder.BodyEncoder` in evaluation, for use only.
 
     Args:
         persons: M of the encoder.
-        data_bn: the batch norm over (person, joint, coordinate) of its input.
-        units: its units; they and the other modules are copied.
+        joints: V.
+        data_bn: the batch norm over (person, joint, coordinate) of its input; it and the classifier are copied.
+        units: folded; one after the other they are the trunk, (B, C, V, T) -> (B, D, V, T').
         classifier: from features to scores.
         frames: T that will come, for which the feature of an empty body is worked out at once; others work, too.
     """
@@ -41,16 +77,15 @@ class LeanCTRGCN(Folded):
     bias: Tensor
 
     def __init__(
-        self, persons: int, data_bn: nn.BatchNorm1d, units: Iterable[Unit], classifier: nn.Linear,
+        self, persons: int, joints: int, data_bn: nn.BatchNorm1d, units: Iterable[nn.Module], classifier: nn.Linear,
         frames: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        lean_units = [LeanUnit(unit) for unit in units]
-        self.units = nn.ModuleList(lean_units)
-        self.persons, self.joints = persons, lean_units[0].spatial.joints
-        self.channels = data_bn.num_features // (persons * self.joints)
+        self.units = nn.ModuleList(units)
+        self.persons, self.joints = persons, joints
+        self.channels = data_bn.num_features // (persons * joints)
         self.feature_width, self.classes = classifier.in_features, classifier.out_features
-        scale, shift = (part.view(persons, 1, self.joints, self.channels) for part in scale_and_shift(data_bn))
+        scale, shift = (part.view(persons, 1, joints, self.channels) for part in scale_and_shift(data_bn))
         self.keep(scale=scale, shift=shift, weight=classifier.weight, bias=classifier.bias)
         self.register_buffer("empty", torch.zeros(0, 0), persistent=False)
         self.empty_frames = 0

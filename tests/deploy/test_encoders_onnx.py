@@ -1,0 +1,34 @@
+"""Encoders other than CTR-GCN leave as ONNX graphs, in single precision and reduced, and equal their bundle."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from making import people, write_small
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from mmcl.deploy.onnx import export_graph  # noqa: E402
+from mmcl.deploy.session import open_session  # noqa: E402
+from mmcl.deploy.variants import half, integer  # noqa: E402
+
+NETWORKS = {"hyperformer": {"heads": 3, "head_width": 4, "groups": 3, "depth": 3, "persons": 2}}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_graphs_equal_the_bundle_whoever_is_there(tmp_path, name):
+    bundle = write_small(tmp_path / "bundle", (name, NETWORKS[name]))
+    clips = [people(2, 2, frames, empty) for frames, empty in ((40, ((0, 1),)), (17, ()), (30, ((0, 0), (0, 1))))]
+    graph = export_graph(bundle).SerializeToString()
+    calibration = [clip.numpy() for clip in clips[:2]]
+    for precision, tolerance, make in (
+        ("fp32", 1e-4, lambda model: model), ("fp16", 2e-2, half),
+        ("int8", 0.15, lambda model: integer(model, calibration)),
+    ):  # fmt: skip
+        session = open_session(make(onnx.load_from_string(graph)).SerializeToString())
+        for clip in clips:
+            with torch.no_grad():
+                expected = bundle(clip)
+            found = torch.from_numpy(session.run(["scores"], {"joints": clip.numpy()})[0])
+            assert (found - expected).abs().max() <= tolerance * expected.abs().max(), precision
