@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("store", metavar="DIR", help="a store made by `mmcl prepare`")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (DIR/check)")
+    parser.add_argument("--full", action="store_true", help="read every byte and compare it with what was written")
     return parser
 
 
@@ -47,12 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mmcl.data.store import open_store
 
     store = open_store(args.store)
-    report = check(store, official_splits(store))
+    report = check(store, official_splits(store), full=args.full)
     behind_url = "://" in args.store and not args.store.startswith("file://")  # its folder here is only a cache
     print(as_text(report))
     try:
         page, sheet = write(report, args.out or (Path("check") if behind_url else store.path / "check"))
-        print(f"report: {page}\npicture: {sheet}")
+        print(f"report: {page}" + (f"\npicture: {sheet}" if sheet is not None else ""))
     except OSError as error:
         print(f"warning: the report cannot be written ({error}): --out names another folder", file=sys.stderr)
     return 1 if report.verdict == BAD else 0

@@ -54,6 +54,7 @@ class RawClip:
         recorded_frames: frames of the recording, with those left out; 0 where none was.
         picture: width and height of the picture that ``pixels`` are for. They are scaled where the video at hand has
             another size (a smaller copy); None: they fit the video as it is.
+        confidence: (M, T, V), how sure a pose estimator was of each joint, 0 to 1; None where nobody says it.
     """
 
     joints: np.ndarray
@@ -61,6 +62,7 @@ class RawClip:
     recorded: np.ndarray | None = None
     recorded_frames: int = 0
     picture: tuple[int, int] | None = None
+    confidence: np.ndarray | None = None
 
 
 class Reader(Protocol):

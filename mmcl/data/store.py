@@ -3,12 +3,14 @@
 ``store.json`` is written last, so its presence means complete. ``index.arrow`` holds the short columns of all clips,
 which is all that opening reads. The clips lie in ``clips/part-00000.arrow …``, Arrow streams of some 64 MB that
 ``datasets.Dataset.from_file`` opens too; each is mapped (and, of a store behind a URL, fetched) when a clip of it is
-first asked for.
+first asked for. When a clip is first read, what was read is compared with the clip's digest, so that a damaged disk or
+copy ends a training instead of going into it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from bisect import bisect_right
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +20,17 @@ import numpy as np
 import pyarrow as pa
 
 from mmcl.common.errors import UserError
-from mmcl.data.columns import FORMAT, content_fingerprint, map_file
+from mmcl.data.columns import READABLE, WHOLE_NUMBERS, clip_digest, content_fingerprint, file_digest, map_file
 from mmcl.data.location import StoreFolder, locate
 from mmcl.skeletons.layout import Layout
 
 INDEX = "index.arrow"
 RESIDENT = 64 << 20  # bytes of clips handed out after which all maps are dropped: keeps the process's size bounded
+_PART = re.compile(r"part-[0-9]{5,9}\.arrow")
+
+
+class DamagedClip(UserError):
+    """A clip is not what it was when the store was made."""
 
 
 class ClipStore:
@@ -44,6 +51,7 @@ class ClipStore:
         subject_names: name -> number of the people, where their files name them.
         fps: skeleton frames per second.
         fingerprint: sha256 over content and meaning; see :func:`mmcl.data.columns.content_fingerprint`.
+        dimensions: C, coordinates of a joint: 3, or 2 where joints were found in pictures.
         has_video: at least one clip has crops.
         shard: (index from 1, count) where the store is one shard of the dataset; None where it is whole.
         ids: names of the clips, unique.
@@ -59,6 +67,7 @@ class ClipStore:
         self.subject_names: dict[str, int] = info.get("subject_names", {})
         self.fps: float = info["fps"]
         self.fingerprint: str = info["fingerprint"]
+        self.dimensions: int = info.get("dimensions", 3)
         self.has_video: bool = info["with_video"] > 0
         shard = info.get("shard")
         self.shard: tuple[int, int] | None = (shard["index"], shard["count"]) if shard else None
@@ -75,6 +84,7 @@ class ClipStore:
         self._starts: list[int] = np.cumsum([0, *(part["clips"] for part in info["parts"])]).tolist()
         self._maps: dict[int, tuple[list[pa.RecordBatch], list[int]]] = {}
         self._handed_out = 0
+        self._compared = np.zeros(len(self.ids), dtype=bool)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -89,12 +99,27 @@ class ClipStore:
         return [known.setdefault(tuple(names), names) for names in self.index.column("splits").to_pylist()]
 
     def joints(self, index: int) -> np.ndarray:
-        """Joints of one clip: (M, T, V, 3) float32 metres, a read-only view on the memory map."""
-        return self._flat("joints", index).reshape(self.bodies[index], self.frames[index], self.layout.joint_count, 3)
+        """Joints of one clip: (M, T, V, C) float32, a read-only view on the memory map.
+
+        C is ``dimensions``. In space joints are in metres; planar ones have half the picture's height as their unit.
+
+        Raises:
+            DamagedClip: they are not what they were when the store was made.
+        """
+        self.compare(index)
+        return self._flat("joints", index).reshape(*self._shape(index), self.dimensions)
+
+    def confidence(self, index: int) -> np.ndarray | None:
+        """How sure a pose estimator was of each joint of one clip: (M, T, V) float32 in [0, 1]; None where unknown."""
+        self.compare(index)
+        found = self._confidence(index)
+        return found.astype(np.float32).reshape(self._shape(index)) if len(found) else None
 
     def crops(self, index: int) -> list[bytes]:
         """The m person crops of one clip, JPEG, in time order; empty where it has no video."""
-        return self._cell("crops", index).to_pylist()
+        self.compare(index)
+        crops: list[bytes] = self._cell("crops", index).to_pylist()
+        return crops
 
     def frame_indices(self, index: int) -> np.ndarray:
         """(m,) int32: the skeleton frames that were sampled."""
@@ -107,6 +132,45 @@ class ClipStore:
     def pixels(self, index: int) -> np.ndarray:
         """(m, M, V, 2) float32 joints of the sampled frames in video pixels; (0, M, V, 2) where nothing is known."""
         return self._flat("pixels", index).reshape(-1, self.bodies[index], self.layout.joint_count, 2)
+
+    def compare(self, index: int) -> None:
+        """Compare what is read of a clip with its digest, once in a process. Boxes and pixels are not looked at.
+
+        Raises:
+            DamagedClip: they differ.
+        """
+        if 0 <= index < len(self.ids) and self._compared[index]:
+            return
+        try:
+            row: dict[str, Any] = {name: self.index.column(name)[index].as_py() for name in WHOLE_NUMBERS}
+            row |= {"id": self.ids[index], "splits": self.splits[index], "joints": self._flat("joints", index)}
+            row |= {"confidence": self._confidence(index), "crops": self._cell("crops", index).to_pylist()}
+            same = clip_digest(row) == self.index.column("digest")[index].as_py()
+        except (ValueError, pa.ArrowException) as error:
+            raise self._damaged(index) from error
+        if not same:
+            raise self._damaged(index)
+        self._compared[index] = True
+
+    def _damaged(self, index: int) -> DamagedClip:
+        return DamagedClip(
+            f"{self.location}: clip {self.ids[index]} is not what was prepared (a damaged disk or copy): prepare the "
+            "store again with --overwrite, or copy it again"
+        )
+
+    def damaged_parts(self) -> list[str]:
+        """Names of the files whose content is not what was written; every byte is read. Format 3 has no digests."""
+        if self.info["format"] < 4:
+            return []
+        names = {f"clips/{part['file']}": part for part in self.info["parts"]}
+        files = {name: self.folder.file(name, part["bytes"]) for name, part in names.items()}
+        return [name for name, part in names.items() if file_digest(files[name]) != part["sha256"]]
+
+    def _shape(self, index: int) -> tuple[int, int, int]:
+        return int(self.bodies[index]), int(self.frames[index]), self.layout.joint_count
+
+    def _confidence(self, index: int) -> np.ndarray:
+        return self._flat("confidence", index) if self.info["format"] >= 4 else np.zeros(0, dtype=np.float16)
 
     def _whole(self, column: str) -> np.ndarray:
         return self.index.column(column).to_numpy().astype(np.int64)
@@ -137,10 +201,10 @@ class ClipStore:
             try:
                 batches = map_file(self.folder.file(name, facts["bytes"]))
             except ValueError as error:
-                raise UserError(f"{self.location}/{name}: damaged ({error}); prepare the store again") from error
+                raise DamagedClip(f"{self.location}/{name}: damaged ({error}); prepare the store again") from error
             starts = np.cumsum([0, *(batch.num_rows for batch in batches)]).tolist()
             if starts[-1] != facts["clips"]:
-                raise UserError(f"{self.location}/{name}: {starts[-1]} clips, expected {facts['clips']}; damaged store")
+                raise DamagedClip(f"{self.location}/{name}: {starts[-1]} clips, not {facts['clips']}; damaged store")
             self._maps[part] = batches, starts
         return self._maps[part]
 
@@ -160,9 +224,14 @@ def open_store(where: str | Path) -> ClipStore:
         if facts is None:
             raise UserError(f"{folder.location}: {folder.missing()}")
         info = json.loads(facts)
-        if info["format"] != FORMAT:
-            raise UserError(f"{folder.location}: format {info['format']}, this mmcl reads {FORMAT}; prepare it again")
+        if info["format"] not in READABLE:
+            known = " and ".join(map(str, READABLE))
+            raise UserError(f"{folder.location}: format {info['format']}, this mmcl reads {known}; prepare it again")
+        if info.get("dimensions", 3) not in (2, 3):
+            raise ValueError(f"joints of {info['dimensions']!r:.20} coordinates")
         for part in info["parts"]:
+            if not _PART.fullmatch(part["file"]):  # what a stranger's store says must not lead out of its folder
+                raise ValueError(f"no name of a part: {part['file']!r:.60}")
             folder.check(f"clips/{part['file']}", part["bytes"])
         index = pa.Table.from_batches(map_file(folder.file(INDEX, info["index_bytes"])))
         if content_fingerprint(index.column("digest").to_pylist(), info) != info["fingerprint"]:

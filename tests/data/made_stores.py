@@ -21,7 +21,8 @@ def row(number: int, frames: int, crops: int = 0) -> dict[str, object]:
         "id": f"clip{number:06d}", "label": number % 5, "subject": number % 7, "camera": 1, "setup": 1, "trial": 1,
         "splits": ["train"] if number % 2 else ["test", "odd"][: 1 + number % 4], "bodies": 1, "frames": frames,
         "video_frames": frames if crops else 0, "joints": joints.astype(np.float32).reshape(-1),
-        "frame_indices": np.arange(2), "crops": [b"%d-%d" % (number, i) for i in range(crops)],
+        "confidence": np.zeros(0), "frame_indices": np.arange(2),
+        "crops": [b"%d-%d" % (number, i) for i in range(crops)],
         "boxes": np.zeros(4 * crops), "pixels": np.zeros(0),
     }  # fmt: skip
 

@@ -231,3 +231,63 @@ def test_two_at_once_are_refused_and_other_options_start_over(stuck: Path, tmp_p
     (stuck / "Skeleton" / "a9_s9_t9_skeleton.mat").unlink()
     summary = prepare(UTDMHAD(stuck), tmp_path / "out", workers=1, frames_per_clip=2, progress=False)
     assert summary.processed == len(summary.store) == parts.GROUP_CLIPS + 3
+
+
+class Vanishing(UTDMHAD):
+    """Its files go away when the third clip is read, in the way that is asked for."""
+
+    way = "deleted"
+
+    def read(self, source):
+        if "_s3_" in source.id and self.skeletons.is_dir():
+            if self.way == "deleted":
+                os.rename(self.skeletons, f"{self.skeletons}.away")
+            elif self.way == "unmounted":  # the folder of the mount stays, empty
+                os.rename(self.skeletons, f"{self.skeletons}.away")
+                self.skeletons.mkdir()
+            elif (self.skeletons / "a1_s3_t1_skeleton.mat").exists():  # one file
+                (self.skeletons / "a1_s3_t1_skeleton.mat").unlink()
+        return super().read(source)
+
+
+class Unmounted(Vanishing):
+    way = "unmounted"
+
+
+class OneFile(Vanishing):
+    way = "one file"
+
+
+@pytest.mark.parametrize("reader", [Vanishing, Unmounted])
+def test_a_source_that_goes_away_ends_the_job(takes: Path, tmp_path: Path, monkeypatch, reader) -> None:
+    monkeypatch.setattr(parts, "GROUP_CLIPS", 1)
+    with pytest.raises(UserError, match=r"Skeleton went away while it was read \(a1_s3_t1 was next\).*bring it back"):
+        prepare(reader(takes), tmp_path / "out", workers=1, progress=False)
+    assert not (tmp_path / "out").exists()
+    if (takes / "Skeleton").exists():
+        (takes / "Skeleton").rmdir()
+    os.rename(takes / "Skeleton.away", takes / "Skeleton")
+    summary = prepare(UTDMHAD(takes), tmp_path / "out", workers=1, progress=False)
+    assert summary.processed == 3 and len(summary.store) == 5 and not summary.skipped
+
+
+def test_a_single_file_that_goes_away_costs_its_own_clip(takes: Path, tmp_path: Path) -> None:
+    summary = prepare(OneFile(takes), tmp_path / "out", workers=1, progress=False)
+    assert summary.skipped == [("a1_s3_t1", "the skeleton file has gone")] and len(summary.store) == 4
+
+
+def test_an_archive_that_goes_away_ends_the_job_and_lost_clips_are_tried_again(tmp_path: Path) -> None:
+    from mmcl.data.clip import ClipSource
+    from mmcl.data.preparation.pool import worth_another_try
+    from mmcl.data.preparation.sources import vanished
+
+    (tmp_path / "there").touch()
+    archive = str(tmp_path / "all.zip")
+    inside = [ClipSource(str(number), 0, 1, skeleton=archive, member=str(number)) for number in range(3)]
+    assert vanished(inside[0], inside) == archive
+    alone = ClipSource("a", 0, 1, skeleton=str(tmp_path / "a.npy"), member="640x480")
+    assert vanished(alone, [*inside, alone]) is None
+    held = ClipSource("b", 0, 1, skeleton=archive, payload={"keypoint": 1})
+    assert vanished(held, [*inside, held]) is None
+    assert worth_another_try("the file has gone", 60, False, str(tmp_path / "there"))
+    assert not worth_another_try("the file has gone", 60, False, archive)

@@ -18,15 +18,26 @@ FEW_FRAMES = 8  # a shorter clip is hardly an action
 MISSING = 0.05  # share of a clip's joints; single ones are missing now and then in any recording
 
 
-def check(store: ClipStore, splits: Splits | None = None, progress: bool = True) -> Report:
+def check(store: ClipStore, splits: Splits | None = None, progress: bool = True, full: bool = False) -> Report:
     """Look a store over.
+
+    Where clips or files are not what they were when the store was made, nothing else is looked at.
 
     Args:
         store: the clips.
         splits: protocol -> side ("train", "test") -> clip positions, to be counted and compared.
         progress: show a progress bar on stderr.
+        full: also read every byte of the store's files and compare it with what was written.
     """
-    report = Report(store, gather(store, progress), splits or {})
+    damaged_files = store.damaged_parts() if full else []
+    measures, damaged = gather(store, progress)
+    report = Report(store, measures, splits or {})
+    advice = "a damaged disk or copy: prepare the store again with --overwrite, or copy it again"
+    found = report.whole(BAD, "files whose bytes have changed", bool(damaged_files), damaged_files, advice)
+    if report.clips(BAD, "not what was prepared", damaged, advice) or found:
+        report.unchecked.append("everything else (the content is damaged)")
+        return report
+    report.passed.append("content as it was prepared")
     for part in (_identity, _values, _still, geometry, _video, _coverage):
         part(report)
     report.findings.sort(key=lambda finding: finding.level != BAD)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmcl.data.inspection.posture import Posture, posture
-from mmcl.data.store import ClipStore
+from mmcl.data.store import ClipStore, DamagedClip
 
 STILL = 1e-6  # metres: a sensor's joint always jitters more than this
 MOVING = 1e-3  # metres: a body whose median joint travels this far does move
@@ -92,8 +92,14 @@ def column(measures: list[Measures], name: str) -> np.ndarray:
     return np.array([getattr(entry if hasattr(entry, name) else entry.posture, name) for entry in measures])
 
 
-def gather(store: ClipStore, progress: bool) -> list[Measures]:
-    """Measure every clip of a store."""
+def gather(store: ClipStore, progress: bool) -> tuple[list[Measures], list[int]]:
+    """Measure every clip of a store, and list those that are not what was prepared."""
     from tqdm import tqdm
 
-    return [measure(store, index) for index in tqdm(range(len(store)), unit="clip", disable=not progress)]
+    measures, damaged = [], []
+    for index in tqdm(range(len(store)), unit="clip", disable=not progress):
+        try:
+            measures.append(measure(store, index))
+        except DamagedClip:
+            damaged.append(index)
+    return measures, damaged

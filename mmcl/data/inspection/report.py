@@ -8,6 +8,7 @@ import numpy as np
 
 from mmcl.common.files import atomic_file, write_text
 from mmcl.data.inspection.findings import BAD, OK, WARN, Report
+from mmcl.data.store import DamagedClip
 
 MEANING = {
     OK: "nothing found that stands against training on it",
@@ -85,13 +86,17 @@ def as_markdown(report: Report) -> str:
     return "\n".join([*lines, ""])
 
 
-def write(report: Report, folder: Path) -> tuple[Path, Path]:
-    """Write ``check.md`` and ``contact_sheet.png`` into a folder; their paths."""
+def write(report: Report, folder: Path) -> tuple[Path, Path | None]:
+    """Write ``check.md`` and ``contact_sheet.png`` into a folder; their paths. Damaged clips cannot be drawn."""
     from mmcl.data.inspection.contact_sheet import contact_sheet
 
     folder.mkdir(parents=True, exist_ok=True)
     page, sheet = folder / "check.md", folder / "contact_sheet.png"
     write_text(page, as_markdown(report))
+    try:
+        picture = contact_sheet(report.store)
+    except DamagedClip:
+        return page, None
     with atomic_file(sheet) as temporary:
-        contact_sheet(report.store).save(temporary, format="png")
+        picture.save(temporary, format="png")
     return page, sheet

@@ -16,7 +16,7 @@ from mmcl.data.clip import ClipSource, Reader
 from mmcl.data.preparation.finish import Clips, Summary, finish, read_skipped
 from mmcl.data.preparation.parts import PROGRESS, Parts, flush, groups, only_writer
 from mmcl.data.preparation.pool import default_workers, process_clips, worth_another_try
-from mmcl.data.preparation.sources import check_ids, list_digest, marks_of, options_of, stretch, together
+from mmcl.data.preparation.sources import check_ids, list_digest, marks_of, options_of, stretch, together, vanished
 from mmcl.data.preparation.worker import Job
 from mmcl.data.store import open_store
 from mmcl.skeletons.layout import load_layout
@@ -82,7 +82,8 @@ def prepare(
     with sigterm_as_interrupt(), only_writer(partial):
         _open_partial(partial, options)
         done = [together(group) for group in groups(marks)]
-        parts = Parts(partial, done, lambda reason: worth_another_try(reason, timeout, strict))
+        files = {source.id: source.skeleton for source in sources}
+        parts = Parts(partial, done, lambda name, why: worth_another_try(why, timeout, strict, files[name]))
         if strict and parts.skipped:
             raise _strict(partial, parts.skipped, "without it the same command goes on")
         processed = _fill(parts, sources, job, workers or default_workers(), strict, progress)
@@ -168,6 +169,11 @@ def _fill(parts: Parts, sources: list[ClipSource], job: Job, workers: int, stric
             for _ in group:
                 source, outcome = next(results)
                 if isinstance(outcome, str):
+                    if (gone := vanished(source, sources)) is not None:
+                        raise UserError(
+                            f"{gone} went away while it was read ({source.id} was next): bring it back, and the same "
+                            "command goes on"
+                        )
                     if strict:
                         raise UserError(f"{source.id}: {outcome} (--strict; without it the clip would be skipped)")
                     skipped.append((source.id, outcome))

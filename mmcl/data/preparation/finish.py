@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmcl.common.files import write_json
-from mmcl.data.columns import FORMAT, SHORT, content_fingerprint, map_file, schema, stream
+from mmcl.data.columns import FORMAT, SHORT, content_fingerprint, file_digest, map_file, schema, stream
 from mmcl.data.preparation.parts import flush
 from mmcl.data.store import INDEX, ClipStore
 
@@ -115,7 +115,7 @@ def finish(
         "fingerprint": content_fingerprint(index.column("digest").to_pylist(), about),
         "index_bytes": len(data),
         "skipped_bytes": len(skipped_data),
-        "parts": list(parts),
+        "parts": [{**part, "sha256": file_digest(folder / "clips" / part["file"])} for part in parts],
     }
     write_json(folder / "store.json", facts)
     flush(folder / "store.json")

@@ -28,15 +28,17 @@ class Parts:
     Args:
         folder: the store being made.
         marks: of each group, what tells whether it has to be made again; see :mod:`mmcl.data.preparation.sources`.
-        again: whether a clip that was bad for this reason is to be tried again. Its group and all that follow it are
-            made again then, since parts only grow at their end.
+        again: whether a clip (its name) that was bad for this reason is to be tried again. Its group and all that follow
+            it are made again then, since parts only grow at their end.
 
     Attributes:
         done: groups that are written already.
         skipped: (id, reason) of the bad clips in them.
     """
 
-    def __init__(self, folder: Path, marks: Sequence[str], again: Callable[[str], bool] = lambda reason: False) -> None:
+    def __init__(
+        self, folder: Path, marks: Sequence[str], again: Callable[[str, str], bool] = lambda name, reason: False
+    ) -> None:
         self.clips, self.journal, self.marks = folder / "clips", folder / PROGRESS / "journal.jsonl", marks
         self.schema = schema()
         self.sizes: dict[str, list[int]] = {}  # part -> clips, bytes
@@ -80,7 +82,7 @@ class Parts:
         last = next(reversed(self.sizes))
         return last if self.sizes[last][1] < PART_BYTES else _name(len(self.sizes))
 
-    def _take_up(self, again: Callable[[str], bool]) -> None:
+    def _take_up(self, again: Callable[[str, str], bool]) -> None:
         """Believe the journal as far as its lines are whole and their sources and files are as they were."""
         lines = self.journal.read_text(encoding="utf-8").splitlines() if self.journal.is_file() else []
         kept = []
@@ -91,7 +93,7 @@ class Parts:
                 break
             if entry["mark"] != mark or _size(self.clips / entry["part"]) < entry["bytes"]:
                 break
-            if any(again(reason) for _, reason in entry["skipped"]):
+            if any(again(name, reason) for name, reason in entry["skipped"]):
                 break
             self._note(entry)
             kept.append(line + "\n")

@@ -19,6 +19,7 @@ AHEAD = 64  # clips that may wait for a slow one before them, or two a worker: b
 CLIPS_PER_WORKER = 2000  # then a fresh process takes over: native video libraries leak a little
 # How the reason of a clip begins that was lost with its worker; the list of skipped clips keeps reasons as text.
 TIMED_OUT, DIED = "took longer than", "its worker process died"
+GONE = "has gone"  # how it ends where a file was listed and could not be found when its turn came
 
 
 def default_workers() -> int:
@@ -78,8 +79,17 @@ def _outcome(future: Any, timeout: float) -> tuple[dict[str, Any] | str, bool]:
         ) from error
 
 
-def worth_another_try(reason: str, timeout: float, strict: bool) -> bool:
-    """Whether a clip that an earlier call skipped may turn out well this time, though its files are the same."""
+def worth_another_try(reason: str, timeout: float, strict: bool, file: str) -> bool:
+    """Whether a clip that an earlier call skipped may turn out well this time, though its files are the same.
+
+    Args:
+        reason: why it was skipped.
+        timeout: seconds that a clip may take now.
+        strict: whether a bad clip is an error now.
+        file: that holds the clip's joints.
+    """
+    if reason.endswith(GONE):
+        return os.path.exists(file)
     if strict:
         return reason.startswith((TIMED_OUT, DIED))
     return reason.startswith(TIMED_OUT) and not reason.startswith(f"{TIMED_OUT} {timeout:g} s ")

@@ -69,6 +69,37 @@ def _size_and_time(path: str) -> list[int]:
     return [-1, -1]
 
 
+def vanished(source: ClipSource, sources: Sequence[ClipSource]) -> str | None:
+    """The folder or archive of a clip that cannot be read because all of it went away: deleted, or unplugged.
+
+    A single file that is missing among others costs its own clip. Of an archive of many clips, and of a folder that is
+    gone or is there and empty (a disk that is no longer mounted), every clip that follows would be lost as well.
+
+    Args:
+        source: the clip.
+        sources: all clips.
+    """
+    if source.payload is not None:  # it was read before
+        return None
+    for path in filter(None, (source.skeleton, source.video)):
+        if not os.path.exists(path):
+            many = any(other is not source and path in (other.skeleton, other.video) for other in sources)
+            folder = os.path.dirname(os.path.abspath(path))
+            if many or not _holds_anything(folder):
+                return path if many else folder
+        elif os.path.isdir(path) and not _holds_anything(path):
+            return path
+    return None
+
+
+def _holds_anything(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as found:
+            return next(found, None) is not None
+    except OSError:
+        return False
+
+
 def check_ids(sources: Sequence[ClipSource]) -> None:
     """Refuse clips that share a name: predictions, splits and skipped.csv tell clips apart by it.
 

@@ -103,6 +103,7 @@ def make_row(source: ClipSource, job: Job, decord: bool = True) -> dict[str, Any
         "frames": frames,
         "video_frames": 0,
         "joints": joints.reshape(-1),
+        "confidence": _confidence(raw, joints),
         "frame_indices": indices,
         "crops": [],
         "boxes": np.zeros(0, dtype=np.float32),
@@ -116,6 +117,15 @@ def make_row(source: ClipSource, job: Job, decord: bool = True) -> dict[str, Any
         )
         row |= {"video_frames": total, **_crops(pictures, joints, raw, indices, job)}
     return row
+
+
+def _confidence(raw: RawClip, joints: np.ndarray) -> np.ndarray:
+    """Flat confidence of a clip's joints, limited to [0, 1], 0 where it is no number; none where nobody says it."""
+    if raw.confidence is None:
+        return np.zeros(0, dtype=np.float16)
+    if raw.confidence.shape != joints.shape[:3]:
+        raise BadClip(f"confidence of shape {raw.confidence.shape} for joints of shape {joints.shape}")
+    return np.nan_to_num(raw.confidence, nan=0.0).clip(0, 1).astype(np.float16).reshape(-1)
 
 
 def _crops(pictures: np.ndarray, joints: np.ndarray, raw: RawClip, indices: np.ndarray, job: Job) -> dict[str, Any]:
