@@ -73,14 +73,11 @@ class ClipStore:
         self.shard: tuple[int, int] | None = (shard["index"], shard["count"]) if shard else None
         self.title: str = info["title"] + (f" (shard {self.shard[0]} of {self.shard[1]} only)" if self.shard else "")
         self.ids: list[str] = index.column("id").to_pylist()
-        self.labels = self._whole("label")
-        self.subjects = self._whole("subject")
-        self.cameras = self._whole("camera")
-        self.setups = self._whole("setup")
-        self.trials = self._whole("trial")
-        self.bodies = self._whole("bodies")
-        self.frames = self._whole("frames")
-        self.video_frames = self._whole("video_frames")
+        self._numbers = {name: self._whole(name) for name in WHOLE_NUMBERS}
+        self.labels, self.subjects = self._numbers["label"], self._numbers["subject"]
+        self.cameras, self.setups = self._numbers["camera"], self._numbers["setup"]
+        self.trials, self.bodies = self._numbers["trial"], self._numbers["bodies"]
+        self.frames, self.video_frames = self._numbers["frames"], self._numbers["video_frames"]
         self._starts: list[int] = np.cumsum([0, *(part["clips"] for part in info["parts"])]).tolist()
         self._maps: dict[int, tuple[list[pa.RecordBatch], list[int]]] = {}
         self._handed_out = 0
@@ -142,7 +139,7 @@ class ClipStore:
         if 0 <= index < len(self.ids) and self._compared[index]:
             return
         try:
-            row: dict[str, Any] = {name: self.index.column(name)[index].as_py() for name in WHOLE_NUMBERS}
+            row: dict[str, Any] = {name: int(values[index]) for name, values in self._numbers.items()}
             row |= {"id": self.ids[index], "splits": self.splits[index], "joints": self._flat("joints", index)}
             row |= {"confidence": self._confidence(index), "crops": self._cell("crops", index).to_pylist()}
             same = clip_digest(row) == self.index.column("digest")[index].as_py()

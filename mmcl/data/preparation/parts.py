@@ -28,8 +28,8 @@ class Parts:
     Args:
         folder: the store being made.
         marks: of each group, what tells whether it has to be made again; see :mod:`mmcl.data.preparation.sources`.
-        again: whether a clip (its name) that was bad for this reason is to be tried again. Its group and all that follow
-            it are made again then, since parts only grow at their end.
+        again: whether a clip (its name) that was bad for this reason is to be tried again. Its group and all that
+            follow it are made again then, since parts only grow at their end.
 
     Attributes:
         done: groups that are written already.
