@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import made_stores
 import numpy as np
 import pytest
 import recordings
@@ -16,7 +17,7 @@ from mmcl.data.inspection.checks import check
 from mmcl.data.inspection.contact_sheet import TILE
 from mmcl.data.inspection.findings import BAD, OK, WARN, Finding, Report
 from mmcl.data.preparation.build import prepare
-from mmcl.data.store import ClipStore, open_store
+from mmcl.data.store import ClipStore
 
 
 @pytest.fixture(scope="module")
@@ -102,16 +103,19 @@ def test_a_store_that_is_wrong_throughout_is_bad(
     assert advice in found(report, words).advice
 
 
-def test_nan_inside_a_store_is_found(takes: Path, tmp_path: Path) -> None:
-    """prepare refuses NaN, so it is written into the file afterwards."""
-    store = checked(takes, tmp_path / "out").store
-    part = store.path / "clips" / "part-00000.arrow"
-    data, joints = part.read_bytes(), store.joints(7).copy()
-    assert data.count(joints.tobytes()) == 1
-    damaged = joints.copy()
-    damaged[0, 3, 2, 1] = np.nan
-    part.write_bytes(data.replace(joints.tobytes(), damaged.tobytes()))
-    report = check(open_store(store.path), progress=False)
+def test_nan_inside_a_store_is_found(tmp_path: Path, monkeypatch) -> None:
+    """prepare refuses NaN, so the store is written without it."""
+    plain = made_stores.row
+
+    def row(number: int, frames: int, crops: int = 0) -> dict[str, object]:
+        made = plain(number, frames, crops)
+        if number == 7:
+            made["joints"][100] = np.nan
+        return made
+
+    monkeypatch.setattr(made_stores, "row", row)
+    store = made_stores.write_store(tmp_path / "out", 20)
+    report = check(store, progress=False)
     assert found(report, "NaN").names == [store.ids[7]] and report.verdict == BAD
     assert report.measures[7].nan_frames == 1
 
