@@ -36,7 +36,10 @@ from mmcl.data.readers.safe_pickle import load_pickle
 from mmcl.skeletons.layout import layout_names, load_layout
 
 NTU = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
-LAYOUTS = {17: "coco_17", 20: "kinect_v1_20", 25: "kinect_v2_25"}
+LAYOUTS = {
+    17: "coco_17", 18: "openpose_18", 20: "kinect_v1_20", 25: "kinect_v2_25", 26: "halpe_26",
+    65: "coco_wholebody_65", 133: "coco_wholebody_133",
+}  # fmt: skip
 
 
 class PySKL:
