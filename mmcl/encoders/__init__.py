@@ -11,6 +11,7 @@ ENCODERS = Registry(
         "ctrgcn": "mmcl.encoders.ctrgcn.network:CTRGCN",
         "hyperformer": "mmcl.encoders.hyperformer.network:Hyperformer",
         "mamp": "mmcl.encoders.mamp.network:MAMP",
+        "skelet": "mmcl.encoders.skelet.network:Skelet",
         "sttformer": "mmcl.encoders.sttformer.network:STTFormer",
     },
     "mmcl.encoders",

@@ -1,4 +1,4 @@
-"""The skeleton as a graph: the three adjacency matrices that spatial graph convolutions start from."""
+"""The skeleton as a graph: matrices that graph convolutions start from, and those that pool joints."""
 
 from __future__ import annotations
 
@@ -46,3 +46,36 @@ def spatial_graph(layout: Layout) -> Tensor:
             normalise_columns(edge_matrix(outward, joints)),
         ]
     )
+
+
+def undirected_graph(layout: Layout) -> Tensor:
+    """(V, V) float32: 1 for a joint with itself and for both directions of every edge of the tree and every link."""
+    there = [*layout.edges, *layout.links]
+    back = [(b, a) for a, b in there]
+    return torch.eye(layout.joint_count) + edge_matrix([*there, *back], layout.joint_count)
+
+
+def pool_matrices(layout: Layout) -> list[Tensor]:
+    """(V_below, V_level) float32 for each level of a layout's pools, from the joints up; columns sum to 1."""
+    matrices, below = [], list(layout.joints)
+    for level in layout.pools.values():
+        matrix = torch.zeros(len(below), len(level))
+        for column, weights in enumerate(level.values()):
+            for joint, weight in weights.items():
+                matrix[below.index(joint), column] = weight
+        matrices.append(matrix)
+        below = list(level)
+    return matrices
+
+
+def pooled_graph(graph: Tensor, pool: Tensor) -> Tensor:
+    """The graph of a level of pools: pinv(M) G M, as in SkeleT-GCN.
+
+    Args:
+        graph: (V, V) between joints.
+        pool: (V, V_level) from joints to the level.
+
+    Returns:
+        (V_level, V_level).
+    """
+    return torch.linalg.pinv(pool.double()).to(graph) @ graph @ pool

@@ -1,0 +1,84 @@
+"""SkeleT-GCN's building block: joints are mapped and convolved over their graph, then frames, with residuals around."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmcl.encoders.skelet.graphs import GRAPHS, GraphUnit
+from mmcl.encoders.skelet.mapping import JointMap, Shortcut, fused
+from mmcl.encoders.skelet.options import SkeletOptions
+from mmcl.encoders.skelet.temporal import temporal_unit
+
+
+class SpatialUnit(nn.Module):
+    """The release's "grouped mapping framework": map, graph convolution, mixing of groups, residual.
+
+    Args:
+        channels_out: C_out.
+        joints: the map of joints, or None.
+        graph: a graph convolution of the names in ``GRAPHS``, on the joints behind the map.
+        shortcut: from the input to the output.
+    """
+
+    def __init__(self, channels_out: int, joints: JointMap | None, graph: GraphUnit, shortcut: Shortcut) -> None:
+        super().__init__()
+        self.joints, self.graph, self.shortcut = joints, graph, shortcut
+        self.mix = nn.Conv2d(channels_out, channels_out, 1)
+        self.bn: nn.Module = nn.BatchNorm2d(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, T, V) -> (B, C_out, T, W)."""
+        mapped = x if self.joints is None else self.joints(x)
+        return F.relu(self.bn(self.mix(self.graph(mapped))) + self.shortcut(x))
+
+    def fold(self) -> None:
+        """Fold the batch norms, for use only."""
+        if self.graph.fold(self.joints):
+            self.joints = None
+        self.shortcut.fold()
+        self.mix, self.bn = fused(self.mix, self.bn), nn.Identity()
+
+
+class Block(nn.Module):
+    """A spatial unit, a temporal unit, and a residual around both.
+
+    Args:
+        options: say which units.
+        channels: (C_in, C_out).
+        groups: G.
+        pool: (V, W) to the next level, or None.
+        graph: (W, W) to start from.
+        stride: along time, or None.
+        first: the block that reads coordinates: no residual, and no importance of joints.
+    """
+
+    def __init__(
+        self, options: SkeletOptions, channels: tuple[int, int], groups: int, pool: Tensor | None, graph: Tensor,
+        stride: int | None, first: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        joints = None
+        if pool is not None:
+            joints = JointMap(pool, groups, options.mapping)
+        elif options.equal_levels != "none" and not first:
+            kind = "importance" if options.equal_levels == "importance" else options.mapping
+            joints = JointMap(torch.eye(len(graph)), groups, kind)
+        more = {"subset_wise": options.subset_wise} if options.gcn == "dggcn" else {}
+        unit = GRAPHS[options.gcn](*channels, groups, graph, options.subsets, **more)
+        self.spatial = SpatialUnit(channels[1], joints, unit, Shortcut(*channels, pool, options.mapping))
+        self.temporal = temporal_unit(options.tcn, channels[1], stride or 1, len(graph))
+        self.shortcut = None if first else Shortcut(*channels, pool, options.mapping, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, T, V) -> (B, C_out, ceil(T / stride), W)."""
+        y = self.temporal(self.spatial(x))
+        return torch.relu(y if self.shortcut is None else y + self.shortcut(x))
+
+    def fold(self) -> None:
+        """Fold the batch norms, for use only."""
+        self.spatial.fold()
+        self.temporal.fold()
+        if self.shortcut is not None:
+            self.shortcut.fold()

@@ -1,0 +1,186 @@
+"""Graph convolutions of SkeleT-GCN, in three flavours. Each group of channels has its own.
+
+All groups run as one: their convolutions are one grouped convolution, their batch norms one batch norm. Graphs take
+from joint v (row) to joint w (column); tensors are (B, C, T, V).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmcl.encoders.ctrgcn.blocks import init_conv
+from mmcl.encoders.skelet.mapping import JointMap, Shift, fused, per_group, rescale, scale_and_shift
+
+RAW_RELATION = 8  # width of queries and keys where a group has at most 16 channels; an eighth of them elsewhere
+
+
+class StaticGraph(nn.Module):
+    """``unit_gcn``: one learned graph for each group and subset.
+
+    Args:
+        channels_in: C_in, over all groups.
+        channels_out: C_out, over all groups.
+        groups: G.
+        graph: (V, V) to start from, for all groups and subsets.
+        subsets: K.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, groups: int, graph: Tensor, subsets: int) -> None:
+        super().__init__()
+        self.groups, self.subsets = groups, subsets
+        self.adjacency = nn.Parameter(graph.repeat(groups, subsets, 1, 1))
+        self.value = nn.Conv2d(channels_in, channels_out * subsets, 1, groups=groups)  # rows (group, subset, channel)
+        self.bn: nn.Module = nn.BatchNorm2d(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, T, V) -> (B, C_out, T, V)."""
+        values = self.value(x).unflatten(1, (self.groups, self.subsets, -1))
+        y = sum(per_group(values[:, :, k], self.adjacency[:, k]) for k in range(self.subsets))
+        assert isinstance(y, Tensor)
+        return F.relu(self.bn(y.flatten(1, 2)))
+
+    def fold(self, joints: JointMap | None) -> bool:
+        """Fold the batch norm, and importances of joints, for use only; returns whether ``joints`` is done with.
+
+        What a convolution's bias and the batch norm add is a constant of channel and joint.
+        """
+        assert isinstance(self.bn, nn.BatchNorm2d) and self.value.bias is not None
+        scale, shift = scale_and_shift(self.bn)
+        by_subset = scale.view(self.groups, 1, -1).expand(-1, self.subsets, -1).flatten()
+        rescale(self.value, by_subset)
+        bias = self.value.bias.view(self.groups, self.subsets, -1, 1) * self.adjacency.sum(dim=2).unsqueeze(2)
+        self.bn = Shift(bias.sum(dim=1).flatten(0, 1)[:, None] + shift.view(-1, 1, 1))
+        self.value.bias = None
+        if joints is None or not joints.diagonal:
+            return False
+        self.adjacency.data = self.adjacency.data * joints.matrix()[:, None, :, None]
+        return True
+
+
+class DynamicGraph(nn.Module):
+    """``dggcn``: to the learned graph of each subset a clip adds tanh of differences and a softmax of products.
+
+    alpha and beta, the strengths of both, start at zero.
+
+    Args:
+        channels_in: C_in, over all groups.
+        channels_out: C_out, over all groups.
+        groups: G.
+        graph: (V, V) to start from.
+        subsets: K.
+        subset_wise: a strength for each subset; otherwise the first is that of all, and the others are idle, as
+            released.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, groups: int, graph: Tensor, subsets: int, subset_wise: bool = False
+    ) -> None:
+        super().__init__()
+        middle = channels_out // groups // subsets * subsets * groups
+        self.groups, self.subsets, self.subset_wise = groups, subsets, subset_wise
+        self.adjacency = nn.Parameter(graph.repeat(groups, subsets, 1, 1))
+        self.alpha = nn.Parameter(torch.zeros(groups, subsets))
+        self.beta = nn.Parameter(torch.zeros(groups, subsets))
+        self.value = nn.Conv2d(channels_in, middle, 1, groups=groups)  # rows (group, subset, channel)
+        self.value_bn: nn.Module = nn.BatchNorm2d(middle)
+        self.relate = nn.Conv1d(channels_in, 2 * middle, 1, groups=groups)  # (group, query or key, subset, channel)
+        self.mix = nn.Conv2d(middle, channels_out, 1, groups=groups)
+        self.bn: nn.Module = nn.BatchNorm2d(channels_out)
+
+    def topology(self, x: Tensor) -> Tensor:
+        """(B, C_in, T, V) -> (B, G, K, C', V, V), C' channels of a subset; the softmax is over source joints."""
+        related = self.relate(x.mean(dim=2)).unflatten(1, (self.groups, 2, self.subsets, -1))
+        query, key = related.unbind(2)
+        alpha, beta = (strength if self.subset_wise else strength[:, :1] for strength in (self.alpha, self.beta))
+        difference = torch.tanh(query.unsqueeze(-1) - key.unsqueeze(-2))
+        product = torch.softmax(query.transpose(-1, -2) @ key, dim=-2)
+        own = self.adjacency + beta[..., None, None] * product
+        return own.unsqueeze(3) + alpha[..., None, None, None] * difference
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, T, V) -> (B, C_out, T, V)."""
+        values = F.relu(self.value_bn(self.value(x))).unflatten(1, (self.groups, self.subsets, -1))
+        y = values @ self.topology(x)
+        return F.relu(self.bn(self.mix(y.flatten(1, 3))))
+
+    def fold(self, joints: JointMap | None) -> bool:
+        """Fold the batch norms, for use only; ``joints`` stays."""
+        self.value, self.value_bn = fused(self.value, self.value_bn), nn.Identity()
+        self.mix, self.bn = fused(self.mix, self.bn), nn.Identity()
+        return False
+
+
+class RefinedGraph(nn.Module):
+    """``unit_ctrgcn``: every channel refines the graph of its subset by differences of joints, as in CTR-GCN.
+
+    It has a residual of its own within each group. alpha, the strength of the refinement, starts at zero.
+
+    Args:
+        channels_in: C_in, over all groups.
+        channels_out: C_out, over all groups.
+        groups: G.
+        graph: (V, V) to start from.
+        subsets: K.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, groups: int, graph: Tensor, subsets: int) -> None:
+        super().__init__()
+        inside, outside = channels_in // groups, channels_out // groups
+        relation = RAW_RELATION if inside <= 16 else inside // 8
+        parts = groups * subsets
+        self.groups, self.subsets = groups, subsets
+        self.adjacency = nn.Parameter(graph.repeat(groups, subsets, 1, 1))
+        self.alpha = nn.Parameter(torch.zeros(groups, 1))
+        self.relate = nn.Conv1d(channels_in, 2 * parts * relation, 1, groups=groups)  # (group, query or key, subset, r)
+        self.expand = nn.Conv1d(parts * relation, parts * outside, 1, groups=parts)  # rows (group, subset, channel)
+        self.value = nn.Conv2d(channels_in, parts * outside, 1, groups=groups)  # rows (group, subset, channel)
+        self.bn: nn.Module = nn.BatchNorm2d(channels_out)
+        self.down: nn.Module = nn.Identity()
+        self.down_bn: nn.Module = nn.Identity()
+        if inside != outside:
+            self.down = nn.Conv2d(channels_in, channels_out, 1, groups=groups)
+            self.down_bn = nn.BatchNorm2d(channels_out)
+        for conv, fan_out in ((self.relate, relation), (self.expand, outside), (self.value, outside)):
+            init_conv(conv, fan_out)
+
+    def topology(self, x: Tensor) -> Tensor:
+        """(B, C_in, T, V) -> (B, G, K, C', V, V), C' channels of a group."""
+        V = x.shape[3]
+        related = self.relate(x.mean(dim=2)).unflatten(1, (self.groups, 2, -1))
+        query, key = related.unbind(2)
+        difference = torch.tanh(query.unsqueeze(-1) - key.unsqueeze(-2))
+        refined = self.expand(difference.flatten(1, 2).flatten(2)).view(-1, self.groups, self.subsets, *self._shape(V))
+        return self.alpha[..., None, None, None] * refined + self.adjacency.unsqueeze(2)
+
+    def _shape(self, V: int) -> tuple[int, int, int]:
+        return self.value.out_channels // self.groups // self.subsets, V, V
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, T, V) -> (B, C_out, T, V)."""
+        values = self.value(x).unflatten(1, (self.groups, self.subsets, -1))
+        topology = self.topology(x)
+        y = sum(values[:, :, k] @ topology[:, :, k] for k in range(self.subsets))
+        assert isinstance(y, Tensor)
+        return F.relu(self.bn(y.flatten(1, 2)) + self.down_bn(self.down(x)))
+
+    def fold(self, joints: JointMap | None) -> bool:
+        """Fold the batch norms, for use only; ``joints`` stays."""
+        assert isinstance(self.bn, nn.BatchNorm2d)
+        scale, shift = scale_and_shift(self.bn)
+        rescale(self.value, scale.view(self.groups, 1, -1).expand(-1, self.subsets, -1).flatten())
+        self.bn = Shift(shift.view(-1, 1, 1))
+        if isinstance(self.down, nn.Conv2d):
+            self.down, self.down_bn = fused(self.down, self.down_bn), nn.Identity()
+        return False
+
+
+GraphUnit = StaticGraph | DynamicGraph | RefinedGraph
+GRAPHS: dict[str, Callable[..., GraphUnit]] = {
+    "unit_gcn": StaticGraph,
+    "dggcn": DynamicGraph,
+    "unit_ctrgcn": RefinedGraph,
+}
