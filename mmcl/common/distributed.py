@@ -84,6 +84,11 @@ def _along(vector: Tensor, x: Tensor) -> Tensor:
     return vector.view(1, -1, *[1] * (x.dim() - 2))
 
 
+def _wide(x: Tensor) -> Tensor:
+    """In float32, or float64 where it is that already: what sums over a batch are computed in."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class _Normalise(torch.autograd.Function):
     """Batch normalisation over all processes: one collective forward, one backward, one tensor kept in between."""
 
@@ -91,9 +96,9 @@ class _Normalise(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-        wide, axes = x.float(), [axis for axis in range(x.dim()) if axis != 1]
+        wide, axes = _wide(x), [axis for axis in range(x.dim()) if axis != 1]
         width, count = x.shape[1], x.numel() / x.shape[1]
-        variance, mean = torch.var_mean(wide, axes, correction=0)
+        variance, mean = torch.var_mean(wide, axes, correction=0) if count else wide.new_zeros(2, width)
         own = torch.cat([mean, variance * count, mean.new_tensor([count])])
         with purpose("batch norm"):
             every = _all_gather(own.unsqueeze(0))
@@ -112,8 +117,8 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, mean, scale, size = ctx.saved_tensors
         axes = [axis for axis in range(x.dim()) if axis != 1]
-        gradient = gradient.float()
-        normal = (x.float() - _along(mean, x)) * _along(scale, x)
+        gradient = _wide(gradient)
+        normal = (_wide(x) - _along(mean, x)) * _along(scale, x)
         sums = torch.stack([gradient.sum(axes), (gradient * normal).sum(axes)])
         bias, slope = sums.clone()  # of this process alone: gradients of parameters are averaged with all others
         with purpose("batch norm"):
@@ -128,7 +133,7 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     ``torch.nn.SyncBatchNorm`` does the same but refuses CPU tensors. Normalises (N, C, …) over all axes but C; running
     statistics use the unbiased variance of the global batch, as ``nn.BatchNorm`` does on one process. Processes may
-    hold differently many rows.
+    hold differently many rows, and some of them none.
     """
 
     def _check_input_dim(self, x: Tensor) -> None:
@@ -139,8 +144,11 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         """(N, C, …) -> the same shape."""
         if not self.training or world_size() == 1:
             return super().forward(x)
-        y, mean, variance, size = _Normalise.apply(x, self.weight, self.bias, self.eps)
-        self._track(mean, variance, size)
+        weight = self.weight if self.affine else x.new_ones(self.num_features)
+        bias = self.bias if self.affine else x.new_zeros(self.num_features)
+        y, mean, variance, size = _Normalise.apply(x, weight, bias, self.eps)
+        if self.track_running_stats:
+            self._track(mean, variance, size)
         return y
 
     @torch.no_grad()
@@ -153,10 +161,12 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 def globalise_batchnorm(module: nn.Module) -> nn.Module:
-    """Replace every affine BatchNorm below ``module`` by :class:`GlobalBatchNorm` with the same tensors, in place."""
+    """Replace every BatchNorm below ``module`` by :class:`GlobalBatchNorm` with the same tensors, in place."""
     for name, child in module.named_children():
         if isinstance(child, nn.modules.batchnorm._BatchNorm) and not isinstance(child, GlobalBatchNorm):
-            twin = GlobalBatchNorm(child.num_features, child.eps, child.momentum, affine=True)
+            twin = GlobalBatchNorm(
+                child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
+            )
             twin.weight, twin.bias = child.weight, child.bias
             twin.running_mean, twin.running_var = child.running_mean, child.running_var
             twin.num_batches_tracked = child.num_batches_tracked

@@ -31,7 +31,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "info_nce": lambda a, b, labels: info_nce(a, b, 0.1, labels),
     "siglip": lambda a, b, labels: SigLIP()(a, b, labels),
 }
-NORM_ROWS = (3, 7, 2)  # rows of a process: they may differ
+NORM_ROWS = (3, 7, 2), (3, 0, 4)  # rows of a process: they may differ, and there may be none
 
 
 def inputs() -> tuple[Tensor, Tensor, nn.Linear]:
@@ -52,7 +52,10 @@ def one_step(name: str, supervised: bool, rows: slice) -> tuple[Tensor, Tensor]:
 
 def norm_network() -> nn.Module:
     torch.manual_seed(1)
-    return nn.Sequential(nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(1), nn.BatchNorm1d(4 * 9))
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4, affine=False), nn.Flatten(1),
+        nn.BatchNorm1d(4 * 9, track_running_stats=False), nn.Tanh(), nn.BatchNorm1d(4 * 9),
+    )  # fmt: skip
 
 
 def norm_step(network: nn.Module, rows: slice) -> dict[str, Tensor]:
@@ -69,11 +72,14 @@ def loss_of(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda a, b: LOSSES[name](a, b, None)
 
 
-def uneven_norm(rank: int) -> Tensor:
-    """Output of a global norm where processes hold differently many rows."""
+def uneven_norm(norm: nn.Module, counts: tuple[int, ...], rank: int | None = None) -> tuple[Tensor, Tensor]:
+    """Output of a norm, and gradient of its input, in float64, where processes hold differently many rows."""
     torch.manual_seed(3)
-    x = torch.randn(sum(NORM_ROWS), 4, 5).split(NORM_ROWS)[rank]
-    return GlobalBatchNorm(4)(x).detach()
+    x = torch.randn(sum(counts), 4, 5, dtype=torch.float64)
+    x = (x if rank is None else x.split(counts)[rank]).requires_grad_()
+    y = norm.double()(x)
+    y.square().mul(torch.arange(1.0, 6.0)).sum().backward()
+    return y.detach(), x.grad
 
 
 def worker(rank: int, folder: str) -> None:
@@ -95,7 +101,7 @@ def worker(rank: int, folder: str) -> None:
     with Traffic() as traffic:
         one_step("nt_xent", True, rows)
     found["loss bytes"] = dict(traffic.bytes)
-    found["uneven"] = uneven_norm(rank)
+    found["uneven"] = [uneven_norm(GlobalBatchNorm(4), counts, rank) for counts in NORM_ROWS]
     found["held"] = {name: held_bytes(loss_of(name), N) for name in LOSSES}
     check = StopCheck(Accelerator(cpu=True), seconds=1e9)
     found["stops"] = [check(rank == 1 and step >= 2) for step in range(2 * StopCheck.MOST)]
@@ -133,7 +139,7 @@ def test_batch_norm_over_processes(found) -> None:
 
 def test_on_one_process_the_global_norm_is_the_ordinary_one() -> None:
     network = globalise_batchnorm(norm_network())
-    assert sum(isinstance(module, GlobalBatchNorm) for module in network) == 2
+    assert sum(isinstance(module, GlobalBatchNorm) for module in network) == 4
     expected = norm_step(norm_network(), slice(0, N))
     for key, tensor in norm_step(network, slice(0, N)).items():
         torch.testing.assert_close(tensor, expected[key], msg=key)
@@ -144,11 +150,11 @@ def test_on_one_process_the_global_norm_is_the_ordinary_one() -> None:
 
 
 def test_a_norm_takes_one_collective_forward_and_one_backward_whatever_rows_there_are(found) -> None:
-    torch.manual_seed(3)
-    expected = nn.BatchNorm1d(4)(torch.randn(sum(NORM_ROWS), 4, 5)).split(NORM_ROWS)
     for rank, mine in enumerate(found):
-        assert mine["norm calls"] == {("batch norm", "all-gather"): 2, ("batch norm", "all-reduce"): 2}
-        torch.testing.assert_close(mine["uneven"], expected[rank])
+        assert mine["norm calls"] == {("batch norm", "all-gather"): 4, ("batch norm", "all-reduce"): 4}
+        for counts, tensors in zip(NORM_ROWS, mine["uneven"], strict=True):
+            for tensor, whole in zip(tensors, uneven_norm(nn.BatchNorm1d(4), counts), strict=True):
+                torch.testing.assert_close(tensor, whole.split(counts)[rank], rtol=0, atol=1e-12)
 
 
 def test_a_contrastive_loss_sends_its_rows_there_and_their_gradients_back(found) -> None:
