@@ -51,10 +51,10 @@ def train(config: TrainConfig) -> int:
     begun = start(config, data, task.encoder)
     folder = Path(config.out)
     if accelerator.num_processes > 1 and config.engine.sync_batchnorm:
-        globalise_batchnorm(task.encoder)
+        globalise_batchnorm(task)
     set_seed(config.seed, device_specific=True)  # from here on, processes may draw different dropout masks
     loop = Loop(config, accelerator, data, task, folder)
-    if loop.finished and (folder / "summary.json").is_file():
+    if loop.position.complete and (folder / "summary.json").is_file():
         accelerator.print(f"{folder} is complete already: nothing to do")
         return 0
     if accelerator.is_main_process:  # only now: everything that can be refused has been
@@ -72,7 +72,7 @@ def train(config: TrainConfig) -> int:
     accelerator.end_training()
     if not finished:
         accelerator.print(
-            f"stopped after step {loop.global_step}; the same command with --resume=true goes on from there"
+            f"stopped after step {loop.position.steps}; the same command with --resume=true goes on from there"
         )
         return STOPPED
     accelerator.print(f"done: {folder} (next: mmcl evaluate --checkpoint {folder}, mmcl export --run {folder} --out …)")

@@ -148,11 +148,9 @@ def _train(rank: int, processes: int, port: int, folder: str, words: Sequence[st
         sys.stdout = sys.stderr = nowhere
         train(config)
     if rank == 0:
-        from mmcl.engine.checkpoint import POSITION
+        from mmcl.engine.position import read_position
 
-        last = Path(config.out) / "checkpoints" / "last"
-        epochs = json.loads((last / POSITION).read_text(encoding="utf-8"))["epoch"]
-        steps = epochs * (CLASSES // config.data.batch_size)
+        steps = int(read_position(Path(config.out) / "checkpoints" / "last")["steps"])
         facts = {"processes": processes, "batch": config.data.batch_size, "steps": steps, "loss_bytes": loss_bytes}
         write_json(Path(folder) / "0.json", facts | {"exchanged": traffic.facts(processes, steps)})
 

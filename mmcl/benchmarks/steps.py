@@ -18,7 +18,6 @@ from mmcl.common.allocator import return_freed_memory
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.launch import make_accelerator
 from mmcl.engine.loop import Loop
-from mmcl.engine.meters import StepMeter
 from mmcl.engine.setup import Experiment
 from mmcl.tasks.base import Task
 
@@ -72,9 +71,9 @@ class Steps:
     def __init__(self, config: TrainConfig, data: Experiment, task: Task, folder: Path) -> None:
         self.loop = Loop(config, make_accelerator(config), data, task, folder)
         self.device = self.loop.accelerator.device
-        self.loop.model.train()
-        self.loop.run_optimiser.scale_rates(self.loop.factor(0))
-        self.clock, self.parts, self.meter = Clock(), list[dict[str, float]](), StepMeter()
+        self.loop.enter()
+        self.loop.trainable.train(self.loop.current.stage)
+        self.clock, self.parts = Clock(), list[dict[str, float]]()
         self.batches = self._batches()
         self._watch(task)
 
@@ -82,9 +81,11 @@ class Steps:
         """Take one step, gradient norms and logged means included where they are due."""
         self.clock.switch("data")
         log = (len(self.parts) + 1) % self.loop.config.engine.log_every == 0
-        self.loop._step(self.batches, self.meter, log)
+        stepper = self.loop.stepper
+        assert stepper is not None
+        stepper(self.batches, self.loop.where(), log)
         if log:
-            self.meter.read(self.loop.accelerator)
+            stepper.meter.read(self.loop.accelerator)
         self.clock.switch("")
         self.parts.append(self.clock.read())
 

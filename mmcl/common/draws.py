@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -52,6 +53,41 @@ def normal(keys: Tensor, name: str, shape: tuple[int, ...] = ()) -> Tensor:
     """Standard normal numbers (N, *shape) float32, by the transform of Box and Muller; see :func:`uniform`."""
     first, second = uniform(keys, name, (2, *shape)).unbind(1)
     return torch.sqrt(-2.0 * torch.log1p(-first)) * torch.cos(2.0 * math.pi * second)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers that some keys have under one name. Asked twice, they are the same.
+
+    Attributes:
+        keys: (N,) int64, of clips or of one step.
+        name: what the numbers are for.
+        shared: there is one key, and numbers come without the axis of keys.
+    """
+
+    keys: Tensor
+    name: str
+    shared: bool = False
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform numbers in [0, 1): (N, *shape), or (*shape) where they are shared."""
+        return self._own(uniform(self.keys, self.name, shape))
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers: (N, *shape), or (*shape) where they are shared."""
+        return self._own(normal(self.keys, self.name, shape))
+
+    def order(self, count: int) -> Tensor:
+        """Random permutations of ``count`` things: int64 (N, count), or (count,) where they are shared."""
+        return self.uniform(count).argsort(dim=-1, stable=True)
+
+    def _own(self, numbers: Tensor) -> Tensor:
+        return numbers[0] if self.shared else numbers
+
+
+def named_seed(seed: int, name: str) -> int:
+    """A seed for a generator of one's own: a pure function of the run's seed and what it is for."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=7).digest(), "little")
 
 
 def _signed(word: int) -> int:

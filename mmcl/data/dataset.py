@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ class Sample:
         joints: (M, T, V, C).
         key: of its random numbers, :func:`mmcl.common.draws.clip_keys`.
         images: its crops, where they are wanted.
-        batch: number of its batch, see :class:`mmcl.data.sampler.Key`.
+        step: optimiser step that it is for, see :class:`mmcl.data.sampler.Key`.
     """
 
     clip: int
@@ -36,7 +37,7 @@ class Sample:
     joints: np.ndarray
     key: int
     images: list[Image]
-    batch: int = 0
+    step: int = 0
 
 
 # Adds a task's own inputs (tower pixels, tokens, cached features) to a batch; runs in the loader's workers.
@@ -68,7 +69,7 @@ class ClipDataset(Dataset[Sample]):
         return len(self.store)
 
     def __getitem__(self, key: Key | tuple[int, int]) -> Sample:
-        epoch, clip, batch = Key(*key)
+        epoch, clip, step = Key(*key)
         seen = clip if self.pairing is None else int(self.pairing[clip])
         return Sample(
             clip=clip,
@@ -76,7 +77,7 @@ class ClipDataset(Dataset[Sample]):
             joints=self.store.joints(clip),
             key=int(clip_keys(self.seed, epoch, [clip])[0]),
             images=load_crops(self.store, seen) if self.images else [],
-            batch=batch,
+            step=step,
         )
 
 
@@ -117,6 +118,13 @@ class _Collate:
         return collate(samples, self.extras)
 
 
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    """A signal to the whole process group asks for a checkpoint: the batch that is under way is still needed."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
 def loader(dataset: ClipDataset, batches: Any, workers: int = 0, extras: Extras | None = None) -> DataLoader[Any]:
     """A DataLoader over ``batches`` (lists of keys); pinned memory where there is a GPU, workers kept over epochs."""
     return DataLoader(
@@ -129,6 +137,7 @@ def loader(dataset: ClipDataset, batches: Any, workers: int = 0, extras: Extras 
         # Its own: every new iterator draws a seed, and from the global generator that would shift what a resumed run
         # draws next. Nothing here uses it, since a clip's randomness comes with its key.
         generator=torch.Generator(),
+        worker_init_fn=_leave_signals_to_the_main_process,
     )
 
 

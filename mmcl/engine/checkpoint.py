@@ -1,65 +1,38 @@
 """Checkpoints of a run: what was learned, and the exact position, so that a resumed run ends in the same weights.
 
 ``checkpoints/last`` holds ``learned.safetensors`` (the task's tensors, without what is frozen in towers),
-optimiser, gradient scaler and random states (Accelerate), the position, and ``probe.safetensors``: a few clips with
-the scores that this very process gave them, which `mmcl export` compares the bundle with. All tensors are whole,
-however a run shards them: what one number of processes saved, another may resume, evaluate or export.
+``training.pt`` (optimiser and gradient scaler), the random states of each process, the position, and
+``probe.safetensors``: made-up clips with the scores that this very process gave them, which `mmcl export` compares the
+bundle with. All tensors are whole, however a run shards them, and finite: what one number of processes saved, another
+may resume, evaluate or export.
 """
 
 from __future__ import annotations
 
 import copy
-import json
+import pickle
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.checkpointing import load_accelerator_state, save_accelerator_state
+from accelerate.utils import set_seed
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mmcl.common.distributed import purpose
 from mmcl.common.errors import UserError
 from mmcl.common.files import recover_folder, replace_folder, write_json
-from mmcl.engine.optimiser import whole
+from mmcl.engine.optimiser import RunOptimiser, whole
+from mmcl.engine.position import POSITION, Position, read_position
+from mmcl.engine.probe import made_up_clips
+from mmcl.engine.random_states import random_states, restore_random_states
 from mmcl.tasks.base import Task
 
-LEARNED, PROBE, POSITION = "learned.safetensors", "probe.safetensors", "position.json"
-
-
-class Position:
-    """Where a run is: epochs finished, steps finished in the current one; best and last validation accuracy so far.
-
-    Args:
-        data: fingerprint of the clips it is trained on.
-        stretches: in how many shares of their own the processes draw clips; 1 where they share one order.
-    """
-
-    def __init__(self, data: str, stretches: int = 1) -> None:
-        self.epoch, self.step, self.best, self.data, self.stretches = 0, 0, -1.0, data, stretches
-        self.last: float | None = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {name: getattr(self, name) for name in ("epoch", "step", "best", "last", "data", "stretches")}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave.
-
-        Raises:
-            UserError: the clips, or their shares, are no longer those the run was started on.
-        """
-        if state["data"] != self.data:
-            raise UserError("cannot resume: the clip store's content has changed since the run was started")
-        if state.get("stretches", 1) != self.stretches:
-            raise UserError(
-                f"cannot resume: with data.sharded the run was started on {state['stretches']} processes, and another "
-                "number of them would draw other clips"
-            )
-        self.epoch, self.step, self.best = int(state["epoch"]), int(state["step"]), float(state["best"])
-        self.last = state.get("last")
+LEARNED, PROBE, TRAINING = "learned.safetensors", "probe.safetensors", "training.pt"
 
 
 class Checkpoints:
@@ -70,53 +43,85 @@ class Checkpoints:
         accelerator: the processes.
         task: the task, before it is wrapped or sharded.
         position: kept up to date by the loop.
-        probe: a small evaluation batch (joints, lengths), on the CPU.
+        seed: of the run.
     """
 
-    def __init__(
-        self, folder: Path, accelerator: Accelerator, task: Task, position: Position, probe: dict[str, Tensor]
-    ) -> None:
-        self.folder, self.accelerator, self.task = folder, accelerator, task
-        self.position, self.probe = position, probe
-        self.twin = copy.deepcopy(task.encoder).cpu().eval()  # made while there is a whole encoder to copy
+    def __init__(self, folder: Path, accelerator: Accelerator, task: Task, position: Position, seed: int) -> None:
+        self.folder, self.accelerator, self.task, self.position = folder, accelerator, task, position
+        self.seed = seed
+        # Copies are made while there is a whole encoder to copy.
+        self.encoder = copy.deepcopy(task.encoder).cpu().eval()
+        self.preprocess = copy.deepcopy(task.preprocess).cpu().eval()
 
     def exists(self, name: str = "last") -> bool:
         """Whether there is such a checkpoint; collective, because it puts one back that a kill left half renamed."""
         if self.accelerator.is_main_process:
             recover_folder(self.folder / name)
         self.accelerator.wait_for_everyone()
-        return (self.folder / name / LEARNED).is_file()
+        return (self.folder / name).exists()
 
-    def save(self, optimiser: Any, name: str = "last") -> None:
-        """Write a checkpoint; collective, every process calls it."""
+    def save(self, optimiser: RunOptimiser, name: str = "last") -> None:
+        """Write a checkpoint; collective, every process calls it.
+
+        Raises:
+            UserError: something that would be saved is not finite. The checkpoint that was there stays.
+        """
         temporary = self.folder / f".{name}.saving"
+        learned = {key: whole(tensor.detach()) for key, tensor in self.task.state_dict().items()}
+        training = {"optimiser": optimiser.state_dict(), "scaler": None}
+        if self.accelerator.scaler is not None:
+            training["scaler"] = self.accelerator.scaler.state_dict()
+        self._check_finite({**learned, **dict(_tensors(training["optimiser"], "optimiser"))})
         if self.accelerator.is_main_process:
             shutil.rmtree(temporary, ignore_errors=True)  # what a killed process may have left
             temporary.mkdir(parents=True)
         self.accelerator.wait_for_everyone()
-        # Accelerate's save_state would write every tensor of the model, billions of frozen LLM weights included.
-        save_accelerator_state(
-            str(temporary), [], [optimiser], [], [], self.accelerator.process_index, self.accelerator.step,
-            self.accelerator.scaler,
-        )  # fmt: skip
-        learned = {key: whole(tensor.detach()) for key, tensor in self.task.state_dict().items()}
+        torch.save(random_states(), temporary / _random(self.accelerator.process_index))
         if self.accelerator.is_main_process:
             learned = {key: tensor.cpu().contiguous().clone() for key, tensor in learned.items()}
             save_file(learned, temporary / LEARNED)
-            save_file(self._probe_scores(learned), temporary / PROBE)
+            torch.save(training, temporary / TRAINING)
+            save_file(self._probe(learned), temporary / PROBE)
             write_json(temporary / POSITION, self.position.state_dict())
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             replace_folder(temporary, self.folder / name)
         self.accelerator.wait_for_everyone()
 
-    def _probe_scores(self, learned: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The probe with its scores by the network as it is now, on the CPU: a GPU's TF32 would differ at 1e-3."""
-        self.twin.load_state_dict(_encoder_part(learned))
-        preprocess = copy.deepcopy(self.task.preprocess).cpu().eval()
+    def _check_finite(self, tensors: Mapping[str, Tensor]) -> None:
+        """Refuse to save what has diverged; the same on all processes, which hold the same whole tensors."""
+        device = self.accelerator.device
+        finite = torch.stack([tensor.isfinite().all().to(device) for tensor in tensors.values()]).tolist()
+        bad = [name for name, good in zip(tensors, finite, strict=True) if not good]
+        with purpose("checkpoint"):
+            everywhere = self.accelerator.reduce(torch.tensor([float(len(bad))], device=device), reduction="sum")
+        if everywhere.item():
+            raise UserError(
+                f"training has diverged by step {self.position.steps}: {len(bad)} of {len(tensors)} tensors are not "
+                f"finite (the first: {bad[0] if bad else 'of another process'}), and are not saved; {self.advice()}"
+            )
+
+    def advice(self) -> str:
+        """What is left of a run that has diverged, and what to try."""
+        last = self.folder / "last"
+        left = "nothing was saved before"
+        if (last / POSITION).is_file():
+            left = f"{last} is of step {read_position(last).get('steps')}"
+        return (
+            f"{left}; a smaller optimiser.rate, engine.clip_norm or a longer schedule.warmup_epochs may help, in "
+            "another --out"
+        )
+
+    def _probe(self, learned: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Made-up clips with their scores by the network as it is now, on the CPU: a GPU's TF32 would differ at 1e-3.
+
+        They are no recordings: a checkpoint may be passed on where a data set may not.
+        """
+        self.encoder.load_state_dict(part_of(learned, "encoder"))
+        probe = made_up_clips(self.preprocess.source, channels=self.task.store.joints(0).shape[-1])
         with torch.no_grad():
-            scores = self.twin(preprocess(self.probe["joints"], self.probe["lengths"]))
-        return {**self.probe, "scores": scores}
+            scores = self.encoder(self.preprocess(probe["joints"].to(self.preprocess.dtype), probe["lengths"]))
+        return {**probe, "scores": scores.float()}
 
     def load_learned(self, name: str = "last") -> None:
         """Restore what was learned, before the task is wrapped or sharded.
@@ -127,38 +132,64 @@ class Checkpoints:
         folder = find_checkpoint(self.folder, name)
         try:
             self.task.load_state_dict(load_file(folder / LEARNED))
-        except (RuntimeError, SafetensorError) as error:
+        except (RuntimeError, OSError, SafetensorError) as error:
             raise UserError(f"{folder} is damaged or of another model: {error}") from error
 
-    def load_state(self, optimiser: Any, name: str = "last") -> None:
-        """Restore everything else: optimiser, gradient scaler, random states, position.
+    def load_random(self, name: str = "last") -> None:
+        """Restore this process's random states; another number of processes than before draws anew.
 
         Raises:
-            UserError: there is no checkpoint, or its position cannot be gone on from.
+            UserError: they are missing or damaged.
         """
-        folder, accelerator = find_checkpoint(self.folder, name), self.accelerator
-        self.position.load_state_dict(json.loads((folder / POSITION).read_text(encoding="utf-8")))
-        state = load_accelerator_state(
-            str(folder), [], [optimiser], [], [], accelerator.process_index, accelerator.scaler
-        )
-        accelerator.step = state.get("step", accelerator.step)
+        folder = find_checkpoint(self.folder, name)
+        if read_position(folder)["processes"] == self.accelerator.num_processes:
+            restore_random_states(folder / _random(self.accelerator.process_index))
+        else:
+            set_seed(self.seed + self.position.steps, device_specific=True)
+
+    def load_training(self, optimiser: RunOptimiser, name: str = "last") -> None:
+        """Restore what the optimiser and the gradient scaler remember, once the task is wrapped or sharded.
+
+        Raises:
+            UserError: the file is missing, damaged, or of another optimiser.
+        """
+        file = find_checkpoint(self.folder, name) / TRAINING
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            optimiser.load_state_dict(state["optimiser"])
+            if self.accelerator.scaler is not None and state["scaler"] is not None:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+            words = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"cannot resume: {file} is missing or damaged ({words:.100})") from error
+
+
+def _random(process: int) -> str:
+    return f"random_{process}.pt"
+
+
+def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in nested mappings and lists, by where it is."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from _tensors(entry, f"{name}.{key}")
+    elif isinstance(value, list | tuple):
+        for number, entry in enumerate(value):
+            yield from _tensors(entry, f"{name}.{number}")
+
+
+def part_of(learned: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors of one part of a task (``encoder``, ``text_head``) among a checkpoint's, by their names in it."""
+    return {key.removeprefix(f"{name}."): tensor for key, tensor in learned.items() if key.startswith(f"{name}.")}
 
 
 def encoder_tensors(checkpoint: Path) -> tuple[dict[str, Tensor], int]:
     """The encoder's tensors in a checkpoint of a run, by their names in the encoder, and how many others there are."""
     learned = load_file(checkpoint / LEARNED)
-    own = _encoder_part(learned)
+    own = part_of(learned, "encoder")
     return own, len(learned) - len(own)
-
-
-def _encoder_part(learned: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's tensors among a task's, by their names in the encoder."""
-    return {key.removeprefix("encoder."): tensor for key, tensor in learned.items() if key.startswith("encoder.")}
-
-
-def trained_data(checkpoint: Path) -> str:
-    """Fingerprint of the clips that a run was trained on."""
-    return str(json.loads((checkpoint / POSITION).read_text(encoding="utf-8"))["data"])
 
 
 def find_checkpoint(folder: Path, name: str = "last") -> Path:

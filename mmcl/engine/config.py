@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ from mmcl.common.errors import UserError
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import PreprocessOptions
 from mmcl.skeletons.streams import check_stream
+from mmcl.tasks.stages import ScheduleOptions
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,6 @@ class DataOptions:
         batch_size: clips in one optimiser step, over all processes and micro-batches together.
         eval_batch_size: clips at once in evaluation.
         workers: loader processes; 0 loads in the training process.
-        sharded: each process draws only from a stretch of the training clips of its own, so that on several machines
-            each reads (and, of a store behind a URL, fetches) only its share. The order of the clips then depends on
-            the number of processes.
         shots: train on so many clips a class, drawn by the run's seed; 0 for all. A class with fewer gives all it has.
     """
 
@@ -42,7 +39,6 @@ class DataOptions:
     batch_size: int = 64
     eval_batch_size: int = 64
     workers: int = 2
-    sharded: bool = False
     shots: int = 0
 
 
@@ -66,47 +62,28 @@ class StartOptions:
 
 @dataclass(frozen=True)
 class OptimiserOptions:
-    """What updates the parameters. The encoder has the main optimiser; whatever helps it learn has AdamW.
+    """What updates the parameters: the encoder, and whatever has no optimiser of its own by its task.
 
     Attributes:
-        name: optimiser of the encoder.
-        rate: its peak learning rate.
+        name: the optimiser.
+        rate: peak learning rate.
         momentum: of SGD.
         nesterov: of SGD.
-        weight_decay: of the main optimiser.
-        rates: AdamW learning rates by parameter group, in place of the task's own (projection 1e-3, lora 2e-4, clip
-            1e-5).
-        adamw_weight_decay: of the helpers.
+        betas: of Adam and AdamW.
+        weight_decay: part of the gradient with SGD and Adam, separate from it with AdamW.
+        rates: learning rates of the groups that have an optimiser of their own, in place of the task's (co-learning:
+            projection 1e-3, lora 2e-4, clip 1e-5).
+        adamw_weight_decay: of these groups, where the task does not say.
     """
 
-    name: Literal["sgd", "adamw"] = "sgd"
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
     rate: float = 0.1
     momentum: float = 0.9
     nesterov: bool = True
+    betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 4e-4
     rates: dict[str, float] = field(default_factory=dict)
     adamw_weight_decay: float = 0.01
-
-
-@dataclass(frozen=True)
-class ScheduleOptions:
-    """Learning rates over time; one factor for all groups.
-
-    Attributes:
-        name: step (times gamma at each milestone) or cosine (down to `floor` times the peak).
-        epochs: length of the run; the last epoch is the result.
-        warmup_epochs: linear warm-up, step by step.
-        milestones: epochs after which the step schedule decays.
-        gamma: factor of each decay.
-        floor: what cosine ends at, relative to the peak.
-    """
-
-    name: Literal["step", "cosine"] = "step"
-    epochs: int = 110
-    warmup_epochs: float = 5
-    milestones: list[int] = field(default_factory=lambda: [90, 100])
-    gamma: float = 0.1
-    floor: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +91,8 @@ class EngineOptions:
     """How the loop runs.
 
     Attributes:
-        precision: of the forward and backward pass; fp16 needs a GPU.
+        precision: of the forward and backward pass; fp16 needs a GPU. fp64 computes and keeps everything in double
+            precision: for tests, which compare numbers of processes exactly with it.
         accumulation: micro-batches per optimiser step; a contrastive loss sees one micro-batch at a time.
         clip_norm: largest gradient norm; 0 does not clip.
         sync_batchnorm: batch statistics over all processes, so that their number changes nothing.
@@ -125,7 +103,7 @@ class EngineOptions:
             the run by its folder; one that is resumed goes on where it was tracked before.
     """
 
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
     accumulation: int = 1
     clip_norm: float = 0.0
     sync_batchnorm: bool = True
@@ -181,6 +159,7 @@ class TrainConfig:
             ("schedule.gamma", schedule.gamma, 0 < schedule.gamma <= 1, "in (0, 1]"),
             ("schedule.floor", schedule.floor, 0 <= schedule.floor <= 1, "in [0, 1]"),
             ("optimiser.momentum", optimiser.momentum, 0 <= optimiser.momentum < 1, "in [0, 1)"),
+            ("optimiser.betas", optimiser.betas, all(0 <= beta < 1 for beta in optimiser.betas), "in [0, 1) each"),
             ("optimiser.weight_decay", optimiser.weight_decay, optimiser.weight_decay >= 0, "0 or more"),
             ("optimiser.rate", optimiser.rate, optimiser.rate > 0, "positive"),
             ("optimiser.rates", optimiser.rates, all(rate >= 0 for rate in optimiser.rates.values()), "0 or more each"),
@@ -198,24 +177,3 @@ class TrainConfig:
             if not good:
                 raise UserError(f"{key} is {value}: it must be {wanted}")
         self.augmentation.check()
-
-
-Factor = Callable[[int], float]
-
-
-def schedule_factor(options: ScheduleOptions, steps_per_epoch: int) -> Factor:
-    """The learning-rate factor as a pure function of the optimiser step (0-based): nothing to save or restore."""
-    import math
-
-    warmup = options.warmup_epochs * steps_per_epoch
-    total = options.epochs * steps_per_epoch
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        if options.name == "step":
-            return options.gamma ** sum(step >= milestone * steps_per_epoch for milestone in options.milestones)
-        progress = (step - warmup) / max(1.0, total - warmup)
-        return options.floor + (1 - options.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-    return factor

@@ -35,7 +35,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         raise UserError(
             f"engine.precision=fp16 {'and DeepSpeed do not go' if zero else 'needs a GPU'}: use bf16 or fp32"
         )
-    precision = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[config.engine.precision]
+    precision = "no" if config.engine.precision in ("fp32", "fp64") else config.engine.precision
     # Synchronised batch norm keeps buffers equal by itself; otherwise those of rank 0 count.
     ddp = DistributedDataParallelKwargs(
         broadcast_buffers=not config.engine.sync_batchnorm, gradient_as_bucket_view=True

@@ -1,4 +1,8 @@
-"""The training loop on Accelerate: one process or many, CPU or GPU. It knows no task by name.
+"""The order of events in a run, on one process or many: stages, epochs, validation, checkpoints. It knows no task.
+
+Of each stage: ``begin``, its epochs with a checkpoint after each, ``end``, validation, and a checkpoint that stands
+before the next stage. A run that is resumed between two of these goes through what the last checkpoint does not know
+of again: ``begin`` and ``end`` are functions of saved state, and validation changes nothing.
 
 Collective calls are made on every process; files are written by the main process only.
 """
@@ -6,32 +10,34 @@ Collective calls are made on every process; files are written by the main proces
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from torch import Tensor
 from tqdm import tqdm
 
 from mmcl.common.distributed import purpose
 from mmcl.common.errors import UserError
-from mmcl.data.dataset import ClipDataset, loader, to_device
-from mmcl.engine.checkpoint import Checkpoints, Position
-from mmcl.engine.config import TrainConfig, schedule_factor
-from mmcl.engine.meters import MetricsFile, StepMeter
+from mmcl.data.dataset import ClipDataset, loader
+from mmcl.engine.checkpoint import Checkpoints
+from mmcl.engine.config import TrainConfig
+from mmcl.engine.meters import MetricsFile
 from mmcl.engine.optimiser import RunOptimiser
-from mmcl.engine.processes import StopCheck, prepare, step_batches, stop_requests
+from mmcl.engine.plan import Plan, PlannedStage, Trainable
+from mmcl.engine.position import Position
+from mmcl.engine.processes import StopCheck, check_groups, step_batches, stop_requests, to_device
 from mmcl.engine.scoring import score_clips
 from mmcl.engine.setup import Experiment
+from mmcl.engine.steps import Stepper
 from mmcl.tasks.base import Task
 
 
 class Loop:
-    """Trains a task; every object it needs is made once, here.
+    """Trains a task through its stages.
 
     Args:
         config: the run's configuration.
@@ -39,6 +45,11 @@ class Loop:
         data: store and split.
         task: what is trained.
         folder: the run folder.
+
+    Attributes:
+        plan: the stages.
+        position: where the run is.
+        stepper: takes the steps of the stage at hand; None between stages.
     """
 
     def __init__(
@@ -46,162 +57,180 @@ class Loop:
     ) -> None:
         self.config, self.accelerator, self.data, self.task = config, accelerator, data, task
         self.batches = step_batches(config, accelerator, data)
+        self.plan = Plan(task, data.split.train, self.batches, config.schedule)
         dataset = ClipDataset(data.store, config.seed, task.needs_images, data.split.classes, task.pairing)
         self.loader = loader(dataset, self.batches, config.data.workers, task.extras())
-        self.factor = schedule_factor(config.schedule, self.batches.steps)
-        self.position = Position(data.store.fingerprint, self.batches.stretches)
-        self.checkpoints = Checkpoints(folder / "checkpoints", accelerator, task, self.position, self._probe())
-        resumes = config.resume and self.checkpoints.exists()
-        if resumes:
+        if config.engine.precision == "fp64":
+            task.double()
+            task.preprocess.dtype = torch.float64
+        self.position = Position(data.store.fingerprint, data.digest(self.plan), accelerator.num_processes)
+        self.checkpoints = Checkpoints(folder / "checkpoints", accelerator, task, self.position, config.seed)
+        self.trainable = Trainable(task)
+        self.resumes = config.resume and self.checkpoints.exists()
+        if self.resumes:
+            self.position.go_on_from(folder / "checkpoints" / "last")
             self.checkpoints.load_learned()
-        self.run_optimiser = RunOptimiser(task.parameter_groups(), config.optimiser)
-        self.model, self.optimiser = prepare(accelerator, task, self.run_optimiser, config)
-        if resumes:
-            self.checkpoints.load_state(self.run_optimiser)
+        to_device(accelerator, task)
+        self.stepper: Stepper | None = None
+        self.optimiser = self._new_optimiser()
+        if self.resumes:
+            self.checkpoints.load_random()
         self.stop_check = StopCheck(accelerator)
-        self.metrics = MetricsFile(folder / "metrics.jsonl", self.global_step) if accelerator.is_main_process else None
+        self.metrics = MetricsFile(folder / "metrics.jsonl", self.position.metrics, accelerator.is_main_process)
 
     @property
-    def global_step(self) -> int:
-        """Optimiser steps finished since the run began."""
-        return self.position.epoch * self.batches.steps + self.position.step
-
-    @property
-    def total(self) -> int:
-        """Optimiser steps of the whole run."""
-        return self.config.schedule.epochs * self.batches.steps
-
-    @property
-    def finished(self) -> bool:
-        """Whether the last epoch is done."""
-        return self.position.epoch >= self.config.schedule.epochs
+    def current(self) -> PlannedStage:
+        """The stage at hand; the last one once all are done."""
+        return self.plan[min(self.position.stage, len(self.plan) - 1)]
 
     def run(self) -> bool:
-        """Train to the last epoch, or until asked to stop.
+        """Train to the end of the last stage, or until asked to stop.
 
         Returns:
             True when the run is complete, False when it was stopped (a checkpoint has been saved).
         """
-        hidden = not self.accelerator.is_main_process
-        bar = tqdm(total=self.total, initial=self.global_step, desc="training", unit="step", disable=hidden)
+        hidden, position = not self.accelerator.is_main_process, self.position
+        bar = tqdm(total=self.plan.steps, initial=position.steps, desc="training", unit="step", disable=hidden)
         with stop_requests() as stops, bar:
-            while not self.finished:
-                if not self._epoch(bar, stops):
-                    self.checkpoints.save(self.run_optimiser)
-                    return False
-                self.position.epoch, self.position.step = self.position.epoch + 1, 0
-                self._validate()
-                self.checkpoints.save(self.run_optimiser)
+            while not position.complete:
+                while position.epoch < self.current.epochs:
+                    self.enter()
+                    if not self._epoch(bar, stops):
+                        self.checkpoints.save(self.optimiser)
+                        return False
+                    position.epoch, position.step, position.epochs = position.epoch + 1, 0, position.epochs + 1
+                    if position.epoch < self.current.epochs:
+                        self._validate()
+                    self.checkpoints.save(self.optimiser)
+                self._leave()
         return True
+
+    def enter(self) -> None:
+        """Make ready for the next step: begin the stage if it has to be begun, and wrap the task for the processes."""
+        if self.stepper is not None:
+            return
+        begins, early = self.position.begins_stage(), not self.accelerator.is_fsdp2
+        if begins and early:  # what begin changes of the weights must be there before optimisers copy them
+            self._call(self.task.begin)
+        self.stepper = Stepper(self.config, self.accelerator, self.task, self.current, self.optimiser)
+        if self.resumes and not begins:
+            self.checkpoints.load_training(self.optimiser)
+        self.resumes = False
+        if begins and not early:  # sharded weights are whole on no process that could begin with them
+            self._call(self.task.begin)
+        self.batches.clips = self.current.clips
+
+    def _leave(self) -> None:
+        """End the stage, whose optimiser is needed no more; go on to stand before the next one."""
+        position = self.position
+        if self.stepper is not None and not self.accelerator.is_fsdp2:
+            self.stepper.release()
+        self.stepper, self.optimiser = None, self._new_optimiser()
+        self._call(self.task.end)
+        self._validate()
+        position.stage, position.epoch, position.step = position.stage + 1, 0, 0
+        position.complete = position.stage == len(self.plan)
+        if not position.complete:
+            position.best = None
+            self.optimiser = self._new_optimiser()
+        self.checkpoints.save(self.optimiser)
+
+    def _new_optimiser(self) -> RunOptimiser:
+        """Choose what the stage at hand trains; its optimiser, which remembers nothing yet."""
+        stage = self.current.stage
+        groups = self.trainable.groups(stage)
+        check_groups(self.accelerator, groups, len(self.plan))
+        return RunOptimiser(groups, self.config.optimiser, stage.rate)
+
+    @torch.no_grad()
+    def _call(self, event: Callable[..., None]) -> None:
+        self.task.eval()
+        event(self.current.stage, self.apply)
 
     def _epoch(self, bar: Any, stops: list[int]) -> bool:
         """Train one epoch from the current position on; False when asked to stop."""
-        engine, position = self.config.engine, self.position
-        self.batches.epoch, self.batches.first_step = position.epoch, position.step
-        self.model.train()
-        meter, batches = StepMeter(), iter(self.loader)
-        while position.step < self.batches.steps:
-            self.run_optimiser.scale_rates(self.factor(self.global_step))
-            due = engine.checkpoint_steps and (self.global_step + 1) % engine.checkpoint_steps == 0
-            log = (self.global_step + 1) % engine.log_every == 0 or due or position.step + 1 == self.batches.steps
-            norms = self._step(batches, meter, log)
-            position.step += 1
+        engine, position, planned, stepper = self.config.engine, self.position, self.current, self.stepper
+        assert stepper is not None
+        self.batches.epoch, self.batches.first_step = position.epochs, position.step
+        self.batches.steps_before = position.epoch * planned.steps
+        self.trainable.train(planned.stage)
+        stepper.meter.reset()
+        batches = iter(self.loader)
+        while position.step < planned.steps:
+            due = engine.checkpoint_steps and (position.steps + 1) % engine.checkpoint_steps == 0
+            log = (position.steps + 1) % engine.log_every == 0 or due or position.step + 1 == planned.steps
+            norms = stepper(batches, self.where(), bool(log))
+            position.step, position.steps = position.step + 1, position.steps + 1
             bar.update()
             if log:
-                self._log(meter.read(self.accelerator) | norms, bar)
+                self._log(stepper.meter.read(self.accelerator) | norms, bar)
             if self._asked_to_stop(stops):
                 return False
             if due:
-                self.checkpoints.save(self.run_optimiser)
+                self.checkpoints.save(self.optimiser)
         return True
 
-    def _step(self, batches: Iterator[Any], meter: StepMeter, log: bool) -> dict[str, float]:
-        """One optimiser step: all its micro-batches; gradient norms where they will be logged."""
-        norms: dict[str, float] = {}
-        for _ in range(self.config.engine.accumulation):
-            asked = time.perf_counter()
-            batch = next(batches)
-            waited = time.perf_counter() - asked
-            batch = to_device(batch, self.accelerator.device)
-            batch |= {"epoch": self.position.epoch, "progress": self.global_step / self.total}
-            with self.accelerator.accumulate(self.model):
-                with self.accelerator.autocast():  # wrapping does that, but sharding does not
-                    outputs = self.model(batch)
-                # DeepSpeed takes the step here, too, and makes calls of the others that do nothing.
-                with purpose("gradients"):
-                    self.accelerator.backward(outputs["loss"])
-                if self.accelerator.sync_gradients:
-                    norms = self._clip(log)
-                self.optimiser.step()
-                self.optimiser.zero_grad()
-            meter.add(outputs, batch["labels"], waited)
-        return norms
-
-    def _clip(self, log: bool) -> dict[str, float]:
-        """Clip the gradient if asked to, and measure it (before clipping) where it will be logged."""
-        if self.accelerator.distributed_type == DistributedType.DEEPSPEED:  # which has clipped it
-            return {"gradient_norm/all": float(self.model.get_global_grad_norm())} if log else {}
-        norms, limit = {}, self.config.engine.clip_norm
-        if log or limit:
-            self.accelerator.unscale_gradients()  # once: a gradient scaler refuses a second time
-        if log:
-            norms = {f"gradient_norm/{name}": norm for name, norm in self.run_optimiser.norms().items()}
-        if limit:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        return norms
+    def where(self) -> dict[str, Any]:
+        """What a batch is told of where the run is."""
+        position = self.position
+        return {"epoch": position.epochs, "step": position.steps, "progress": position.steps / self.plan.steps}
 
     def _log(self, values: dict[str, float], bar: Any) -> None:
-        rates = {f"rate/{name}": rate for name, rate in self.run_optimiser.rates().items()}
+        rates = {f"rate/{name}": rate for name, rate in self.optimiser.rates().items()}
         self._record("train", values | rates)
-        if not math.isfinite(values["loss"]):  # the same on all processes; weights that are saved are from before
+        if not math.isfinite(values["loss"]):  # the same on all processes
             raise UserError(
-                f"the loss is {values['loss']} at step {self.global_step}: training has diverged, and "
-                f"{self.checkpoints.folder / 'last'}, if it is there, is from before; a smaller optimiser.rate, "
-                "engine.clip_norm or a longer schedule.warmup_epochs may help, in another --out"
+                f"the loss is {values['loss']} at step {self.position.steps}: training has diverged; "
+                f"{self.checkpoints.advice()}"
             )
-        bar.set_postfix(epoch=self.position.epoch + 1, loss=f"{values['loss']:.3f}", refresh=False)
+        bar.set_postfix(epoch=self.position.epochs + 1, loss=f"{values['loss']:.3f}", refresh=False)
 
     def _record(self, kind: str, values: dict[str, float]) -> None:
         """One line of metrics.jsonl, and the same numbers to the trackers."""
-        if self.metrics is not None:
-            self.metrics.write({"kind": kind, "step": self.global_step, "epoch": self.position.epoch, **values})
-        self.accelerator.log({f"{kind}/{key}": value for key, value in values.items()}, step=self.global_step)
+        position = self.position
+        place = {"step": position.steps, "epoch": position.epochs, "stage": self.current.stage.name}
+        position.metrics = self.metrics.write({"kind": kind, **place, **values})
+        self.accelerator.log({f"{kind}/{key}": value for key, value in values.items()}, step=position.steps)
 
     def _asked_to_stop(self, stops: list[int]) -> bool:
         return self.stop_check(bool(stops))
 
     def _validate(self) -> None:
-        """Accuracy on the clips held out of the training subjects; keeps ``checkpoints/best``."""
-        clips, epoch = self.data.split.validation, self.position.epoch
-        due = epoch % self.config.engine.validate_every == 0 or epoch == self.config.schedule.epochs
-        if not len(clips) or not due:
+        """Judge by the clips held out of the training side; keeps ``checkpoints/best`` of the last stage."""
+        clips, position, last_stage = self.data.split.validation, self.position, len(self.plan) - 1
+        ends = position.epoch == self.current.epochs
+        if not len(clips) or not (ends or position.epoch % self.config.engine.validate_every == 0):
             return
-        scores = self.scores(clips)
-        labels = self.data.split.targets(self.data.store.labels[clips])
-        top1 = float((scores.argmax(axis=1) == labels).mean())
-        self.position.last = top1
-        self._record("validation", {"top1": top1})
-        if top1 > self.position.best:
-            self.position.best = top1
-            self.checkpoints.save(self.run_optimiser, "best")
-
-    def scores(self, clips: np.ndarray) -> np.ndarray:
-        """(len(clips), K) scores of the skeleton branch, outside autocast; the work is shared by all processes."""
         self.task.eval()
+        labels = self.data.split.targets(self.data.store.labels[clips])
+        with torch.no_grad():
+            values = self.task.validation(self.apply, clips, labels)
+        position.metric, position.last = next(iter(values.items()))
+        self._record("validation", values)
+        if position.stage == last_stage and (position.best is None or position.last > position.best):
+            position.best = position.last
+            self.checkpoints.save(self.optimiser, "best")
+
+    def apply(self, function: Callable[[Tensor, Tensor], Tensor], clips: Sequence[int] | np.ndarray) -> np.ndarray:
+        """What a function of raw joints and lengths gives for clips, outside autocast; shared by all processes.
+
+        Args:
+            function: (joints (n, M, T, V, C), lengths (n,)) -> (n, ...).
+            clips: positions in the store, at least one.
+
+        Returns:
+            (clips, ...), the same on all processes.
+        """
+        clips = np.asarray(clips)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         padded = np.concatenate([clips, clips[-1:].repeat(-len(clips) % world)])
+        dtype = self.task.preprocess.dtype
         # A stretch each, so that of a store behind a URL nobody fetches everything.
         mine = score_clips(
-            self.task.scores, self.data.store, padded.reshape(world, -1)[rank], self.accelerator.device,
-            self.config.data.eval_batch_size, self.config.data.workers,
+            lambda joints, lengths: self.task.applied(function, joints.to(dtype), lengths), self.data.store,
+            padded.reshape(world, -1)[rank], self.accelerator.device, self.config.data.eval_batch_size,
+            self.config.data.workers,
         )  # fmt: skip
         with purpose("validation"):
             everyone = self.accelerator.gather(torch.from_numpy(mine).to(self.accelerator.device)).cpu().numpy()
         return np.asarray(everyone[: len(clips)])
-
-    def _probe(self) -> dict[str, Any]:
-        """A few training clips, which checkpoints store with the scores they get."""
-        dataset = ClipDataset(self.data.store)
-        clips = self.data.split.train[:: max(1, len(self.data.split.train) // 8)][:8]
-        batch = next(iter(loader(dataset, [[(0, int(clip)) for clip in clips]])))
-        return {key: batch[key] for key in ("joints", "lengths")}

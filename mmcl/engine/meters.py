@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import time
 from pathlib import Path
@@ -14,38 +15,34 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from mmcl.common.distributed import purpose
-from mmcl.common.files import write_text
+from mmcl.common.precision import widen
 
 
 class MetricsFile:
-    """Append-only JSON lines, one object a line; only the main process writes.
+    """Append-only JSON lines, one object a line.
 
     Args:
         path: ``RUN/metrics.jsonl``.
-        before_step: when a run resumes, lines of later optimiser steps are dropped: they will come again.
+        keep: bytes of it that stay when a run resumes: what was written after them will be written again.
+        writes: whether this process writes it.
     """
 
-    def __init__(self, path: Path, before_step: int | None = None) -> None:
-        self.path = path
-        if before_step is not None and path.is_file():
-            lines = []
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    keep = json.loads(line)["step"] <= before_step
-                except (json.JSONDecodeError, KeyError, TypeError):  # a line that a killed process did not finish
-                    keep = False
-                if keep:
-                    lines.append(line + "\n")
-            write_text(path, "".join(lines))
+    def __init__(self, path: Path, keep: int, writes: bool) -> None:
+        self.path, self.length, self.writes = path, keep, writes
+        if writes and path.is_file() and path.stat().st_size > keep:
+            os.truncate(path, keep)
 
-    def write(self, record: dict[str, Any]) -> None:
-        """Append one record and flush it."""
+    def write(self, record: dict[str, Any]) -> int:
+        """Append one record and flush it; returns how long the file is now."""
         finite = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in record.items()
         }  # JSON knows no NaN and no infinity
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(finite) + "\n")
+        if self.writes:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(finite) + "\n")
+            self.length = self.path.stat().st_size
+        return self.length
 
 
 class StepMeter:
@@ -57,23 +54,24 @@ class StepMeter:
     def reset(self) -> None:
         """Start a new interval."""
         self.sums: dict[str, Tensor] = {}
-        self.batches, self.clips, self.waited, self.started = 0, 0, 0.0, time.perf_counter()
+        self.counts: dict[str, int] = {}  # micro-batches that had a value: a loss may be there every third step
+        self.clips, self.waited, self.started = 0, 0.0, time.perf_counter()
 
     def add(self, outputs: dict[str, Tensor], labels: Tensor, waited: float) -> None:
         """Take in one micro-batch: its losses, accuracy if it was scored, and the seconds the loop waited for it."""
-        values = {key: value.detach().float() for key, value in outputs.items() if key.startswith("loss")}
+        values = {key: widen(value.detach()) for key, value in outputs.items() if key.startswith("loss")}
         if "scores" in outputs:
-            values["accuracy"] = (outputs["scores"].argmax(dim=-1) == labels).float().mean()
+            values["accuracy"] = (outputs["scores"].argmax(dim=-1) == labels).to(outputs["loss"].dtype).mean()
         for key, value in values.items():
             self.sums[key] = self.sums.get(key, torch.zeros_like(value)) + value
-        self.batches += 1
+            self.counts[key] = self.counts.get(key, 0) + 1
         self.clips += len(labels)
         self.waited += waited
 
     def read(self, accelerator: Accelerator) -> dict[str, float]:
         """Means over the interval and all processes; collective. Then a new interval starts."""
         names = sorted(self.sums)
-        means = torch.stack([self.sums[name] for name in names]) / self.batches
+        means = torch.stack([self.sums[name] / self.counts[name] for name in names])
         with purpose("metrics"):
             means = accelerator.reduce(means, reduction="mean")
         elapsed = time.perf_counter() - self.started

@@ -1,4 +1,4 @@
-"""One optimiser object for the whole run: the encoder's (SGD or AdamW) and the helpers' AdamW behind one ``step``.
+"""One optimiser object for a stage: one torch optimiser for each distinct way of updating, behind one ``step``.
 
 It is one object because a gradient scaler must see one: stepping two optimisers through the same fp16 scaler would
 unscale the second one's gradients twice.
@@ -6,69 +6,99 @@ unscale the second one's gradients twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from mmcl.common.errors import UserError
 from mmcl.engine.config import OptimiserOptions
-from mmcl.tasks.base import ParameterGroup
+from mmcl.tasks.stages import ParameterGroup, Update
 
 STEP = "step"  # what torch's optimisers call their count of steps, which stays on the CPU
 
 
 class RunOptimiser(Optimizer):
-    """Main and helper optimisers as one. ``param_groups`` are theirs, each with its ``name`` and ``peak`` rate."""
+    """The optimisers of a stage as one, which updates the groups that are due and leaves the others alone.
 
-    def __init__(self, groups: list[ParameterGroup], options: OptimiserOptions) -> None:
-        adamw = [g for g in groups if g.kind == "adamw"]
-        if unknown := sorted(set(options.rates) - {g.name for g in adamw}):
-            raise UserError(f"optimiser.rates names {unknown}: this task has {[g.name for g in adamw]}")
-        main = [{"params": g.parameters, "name": g.name} for g in groups if g.kind == "main"]
-        helpers = [{"params": g.parameters, "name": g.name, "lr": options.rates.get(g.name, g.rate)} for g in adamw]
-        self.parts: list[Optimizer] = []
-        if main and options.name == "sgd":
-            nesterov = options.nesterov and options.momentum > 0
-            self.parts.append(
-                SGD(main, options.rate, options.momentum, nesterov=nesterov, weight_decay=options.weight_decay)
+    Args:
+        groups: that the stage trains.
+        options: the run's own optimiser, and rates of groups by name.
+        rate: factor on every learning rate.
+
+    Attributes:
+        param_groups: the parts' own, each with its ``name``, ``peak`` rate and ``clip``.
+        due: names of the groups that the next step updates; all, until :meth:`begin_step` says otherwise.
+
+    Raises:
+        UserError: ``optimiser.rates`` names a group that has no rate of its own.
+    """
+
+    def __init__(self, groups: list[ParameterGroup], options: OptimiserOptions, rate: float = 1.0) -> None:
+        _check_rates(groups, options)
+        entries: dict[Update, list[dict[str, Any]]] = {}
+        for group in groups:
+            update = resolve(group, options)
+            peak = update.rate * group.scale * rate
+            entries.setdefault(update, []).append(
+                {"params": group.parameters, "name": group.name, "lr": peak, "peak": peak, "clip": group.clip}
             )
-        elif main:
-            self.parts.append(AdamW(main, options.rate, weight_decay=options.weight_decay))
-        if helpers:
-            self.parts.append(AdamW(helpers, weight_decay=options.adamw_weight_decay))
+        self.parts = [_torch_optimiser(update, own) for update, own in entries.items()]
         super().__init__([group for part in self.parts for group in part.param_groups], {})
         # The parts' own groups, so that a change of learning rate through this object reaches them.
         self.param_groups = [group for part in self.parts for group in part.param_groups]
-        for group in self.param_groups:
-            group["peak"] = group["lr"]
+        # Of the groups, no parameters are kept: sharding replaces them.
+        self.every = {group.name: group.every for group in groups}
+        self.counts = {group.name: len(group.parameters) for group in groups}
+        self.due: tuple[str, ...] = tuple(self.every)
         self.states = States()
 
-    def scale_rates(self, factor: float) -> None:
-        """Set every group's learning rate to ``factor`` times its peak."""
+    def begin_step(self, step: int, factor: float) -> tuple[str, ...]:
+        """Set learning rates for a step of the stage, and return the names of the groups that it updates."""
         for group in self.param_groups:
             group["lr"] = factor * group["peak"]
+        self.due = tuple(name for name, every in self.every.items() if step % every == 0)
+        return self.due
 
     def rates(self) -> dict[str, float]:
         """Learning rate of each group by name."""
         return {group["name"]: float(group["lr"]) for group in self.param_groups}
 
+    def forget_others(self) -> None:
+        """Drop the gradients of groups that are not due: nothing that looks at all gradients shall count them."""
+        for group in self.param_groups:
+            if group["name"] not in self.due:
+                for parameter in group["params"]:
+                    parameter.grad = None
+
+    @torch.no_grad()
+    def clip_tensors(self) -> None:
+        """Shorten the gradient of each tensor to its group's ``clip``; collective where parameters are sharded."""
+        for group in self.param_groups:
+            if group["clip"]:
+                for gradient in (parameter.grad for parameter in group["params"] if parameter.grad is not None):
+                    norm = whole(torch.linalg.vector_norm(gradient))
+                    gradient.mul_((group["clip"] / norm.clamp_min(1e-12)).clamp_max(1.0))
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update the groups there are; a parameter that a step left out has a gradient of zero, sharded or not.
+        """Update the groups that are due; a parameter of theirs that a step left out has a gradient of zero.
 
         ``param_groups`` may be some of the groups for a while: DeepSpeed takes a step with each.
         """
-        for parameter in (parameter for group in self.param_groups for parameter in group["params"]):
+        due = [group for group in self.param_groups if group["name"] in self.due]
+        for parameter in (parameter for group in due for parameter in group["params"]):
             if parameter.requires_grad and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        names = {group["name"] for group in self.param_groups}
+        names = {group["name"] for group in due}
         for part in self.parts:
             every = part.param_groups
             part.param_groups = [group for group in every if group["name"] in names]
-            part.step(closure)
+            if part.param_groups:
+                part.step(closure)
             part.param_groups = every
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -77,14 +107,17 @@ class RunOptimiser(Optimizer):
             part.zero_grad(set_to_none)
 
     def norms(self) -> dict[str, float]:
-        """L2 norm of each group's gradient, by name; collective where parameters are sharded."""
-        names, norms = [], []
+        """L2 norm of the gradient of each group that is due, by name; collective where parameters are sharded."""
+        norms = {}
         for group in self.param_groups:
             gradients = [parameter.grad for parameter in group["params"] if parameter.grad is not None]
-            names.append(group["name"])
-            norms.append(whole(torch.nn.utils.get_total_norm(gradients)) if gradients else torch.zeros(()))
-        device = next((norm.device for norm in norms if norm.device.type != "cpu"), None)
-        return dict(zip(names, torch.stack([norm.to(device) for norm in norms]).tolist(), strict=True))
+            if group["name"] in self.due:
+                norms[group["name"]] = (
+                    whole(torch.nn.utils.get_total_norm(gradients)) if gradients else torch.zeros(())
+                )
+        device = next((norm.device for norm in norms.values() if norm.device.type != "cpu"), None)
+        values = torch.stack([norm.to(device) for norm in norms.values()]).tolist() if norms else []
+        return dict(zip(norms, values, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         """What is remembered of each parameter, by group, as whole tensors: collective where they are shared out."""
@@ -94,9 +127,9 @@ class RunOptimiser(Optimizer):
         """Restore what :meth:`state_dict` gave, shared out as the parameters are now.
 
         Raises:
-            UserError: another version of mmcl wrote it.
+            UserError: it is of other groups, or of groups of other parameters.
         """
-        if "states" not in state_dict:
+        if {name: len(entries) for name, entries in state_dict["states"].items()} != self.counts:
             raise UserError("cannot resume: the checkpoint's optimiser was saved by another version of mmcl")
         for part, group in self._each():
             self.states.write(part, group, state_dict["states"][group["name"]])
@@ -104,6 +137,33 @@ class RunOptimiser(Optimizer):
     def _each(self) -> list[tuple[Optimizer, dict[str, Any]]]:
         """Every group with the optimiser that updates it."""
         return [(part, group) for part in self.parts for group in part.param_groups]
+
+
+def resolve(group: ParameterGroup, options: OptimiserOptions) -> Update:
+    """How a group is updated: as it says, as the run says where it says nothing, with the rate that the run names."""
+    if group.update is None:
+        nesterov = options.nesterov and options.momentum > 0
+        return Update(
+            options.name, options.rate, options.momentum, nesterov, options.betas, options.weight_decay
+        )  # fmt: skip
+    decay = group.update.weight_decay
+    return replace(
+        group.update, rate=options.rates.get(group.name, group.update.rate),
+        weight_decay=options.adamw_weight_decay if decay is None else decay,
+    )  # fmt: skip
+
+
+def _check_rates(groups: Iterable[ParameterGroup], options: OptimiserOptions) -> None:
+    if fixed := sorted({group.name for group in groups if group.update is None} & set(options.rates)):
+        raise UserError(f"optimiser.rates names {', '.join(fixed)}, whose rate is optimiser.rate")
+
+
+def _torch_optimiser(update: Update, groups: list[dict[str, Any]]) -> Optimizer:
+    if update.name == "sgd":
+        momentum, decay = update.momentum, update.weight_decay or 0.0
+        return SGD(groups, update.rate, momentum, nesterov=update.nesterov and momentum > 0, weight_decay=decay)
+    kind = AdamW if update.name == "adamw" else Adam
+    return kind(groups, update.rate, update.betas, weight_decay=update.weight_decay or 0.0)
 
 
 class States:

@@ -15,10 +15,11 @@ from typing import Any
 from mmcl.common.errors import UserError
 from mmcl.common.files import read_yaml
 from mmcl.encoders.base import encoder_options
-from mmcl.engine.config import DataOptions, EngineOptions, OptimiserOptions, ScheduleOptions, StartOptions, TrainConfig
+from mmcl.engine.config import DataOptions, EngineOptions, OptimiserOptions, StartOptions, TrainConfig
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import PreprocessOptions
 from mmcl.tasks import TASKS
+from mmcl.tasks.stages import ScheduleOptions
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 _SECTIONS = {
@@ -175,10 +176,12 @@ def parse(argv: Sequence[str], complete: bool = False) -> TrainConfig:
         task_name=names["task"], task=sections.task, text=text,
     )  # fmt: skip
     parsed.validate()
-    helpers = TASKS[parsed.task_name].helpers
-    if unknown := sorted(set(parsed.optimiser.rates) - set(helpers)):
-        known = f"those of {parsed.task_name} are {', '.join(helpers)}" if helpers else "this task has none"
-        raise UserError(f"optimiser.rates names {', '.join(unknown)}, which is no parameter group: {known}")
+    groups = TASKS[parsed.task_name].own_rates
+    if unknown := sorted(set(parsed.optimiser.rates) - set(groups)):
+        known = f"those of {parsed.task_name} are {', '.join(groups)}" if groups else "this task has none"
+        raise UserError(
+            f"optimiser.rates names {', '.join(unknown)}, which is no parameter group with a rate of its own: {known}"
+        )
     return parsed
 
 

@@ -23,11 +23,12 @@ from mmcl.engine.optimiser import RunOptimiser
 from mmcl.engine.setup import Experiment
 from mmcl.engine.zero import ZeroStates, configure_zero
 from mmcl.tasks.base import Task
+from mmcl.tasks.stages import ParameterGroup
 from mmcl.towers.frozen import trained_names
 
 
 def step_batches(config: TrainConfig, accelerator: Accelerator, data: Experiment) -> StepBatches:
-    """Which clips this process sees at which step.
+    """Which clips this process sees at which step, before the task has said which stages there are.
 
     Raises:
         UserError: they cannot be shared out like that, or the processes were not launched in a way that can be trained.
@@ -35,28 +36,47 @@ def step_batches(config: TrainConfig, accelerator: Accelerator, data: Experiment
     check_launch(accelerator)
     return StepBatches(
         data.split.train, config.data.batch_size, config.seed, config.engine.accumulation,
-        accelerator.process_index, accelerator.num_processes, config.data.sharded,
+        accelerator.process_index, accelerator.num_processes,
     )  # fmt: skip
 
 
+def check_groups(accelerator: Accelerator, groups: list[ParameterGroup], stages: int) -> None:
+    """Whether these groups can be trained the way that the processes were launched.
+
+    Raises:
+        UserError: they cannot; why.
+    """
+    if accelerator.is_fsdp2 and stages > 1:
+        raise UserError(f"this task trains in {stages} stages, which FSDP 2 cannot do: train it without FSDP")
+    clipped = [group.name for group in groups if group.clip]
+    if clipped and accelerator.distributed_type == DistributedType.DEEPSPEED:
+        raise UserError(f"the gradients of {clipped[0]} are clipped tensor by tensor, which DeepSpeed cannot do: train "
+                        "without DeepSpeed")  # fmt: skip
+
+
+def to_device(accelerator: Accelerator, task: Task) -> None:
+    """Move a task to the device that it is trained on; of what will be sharded, the frozen towers alone."""
+    if accelerator.is_fsdp2:
+        for tower in task.frozen_towers:
+            tower.to(accelerator.device)
+    elif accelerator.distributed_type != DistributedType.DEEPSPEED:
+        task.to(accelerator.device)  # before optimisers are made: they must not see parameters of another device
+
+
 def prepare(accelerator: Accelerator, task: Task, optimiser: RunOptimiser, config: TrainConfig) -> tuple[Any, Any]:
-    """Wrap a task and its optimiser for the processes there are.
+    """Wrap a task and the optimiser of a stage for the processes there are.
 
     Data-parallel processes send each other what is trained, and nothing that is frozen, neither at the start nor at a
     step; every trained parameter has a gradient at every step (see :class:`~mmcl.tasks.base.Task`), so that none is
     searched for. (A static graph, which DDP could be promised, would gain nothing beyond that, and gradient
-    accumulation breaks the promise.)
+    accumulation breaks the promise.) What is frozen or thawed afterwards is not averaged, without a word.
     """
     if accelerator.is_fsdp2:
-        for tower in task.aside:
-            tower.to(accelerator.device)
         _choose_shards(accelerator.state.fsdp_plugin, task)
     elif accelerator.distributed_type == DistributedType.DEEPSPEED:
         configure_zero(accelerator, config)
         optimiser.states = ZeroStates(optimiser)
     else:
-        # Moved first, since optimisers must not see parameters of another device.
-        task.to(accelerator.device)
         names = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
         names(task, frozen_names(task))
     with purpose("start"):
@@ -64,8 +84,23 @@ def prepare(accelerator: Accelerator, task: Task, optimiser: RunOptimiser, confi
     if accelerator.is_fsdp2:
         from torch.distributed.fsdp import register_fsdp_forward_method
 
-        register_fsdp_forward_method(task, "scores")  # evaluation comes in by another door than forward()
+        for door in ("scores", "applied"):  # what comes in by another door than forward()
+            register_fsdp_forward_method(task, door)
     return model, wrapped
+
+
+def release(accelerator: Accelerator, model: Any) -> None:
+    """Undo :func:`prepare`, so that the same task can be wrapped again with other parameters trained.
+
+    The caller drops its own references to both.
+    """
+    task = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    for left in ("_is_accelerate_prepared", "forward"):  # a mark, and the class's own method bound once more
+        task.__dict__.pop(left, None)
+    for parameter in task.parameters():
+        parameter.grad = None  # a view on memory of the wrapper
+    del model
+    accelerator.free_memory()  # hooks of a wrapper that is still there would average everything once more
 
 
 def frozen_names(module: nn.Module) -> set[str]:
@@ -93,9 +128,10 @@ def _choose_shards(plugin: Any, task: Task) -> None:
 
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM instead of dying of them; the loop looks at the list between steps."""
+    """Collect Ctrl-C, SIGTERM and SIGHUP instead of dying of them; the loop looks at the list between steps."""
     received: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    asked = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+    handlers = {number: signal.getsignal(number) for number in asked}
     for number in handlers:
         signal.signal(number, lambda number, _: received.append(number))
     try:

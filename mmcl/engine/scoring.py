@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mmcl.common.precision import widen
 from mmcl.data.dataset import ClipDataset, loader, plain_batches, to_device
 from mmcl.data.store import ClipStore
 
@@ -37,11 +38,16 @@ def score_clips(
         progress: show a bar.
 
     Returns:
-        (len(clips), K) float32, in the order of ``clips``.
+        (len(clips), K) in the order of ``clips``, float32 where ``scores`` gave anything narrower.
     """
     batches = loader(ClipDataset(store), plain_batches(clips, batch_size), workers)
     rows = []
     for batch in tqdm(batches, desc="scoring", unit="batch", disable=not progress, leave=False):
         batch = to_device(batch, device)
-        rows.append(scores(batch["joints"], batch["lengths"]).float().cpu().numpy())
+        rows.append(_exact(scores(batch["joints"], batch["lengths"])).cpu().numpy())
     return np.concatenate(rows)
+
+
+def _exact(values: Tensor) -> Tensor:
+    """What NumPy knows of a result: it has no bfloat16."""
+    return widen(values) if values.is_floating_point() else values

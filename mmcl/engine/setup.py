@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from mmcl.common.errors import UserError
@@ -15,6 +18,7 @@ from mmcl.data.store import ClipStore, open_store
 from mmcl.data.thinning import draw_shots
 from mmcl.encoders.base import Encoder, build_encoder
 from mmcl.engine.config import TrainConfig
+from mmcl.engine.plan import Plan
 from mmcl.engine.run_folder import check_texts, recorded_texts
 from mmcl.skeletons.layout import Layout, load_layout
 from mmcl.skeletons.preprocess import Preprocess
@@ -42,6 +46,15 @@ class Experiment:
     def class_names(self) -> list[str]:
         """Names of the K classes that are trained, in the order of a model's outputs."""
         return [self.store.class_names[label] for label in self.split.classes]
+
+    def digest(self, plan: Plan) -> str:
+        """SHA-256 over the clips of every side, their outputs, and which of them each stage trains on."""
+        ids, found, sides = np.asarray(self.store.ids), hashlib.sha256(plan.digest.encode()), self.split
+        for clips in (sides.train, sides.validation, sides.test, sides.unseen):
+            entries = [[name, label] for name, label in zip(ids[clips], self.store.labels[clips].tolist(), strict=True)]
+            found.update(json.dumps(entries).encode())
+        found.update(json.dumps([sides.classes.tolist(), sides.unseen_classes.tolist()]).encode())
+        return found.hexdigest()
 
 
 def open_data(config: TrainConfig) -> Experiment:
@@ -108,10 +121,10 @@ def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> T
     """
     store = data.store
 
-    def prompts() -> Prompts:
+    def all_prompts() -> Prompts:
         data.texts = task_prompts(config, store)
         check_texts(config, data.texts)
-        return data.texts.subset(data.split.classes.tolist())
+        return data.texts
 
     encoder, preprocess = build_skeleton_branch(config, store.layout, len(data.class_names))
     if config.augmentation.flip and not preprocess.target.left_right:
@@ -125,8 +138,11 @@ def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> T
         augmentation=config.augmentation,
         store=store,
         training_clips=data.split.train,
-        class_names=data.class_names,
-        prompts=prompts,
+        validation_clips=data.split.validation,
+        classes=data.split.classes,
+        prompts=lambda: all_prompts().subset(data.split.classes.tolist()),
+        all_prompts=all_prompts,
         device=device,
+        seed=config.seed,
     )
     return TASKS[config.task_name](context, config.task)

@@ -22,8 +22,9 @@ from mmcl.common.files import write_json
 from mmcl.data.learned import Lesson, recorded_lessons, started_lessons
 from mmcl.deploy.bundle import CONFIG, WEIGHTS, read_config
 from mmcl.encoders.base import Encoder, parse_options
-from mmcl.engine.checkpoint import LEARNED, encoder_tensors, find_checkpoint, trained_data
+from mmcl.engine.checkpoint import LEARNED, encoder_tensors, find_checkpoint
 from mmcl.engine.config import TrainConfig
+from mmcl.engine.position import trained_data
 from mmcl.engine.run_folder import check_classes, find_run, read_run_config
 from mmcl.engine.setup import Experiment, open_data, target_layout
 from mmcl.skeletons.layout import Layout, layout_names, load_layout

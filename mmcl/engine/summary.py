@@ -19,8 +19,8 @@ def opening(config: TrainConfig, loop: Loop, begun: dict[str, Any] | None) -> st
     lines = [
         f"{config.task_name} training of {config.encoder_name} on {loop.data.store.title}, {config.data.protocol}: "
         f"{len(split.train)} train / {len(split.validation)} validation clips (test is not touched)",
-        f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {config.engine.precision}, "
-        f"{loop.batches.steps} steps an epoch of {config.data.batch_size} clips, {config.schedule.epochs} epochs",
+        f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {config.engine.precision}",
+        _length(config, loop),
         *(f"{name}: {words}" for name, words in loop.task.loaded().items()),
     ]
     if config.engine.precision == "bf16" and not computes_bf16(accelerator.device):
@@ -35,9 +35,19 @@ def opening(config: TrainConfig, loop: Loop, begun: dict[str, Any] | None) -> st
         told = {key: value for key, value in begun.items() if key not in ("checkpoint", "sha256", "lessons")}
         words = [f"{key.replace('_', ' ')}: {value}" for key, value in told.items()]
         lines.append(f"start: {begun['checkpoint']} ({'; '.join(words)})")
-    if loop.global_step:
-        lines.append(f"resuming at step {loop.global_step} (epoch {loop.position.epoch + 1})")
+    if loop.position.steps:
+        stage = f", stage {loop.current.stage.name}" if len(loop.plan) > 1 else ""
+        lines.append(f"resuming at step {loop.position.steps} (epoch {loop.position.epochs + 1}{stage})")
     return "\n".join(lines)
+
+
+def _length(config: TrainConfig, loop: Loop) -> str:
+    """How long the run is, stage by stage where there are several."""
+    plan, clips = loop.plan, f"of {config.data.batch_size} clips"
+    if len(plan) == 1:
+        return f"{plan[0].steps} steps an epoch {clips}, {plan.epochs} epochs"
+    stages = ", ".join(f"{one.stage.name} {one.epochs} x {one.steps} steps" for one in plan)
+    return f"{plan.steps} steps {clips} in {len(plan)} stages: {stages}"
 
 
 def _shots(config: TrainConfig, loop: Loop) -> dict[str, Any]:
@@ -56,7 +66,7 @@ def write_summary(config: TrainConfig, loop: Loop, folder: Path, seconds: float,
         seconds: that this session took.
         begun: what it started from (:func:`mmcl.engine.start.start`), if anything.
     """
-    store, split = loop.data.store, loop.data.split
+    store, split, position = loop.data.store, loop.data.split, loop.position
     summary: dict[str, Any] = {
         "protocol": config.data.protocol,
         "data": {"path": store.location, "title": store.title, "fingerprint": store.fingerprint},
@@ -69,13 +79,19 @@ def write_summary(config: TrainConfig, loop: Loop, folder: Path, seconds: float,
         "shots": _shots(config, loop) if config.data.shots else None,
         "start": begun,
         "selection": "last epoch",
-        "epochs": config.schedule.epochs,
-        "steps": loop.global_step,
+        "epochs": position.epochs,
+        "steps": position.steps,
+        "stages": [
+            {"name": one.stage.name, "epochs": one.epochs, "steps": one.epochs * one.steps, "clips": len(one.clips)}
+            for one in loop.plan
+        ],
         "seed": config.seed,
         "processes": loop.accelerator.num_processes,
         "device": loop.accelerator.device.type,
         "seconds_this_session": round(seconds, 1),
-        "validation": {"last": loop.position.last, "best": loop.position.best} if len(split.validation) else None,
+        "validation": {"metric": position.metric, "last": position.last, "best": position.best}
+        if len(split.validation)
+        else None,
         "encoder_parameters": sum(parameter.numel() for parameter in loop.task.encoder.parameters()),
         "loaded": loop.task.loaded(),
         "versions": {name: version(name) for name in ("mmcl", "torch", "accelerate")},

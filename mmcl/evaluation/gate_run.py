@@ -13,8 +13,9 @@ from mmcl.data.protocols import load_protocol
 from mmcl.data.rules import Protocol
 from mmcl.deploy.bundle import read_config
 from mmcl.deploy.vocabulary import Vocabulary
-from mmcl.engine.checkpoint import find_checkpoint, trained_data
+from mmcl.engine.checkpoint import find_checkpoint
 from mmcl.engine.config import TrainConfig
+from mmcl.engine.position import trained_data
 from mmcl.engine.run_folder import differences
 from mmcl.evaluation.model import Found, find_model
 

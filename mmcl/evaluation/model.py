@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +16,9 @@ from mmcl.data.learned import Lesson, recorded_lessons
 from mmcl.data.prompts import fingerprint
 from mmcl.deploy.bundle import CONFIG, Bundle, bundle_config, load_bundle
 from mmcl.encoders.base import Encoder
-from mmcl.engine.checkpoint import POSITION, PROBE, encoder_tensors, find_checkpoint, trained_data
+from mmcl.engine.checkpoint import PROBE, encoder_tensors, find_checkpoint
 from mmcl.engine.config import TrainConfig
+from mmcl.engine.position import epochs_done, trained_data
 from mmcl.engine.run_folder import check_classes, find_run, read_run_config
 from mmcl.engine.setup import build_skeleton_branch, open_data
 from mmcl.engine.start import run_lessons
@@ -183,5 +183,5 @@ def selection(config: TrainConfig, checkpoint: Path) -> str:
     """How the checkpoint was chosen, in words; never by test clips."""
     if checkpoint.name.strip(".").removesuffix(".old") == "best":
         return f"best on validation clips {dict(config.data.validation)}"
-    done, epochs = json.loads((checkpoint / POSITION).read_text(encoding="utf-8"))["epoch"], config.schedule.epochs
-    return "last epoch" if done >= epochs else f"epoch {done} of {epochs}: the run is not complete"
+    done, complete = epochs_done(checkpoint, config.schedule.epochs)
+    return "last epoch" if complete else f"epoch {done}: the run is not complete"

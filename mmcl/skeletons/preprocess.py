@@ -56,6 +56,7 @@ class Preprocess(nn.Module):
         if options.window < 2 or not 0.0 < options.crop <= 1.0:
             raise UserError(f"window must be at least 2 and crop in (0, 1]: got {options.window} and {options.crop}")
         self.source, self.target, self.persons, self.options = source, target, persons, options
+        self.dtype = torch.float32  # of what it gives; float64 where tests compare exactly
         same = source.joints == target.joints
         self.matrix: Tensor | None
         self.bones: Tensor | None
@@ -78,7 +79,7 @@ class Preprocess(nn.Module):
                 training path.
             augmentation: None for evaluation and inference.
         """
-        x = self.fit_persons(joints.float())
+        x = self.fit_persons(joints.to(self.dtype))
         if lengths is None:
             lengths = torch.full((x.shape[0],), x.shape[2], device=x.device)
         if self.matrix is not None:

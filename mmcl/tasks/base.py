@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmcl.data.dataset import Extras
+from mmcl.common.draws import Draws, named_seed
+from mmcl.data.dataset import ClipDataset, Extras, collate, to_device
 from mmcl.data.prompts import Prompts
+from mmcl.data.sampler import Key
 from mmcl.data.store import ClipStore
 from mmcl.encoders.base import Encoder
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import Preprocess
 from mmcl.tasks.colearn.text_space import TextSpace
+from mmcl.tasks.stages import ParameterGroup, Stage
+
+# A function of raw joints (N, M, T, V, C) and lengths (N,), one row a clip, and the clips it is applied to (positions
+# in the store) -> (clips, ...) array. All processes share the work, and all get the whole result.
+Apply = Callable[[Callable[[Tensor, Tensor], Tensor], Sequence[int] | np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -29,108 +38,137 @@ class Context:
         augmentation: of training clips.
         store: the clips.
         training_clips: positions of the clips that will be trained on.
-        class_names: K names of the classes that are trained.
-        prompts: gives their descriptions, instructions, templates; called by tasks that need text.
+        validation_clips: positions of the clips held out of the training side; empty where there are none.
+        classes: (K,) labels of the store that are trained, ascending: output k of the encoder is ``classes[k]``.
+        prompts: gives the texts of the K trained classes; called by tasks that need text.
+        all_prompts: gives the texts of all of the store's classes, withheld ones too, in the order of its labels.
         device: where frozen towers may work before training starts.
+        seed: of the run.
     """
 
     encoder: Encoder
     preprocess: Preprocess
     augmentation: Augmentation
     store: ClipStore
-    training_clips: Any
-    class_names: list[str]
+    training_clips: np.ndarray
+    validation_clips: np.ndarray
+    classes: np.ndarray
     prompts: Callable[[], Prompts]
+    all_prompts: Callable[[], Prompts]
     device: torch.device
+    seed: int = 0
 
+    @property
+    def class_names(self) -> list[str]:
+        """K names of the classes that are trained, in the order of the encoder's outputs."""
+        return [self.store.class_names[label] for label in self.classes]
 
-@dataclass
-class ParameterGroup:
-    """Parameters that share an optimiser and a learning rate.
+    @property
+    def all_class_names(self) -> list[str]:
+        """Names of all of the store's classes, withheld ones too, in the order of its labels."""
+        return self.store.class_names
 
-    Attributes:
-        name: for logs and for ``optimiser.rates`` ("encoder", "projection", "lora", …).
-        kind: which of the run's optimisers updates it.
-        parameters: the tensors.
-        rate: AdamW's learning rate where ``optimiser.rates`` names none.
-    """
-
-    name: str
-    kind: Literal["main", "adamw"]
-    parameters: list[nn.Parameter]
-    rate: float = 1e-3
+    @property
+    def withheld(self) -> np.ndarray:
+        """Labels of the store that are not trained, ascending."""
+        return np.setdiff1d(np.arange(len(self.store.class_names)), self.classes)
 
 
 class Task(nn.Module, ABC):
-    """One ``nn.Module`` whose forward pass turns a batch into losses and outputs.
+    """One ``nn.Module`` whose forward pass turns a batch into one loss, and which says how it is to be trained.
 
-    The engine wraps it as a whole, sums nothing, and knows no task by name: it calls ``forward`` for the dictionary,
-    backpropagates ``loss``, and evaluates with :meth:`scores`, which is the skeleton branch alone. ``state_dict()``
-    is what a checkpoint holds: towers leave their frozen weights out of it.
+    The engine wraps it as a whole and knows no task by name. It goes through :meth:`stages`; in each, it calls
+    :meth:`begin`, ``forward`` with every batch, backpropagates ``loss``, updates the groups that are due, calls
+    :meth:`after_step`, and at last :meth:`end`. ``encoder`` and ``text_head`` are what leaves a task: what is exported
+    and judged, found in a checkpoint by these prefixes. ``state_dict()`` is what a checkpoint holds: towers leave their
+    frozen weights out of it.
 
-    Two rules let many processes train it without waste and without waiting for each other for ever:
+    A killed run goes on as if nothing had happened, and many processes take the steps of one, if a task keeps to this:
 
-    - A tower that may be frozen is taken in by :meth:`hold`, so that nobody sends its weights around.
+    - Everything it remembers is a parameter, or a buffer of fixed size that is changed in place. Plain attributes that
+      are set after ``__init__`` are lost when a run is resumed.
+    - :meth:`begin` and :meth:`end` are functions of saved state, since both may run again after a kill.
     - ``loss`` depends on every trained parameter at every step, on all processes alike. Where a step does without some
       of them, it adds :meth:`idle` of these: their gradients are then exactly zero instead of missing.
+    - Random numbers come from :meth:`noise`, :meth:`dice` and :meth:`generator` (dropout modules excepted).
+    - A tower that may be frozen is taken in by :meth:`hold`, so that nobody sends its weights around.
+    - Outside ``forward``, weights are reached through ``apply`` or :meth:`applied`.
     """
 
     options: ClassVar[type]
-    helpers: ClassVar[tuple[str, ...]] = ()  # names of all AdamW groups there may be, for optimiser.rates
+    own_rates: ClassVar[tuple[str, ...]] = ()  # all groups there may be with an update of their own: optimiser.rates
+    text_head: nn.Module | None
 
     def __init__(self, context: Context) -> None:
         super().__init__()
         self.encoder = context.encoder
+        self.text_head = None
         self.preprocess = context.preprocess
         self.augmentation = context.augmentation
-        self.aside: list[nn.Module] = []  # wholly frozen towers: attributes, but no submodules
+        self.store, self.seed = context.store, context.seed
+        self.frozen_towers: list[nn.Module] = []  # attributes, but no submodules
 
-    def hold(self, name: str, tower: nn.Module) -> None:
-        """Make a tower the attribute ``name``: as a submodule if anything of it is trained, set aside if nothing is.
+    @classmethod
+    def tiny(cls, folder: Path) -> dict[str, Any]:
+        """Keys of a configuration (``task.x``, ``encoder.name``, ...) with which a test trains this task in seconds.
 
-        What is set aside is in evaluation mode for good, moves with the task from device to device, and is in nothing
-        that goes through its modules: parameters, state, what is wrapped, broadcast, reduced or sharded.
+        Args:
+            folder: for files that the task needs, such as made-up towers.
         """
-        if any(parameter.requires_grad for parameter in tower.parameters()):
-            setattr(self, name, tower)
-        else:
-            self.aside.append(tower.eval())
-            object.__setattr__(self, name, tower)  # past nn.Module, which would take it in
+        return {}
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Task:
-        super()._apply(fn, recurse)
-        for tower in self.aside:
-            tower._apply(fn)
-        return self
+    # ---- what a task says of its training
 
-    def idle(self, *modules: nn.Module | None) -> Tensor:
-        """Zero that depends on every trained parameter of these modules, to be added to a loss that does not.
+    def stages(self) -> list[Stage]:
+        """The phases of training, in order; their names differ."""
+        return [Stage()]
 
-        Parameters that are sharded need no such thing, and are left out.
-        """
-        zero = next(self.encoder.parameters()).new_zeros(())
-        for module in modules:
-            for parameter in module.parameters() if module is not None else ():
-                if parameter.requires_grad and not hasattr(parameter, "full_tensor"):
-                    # An empty slice: nothing to compute, and no infinite weight can turn zero into not-a-number.
-                    zero = zero + parameter.flatten()[:0].sum()
-        return zero
+    @abstractmethod
+    def parameter_groups(self, stage: Stage) -> list[ParameterGroup]:
+        """Every trainable parameter, in exactly one group, whatever the stage trains: that is ``stage.train``."""
 
     @abstractmethod
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Losses and outputs of a training batch.
 
         Args:
-            batch: skeletons, labels and extras (:func:`mmcl.data.dataset.collate`), and how far the run is: ``epoch``,
-                from 0, and ``progress``, the share of its steps that are done.
+            batch: joints, lengths, labels, keys, clips and extras (:func:`mmcl.data.dataset.collate`), and where the
+                run is: ``epoch`` and ``step``, both from 0 over the whole run; ``progress``, the share of its steps
+                that are done; ``micro``, which micro-batch of the step it is; ``stage``, the name; ``due``, names of
+                the groups that this step updates; ``augment``; ``step_key`` for :meth:`dice`.
 
         Returns:
-            ``loss``, what is minimised; its parts ``loss_*``, for the log; ``scores`` (N, K), if the batch was scored.
+            ``loss``, what is minimised; its parts ``loss_*``, detached, for the log; ``scores`` (N, K), if the batch
+            was scored; and whatever :meth:`after_step` needs, detached.
         """
 
-    @abstractmethod
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """Every trainable parameter, in exactly one group."""
+    def begin(self, stage: Stage, apply: Apply) -> None:
+        """Called before the first step of a stage, on all processes, in evaluation mode, without gradients."""
+
+    def end(self, stage: Stage, apply: Apply) -> None:
+        """Called after the last step of a stage, on all processes, in evaluation mode, without gradients."""
+
+    def after_step(
+        self, stage: Stage, batches: list[dict[str, Any]], outputs: list[dict[str, Tensor]]
+    ) -> None:  # fmt: skip
+        """Called after each update, without gradients; not where a gradient scaler skipped it.
+
+        Args:
+            stage: the stage.
+            batches: this process's micro-batches of the step, in order. Rows of other processes are gathered by
+                :func:`mmcl.common.distributed.gather_rows`.
+            outputs: what ``forward`` gave for each.
+        """
+
+    def validation(self, apply: Apply, clips: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """How good the task is on held-out clips; the higher the first number, the better.
+
+        Args:
+            apply: see :data:`Apply`; the task is in evaluation mode.
+            clips: (n,) positions in the store.
+            labels: (n,) outputs that are right for them.
+        """
+        return {"top1": float((apply(self.scores, clips).argmax(axis=1) == labels).mean())}
 
     def extras(self) -> Extras | None:
         """What loader workers add to a training batch beyond skeletons; None for nothing."""
@@ -160,15 +198,88 @@ class Task(nn.Module, ABC):
         """What was loaded besides the encoder, in words, for the run's summary."""
         return {}
 
+    # ---- what a task may call
+
     def scores(self, joints: Tensor, lengths: Tensor) -> Tensor:
         """Class scores (N, K) of raw joints (N, M, T, V, C): exactly what the exported bundle computes."""
         return self.encoder(self.preprocess(joints, lengths))
 
     def augmented(self, batch: dict[str, Any]) -> Tensor:
-        """Preprocessed and augmented encoder input (N, M, T, V, C) of a training batch.
+        """Preprocessed encoder input (N, M, T, V, C) of a training batch, augmented where the stage says so.
 
         Always in float32: under autocast, coordinates would lose the digits that motion streams are made of.
         """
-        joints = batch["joints"]
+        joints, augmentation = batch["joints"], self.augmentation if batch.get("augment", True) else None
         with torch.autocast(joints.device.type, enabled=False):
-            return self.preprocess(joints, batch["lengths"], batch["keys"], self.augmentation)
+            return self.preprocess(joints, batch["lengths"], batch["keys"], augmentation)
+
+    def noise(self, batch: Mapping[str, Any], name: str) -> Draws:
+        """Random numbers of each clip of a batch: a pure function of run seed, epoch, clip and name.
+
+        They do not depend on how clips are spread over micro-batches and processes.
+        """
+        return Draws(batch["keys"], name)
+
+    def dice(self, batch: Mapping[str, Any], name: str) -> Draws:
+        """Random numbers that all clips of a step share: a pure function of run seed, step and name."""
+        return Draws(batch["step_key"], name, shared=True)
+
+    def generator(self, name: str) -> torch.Generator:
+        """A generator on the CPU for :meth:`begin` and :meth:`end`: a pure function of run seed and name."""
+        return torch.Generator().manual_seed(named_seed(self.seed, name))
+
+    def recall(self, clips: Sequence[int] | np.ndarray | Tensor, epoch: int) -> dict[str, Any]:
+        """A batch of any clips of the store, for memories that keep clip numbers: recordings are in no checkpoint.
+
+        Args:
+            clips: (n,) positions in the store.
+            epoch: ``batch["epoch"]``; with it, ``keys`` are those that the clips have in this epoch.
+
+        Returns:
+            ``joints``, ``lengths``, ``keys`` and ``clips`` on the task's device.
+        """
+        numbers = clips.tolist() if isinstance(clips, Tensor) else [int(clip) for clip in clips]
+        dataset = ClipDataset(self.store, self.seed)
+        batch = collate([dataset[Key(epoch, clip)] for clip in numbers])
+        del batch["labels"]  # they count among all of the store's classes here
+        parameter = next(self.encoder.parameters())
+        batch["joints"] = batch["joints"].to(self.preprocess.dtype)
+        return to_device(batch, parameter.device)
+
+    def applied(self, function: Callable[..., Any], *tensors: Any) -> Any:
+        """Call a function that uses the task's weights outside ``forward``, on rows that are no clips of the store.
+
+        Sharded weights are gathered on the way in, as they are for ``forward``.
+        """
+        return function(*tensors)
+
+    def idle(self, *modules: nn.Module | None) -> Tensor:
+        """Zero that depends on every trained parameter of these modules, to be added to a loss that does not.
+
+        Parameters that are sharded need no such thing, and are left out.
+        """
+        zero = next(self.encoder.parameters()).new_zeros(())
+        for module in modules:
+            for parameter in module.parameters() if module is not None else ():
+                if parameter.requires_grad and not hasattr(parameter, "full_tensor"):
+                    # An empty slice: nothing to compute, and no infinite weight can turn zero into not-a-number.
+                    zero = zero + parameter.flatten()[:0].sum()
+        return zero
+
+    def hold(self, name: str, tower: nn.Module) -> None:
+        """Make a tower the attribute ``name``: as a submodule if anything of it is trained, else as a frozen tower.
+
+        A frozen tower is in evaluation mode for good, moves with the task from device to device, and is in nothing
+        that goes through its modules: parameters, state, what is wrapped, broadcast, reduced or sharded.
+        """
+        if any(parameter.requires_grad for parameter in tower.parameters()):
+            setattr(self, name, tower)
+        else:
+            self.frozen_towers.append(tower.eval())
+            object.__setattr__(self, name, tower)  # past nn.Module, which would take it in
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Task:
+        super()._apply(fn, recurse)
+        for tower in self.frozen_towers:
+            tower._apply(fn)
+        return self

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcl.common.errors import UserError
-from mmcl.tasks.base import Context, ParameterGroup, Task
+from mmcl.common.precision import widen
+from mmcl.tasks.base import Context, Task
+from mmcl.tasks.stages import ParameterGroup, Stage
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,9 @@ class Supervised(Task):
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """``loss``, ``loss_classes`` and ``scores`` (N, K)."""
         scores = self.encoder(self.augmented(batch))
-        loss = F.cross_entropy(scores.float(), batch["labels"], label_smoothing=self.label_smoothing)
+        loss = F.cross_entropy(widen(scores), batch["labels"], label_smoothing=self.label_smoothing)
         return {"loss": loss, "loss_classes": loss.detach(), "scores": scores.detach()}
 
-    def parameter_groups(self) -> list[ParameterGroup]:
+    def parameter_groups(self, stage: Stage) -> list[ParameterGroup]:
         """One group: the encoder."""
-        return [ParameterGroup("encoder", "main", list(self.encoder.parameters()))]
+        return [ParameterGroup("encoder", list(self.encoder.parameters()))]

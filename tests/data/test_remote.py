@@ -18,12 +18,10 @@ from fsspec.registry import known_implementations
 
 from mmcl.common.errors import UserError
 from mmcl.data import location
-from mmcl.data.dataset import ClipDataset, loader
 from mmcl.data.preparation import parts
 from mmcl.data.preparation.build import prepare
 from mmcl.data.preparation.merge import merge
 from mmcl.data.readers.utd_mhad import UTDMHAD
-from mmcl.data.sampler import StepBatches
 from mmcl.data.store import ClipStore, open_store
 
 URL = "memory://bucket/made"
@@ -70,20 +68,6 @@ def test_file_urls_are_used_in_place(made: ClipStore, tmp_path: Path, monkeypatc
     store = open_store(f"file://{made.path}")
     assert store.path == made.path and np.array_equal(store.joints(9), made.joints(9))
     assert not (tmp_path / "cache").exists()
-
-
-def test_each_process_fetches_its_share(
-    remote: MemoryFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fetched = []
-    for rank in range(2):
-        monkeypatch.setenv("MMCL_CACHE", str(tmp_path / f"machine{rank}"))
-        store = open_store(URL)
-        batches = StepBatches(np.arange(400), 20, rank=rank, processes=2, sharded=True)
-        for batch in loader(ClipDataset(store), batches, workers=1):
-            assert batch["joints"].shape == (10, 1, 20, 25, 3)
-        fetched.append(copies(store))
-    assert fetched == [[f"part-0000{i}.arrow" for i in range(4)], [f"part-0000{i}.arrow" for i in range(3, 7)]]
 
 
 def read_everything(_: int) -> float:

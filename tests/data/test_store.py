@@ -20,7 +20,6 @@ from mmcl.data import store as store_module
 from mmcl.data.columns import WHOLE_NUMBERS
 from mmcl.data.dataset import ClipDataset, loader, plain_batches
 from mmcl.data.preparation import parts
-from mmcl.data.sampler import StepBatches
 from mmcl.data.store import ClipStore, open_store
 
 MB = 1 << 20
@@ -154,31 +153,6 @@ def test_index_mistakes_are_named(made: ClipStore, copy: Path, tmp_path: Path) -
         open_store(copy)
 
 
-@pytest.mark.parametrize(("processes", "accumulation"), [(1, 1), (3, 1), (2, 2), (5, 1)])
-def test_sharded_processes_read_their_own_parts(made: ClipStore, processes: int, accumulation: int) -> None:
-    clips = np.flatnonzero(made.labels < 4)  # 800 training clips
-    seen, mapped = [], []
-    for rank in range(processes):
-        batches = StepBatches(clips, 30 * accumulation, 7, accumulation, rank, processes, sharded=True, epoch=2)
-        keys = list(batches)
-        assert len(keys) == len(batches) == batches.steps * accumulation
-        assert all(len(part) == 30 // processes for part in keys)
-        assert (
-            list(StepBatches(clips, 30 * accumulation, 7, accumulation, rank, processes, True, 2, 3))
-            == (keys[3 * accumulation :])
-        )
-        store = open_store(made.path)
-        mine = [key.clip for part in keys for key in part]
-        assert all(store.joints(clip)[0, 0, 0, 0] == clip for clip in mine)
-        assert len(set(mine)) == len(mine) and set(mine) <= set(batches.stretch.tolist())
-        seen.append(batches.stretch)
-        mapped.append(set(store._maps))
-    assert np.array_equal(np.concatenate(seen), clips)  # disjoint, and nothing is missing
-    assert max(map(len, seen)) - min(map(len, seen)) <= 1
-    assert sum(map(len, mapped)) <= 16 + processes - 1  # neighbours share the part in which their border lies
-    assert all(max(own) < 16 * (rank + 1) / processes + 1 for rank, own in enumerate(mapped))
-
-
 class Complaint:
     """What a task adds to a batch, when the user has made a mistake."""
 
@@ -191,14 +165,3 @@ def test_a_users_mistake_in_a_worker_is_told_in_one_line(made: ClipStore, capsys
     with pytest.raises(SystemExit) as ended:
         run(lambda: len(list(batches)))
     assert ended.value.code == 2 and capsys.readouterr().err == "error: the prompt is too long: shorten it\n"
-
-
-def test_sharded_epochs_and_processes_shuffle_differently() -> None:
-    orders = {
-        str(
-            [key.clip - 32 * rank for keys in StepBatches(np.arange(64), 8, 1, 1, rank, 2, True, epoch) for key in keys]
-        )
-        for rank in range(2)
-        for epoch in range(3)
-    }
-    assert len(orders) == 6

@@ -34,12 +34,13 @@ def reset_accelerate() -> None:
 
 def note_model(loop: Loop) -> None:
     """What can be asked of the wrapped model only while it is there."""
-    FACTS["wrapper"] = type(loop.model).__name__
-    FACTS["searches"] = getattr(loop.model, "find_unused_parameters", None)
+    model = loop.stepper.model
+    FACTS["wrapper"] = type(model).__name__
+    FACTS["searches"] = getattr(model, "find_unused_parameters", None)
     FACTS["modules"] = {name for name, _ in loop.task.named_children()}
     FACTS["trained"] = {name: p.numel() for name, p in loop.task.named_parameters() if p.requires_grad}
     FACTS["frozen"] = sum(p.numel() for p in loop.task.parameters() if not p.requires_grad)
-    FACTS["aside"] = [sum(p.numel() for p in tower.parameters()) for tower in loop.task.aside]
+    FACTS["aside"] = [sum(p.numel() for p in tower.parameters()) for tower in loop.task.frozen_towers]
 
 
 def worker(
@@ -53,13 +54,13 @@ def worker(
     torch.set_num_threads(1)
     for change in prepare:
         change()
-    run = Loop.run
+    enter = Loop.enter
 
-    def noted(loop: Loop) -> bool:
+    def noted(loop: Loop) -> None:
+        enter(loop)
         note_model(loop)
-        return run(loop)
 
-    Loop.run = noted  # type: ignore[method-assign]
+    Loop.enter = noted  # type: ignore[method-assign]
     with Traffic() as traffic:
         FACTS["status"] = train(parse(list(words)))
     torch.save(FACTS | {"calls": dict(traffic.calls), "bytes": dict(traffic.bytes)}, f"{folder}/{rank}.pt")

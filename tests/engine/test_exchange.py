@@ -34,8 +34,8 @@ def runs(demo_store, tower_folder, tmp_path_factory) -> tuple[Path, list[dict[st
 def test_the_steps_are_those_of_one_process_also_where_the_llm_sits_out(runs) -> None:
     folder, _ = runs
     assert_alike(folder / "one", folder / "two")
-    learns = {record["step"]: record["gradient_norm/lora"] > 0 for record in records(folder / "two")}
-    assert learns == {2: False, 3: False, 4: True, 6: False}  # the first and the fourth step's batches are looked at
+    learns = {record["step"]: record.get("gradient_norm/lora") for record in records(folder / "two")}
+    assert learns.pop(4) > 0 and learns == dict.fromkeys((2, 3, 6))  # the first and the fourth step are its turn
 
 
 def test_frozen_towers_are_outside_of_what_is_wrapped(runs) -> None:

@@ -15,7 +15,7 @@ from running import arguments, records, train, weights
 
 from mmcl.common.errors import UserError
 from mmcl.data.store import open_store
-from mmcl.engine.config import ScheduleOptions, schedule_factor
+from mmcl.tasks.stages import ScheduleOptions, schedule_factor
 from mmcl.engine.parsing import parse, recipe_names
 from mmcl.engine.run_folder import check_shared, read_run_config
 from mmcl.evaluation.model import find_model, load_judged

@@ -9,10 +9,8 @@ import pytest
 import torch
 from running import arguments, launch, records, train, weights
 
-from mmcl.common.errors import UserError
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.demo import Demo
-from mmcl.engine.checkpoint import Position
 from mmcl.engine.processes import stop_requests
 
 
@@ -82,13 +80,6 @@ def test_a_kill_between_the_two_renames_of_a_save_loses_nothing(demo_store, opti
     output = train(*arguments(demo_store, out, *options, "--resume=true"))
     assert "resuming at step 9" in output and (out / "summary.json").is_file()
     assert_same_run(out, straight)
-
-
-def test_stretches_of_their_own_are_resumed_by_as_many_processes() -> None:
-    state = Position("clips", stretches=2).state_dict()
-    Position("clips", stretches=2).load_state_dict(state)
-    with pytest.raises(UserError, match="started on 2 processes"):
-        Position("clips", stretches=4).load_state_dict(state)
 
 
 def test_a_store_that_has_changed_is_not_resumed_on(demo_store, options, straight, tmp_path) -> None:

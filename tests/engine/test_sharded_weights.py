@@ -43,7 +43,7 @@ def shard_on_cpu() -> None:
 
 
 def stop_after_three_steps() -> None:
-    Loop._asked_to_stop = lambda loop, _: loop.global_step == 3  # type: ignore[method-assign]
+    Loop._asked_to_stop = lambda loop, _: loop.position.steps == 3  # type: ignore[method-assign]
 
 
 def test_sharded_training_saves_resumes_and_exports_what_one_process_would(

@@ -176,7 +176,7 @@ def test_a_stopped_run_resumes_to_the_weights_of_a_straight_one(demo_store, sour
     train(parse(command(demo_store, straight, source, "--start.train=head", "--task.label_smoothing=0.1")))
     words = command(demo_store, out, source, "--start.train=head", "--task.label_smoothing=0.1", "--resume=true")
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_asked_to_stop", lambda loop, _: loop.global_step == 4)
+        patch.setattr(Loop, "_asked_to_stop", lambda loop, _: loop.position.steps == 4)
         assert train(parse(words)) == 130
     assert train(parse(words)) == 0
     assert all(tensor.equal(weights(straight)[name]) for name, tensor in weights(out).items())

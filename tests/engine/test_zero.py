@@ -29,7 +29,7 @@ def compile_nothing() -> None:
 
 
 def stop_at_five() -> None:
-    Loop._asked_to_stop = lambda loop, _: loop.global_step == 5  # type: ignore[method-assign]
+    Loop._asked_to_stop = lambda loop, _: loop.position.steps == 5  # type: ignore[method-assign]
 
 
 def note_stretches() -> None:
@@ -62,7 +62,7 @@ def test_a_run_goes_to_deepspeed_and_back_to_one_process(demo_store, tower_folde
     assert one_process(arguments(demo_store, tmp_path / "straight", *options)) == 0
     words = arguments(demo_store, tmp_path / "there_and_back", *options, "--resume=true")
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_asked_to_stop", lambda loop, _: loop.global_step == 2)
+        patch.setattr(Loop, "_asked_to_stop", lambda loop, _: loop.position.steps == 2)
         assert one_process(words) == 130
     changes = [compile_nothing, stop_at_five, note_stretches]
     facts = train_forked(tmp_path / "counts", words, prepare=changes, **variables)

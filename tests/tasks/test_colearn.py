@@ -23,6 +23,7 @@ from mmcl.tasks.colearn.options import CoLearningOptions
 from mmcl.tasks.colearn.refinement import Refinement, RefinementOptions
 from mmcl.tasks.colearn.semantics import SemanticsOptions
 from mmcl.tasks.colearn.task import CoLearning
+from mmcl.tasks.stages import Stage
 from mmcl.towers.clip import ClipOptions, ClipTower
 from mmcl.towers.llm_load import LLMOptions
 
@@ -39,10 +40,12 @@ def build(store_path: Path, options: CoLearningOptions) -> CoLearning:
         preprocess,
         Augmentation(),
         store,
-        np.array(CLIPS),
-        list(store.class_names),
-        partial(load_prompts, "demo"),
-        torch.device("cpu"),
+        training_clips=np.array(CLIPS),
+        validation_clips=np.array([], dtype=np.int64),
+        classes=np.arange(len(store.class_names)),
+        prompts=partial(load_prompts, "demo"),
+        all_prompts=partial(load_prompts, "demo"),
+        device=torch.device("cpu"),
     )
     return CoLearning(context, options)
 
@@ -221,7 +224,7 @@ def test_class_texts_share_the_projection_and_their_loss_is_cross_entropy_over_c
     assert out["loss_text"].item() == pytest.approx(naive, abs=1e-5)
     rest = out["loss_classes"] + 0.1 * out["loss_alignment"] + 0.5 * out["loss_text"]
     assert out["loss"].item() == pytest.approx(rest.item(), abs=1e-5)
-    groups = {group.name: len(group.parameters) for group in task.parameter_groups()}
+    groups = {group.name: len(group.parameters) for group in task.parameter_groups(Stage())}
     assert groups["projection"] == 4  # one projection serves pictures and texts
     assert "joint.0.weight" in task.state_dict() and not any("rows" in key for key in task.state_dict())
 
@@ -260,7 +263,7 @@ def test_mixed_precision_spares_coordinates_and_similarities(demo_store, options
 @pytest.mark.parametrize("options", ["tiny-llava"], indirect=True)
 def test_parameter_groups_hold_every_trainable_tensor_once(demo_store, options) -> None:
     task = build(demo_store, replace(options, clip=replace(options.clip, trainable=True)))
-    groups = task.parameter_groups()
+    groups = task.parameter_groups(Stage())
     assert [group.name for group in groups] == ["encoder", "gate", "projection", "clip", "lora"]
     grouped = [id(parameter) for group in groups for parameter in group.parameters]
     assert sorted(grouped) == sorted(id(p) for p in task.parameters() if p.requires_grad)

@@ -33,8 +33,8 @@ class RefinementOptions:
         instructions: how many of the prompt file's instructions each clip is asked, from the first on.
         share: of each batch's clips that the LLM looks at, drawn by the run's seed; the loss is their mean, so that its
             expected gradient is that of all clips.
-        every: the LLM looks at every so many batches only, whose refinement losses count as many times over, so that
-            the expected gradient is what it is without the option. On the others its weights get gradients of zero.
+        every: the LLM looks at every so many steps only, whose refinement losses count as many times over, so that
+            the expected gradient is what it is without the option. In between, the gate and LoRA stay as they are.
     """
 
     weight: float = 0.2

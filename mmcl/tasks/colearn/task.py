@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
+from mmcl.common.precision import widen
 from mmcl.data.dataset import Extras
 from mmcl.encoders.projection import projection
-from mmcl.tasks.base import Context, ParameterGroup, Task
+from mmcl.tasks.base import Context, Task
 from mmcl.tasks.colearn.alignment import Alignment
 from mmcl.tasks.colearn.cached_towers import answer_features, answer_prefixes, clip_features, describe_tower
 from mmcl.tasks.colearn.options import CoLearningOptions
@@ -25,6 +26,7 @@ from mmcl.tasks.colearn.refinement import Refinement, ask
 from mmcl.tasks.colearn.semantics import Semantics, class_table
 from mmcl.tasks.colearn.text_space import colearned_space
 from mmcl.tasks.colearn.tower_inputs import TowerInputs, require_video, shuffled_pairs
+from mmcl.tasks.stages import ParameterGroup, Stage, Update
 from mmcl.towers.clip import ClipTower
 from mmcl.towers.llm import LLMTower
 
@@ -38,7 +40,7 @@ class CoLearning(Task):
     """
 
     options = CoLearningOptions
-    helpers = ("projection", "clip", "lora")
+    own_rates = ("projection", "clip", "lora")
     text_space = staticmethod(colearned_space)
 
     def __init__(self, context: Context, options: CoLearningOptions) -> None:
@@ -133,7 +135,7 @@ class CoLearning(Task):
         """``loss``, its parts ``loss_classes`` / ``_alignment`` / ``_text`` / ``_refinement``, and ``scores``."""
         options, labels = self.settings, batch["labels"]
         features = self.encoder.features(self.augmented(batch))
-        scores = self.encoder.head(features).float()
+        scores = widen(self.encoder.head(features))
         parts = {"loss_classes": F.cross_entropy(scores, labels, label_smoothing=options.label_smoothing)}
         total = parts["loss_classes"]
         if self.alignment is not None:
@@ -182,21 +184,24 @@ class CoLearning(Task):
         times = self.settings.refinement.every
         return times * refined, None if language is None else times * language
 
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """Encoder and gate (main optimiser, as released); projection, clip, lora (AdamW), where they are trained."""
-        groups = [ParameterGroup("encoder", "main", list(self.encoder.parameters()))]
+    def parameter_groups(self, stage: Stage) -> list[ParameterGroup]:
+        """Encoder and gate (the run's optimiser, as released); projection, clip, lora (AdamW), where they are trained.
+
+        The gate and LoRA are updated at the steps at which the LLM looks at clips.
+        """
+        groups, every = [ParameterGroup("encoder", list(self.encoder.parameters()))], self.settings.refinement.every
         if self.refinement is not None:
             # Its first gradients are zero but for rounding, which AdamW would blow up to full steps.
-            groups.append(ParameterGroup("gate", "main", list(self.refinement.parameters())))
-        helpers: tuple[tuple[str, tuple[nn.Module | None, ...], float], ...] = (
-            ("projection", (self.alignment, self.joint), 1e-3),
-            ("clip", (self.clip,), 1e-5),
-            ("lora", (self.llm,), 2e-4),
+            groups.append(ParameterGroup("gate", list(self.refinement.parameters()), every=every))
+        beside: tuple[tuple[str, tuple[nn.Module | None, ...], float, int], ...] = (
+            ("projection", (self.alignment, self.joint), 1e-3, 1),
+            ("clip", (self.clip,), 1e-5, 1),
+            ("lora", (self.llm,), 2e-4, every),
         )
-        for name, modules, rate in helpers:
+        for name, modules, rate, steps in beside:
             trained = [p for module in modules if module is not None for p in module.parameters() if p.requires_grad]
             if trained:
-                groups.append(ParameterGroup(name, "adamw", trained, rate))
+                groups.append(ParameterGroup(name, trained, Update("adamw", rate), every=steps))
         return groups
 
     @property

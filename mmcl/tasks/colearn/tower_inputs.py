@@ -38,7 +38,7 @@ class TowerInputs:
         views: of a clip's pictures for CLIP.
         mirror: see :func:`mmcl.towers.views.view`.
         share: of the clips that the LLM looks at.
-        every: the LLM looks at every so many batches, counted over the run.
+        every: the LLM looks at clips at every so many optimiser steps.
         at_once: clips that the LLM takes at a time; 0 for all.
     """
 
@@ -66,7 +66,7 @@ class TowerInputs:
         entries: dict[str, Any] = self._pictured(samples)
         if not (self.llm_caches or self.prefix_caches or self.chat is not None):
             return entries
-        if samples[0].batch % self.every:
+        if samples[0].step % self.every:
             return entries
         if self.share < 1:
             asked = draw_share(samples, self.share)

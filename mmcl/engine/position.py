@@ -1,0 +1,122 @@
+"""Where a run is, to the very step, and what it must find unchanged to go on from there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from mmcl.common.errors import UserError
+
+POSITION = "position.json"
+
+
+@dataclass
+class Position:
+    """Where a run is. ``position.json`` of a checkpoint holds the same.
+
+    Attributes:
+        data: fingerprint of the clip store.
+        split: digest of which clips are on which side, and which of them each stage trains on.
+        processes: how many train; each has random states of its own.
+        stage: stages finished.
+        epoch: epochs finished in the stage.
+        step: optimiser steps finished in the epoch.
+        epochs: epochs finished in the run.
+        steps: optimiser steps finished in the run.
+        complete: whether there is nothing left to train.
+        best: best validation value of the last stage; None before there is one.
+        last: last validation value.
+        metric: what these values are.
+        metrics: bytes of metrics.jsonl: what is written after them will be written again.
+    """
+
+    data: str
+    split: str
+    processes: int = 1
+    stage: int = 0
+    epoch: int = 0
+    step: int = 0
+    epochs: int = 0
+    steps: int = 0
+    complete: bool = False
+    best: float | None = None
+    last: float | None = None
+    metric: str | None = None
+    metrics: int = 0
+
+    def begins_stage(self) -> bool:
+        """Whether the stage has not begun, or has to begin again after a kill."""
+        return (self.epoch, self.step) == (0, 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def go_on_from(self, checkpoint: Path) -> None:
+        """Take over where a checkpoint was saved, if the run can go on from there.
+
+        Raises:
+            UserError: it is damaged or of an earlier mmcl, or the clips are not those that the run was begun on.
+        """
+        state = read_position(checkpoint)
+        if "stage" not in state:
+            raise UserError(
+                f"cannot resume {checkpoint.parent.parent}: an earlier mmcl began it; it can be evaluated and exported "
+                "as it is, or trained anew in another --out"
+            )
+        if state.get("data") != self.data:
+            raise UserError("cannot resume: the clip store's content has changed since the run was started")
+        if state.get("split") != self.split:
+            raise UserError(
+                "cannot resume: the protocol now gives other training, validation or test clips than when the run was "
+                "begun; put it back, or choose another --out"
+            )
+        own = {field.name for field in fields(self)}
+        if own - set(state) or not all(_fits(name, state[name]) for name in own):
+            raise UserError(f"cannot resume: {checkpoint / POSITION} is damaged")
+        for name in own - {"processes"}:
+            setattr(self, name, state[name])
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a value read from a file can be that of an attribute."""
+    if name in ("processes", "stage", "epoch", "step", "epochs", "steps", "metrics"):
+        return type(value) is int and value >= 0
+    if name in ("best", "last"):
+        return value is None or type(value) in (int, float)
+    return isinstance(value, bool) if name == "complete" else value is None or isinstance(value, str)
+
+
+def read_position(checkpoint: Path) -> dict[str, Any]:
+    """What ``position.json`` of a checkpoint says, of this mmcl or an earlier one.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    file = checkpoint / POSITION
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} is missing or damaged: {error}") from error
+    if not isinstance(state, dict):
+        raise UserError(f"{file} is damaged: it holds no object")
+    return state
+
+
+def trained_data(checkpoint: Path) -> str:
+    """Fingerprint of the clip store that a run was trained on."""
+    return str(read_position(checkpoint).get("data"))
+
+
+def epochs_done(checkpoint: Path, planned: int) -> tuple[int, bool]:
+    """How many epochs a checkpoint's run had finished, and whether those were all.
+
+    Args:
+        checkpoint: of this mmcl or an earlier one, which had one stage.
+        planned: ``schedule.epochs``, which says how long a run of an earlier mmcl was to be.
+    """
+    state = read_position(checkpoint)
+    done = int(state.get("epochs", state.get("epoch", 0)))
+    return done, bool(state.get("complete", done >= planned))
