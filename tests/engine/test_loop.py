@@ -15,11 +15,11 @@ from running import arguments, records, train, weights
 
 from mmcl.common.errors import UserError
 from mmcl.data.store import open_store
-from mmcl.tasks.stages import ScheduleOptions, schedule_factor
 from mmcl.engine.parsing import parse, recipe_names
 from mmcl.engine.run_folder import check_shared, read_run_config
 from mmcl.evaluation.model import find_model, load_judged
 from mmcl.evaluation.to_bundle import export_run
+from mmcl.tasks.stages import ScheduleOptions, schedule_factor
 from mmcl.tasks.supervised import Supervised
 from mmcl.train import train as run_training
 
