@@ -89,17 +89,15 @@ def prepare(accelerator: Accelerator, task: Task, optimiser: RunOptimiser, confi
     return model, wrapped
 
 
-def release(accelerator: Accelerator, model: Any) -> None:
+def release(accelerator: Accelerator, task: Task) -> None:
     """Undo :func:`prepare`, so that the same task can be wrapped again with other parameters trained.
 
-    The caller drops its own references to both.
+    The caller has dropped its references to what :func:`prepare` gave.
     """
-    task = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    for left in ("_is_accelerate_prepared", "forward"):  # a mark, and the class's own method bound once more
+    for left in ("_is_accelerate_prepared", "_original_forward", "forward"):  # of mixed precision, on the task itself
         task.__dict__.pop(left, None)
     for parameter in task.parameters():
         parameter.grad = None  # a view on memory of the wrapper
-    del model
     accelerator.free_memory()  # hooks of a wrapper that is still there would average everything once more
 
 

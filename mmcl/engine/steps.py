@@ -45,8 +45,8 @@ class Stepper:
 
     def release(self) -> None:
         """Unwrap the task, so that it can be wrapped again with other parameters trained."""
-        model, self.model, self.wrapped = self.model, None, None
-        release(self.accelerator, model)
+        self.model = self.wrapped = None
+        release(self.accelerator, self.task)
 
     def __call__(self, batches: Iterator[Any], where: dict[str, Any], log: bool) -> dict[str, float]:
         """Take one step.
