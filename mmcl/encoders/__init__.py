@@ -9,6 +9,7 @@ ENCODERS = Registry(
     {
         "arn_lstm": "mmcl.encoders.arn_lstm.network:ARNLSTM",
         "ctrgcn": "mmcl.encoders.ctrgcn.network:CTRGCN",
+        "edge_gcn": "mmcl.encoders.edge_gcn.network:EdgeGCN",
         "hyperformer": "mmcl.encoders.hyperformer.network:Hyperformer",
         "mamp": "mmcl.encoders.mamp.network:MAMP",
         "skelet": "mmcl.encoders.skelet.network:Skelet",

@@ -13,7 +13,14 @@ from mmcl.deploy.onnx import export_graph  # noqa: E402
 from mmcl.deploy.session import open_session  # noqa: E402
 from mmcl.deploy.variants import half, integer  # noqa: E402
 
-NETWORKS = {"hyperformer": {"heads": 3, "head_width": 4, "groups": 3, "depth": 3, "persons": 2}}
+NETWORKS = {
+    "arn_lstm": {
+        "streams": ["inter"], "frames": 8, "step": 8, "relation_widths": [32, 24], "dense_widths": [24],
+        "lstm_width": 24,
+    },
+    "edge_gcn": {"inputs": ["acceleration"], "width": 8, "input_depth": 1, "main_blocks": 1},
+    "hyperformer": {"heads": 3, "head_width": 4, "groups": 3, "depth": 3, "persons": 2},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NETWORKS)
