@@ -83,9 +83,9 @@ class STTFormer(Encoder):
         values = x.flatten(0, 1)
         if torch.compiler.is_compiling() and not self.training:
             return Bodies(present, None, values)
-        rows = present.flatten().nonzero().squeeze(1)
-        if not len(rows):
-            rows = torch.zeros(1, dtype=torch.long, device=x.device)
+        computed = present.flatten()
+        computed = torch.cat([computed[:1] | ~computed.any(), computed[1:]])
+        rows = computed.nonzero().squeeze(1)
         return Bodies(present, rows, values[rows])
 
     def embed(self, bodies: Tensor) -> Tensor:
