@@ -90,7 +90,8 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     scores = score_clips(model, store, clips, device, arguments.batch_size, progress=True)
     facts = {
         "protocol": protocol, "split": arguments.split, "held_out": dict(held) if held else None,
-        "data": str(data), "data_fingerprint": store.fingerprint, "stream": model.config["preprocess"]["stream"],
+        "data": str(data), "data_fingerprint": store.fingerprint,
+        "stream": " + ".join(model.preprocess.options.streams),
     }  # fmt: skip
     ids = [store.ids[clip] for clip in clips]
     labels = outputs[sides.targets(store.labels[clips])]

@@ -73,7 +73,8 @@ def import_checkpoint(arguments: argparse.Namespace) -> tuple[dict[str, Any], tu
             f"--prompts {arguments.prompts} names {len(names)} classes, the checkpoint has {network.classes}"
         )
     options = PreprocessOptions(
-        arguments.stream, arguments.window, arguments.centring, arguments.crop, arguments.scaling
+        streams=(arguments.stream,), window=arguments.window, centring=arguments.centring, crop=arguments.crop,
+        scaling=arguments.scaling,
     )
     preprocess = Preprocess(encoder.layout, encoder.layout, network.options.persons, options)
     counts = {"parameters": count_parameters(encoder), "macs": count_macs(encoder, arguments.window)}

@@ -176,7 +176,7 @@ def load_bundle(folder: str | Path, layout: str | Layout | None = None, device: 
     try:
         target = Layout.from_dict(config["encoder_layout"], f"{folder / CONFIG} encoder_layout")
         source = Layout.from_dict(config["layout"], f"{folder / CONFIG} layout")
-        options = PreprocessOptions(**config["preprocess"])
+        options = PreprocessOptions.from_dict(config["preprocess"], f"{folder / CONFIG} preprocess")
         encoder = build_encoder(
             config["encoder"]["name"], target, len(config["class_names"]), config["encoder"]["options"]
         )

@@ -30,7 +30,9 @@ def model_card(config: Mapping[str, Any]) -> str:
     classes = ", ".join(f"{label} {name}" for label, name in enumerate(names))
     projection = f"; {counts['projection']:,} more in the projection to texts" if counts.get("projection") else ""
     macs = f"; {counts['macs'] / 1e9:.3f} G multiply-accumulates a clip" if counts.get("macs") else ""
-    return f"""# Skeleton action recognition: {encoder["name"]}, {preprocess["stream"]} stream, {len(names)} classes
+    streams = " + ".join(preprocess["streams"]) + (" streams" if len(preprocess["streams"]) > 1 else " stream")
+    how = {"resize": "resized", "pad": "padded", "segments": "sampled"}[preprocess["timing"]]
+    return f"""# Skeleton action recognition: {encoder["name"]}, {streams}, {len(names)} classes
 
 A skeleton-only model exported by mmcl. It needs no video and none of the towers it may have been trained with.
 
@@ -38,8 +40,8 @@ A skeleton-only model exported by mmcl. It needs no video and none of the towers
 - **Input**: {config["input"]}
 - **Layout**: {layout["name"]}: {", ".join(layout["joints"])}
 - **Preprocessing** (inside the model): layout {config["encoder_layout"]["name"]}, centring {preprocess["centring"]},
-  the central {preprocess["crop"]:.0%} of the clip resized to {preprocess["window"]} frames,
-  scaling {preprocess["scaling"]}, {preprocess["stream"]} stream
+  the central {preprocess["crop"]:.0%} of the clip {how} to {preprocess["window"]} frames,
+  gaps {preprocess["gaps"]}, scaling {preprocess["scaling"]}, {streams}
 
 {_WITHOUT if dropped(config) else _WITH.format(joints=len(layout["joints"]))}
 {_graphs(config.get("onnx") or {})}## Training

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from mmcl.common.errors import UserError
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import PreprocessOptions
-from mmcl.skeletons.streams import check_stream
 from mmcl.tasks.stages import ScheduleOptions
 
 
@@ -140,7 +139,6 @@ class TrainConfig:
             UserError: naming the key, its value and what it should be.
         """
         data, schedule, engine, optimiser = self.data, self.schedule, self.engine, self.optimiser
-        check_stream(self.preprocess.stream)
         if not data.path or not data.protocol:
             raise UserError(
                 "the recipe names no data: give --data.path DIR (from `mmcl prepare`) and --data.protocol NAME"
@@ -170,8 +168,6 @@ class TrainConfig:
             ("engine.validate_every", engine.validate_every, engine.validate_every >= 1, "at least 1"),
             ("engine.checkpoint_steps", engine.checkpoint_steps, engine.checkpoint_steps >= 0, "0 or more"),
             ("engine.clip_norm", engine.clip_norm, engine.clip_norm >= 0, "0 or more"),
-            ("preprocess.window", self.preprocess.window, self.preprocess.window >= 2, "at least 2"),
-            ("preprocess.crop", self.preprocess.crop, 0 < self.preprocess.crop <= 1, "in (0, 1]"),
         ]  # fmt: skip
         for key, value, good, wanted in checks:
             if not good:

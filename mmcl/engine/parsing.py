@@ -127,7 +127,7 @@ def build_parser(names: Mapping[str, str]) -> Any:
     for section, options in _SECTIONS.items():
         parser.add_class_arguments(options, section)
     parser.add_argument("--encoder.name", type=str, default=names["encoder"], help="which skeleton encoder")
-    parser.add_class_arguments(encoder_options(names["encoder"]), "encoder")
+    parser.add_class_arguments(encoder_options(names["encoder"]), "encoder", skip={"channels"})
     parser.add_argument("--task.name", type=str, default=names["task"], help="what is trained: " + ", ".join(TASKS))
     parser.add_class_arguments(TASKS[names["task"]].options, "task")
     return parser

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +76,9 @@ def target_layout(config: TrainConfig, source: Layout) -> Layout:
 def build_skeleton_branch(config: TrainConfig, source: Layout, classes: int) -> tuple[Encoder, Preprocess]:
     """The encoder and what comes before it: all that is left after training."""
     target = target_layout(config, source)
-    encoder = build_encoder(config.encoder_name, target, classes, config.encoder)
-    return encoder, Preprocess(source, target, config.encoder.persons, config.preprocess)
+    preprocess = Preprocess(source, target, config.encoder.persons, config.preprocess)
+    options = replace(config.encoder, channels=preprocess.channels)
+    return build_encoder(config.encoder_name, target, classes, options), preprocess
 
 
 def task_prompts(config: TrainConfig, store: ClipStore) -> Prompts:
@@ -117,7 +118,7 @@ def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> T
 
     Raises:
         UserError: prompts and store disagree on the classes, they are not what a run to be resumed was told, or a tower
-            cannot be loaded; or clips shall be mirrored whose joints have no sides.
+            cannot be loaded; or clips shall be varied in a way that their layout or timing does not allow.
     """
     store = data.store
 
@@ -127,11 +128,7 @@ def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> T
         return data.texts
 
     encoder, preprocess = build_skeleton_branch(config, store.layout, len(data.class_names))
-    if config.augmentation.flip and not preprocess.target.left_right:
-        raise UserError(
-            f"augmentation.flip is {config.augmentation.flip}, but no joints of layout '{preprocess.target.name}' "
-            "begin with left_ and right_: a mirror image would not exchange its sides"
-        )
+    config.augmentation.check(preprocess.target, config.preprocess.timing)
     context = Context(
         encoder=encoder,
         preprocess=preprocess,

@@ -28,6 +28,7 @@ from mmcl.engine.position import trained_data
 from mmcl.engine.run_folder import check_classes, find_run, read_run_config
 from mmcl.engine.setup import Experiment, open_data, target_layout
 from mmcl.skeletons.layout import Layout, layout_names, load_layout
+from mmcl.skeletons.preprocess import PreprocessOptions
 
 RECORD = "start.json"  # in the run folder: what was loaded
 
@@ -83,7 +84,8 @@ def find_source(path: Path) -> Source:
         layout = Layout.from_dict(facts["encoder_layout"], f"{path / CONFIG} encoder_layout")
         name, given = facts["encoder"]["name"], facts["encoder"]["options"]
         return Source(
-            path / WEIGHTS, name, parse_options(name, given), layout, _layout_key(layout), facts["preprocess"],
+            path / WEIGHTS, name, parse_options(name, given), layout, _layout_key(layout),
+            asdict(PreprocessOptions.from_dict(facts["preprocess"], f"{path / CONFIG} preprocess")),
             facts["class_names"], facts["provenance"].get("dataset"), recorded_lessons(facts["provenance"]),
         )  # fmt: skip
     folder, which = find_run(path)
@@ -122,7 +124,8 @@ def source_defaults(path: Path) -> dict[str, Any]:
 
 
 def _dotted(encoder_options: Any) -> dict[str, Any]:
-    return {f"encoder.{key}": value for key, value in asdict(encoder_options).items()}
+    """Options by their keys in a recipe; the number of channels is none, since it follows from the streams."""
+    return {f"encoder.{key}": value for key, value in asdict(encoder_options).items() if key != "channels"}
 
 
 def start(config: TrainConfig, data: Experiment, encoder: Encoder) -> dict[str, Any] | None:

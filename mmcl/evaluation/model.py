@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mmcl.common.errors import UserError
 from mmcl.data.learned import Lesson, recorded_lessons
 from mmcl.data.prompts import fingerprint
 from mmcl.deploy.bundle import CONFIG, Bundle, bundle_config, load_bundle
-from mmcl.encoders.base import Encoder
+from mmcl.encoders.base import Encoder, options_dict
 from mmcl.engine.checkpoint import PROBE, encoder_tensors, find_checkpoint
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.position import epochs_done, trained_data
@@ -110,7 +110,7 @@ def load_judged(found: Found, layout: Layout) -> Judged:
     checkpoint = find_checkpoint(found.path / "checkpoints", found.which)
     load_encoder(encoder, checkpoint)
     check_probe(encoder, preprocess, checkpoint)
-    preprocess = Preprocess(layout, preprocess.target, preprocess.persons, config.preprocess)
+    preprocess = Preprocess(layout, preprocess.target, preprocess.persons, preprocess.options)
     facts = {
         "checkpoint": str(checkpoint), "selection": selection(config, checkpoint), "task": config.task_name,
         "seed": config.seed, **_adaptation(config),
@@ -119,7 +119,7 @@ def load_judged(found: Found, layout: Layout) -> Judged:
         facts["control"] = "every class was given the text of another one"
     if trained_data(checkpoint) != data.store.fingerprint:
         facts["note"] = f"{data.store.location} is not what it was when the model was trained: its content has changed"
-    about = bundle_config(config.encoder_name, asdict(config.encoder), preprocess, data.class_names, {}, facts)
+    about = bundle_config(config.encoder_name, options_dict(encoder), preprocess, data.class_names, {}, facts)
     vocabulary = run_vocabulary(config, checkpoint, data.store)
     lessons = run_lessons(found.path, config, checkpoint, data.store.dataset)
     return Judged(Bundle(encoder, preprocess, about, vocabulary), data.store.dataset, facts, lessons)

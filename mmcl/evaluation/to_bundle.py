@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from mmcl.deploy.judge import JUDGED, Judges, evenly
 from mmcl.deploy.texts import class_texts, named_classes
 from mmcl.deploy.verify import verify_bundle
 from mmcl.deploy.vocabulary import Vocabulary, require_vocabulary
-from mmcl.encoders.base import Encoder
+from mmcl.encoders.base import Encoder, options_dict
 from mmcl.encoders.counting import count_macs, count_parameters
 from mmcl.engine.checkpoint import LEARNED, PROBE, find_checkpoint
 from mmcl.engine.config import TrainConfig
@@ -69,7 +68,7 @@ def export_run(
     if vocabulary is not None:
         counts["projection"] = count_parameters(vocabulary)
     facts = bundle_config(
-        config.encoder_name, asdict(config.encoder), preprocess, data.class_names, counts,
+        config.encoder_name, options_dict(encoder), preprocess, data.class_names, counts,
         _provenance(folder, config, checkpoint, data), vocabulary,
     )  # fmt: skip
     embeddings = _trained_embeddings(config, encoder, preprocess, checkpoint)

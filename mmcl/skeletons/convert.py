@@ -48,13 +48,20 @@ def conversion_matrix(source: Layout, target: Layout) -> Tensor:
     return torch.stack([known[joint] for joint in target.joints])
 
 
-def convert(joints: Tensor, matrix: Tensor) -> Tensor:
-    """Apply :func:`conversion_matrix`: (..., V_source, C) -> (..., V_target, C).
+def convert(x: Tensor, mask: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Apply :func:`conversion_matrix`.
 
-    Missing (all-zero) joints do not count as lying at the sensor: a joint that is made of several is made of those that
-    are there, and is missing where none is.
+    A joint that is made of several is made of those that are there, and is missing where none is.
+
+    Args:
+        x: (..., V_source, C) joints, zero where missing.
+        mask: (..., V_source) bool.
+        matrix: (V_target, V_source).
+
+    Returns:
+        joints (..., V_target, C) and their mask (..., V_target).
     """
-    matrix = matrix.to(joints)
-    there = (joints != 0).any(dim=-1, keepdim=True).to(joints)
-    share = matrix @ there  # of the weights, which sum to 1
-    return torch.where(share.abs() > 1e-6, matrix @ joints / torch.where(share == 0, 1, share), 0)
+    matrix = matrix.to(x)
+    share = matrix @ mask.to(x)[..., None]  # of the weights, which sum to 1
+    there = share.abs() > 1e-6
+    return torch.where(there, matrix @ x / torch.where(there, share, 1), 0), there[..., 0]

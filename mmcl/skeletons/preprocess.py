@@ -1,25 +1,33 @@
 """From raw joints to what an encoder sees. This module is *the* definition: training, evaluation and bundles call it.
 
-Order: persons cut or padded, layout converted, centred, window cut and resized, augmented (training only), scaled,
-stream.
+Order: which joints are there, persons cut or padded, gaps in time filled, layout converted, window cut, centred,
+augmented (training only), scaled, streams.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
+from mmcl.common.draws import uniform
 from mmcl.common.errors import UserError
-from mmcl.skeletons.augment import Augmentation, augment, crop_span, time_positions
+from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import Layout
-from mmcl.skeletons.streams import stream_bones, to_stream
-from mmcl.skeletons.window import central_span, centre, crop_resize, even_positions, fill_box, span
+from mmcl.skeletons.masks import Skeletons, fill_gaps, fit_persons, present, seen_span, show_bodies
+from mmcl.skeletons.placing import Centring, centre, clip_origin, fill_box
+from mmcl.skeletons.streams import ancestors, channels, check_stream, to_stream
+from mmcl.skeletons.window import Timing, evaluated_span, frame_times, look
 
-MOST_BODIES = 1 << 20  # that a clip may have, empty ones included
+Scaling = Literal["none", "box"]
+Gaps = Literal["interpolate", "zero"]
+MOST_FRAMES = 10_000
+MOST_VIEWS = 100
 
 
 @dataclass(frozen=True)
@@ -27,87 +35,176 @@ class PreprocessOptions:
     """What is done to raw joints before the encoder.
 
     Attributes:
-        stream: joint, bone, joint_motion, bone_motion, or k_bone (2_bone …).
+        streams: one or more of joint, bone, joint_motion, bone_motion, k_bone (2_bone …), confidence; the encoder gets
+            them side by side, as channels.
         window: frames the encoder sees.
+        timing: resize stretches or shrinks each clip to the window; pad takes its frames one by one, puts zeros behind
+            the last, and resizes what is longer; segments takes one frame of each of so many equal parts, a random one
+            in training and the middle one in evaluation.
+        views: of each clip in evaluation, whose scores are averaged: other crops, or of segments other frames.
         centring: first_frame (first person's centre joint in the first frame), every_frame, or none.
         crop: central share of a clip that evaluation and inference use (CTR-GCN: 0.95).
         scaling: box stretches each clip to [-1, 1] along every axis (CTR-GCN on NW-UCLA); none leaves metres.
+        gaps: interpolate fills what a joint misses from the frames around; zero leaves it at zero, as most published
+            preparations do.
+        dimensions: coordinates of a joint that the encoder sees, 2 or 3; those of the data where not given.
     """
 
-    stream: str = "joint"
+    streams: tuple[str, ...] = ("joint",)
     window: int = 64
-    centring: Literal["first_frame", "every_frame", "none"] = "first_frame"
+    timing: Timing = "resize"
+    views: int = 1
+    centring: Centring = "first_frame"
     crop: float = 0.95
-    scaling: Literal["none", "box"] = "none"
+    scaling: Scaling = "none"
+    gaps: Gaps = "interpolate"
+    dimensions: Literal[2, 3] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.streams, list):  # as JSON and YAML have it
+            object.__setattr__(self, "streams", tuple(self.streams))
+        for key, good, wanted in self._demands():
+            if not good:
+                raise UserError(f"preprocess.{key} is {getattr(self, key)!r}: it must be {wanted}")
+        for stream in self.streams:
+            check_stream(stream)
+
+    def _demands(self) -> Iterator[tuple[str, bool, str]]:
+        """What every value must be: its key, whether it is so, and that in words."""
+        streams, window, views, crop = self.streams, self.window, self.views, self.crop
+        single = type(streams) is tuple and 0 < len(streams) == len(set(streams))
+        yield "streams", single, "a list of different streams, [joint] for instance"
+        yield "window", type(window) is int and 2 <= window <= MOST_FRAMES, f"from 2 to {MOST_FRAMES} frames"
+        yield "crop", type(crop) in (int, float) and 0 < crop <= 1, "in (0, 1]"
+        yield "views", type(views) is int and 1 <= views <= MOST_VIEWS, f"from 1 to {MOST_VIEWS}"
+        apart = views == 1 or self.timing == "segments" or crop < 1
+        yield "views", apart, "1 where crop is 1 and timing is not segments: all views would be the same"
+        yield "dimensions", self.dimensions in (2, 3, None), "2 or 3"
+        for key, kind in {"timing": Timing, "centring": Centring, "scaling": Scaling, "gaps": Gaps}.items():
+            yield key, getattr(self, key) in get_args(kind), f"one of {', '.join(get_args(kind))}"
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any], where: str = "preprocess") -> PreprocessOptions:
+        """Options as a bundle or a run holds them, older ones too: those had one ``stream`` and filled no gaps.
+
+        Raises:
+            UserError: an unknown key, or a value that is none.
+        """
+        facts = dict(facts)
+        if "stream" in facts:
+            facts["streams"] = (facts.pop("stream"),)
+        if unknown := sorted(str(key) for key in facts.keys() - {field.name for field in fields(cls)}):
+            raise UserError(f"{where} has no option {', '.join(unknown)}")
+        return cls(**{"gaps": "zero"} | facts)
 
 
 class Preprocess(nn.Module):
-    """Raw joints (N, M, T, V, C) in the source layout -> encoder input (N, persons, window, V', C).
+    """Raw joints (N, M, T, V, C) in the source layout -> encoder input (N, persons, window, V', channels).
 
     Args:
         source: layout of the raw joints.
         target: layout the encoder was built for.
         persons: bodies the encoder takes, empty ones last; more are cut off, fewer are filled with zeros.
-        options: stream, window, centring, crop.
+        options: streams, window, centring, crop …
+
+    Attributes:
+        options: the same, dimensions given.
+        channels: C of what it gives, all streams together.
     """
 
     def __init__(self, source: Layout, target: Layout, persons: int, options: PreprocessOptions) -> None:
         super().__init__()
-        if options.window < 2 or not 0.0 < options.crop <= 1.0:
-            raise UserError(f"window must be at least 2 and crop in (0, 1]: got {options.window} and {options.crop}")
-        self.source, self.target, self.persons, self.options = source, target, persons, options
+        self.source, self.target, self.persons = source, target, persons
         self.dtype = torch.float32  # of what it gives; float64 where tests compare exactly
+        self.dimensions = options.dimensions or 3
+        self.options = replace(options, dimensions=self.dimensions)  # type: ignore[arg-type]
+        self.channels = channels(options.streams, self.dimensions)
         same = source.joints == target.joints
         self.matrix: Tensor | None
-        self.bones: Tensor | None
         self.register_buffer("matrix", None if same else conversion_matrix(source, target), persistent=False)
-        self.register_buffer("bones", stream_bones(target, options.stream), persistent=False)
+        is_centre = torch.arange(source.joint_count) == source.centre
+        self.centre: Tensor
+        self.register_buffer("centre", is_centre, persistent=False)
+        for stream in options.streams:
+            self.register_buffer(f"ends_{stream}", ancestors(target, stream), persistent=False)
 
     def forward(
-        self,
-        joints: Tensor,
-        lengths: Tensor | None = None,
-        keys: Tensor | None = None,
-        augmentation: Augmentation | None = None,
-    ) -> Tensor:
+        self, joints: Tensor, lengths: Tensor | None = None, keys: Tensor | None = None,
+        augmentation: Augmentation | None = None, view: int = 0, confidence: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Encoder input (N, persons, window, V', channels) alone; everything else as in :meth:`masked`."""
+        return self.masked(joints, lengths, keys, augmentation, view, confidence)[0]
+
+    def masked(
+        self, joints: Tensor, lengths: Tensor | None = None, keys: Tensor | None = None,
+        augmentation: Augmentation | None = None, view: int = 0, confidence: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Preprocess a batch.
 
+        A body that is absent is all zeros in what comes out, and no other body is.
+
         Args:
-            joints: (N, M, T, V, C) raw joints of any float type, metres, padded at the end to the longest clip.
-            lengths: (N,) real frames of each clip; None where all have T.
+            joints: (N, M, T, V, C) raw joints of any float type, C 2 or 3, metres, padded at the end to the longest
+                clip. A joint is missing where it is all zero or not finite (:func:`mmcl.skeletons.masks.present`).
+            lengths: (N,) real frames of each clip; None where all have T. Empty frames at either end do not count.
             keys: (N,) of the clips, from :func:`mmcl.common.draws.clip_keys`; with ``augmentation`` this is the
                 training path.
             augmentation: None for evaluation and inference.
+            view: which of the ``views`` of evaluation, from 0.
+            confidence: (N, M, T, V) of a pose estimator; joints without a positive one are missing. Where the stream
+                ``confidence`` is asked for and this is None, it is 1 for every joint that is there.
+
+        Returns:
+            encoder input (N, persons, window, V', channels) and (N, persons, window, V') bool, which joints are there.
         """
-        x = self.fit_persons(joints.to(self.dtype))
-        if lengths is None:
-            lengths = torch.full((x.shape[0],), x.shape[2], device=x.device)
+        x, mask = self._taken(joints.to(self.dtype), lengths, confidence)
+        x, mask = fit_persons(x, mask, self.persons)
+        if self.options.gaps == "interpolate":
+            x, mask = fill_gaps(x, mask)
         if self.matrix is not None:
-            x = convert(x, self.matrix)
-        x = centre(x, self.target.centre, self.options.centring)
-        if augmentation is None or keys is None:
-            start, frames = central_span(lengths, self.options.crop)
-            x = crop_resize(x, start, frames, even_positions(self.options.window, x))
-        else:
-            start, frames = span(lengths, *crop_span(keys, augmentation), floor=augmentation.crop_floor)
-            window = self.options.window
-            positions = time_positions(keys, window) if augmentation.uneven else even_positions(window, x)
-            x = augment(crop_resize(x, start, frames, positions), keys, augmentation, self.target)
+            x, mask = convert(x, mask, self.matrix)
+        origin = clip_origin(x[..., : self.dimensions], mask, self.target.centre)
+        clips = self._window(x, mask, keys, augmentation, view)
+        placed = centre(clips.joints, clips.mask, origin, self.target.centre, self.options.centring)
+        clips = clips._replace(joints=placed)
+        if augmentation is not None and keys is not None:
+            clips = augmentation.apply(keys, clips, self.target)
         if self.options.scaling == "box":
-            x = fill_box(x)
-        return to_stream(x, self.options.stream, self.bones)
+            clips = clips._replace(joints=fill_box(clips.joints, clips.mask))
+        streams = [to_stream(clips, stream, getattr(self, f"ends_{stream}")) for stream in self.options.streams]
+        x = streams[0] if len(streams) == 1 else torch.cat(streams, dim=-1)
+        return show_bodies(x, clips.mask), clips.mask
 
-    def fit_persons(self, x: Tensor) -> Tensor:
-        """Cut (N, M, T, V, C) to the encoder's number of persons, or fill it up with zeros.
+    def _taken(self, joints: Tensor, lengths: Tensor | None, confidence: Tensor | None) -> tuple[Tensor, Tensor]:
+        """As many coordinates as asked for, and behind them the confidence where that is a stream; and the mask."""
+        joints, mask = present(joints, self.centre, lengths, confidence)
+        x = joints
+        if x.shape[-1] != self.dimensions:  # cut off, or filled up with zeros
+            x = pad(x, (0, self.dimensions - x.shape[-1]))
+        if "confidence" in self.options.streams:
+            sure = mask if confidence is None else torch.where(mask, confidence, 0)
+            x = torch.cat([x, sure.to(x)[..., None]], dim=-1)
+        return x, mask
 
-        Bodies that are there come first, in the order given: trackers leave slots of people who have gone empty.
-        """
-        bodies = x.shape[1]
-        if bodies > 1:
-            absent = (x == 0).flatten(2).all(dim=2)
-            places = torch.arange(bodies, device=x.device) + absent * MOST_BODIES
-            order = places.argsort(dim=1)[:, : self.persons]
-            x = x[torch.arange(x.shape[0], device=x.device)[:, None], order]
-        if bodies >= self.persons:
-            return x
-        return torch.cat([x, x.new_zeros(x.shape[0], self.persons - bodies, *x.shape[2:])], dim=1)
+    def _window(
+        self, x: Tensor, mask: Tensor, keys: Tensor | None, augmentation: Augmentation | None, view: int
+    ) -> Skeletons:  # fmt: skip
+        """Each clip at ``window`` times."""
+        options = self.options
+        if not 0 <= view < options.views:
+            raise ValueError(f"view {view} of {options.views}")
+        first, frames = seen_span(mask)
+        offsets: Tensor | float = (view + 0.5) / options.views
+        if augmentation is None or keys is None:
+            span = evaluated_span(frames, options.crop, view, options.views)
+        else:
+            span = augmentation.when(keys, frames, options.window)
+            if options.timing == "segments":
+                offsets = uniform(keys, "segments", (options.window,))
+        times, inside = frame_times(span.frames, options.window, options.timing, span.positions, offsets)
+        x, mask = look(x, mask, first + span.start, times)
+        if inside is not None:
+            mask = mask & inside[:, None, :, None]
+            x = x.masked_fill(~mask[..., None], 0)
+        width = self.dimensions
+        return Skeletons(x[..., :width], mask, x[..., width] if x.shape[-1] > width else None)

@@ -1,4 +1,4 @@
-"""Temporal windows: cut a span out of each clip and resize it to a fixed number of frames.
+"""Temporal windows: which frames of each clip the encoder sees, and the clip at these times.
 
 CTR-GCN's feeder crops an integer span and resizes it with bilinear interpolation, corners not aligned; so do we, for a
 whole ragged batch at once, by gathering two neighbouring frames and blending them.
@@ -6,11 +6,29 @@ whole ragged batch at once, by gathering two neighbouring frames and blending th
 
 from __future__ import annotations
 
+from typing import Literal, NamedTuple
+
 import torch
 from torch import Tensor
 
+Timing = Literal["resize", "pad", "segments"]
 
-def span(lengths: Tensor, ratio: Tensor | float, position: Tensor | float, floor: int = 1) -> tuple[Tensor, Tensor]:
+
+class Span(NamedTuple):
+    """A stretch of each clip.
+
+    Attributes:
+        start: (N,) first frame, a whole number as float32.
+        frames: (N,) its length, likewise, at least 1.
+        positions: (N, window) ascending shares of the span in [0, 1), where it is to be looked at; None: evenly.
+    """
+
+    start: Tensor
+    frames: Tensor
+    positions: Tensor | None = None
+
+
+def crop_span(lengths: Tensor, ratio: Tensor | float, position: Tensor | float, floor: int = 1) -> Span:
     """Choose a span in each clip.
 
     Args:
@@ -20,116 +38,82 @@ def span(lengths: Tensor, ratio: Tensor | float, position: Tensor | float, floor
         floor: shortest span in frames, where the clip has as many (the official feeder: 64).
 
     Returns:
-        start (N,) and frames (N,), both whole numbers as float32; start + frames <= lengths.
+        A span with start + frames <= lengths.
     """
     lengths = lengths.to(torch.float32)
     frames = torch.floor(lengths * ratio).clamp(min=float(floor))
     frames = torch.minimum(frames, lengths).clamp(min=1.0)
     start = torch.floor((lengths - frames + 1.0) * position)
-    return torch.minimum(start, lengths - frames).clamp(min=0.0), frames
+    return Span(torch.minimum(start, lengths - frames).clamp(min=0.0), frames)
 
 
-def central_span(lengths: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
-    """The middle of each clip: as many frames are cut from either end, as in the released feeders' evaluation.
+def evaluated_span(lengths: Tensor, ratio: float, view: int = 0, views: int = 1) -> Span:
+    """The part of each clip that evaluation looks at.
+
+    A single view is the middle: int((1 - ratio) T / 2) frames go from each end, as in the released feeders. Of several
+    views each is as long, and they lie evenly from the clip's start to its end.
 
     Args:
         lengths: (N,) frames in each clip.
-        ratio: share of the clip that is kept; int((1 - ratio) T / 2) frames go from each end.
-
-    Returns:
-        start (N,) and frames (N,), both whole numbers as float32.
+        ratio: share of the clip that is kept.
+        view: which view, from 0.
+        views: how many there are.
     """
     lengths = lengths.to(torch.float32)
     # What float32 rounds to just below a whole number counts as one.
-    start = torch.floor(lengths * (1.0 - ratio) / 2 + 1e-4)
-    return start, lengths - 2 * start
+    cut = torch.floor(lengths * (1.0 - ratio) / 2 + 1e-4)
+    return Span(torch.floor(2 * cut * (2 * view + 1) / (2 * views)), lengths - 2 * cut)
 
 
-def even_positions(window: int, like: Tensor) -> Tensor:
-    """Middles of ``window`` equal parts of the span [0, 1): (1, window)."""
-    return ((torch.arange(window, device=like.device, dtype=torch.float32) + 0.5) / window)[None]
-
-
-def crop_resize(x: Tensor, start: Tensor, frames: Tensor, positions: Tensor) -> Tensor:
-    """Cut ``[start, start + frames)`` out of each clip and sample it in time, blending neighbouring frames.
-
-    With :func:`even_positions` equal to ``F.interpolate(mode="bilinear", align_corners=False)`` along time on each
-    clip's own span.
+def frame_times(
+    frames: Tensor, window: int, timing: Timing, positions: Tensor | None = None, offsets: Tensor | float = 0.5
+) -> tuple[Tensor, Tensor | None]:
+    """When each clip is looked at.
 
     Args:
-        x: (N, M, T, V, C), padded at the end to the longest clip.
-        start: (N,) first frame of the span.
-        frames: (N,) length of the span, >= 1.
-        positions: (N or 1, window) where to sample, ascending, as shares of the span in [0, 1).
+        frames: (N,) length of each clip's span.
+        window: how many times.
+        timing: ``resize`` spreads the times over the span, between frames too; ``pad`` takes the frames one by one and
+            resizes only what is longer than the window; ``segments`` takes one frame of each of ``window`` equal parts
+            (PYSKL's uniform sampling, arXiv 2104.13586).
+        positions: (N, window) shares of the span for ``resize``; None: the middles of equal parts.
+        offsets: where in its part each frame of ``segments`` lies, in [0, 1): (N, window) or a number.
 
     Returns:
-        (N, M, window, V, C).
+        times (N, window) within the span, in frames, and (N, window) bool which of them lie before the clip's end;
+        None where all do.
     """
-    at = (positions * frames[:, None] - 0.5).clamp(min=0.0)  # (N, window) within the span
-    at = torch.minimum(at, frames[:, None] - 1.0)
-    low = torch.floor(at)
-    blend = (at - low).to(x.dtype)[:, None, :, None, None]
-    high = torch.minimum(low + 1.0, frames[:, None] - 1.0)
-    first, second = ((low + start[:, None]).long(), (high + start[:, None]).long())
-    shape = (-1, x.shape[1], -1, x.shape[3], x.shape[4])
-    a = x.gather(2, first[:, None, :, None, None].expand(shape))
-    b = x.gather(2, second[:, None, :, None, None].expand(shape))
-    return a + (b - a) * blend
+    count, length = torch.arange(window, device=frames.device, dtype=torch.float32), frames[:, None]
+    last = length - 1.0
+    if timing == "segments":
+        return torch.minimum(torch.floor((count + offsets) * length / window), last), None
+    spread = (count + 0.5) / window if positions is None else positions
+    times = torch.minimum((spread * length - 0.5).clamp(min=0.0), last)
+    if timing == "resize":
+        return times, None
+    return torch.where(length > window, times, torch.minimum(count, last)), count < length
 
 
-def present(x: Tensor) -> Tensor:
-    """Which joints are there: (N, M, T, V, 1) mask that is False where a joint of (N, M, T, V, C) is exactly zero."""
-    return (x != 0).any(dim=-1, keepdim=True)
+def look(x: Tensor, mask: Tensor, start: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+    """Each clip at the given times, neighbouring frames blended.
 
-
-def extent(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Lowest and highest coordinates over some axes of joints (N, M, T, V, C), which stay with length 1.
-
-    Missing joints do not count; where there is no joint at all, low is infinite and high minus infinite.
-    """
-    there = present(x)
-    low = torch.where(there, x, torch.inf).amin(dim=axes, keepdim=True)
-    return low, torch.where(there, x, -torch.inf).amax(dim=axes, keepdim=True)
-
-
-def fill_box(x: Tensor) -> Tensor:
-    """Stretch each clip so that its joints span [-1, 1] along every axis, over all frames and bodies.
-
-    CTR-GCN prepares NW-UCLA in this way: size and distance of the person no longer matter, proportions neither. Missing
-    (all-zero) joints neither count nor move; an axis without any extent becomes zero.
+    At evenly spread times this equals ``F.interpolate(mode="bilinear", align_corners=False)`` along time on each clip's
+    own span. Between a frame that shows a joint and one that does not, the one that does counts alone.
 
     Args:
-        x: (N, M, T, V, C) joints.
+        x: (N, M, T, V, C), zero where missing.
+        mask: (N, M, T, V) bool.
+        start: (N,) first frame of each clip's span.
+        times: (N, window) frames from there on; whole numbers are frames.
+
+    Returns:
+        joints (N, M, window, V, C) and mask (N, M, window, V).
     """
-    low, high = extent(x, (1, 2, 3))
-    scaled = (2.0 * x - (low + high)) / (high - low).clamp(min=1e-6)
-    return torch.where(present(x), scaled, torch.zeros_like(x))
-
-
-def centre(x: Tensor, joint: int, mode: str = "first_frame") -> Tensor:
-    """Subtract the centre joint; absent bodies and missing (all-zero) joints stay zero.
-
-    A centre joint that is missing does not lie at the sensor: the first frame counts in which it is there, and a clip
-    that never shows it is centred on the mean of all that it shows of the first person. At the sensor it does lie if
-    the body is all around: such a clip comes centred already.
-
-    Args:
-        x: (N, M, T, V, C) joints.
-        joint: index of the centre joint.
-        mode: ``first_frame`` subtracts the first person's centre, where it is seen first, from everything
-            (CTR-GCN's NTU preparation, MMCL's zero-shot pipeline), ``every_frame`` the first person's centre frame by
-            frame (where it is missing, the first one), ``none`` nothing.
-    """
-    if mode == "none":
-        return x
-    first_person = x[:, :1]
-    origin = first_person[:, :, :, joint : joint + 1]
-    low, high = extent(first_person, (3,))
-    seen = present(origin) | ((low <= 0) & (high >= 0)).all(dim=4, keepdim=True)  # (N, 1, T, 1, 1)
-    earliest = seen & (seen.cumsum(dim=2) == 1)
-    first = torch.where(earliest, origin, torch.zeros_like(origin)).sum(dim=2, keepdim=True)
-    count = present(first_person).sum(dim=(2, 3), keepdim=True).clamp(min=1)
-    mean = first_person.sum(dim=(2, 3), keepdim=True) / count
-    first = torch.where(seen.any(dim=2, keepdim=True), first, mean)
-    origin = torch.where(seen, origin, first) if mode == "every_frame" else first
-    return torch.where(present(x), x - origin, torch.zeros_like(x))
+    low = torch.floor(times)
+    first, second = ((each + start[:, None]).long()[:, None, :, None] for each in (low, torch.ceil(times)))
+    shape = (-1, x.shape[1], -1, x.shape[3])
+    seen_a, seen_b = (mask.gather(2, frame.expand(shape)) for frame in (first, second))
+    a, b = (x.gather(2, frame[..., None].expand(*shape, x.shape[4])) for frame in (first, second))
+    blend = (times - low).to(x.dtype)[:, None, :, None]
+    blend = torch.where(seen_a & seen_b, blend, seen_b.to(x.dtype))[..., None]
+    return a + (b - a) * blend, seen_a | seen_b

@@ -29,7 +29,7 @@ def write_small(folder: Path, network: tuple[str, dict[str, Any]] = CTRGCN) -> B
     torch.manual_seed(0)
     name, own = network
     encoder = build_encoder(name, TARGET, len(NAMES), own)
-    options = PreprocessOptions(stream="bone", window=24, centring="every_frame", crop=0.9, scaling="box")
+    options = PreprocessOptions(streams=("bone",), window=24, centring="every_frame", crop=0.9, scaling="box")
     preprocess = Preprocess(SOURCE, TARGET, 2, options)
     with torch.no_grad():
         for parameter in encoder.parameters():

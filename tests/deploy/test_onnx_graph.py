@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from making import NAMES, SOURCE, people, write_small
+from making import NAMES, SOURCE, TARGET, people, write_small
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -77,6 +77,25 @@ def test_no_number_is_frozen_into_the_graph_of_one_person_with_the_usual_prepara
         np.testing.assert_allclose(session.run(["scores"], {"joints": x.numpy()})[0], truth, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("gaps", "timing"), [("interpolate", "resize"), ("zero", "pad"), ("interpolate", "segments")])
+def test_a_graph_fills_gaps_and_takes_what_is_no_number_for_missing_as_the_bundle_does(gaps, timing) -> None:
+    encoder = build_encoder("ctrgcn", TARGET, len(NAMES), {"width": 8, "depth": 3, "persons": 2, "channels": 6}).eval()
+    options = PreprocessOptions(("joint", "bone_motion"), window=16, timing=timing, gaps=gaps, scaling="box")
+    bundle = Bundle(encoder, Preprocess(SOURCE, TARGET, 2, options), {"class_names": NAMES})
+    session = open_session(export_graph(bundle).SerializeToString(), 1)
+    for clips, persons, frames in ((1, 1, 40), (3, 3, 11), (2, 2, 1)):
+        x = people(clips, persons, frames) + 2
+        x[torch.rand(x.shape[:4], generator=torch.Generator().manual_seed(frames)) < 0.2] = 0
+        x[0, :, frames // 2, 3:6] = torch.nan
+        x[0, 0, frames // 3] = torch.inf
+        if frames > 1:
+            x[-1, :, :5] = torch.nan  # nobody is there yet
+        with torch.no_grad():
+            truth = bundle(x).numpy()
+        assert np.isfinite(truth).all()
+        np.testing.assert_allclose(session.run(["scores"], {"joints": x.numpy()})[0], truth, rtol=1e-4, atol=1e-4)
+
+
 def test_a_body_that_is_not_there_is_not_computed(made) -> None:
     """Counted on the first convolution of the trunk: its batch is the number of bodies that move."""
     base, *_ = made
@@ -105,7 +124,7 @@ def test_metadata_say_what_goes_in_and_out(made) -> None:
         session = open_session(base / "bundle" / name, 1)
         meta = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
         assert meta["class_names"] == NAMES and meta["layout"]["joints"] == list(SOURCE.joints)
-        assert meta["preprocess"]["stream"] == "bone" and "(clips, persons, frames, 20, 3)" in meta["input"]
+        assert meta["preprocess"]["streams"] == ["bone"] and "(clips, persons, frames, 20, 3)" in meta["input"]
         assert set(meta["outputs"]) == {"probabilities", "scores"} == {each.name for each in session.get_outputs()}
         assert [each.name for each in session.get_inputs()] == ["joints"]
         assert facts[meta["variant"]["precision"]]["agreement"] == meta["variant"]["agreement"]

@@ -31,7 +31,7 @@ def test_a_run_leaves_what_the_contract_says(demo_store, tmp_path) -> None:
         "--engine.trackers=[tensorboard]",
         "--data.validation={subject: [1]}", "--data.batch_size=4", "--data.workers=1", "--schedule.name=cosine",
         "--optimiser.name=adamw", "--optimiser.rate=0.01", "--augmentation.scale=0.1", "--augmentation.shear=0.1",
-        "--augmentation.flip=0.5", "--preprocess.stream=bone", "--data.layout=kinect_v1_20",
+        "--augmentation.flip=0.5", "--preprocess.streams=[bone]", "--data.layout=kinect_v1_20",
     ]  # fmt: skip
     output = train(*arguments(demo_store, out, *options))
     assert "12 train / 12 validation clips (test is not touched)" in output
@@ -63,7 +63,7 @@ def test_a_run_leaves_what_the_contract_says(demo_store, tmp_path) -> None:
     assert config["encoder"]["width"] == 8 and config["augmentation"]["flip"] == 0.5
     train("--config", str(out / "config.yaml"), "--out", str(again))
     assert [line["loss"] for line in records(again)] == [line["loss"] for line in lines]
-    assert read_run_config(again).preprocess.stream == "bone"
+    assert read_run_config(again).preprocess.streams == ("bone",)
 
 
 def test_it_learns(demo_store, tmp_path) -> None:

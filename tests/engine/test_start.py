@@ -39,7 +39,7 @@ def make_source(folder: Path, names: list[str], layout: str = "kinect_v2_25") ->
     torch.manual_seed(5)
     joints = load_layout(layout)
     encoder = build_encoder("ctrgcn", joints, len(names), {"width": 8, "depth": 3, "persons": 1})
-    preprocess = Preprocess(joints, joints, 1, PreprocessOptions(stream="bone", window=20, crop=0.9))
+    preprocess = Preprocess(joints, joints, 1, PreprocessOptions(streams=("bone",), window=20, crop=0.9))
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -124,7 +124,7 @@ def test_a_run_and_one_of_its_checkpoints_are_sources_too(demo_store, source, tm
     train(parse(command(demo_store, out, source, "--start.train=head", "--data.layout=kinect_v2_25")))
     for path in (out, out / "checkpoints" / "last"):
         again = command(demo_store, tmp_path / "x", path)
-        assert parse(again).preprocess.stream == "bone" and parse(again).encoder.width == 8
+        assert parse(again).preprocess.streams == ("bone",) and parse(again).encoder.width == 8
         assert all(tensor.equal(encoder_of(out)[name]) for name, tensor in started(again).items())
         assert find_source(path).lessons == (Lesson("demo/cross_subject", open_store(demo_store).fingerprint, "demo"),)
     rule = tmp_path / "halves.yaml"
@@ -151,7 +151,8 @@ def test_a_mirror_image_needs_joints_with_sides(demo_store, tmp_path) -> None:
 def test_shape_and_input_are_the_checkpoint_s_unless_told_otherwise(demo_store, source, tmp_path) -> None:
     config = parse(command(demo_store, tmp_path / "run", source, "--preprocess.window=24", "--encoder.dropout=0.2"))
     assert (config.encoder.width, config.encoder.depth, config.encoder.persons) == (8, 3, 1)
-    assert config.data.layout == "kinect_v2_25" and config.preprocess == PreprocessOptions("bone", 24, crop=0.9)
+    assert config.data.layout == "kinect_v2_25"
+    assert config.preprocess == PreprocessOptions(("bone",), 24, crop=0.9, dimensions=3)
     data = open_data(config)
     facts = start(config, data, build_task(config, data, torch.device("cpu")).encoder)
     assert facts is not None and facts["changed"] == "preprocess.window 20 -> 24, encoder.dropout 0.0 -> 0.2"

@@ -62,7 +62,7 @@ def test_no_verb_lists_the_verbs() -> None:
         (["train", "--data.path=x", "--data.protocol=y", "--encoder.name=resnet"], "unknown encoder 'resnet'"),
         (["train", "--data.path=x", "--data.protocol=y", "--task.name=dance"], "unknown task 'dance'"),
         (["train", "--data.path=x", "--data.protocol=y", "--data.batch_size=1"], "data.batch_size is 1"),
-        (["train", "--data.path=x", "--data.protocol=y", "--preprocess.stream=bones"], "unknown stream 'bones'"),
+        (["train", "--data.path=x", "--data.protocol=y", "--preprocess.streams=[bones]"], "unknown stream 'bones'"),
         (["train", "--data.path=nowhere", "--data.protocol=demo/cross_subject"], "nowhere: not a clip store"),
         (["evaluate", "--checkpoint", "nowhere"], "nowhere is neither a bundle"),
         (["train", "--data.path=x", "--data.protocol=y", "--seed=-1"], "seed is -1"),

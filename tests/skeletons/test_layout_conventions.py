@@ -11,7 +11,7 @@ from mmcl.common.files import read_yaml
 from mmcl.data.inspection.drawing import LEFT, PAPER, RIGHT, draw_skeleton, flat_points
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import Layout, layout_names, load_layout
-from mmcl.skeletons.streams import bone_matrix
+from mmcl.skeletons.streams import ancestors
 
 WHOLE_BODY = {"coco_wholebody_65", "coco_wholebody_133"}
 LAYOUTS = {name: load_layout(name) for name in layout_names()}
@@ -127,7 +127,8 @@ def test_converted_joints_lie_where_they_belong(target: str) -> None:
     """Of a person whose joints are known in every layout: within 14 cm, which is an ankle for a toe."""
     expected = standing(LAYOUTS[target])
     for source in LAYOUTS.values():
-        found = convert(torch.from_numpy(standing(source)), conversion_matrix(source, LAYOUTS[target]).double())
+        joints, matrix = torch.from_numpy(standing(source)), conversion_matrix(source, LAYOUTS[target]).double()
+        found, _ = convert(joints, torch.ones(len(joints), dtype=torch.bool), matrix)
         wrong = {
             joint: round(float(distance), 3)
             for joint, distance in zip(LAYOUTS[target].joints, np.linalg.norm(found - expected, axis=1), strict=True)
@@ -154,11 +155,9 @@ def test_picture_of_every_layout(name: str) -> None:
 
 def test_bones_of_the_hips_begin_at_the_nose_in_the_65_joints() -> None:
     layout = LAYOUTS["coco_wholebody_65"]
-    bones = bone_matrix(layout)
     hip, shoulder, nose = (layout.joints.index(name) for name in ("left_hip", "left_shoulder", "nose"))
     assert layout.parents[hip] == shoulder and layout.bone_parents[hip] == nose
-    assert bones[hip].nonzero().flatten().tolist() == sorted([hip, nose]) and bones[hip, nose] == -1
-    assert torch.equal(bone_matrix(layout, 2)[layout.joints.index("left_knee"), nose], torch.tensor(-1.0))
+    assert ancestors(layout, "bone")[hip] == nose == ancestors(layout, "2_bone")[layout.joints.index("left_knee")]
 
 
 def test_msr_action3d_has_the_order_of_its_files(test_data) -> None:

@@ -1,16 +1,25 @@
 """Streams, windows, centring and the whole preprocessing, against per-clip loops and torch's own interpolation."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from mmcl.common.draws import clip_keys
 from mmcl.common.errors import UserError
+from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.layout import load_layout
+from mmcl.skeletons.masks import Skeletons
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
-from mmcl.skeletons.streams import bone_matrix, check_stream, stream_bones, to_stream
-from mmcl.skeletons.window import central_span, centre, crop_resize, even_positions, fill_box, span
+from mmcl.skeletons.streams import ancestors, check_stream, to_stream
+from mmcl.skeletons.window import crop_span, evaluated_span, frame_times, look
 
 LAYOUT = load_layout("kinect_v2_25")
+
+
+def whole(x: torch.Tensor) -> Skeletons:
+    """All joints are there."""
+    return Skeletons(x, torch.ones(x.shape[:-1], dtype=torch.bool))
 
 
 def test_bone_and_motion_streams_equal_loops() -> None:
@@ -27,13 +36,13 @@ def test_bone_and_motion_streams_equal_loops() -> None:
     for name, expected in {
         "joint": x, "bone": bone, "joint_motion": motion, "bone_motion": bone_motion
     }.items():  # fmt: skip
-        torch.testing.assert_close(to_stream(x, name, stream_bones(LAYOUT, name)), expected)
+        torch.testing.assert_close(to_stream(whole(x), name, ancestors(LAYOUT, name)), expected)
 
 
 def test_k_bone_reaches_the_kth_ancestor() -> None:
-    matrix = bone_matrix(LAYOUT, 3)
-    x = torch.randn(25, 3)
-    bones = matrix @ x
+    x = torch.randn(1, 1, 1, 25, 3)
+    bones = to_stream(whole(x), "3_bone", ancestors(LAYOUT, "3_bone"))[0, 0, 0]
+    x = x[0, 0, 0]
     hand, shoulder = LAYOUT.joints.index("left_hand"), LAYOUT.joints.index("left_shoulder")
     torch.testing.assert_close(bones[hand], x[hand] - x[shoulder])
     assert bones[LAYOUT.joints.index("spine_shoulder")].abs().sum() == 0  # the root has no ancestors
@@ -45,7 +54,7 @@ def test_k_bone_reaches_the_kth_ancestor() -> None:
 def test_crop_resize_equals_torch_interpolation_clip_by_clip(window: int) -> None:
     x = torch.randn(4, 2, 50, 25, 3)
     start, frames = torch.tensor([0.0, 3.0, 10.0, 49.0]), torch.tensor([50.0, 40.0, 7.0, 1.0])
-    result = crop_resize(x, start, frames, even_positions(window, x))
+    result, _ = look(*whole(x)[:2], start, frame_times(frames, window, "resize")[0])
     for clip, s, f, out in zip(x, start.int().tolist(), frames.int().tolist(), result, strict=True):
         flat = clip[:, s : s + f].permute(0, 2, 3, 1).reshape(1, -1, f)
         expected = F.interpolate(flat, size=window, mode="linear", align_corners=False)
@@ -55,63 +64,25 @@ def test_crop_resize_equals_torch_interpolation_clip_by_clip(window: int) -> Non
 def test_spans_stay_inside_their_clips_and_reach_both_ends() -> None:
     lengths = torch.tensor([1, 2, 10, 63, 64, 65, 300])
     for position in (0.0, 0.5, 0.999):
-        start, frames = span(lengths, 0.5, position, floor=64)
+        start, frames, _ = crop_span(lengths, 0.5, position, floor=64)
         assert (frames >= torch.minimum(lengths, torch.tensor(64))).all() and (start >= 0).all()
         assert (start + frames <= lengths).all()
-    start, frames = span(lengths, 0.5, 0.9999, floor=1)
+    start, frames, _ = crop_span(lengths, 0.5, 0.9999, floor=1)
     assert ((start + frames)[1:] == lengths[1:]).all()
 
 
 def test_evaluation_cuts_the_ends_as_the_released_feeder_does() -> None:
     """int((1 - p) * T / 2) frames from either end, for every length up to the longest of the field."""
     lengths = torch.arange(1, 1001)
-    start, frames = central_span(lengths, 0.95)
+    start, frames, _ = evaluated_span(lengths, 0.95)
     bias = [int((1 - 0.95) * length / 2) for length in range(1, 1001)]
     assert start.tolist() == bias
     assert frames.tolist() == [length - 2 * cut for length, cut in zip(range(1, 1001), bias, strict=True)]
-    assert central_span(lengths, 1.0)[1].tolist() == lengths.tolist()
-
-
-def test_centring_leaves_absent_bodies_and_missing_joints_at_zero() -> None:
-    x = torch.randn(1, 2, 3, 25, 3)
-    x[:, 1] = 0
-    x[0, 0, 2, 5] = 0
-    by_clip = centre(x, LAYOUT.centre)
-    torch.testing.assert_close(by_clip[0, 0, 1, 7], x[0, 0, 1, 7] - x[0, 0, 0, 1])
-    assert by_clip[:, 1].abs().sum() == 0 and by_clip[0, 0, 2, 5].abs().sum() == 0
-    by_frame = centre(x, LAYOUT.centre, "every_frame")
-    torch.testing.assert_close(by_frame[0, 0, 1, 7], x[0, 0, 1, 7] - x[0, 0, 1, 1])
-
-
-def test_a_clip_that_begins_before_its_person_comes_is_centred_where_the_person_comes() -> None:
-    x = torch.randn(3, 2, 6, 25, 3) + 3.0
-    x[1, :, :2] = 0  # two empty frames first
-    x[2] -= x[2, 0, 0].mean(dim=0)
-    x[2, 0, 0, LAYOUT.centre] = 0  # already centred: the origin is the origin
-    found = centre(x, LAYOUT.centre)
-    assert found[1, :, :2].abs().sum() == 0 and found[1, 0, 2, LAYOUT.centre].abs().sum() == 0
-    torch.testing.assert_close(found[1, :, 2:], centre(x[1:2, :, 2:], LAYOUT.centre)[0])
-    torch.testing.assert_close(found[0], x[0] - x[0, 0, 0, LAYOUT.centre])
-    assert torch.equal(found[2], x[2]) and not centre(torch.zeros(1, 1, 4, 25, 3), LAYOUT.centre).any()
-
-
-@pytest.mark.parametrize("mode", ["first_frame", "every_frame"])
-def test_a_centre_joint_that_is_missing_is_looked_for_and_not_taken_to_lie_at_the_sensor(mode) -> None:
-    whole = torch.randn(1, 2, 6, 25, 3) * 0.3 + torch.tensor([0.5, 1.0, 3.0])
-    missing = whole.clone()
-    missing[0, 0, :2, LAYOUT.centre] = 0
-    found, expected = centre(missing, LAYOUT.centre, mode), centre(whole[:, :, 2:], LAYOUT.centre, mode)
-    torch.testing.assert_close(found[:, :, 2:], expected)
-    there = (missing != 0).any(dim=-1, keepdim=True)
-    torch.testing.assert_close(found[:, :, :2], ((missing - whole[:, :1, 2:3, LAYOUT.centre, None]) * there)[:, :, :2])
-    missing[0, 0, :, LAYOUT.centre] = 0  # never seen: the mean of the first person stands for it
-    points = missing[0, 0][(missing[0, 0] != 0).any(dim=-1)]
-    expected = torch.where((missing != 0).any(dim=-1, keepdim=True), missing - points.mean(dim=0), 0)
-    torch.testing.assert_close(centre(missing, LAYOUT.centre, mode), expected)
+    assert evaluated_span(lengths, 1.0).frames.tolist() == lengths.tolist()
 
 
 def test_padding_and_batching_do_not_change_a_clip() -> None:
-    preprocess = Preprocess(LAYOUT, LAYOUT, 2, PreprocessOptions(stream="bone_motion", window=32))
+    preprocess = Preprocess(LAYOUT, LAYOUT, 2, PreprocessOptions(streams=("bone_motion",), window=32))
     clips = [torch.randn(1, frames, 25, 3) for frames in (20, 45, 61)]
     padded = torch.zeros(3, 1, 61, 25, 3)
     for row, clip in zip(padded, clips, strict=True):
@@ -134,19 +105,113 @@ def test_persons_are_cut_or_filled() -> None:
     torch.testing.assert_close(one(x)[1], one(x[1:])[0])
 
 
-def test_box_scaling_equals_a_loop_and_leaves_what_is_missing() -> None:
-    x = torch.randn(3, 2, 7, 25, 3) * 4 + 1
-    x[1, 1] = 0
-    x[2, 0, 3, 5] = 0
-    x[0, ..., 2] = 1.5  # a flat person
-    boxed = fill_box(x)
-    for clip, result in zip(x, boxed, strict=True):
-        there = (clip != 0).any(dim=-1)
-        points = clip[there]
-        for axis in range(3):
-            low, high = float(points[:, axis].min()), float(points[:, axis].max())
-            expected = (points[:, axis] - low) / (high - low) * 2 - 1 if high > low else torch.zeros(len(points))
-            torch.testing.assert_close(result[there][:, axis], expected)
-        assert not result[~there].any()
-    same = Preprocess(LAYOUT, LAYOUT, 2, PreprocessOptions(window=8, scaling="box"))
-    torch.testing.assert_close(same(3 * x[1:] - 1 * (x[1:] != 0)), same(x[1:]), atol=1e-4, rtol=0)
+def numbered(frames: int, bodies: int = 1) -> torch.Tensor:
+    """A clip whose joints lie at the number of their frame, from 1."""
+    return torch.arange(1.0, frames + 1)[None, None, :, None, None].expand(1, bodies, frames, 25, 3).clone()
+
+
+def seen_frames(clip: torch.Tensor, **options) -> list[float]:
+    """Numbers of the frames that the encoder sees, 0 where it sees nothing."""
+    made = Preprocess(LAYOUT, LAYOUT, 1, PreprocessOptions(centring="none", crop=1.0, **options))
+    x, mask = made.masked(clip)
+    assert torch.equal(mask[..., None].expand_as(x), x != 0)
+    return x[0, 0, :, 7, 2].tolist()
+
+
+def test_padding_takes_the_frames_one_by_one_and_resizes_what_is_longer() -> None:
+    assert seen_frames(numbered(5), window=8, timing="pad") == [1, 2, 3, 4, 5, 0, 0, 0]
+    assert seen_frames(numbered(8), window=8, timing="pad") == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert seen_frames(numbered(16), window=8, timing="pad") == [1.5 + 2 * k for k in range(8)]
+
+
+def test_segments_are_looked_at_in_their_middle_or_anywhere_in_training() -> None:
+    assert seen_frames(numbered(12), window=4, timing="segments") == [2, 5, 8, 11]
+    assert seen_frames(numbered(2), window=4, timing="segments") == [1, 1, 2, 2]
+    options = PreprocessOptions(window=6, timing="segments", centring="none")
+    made = Preprocess(LAYOUT, LAYOUT, 1, options)
+    still = Augmentation(crop_min=1.0, rotation=0.0)
+    keys = torch.from_numpy(clip_keys(0, 0, range(400)))
+    frames = made(numbered(60).expand(400, -1, -1, -1, -1), keys=keys, augmentation=still)[:, 0, :, 0, 0]
+    assert torch.equal(frames, frames.round())
+    for part, column in enumerate(frames.unbind(1)):
+        assert set(column.tolist()) == set(range(10 * part + 1, 10 * part + 11)), part
+
+
+def test_views_are_other_crops_or_other_frames() -> None:
+    segments = PreprocessOptions(window=4, timing="segments", views=3, crop=1.0, centring="none")
+    made = Preprocess(LAYOUT, LAYOUT, 1, segments)
+    found = [made(numbered(24), view=view)[0, 0, :, 0, 0].tolist() for view in range(3)]
+    assert found == [[2 + 6 * k for k in range(4)], [4 + 6 * k for k in range(4)], [6 + 6 * k for k in range(4)]]
+    with pytest.raises(ValueError, match="view 3 of 3"):
+        made(numbered(24), view=3)
+    lengths = torch.arange(1, 300)
+    for views in (1, 2, 5, 10):
+        spans = [evaluated_span(lengths, 0.8, view, views) for view in range(views)]
+        middle = evaluated_span(lengths, 0.8)
+        for a, b in zip(spans, spans[1:], strict=False):
+            assert (a.start <= b.start).all() and torch.equal(a.frames, middle.frames)
+        assert (spans[0].start >= 0).all() and (spans[-1].start + spans[-1].frames <= lengths).all()
+        mirrored = lengths - spans[-1].start - spans[-1].frames
+        assert (spans[0].start - mirrored).abs().max() <= 1  # as far from the start as the last is from the end
+    made = Preprocess(LAYOUT, LAYOUT, 1, PreprocessOptions(window=20, crop=0.5, views=2, centring="none"))
+    early, late = (made(numbered(40), view=view)[0, 0, :, 0, 0].tolist() for view in (0, 1))
+    assert early == list(range(6, 26)) and late == list(range(16, 36))
+
+
+def test_clips_in_a_plane_have_two_coordinates_whether_or_not_they_come_with_a_third() -> None:
+    flat = torch.randn(2, 2, 20, 25, 2)
+    flat[0, 0, 3, 4] = 0
+    flat[1, 1] = torch.nan
+    options = PreprocessOptions(("joint", "bone"), window=8, dimensions=2, scaling="box")
+    made = Preprocess(LAYOUT, LAYOUT, 2, options)
+    x, mask = made.masked(flat)
+    assert x.shape == (2, 2, 8, 25, 4) and made.channels == 4 and not x[1, 1].any()
+    with_third = torch.cat([flat, torch.zeros(2, 2, 20, 25, 1)], dim=-1)
+    torch.testing.assert_close(made(with_third), x, rtol=0, atol=0)
+    space = Preprocess(LAYOUT, LAYOUT, 2, PreprocessOptions(("joint", "bone"), window=8, scaling="box"))
+    found = space(flat)  # an encoder of three coordinates sees a flat body
+    torch.testing.assert_close(found[..., [0, 1, 3, 4]], x)
+    assert not found[..., [2, 5]].any() and mask[0].all()
+    keys = torch.from_numpy(clip_keys(0, 0, range(2)))
+    varied = made.masked(flat, keys=keys, augmentation=Augmentation(rotation=0.5, shear=0.1, flip=0.5, noise=0.1))
+    assert torch.isfinite(varied[0]).all() and not varied[0][~varied[1]].any()
+
+
+def test_confidence_is_a_stream_where_it_is_asked_for_and_none_of_it_means_missing() -> None:
+    x, sure = torch.randn(1, 1, 16, 25, 3) + 3, torch.rand(1, 1, 16, 25) * 0.9 + 0.1
+    sure[0, 0, 5, 7], sure[0, 0, 9, 8] = 0, torch.nan
+    options = {"window": 16, "crop": 1.0, "centring": "none"}
+    made = Preprocess(LAYOUT, LAYOUT, 1, PreprocessOptions(("joint", "confidence"), gaps="zero", **options))
+    assert made.channels == 4
+    found, mask = made.masked(x, confidence=sure)
+    expected = torch.where(sure > 0, sure, 0)
+    torch.testing.assert_close(found[..., 3], expected)
+    assert torch.equal(mask, sure > 0) and not found[0, 0, 5, 7].any() and not found[0, 0, 9, 8].any()
+    torch.testing.assert_close(found[..., :3], torch.where(mask[..., None], x, 0))
+    filled = Preprocess(LAYOUT, LAYOUT, 1, PreprocessOptions(("joint", "confidence"), **options))(x, confidence=sure)
+    line = np.interp(5, [4, 6], [float(sure[0, 0, 4, 7]), float(sure[0, 0, 6, 7])])
+    assert float(filled[0, 0, 5, 7, 3]) == pytest.approx(line, abs=1e-6)
+    assert torch.equal(made(x)[..., 3], torch.ones(1, 1, 16, 25))  # nobody says it: all are sure
+    turned = made(x, keys=torch.tensor([5]), augmentation=Augmentation(crop_min=1.0, flip=1.0), confidence=sure)
+    left, right = LAYOUT.left_right[0]
+    torch.testing.assert_close(turned[..., left, 3], expected[..., right])
+    with pytest.raises(UserError, match="unknown stream 'sure'"):
+        PreprocessOptions(("joint", "sure"))
+
+
+def test_options_of_older_bundles_are_read_and_what_is_none_is_refused() -> None:
+    old = {"stream": "bone", "window": 24, "centring": "every_frame", "crop": 0.9, "scaling": "box"}
+    found = PreprocessOptions.from_dict(old)
+    assert (found.streams, found.window, found.gaps, found.timing) == (("bone",), 24, "zero", "resize")
+    for key, value in {
+        "streams": (), "window": "16", "crop": 0, "views": 0, "centring": "zzz", "scaling": "zzz", "gaps": None,
+        "timing": "cut", "dimensions": 4,
+    }.items():  # fmt: skip
+        with pytest.raises(UserError, match=rf"preprocess\.{key} is .*: it must be"):
+            PreprocessOptions.from_dict({key: value})
+    for facts in ({"window": 16.5}, {"window": 10**9}, {"window": True}, {"crop": "1"}, {"streams": "joint"},
+                  {"streams": ["joint", "joint"]}, {"views": 2, "crop": 1.0}, {"crop": float("nan")}):  # fmt: skip
+        with pytest.raises(UserError, match="it must be"):
+            PreprocessOptions.from_dict(facts)
+    with pytest.raises(UserError, match="B preprocess has no option strems"):
+        PreprocessOptions.from_dict({"strems": ["joint"]}, "B preprocess")

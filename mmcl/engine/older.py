@@ -1,0 +1,23 @@
+"""Configurations of runs that an earlier mmcl began, in today's keys: what was trained can be used on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from mmcl.skeletons.preprocess import PreprocessOptions
+
+
+def modernised(content: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The content of a run's ``config.yaml`` with keys that were renamed, joined or taken away since.
+
+    Raises:
+        UserError: its preprocessing is none.
+    """
+    found = dict(content)
+    if isinstance(options := found.get("preprocess"), Mapping):
+        found["preprocess"] = asdict(PreprocessOptions.from_dict(options, f"{where} preprocess"))
+    if isinstance(options := found.get("encoder"), Mapping):
+        found["encoder"] = {key: value for key, value in options.items() if key != "channels"}  # follows from streams
+    return found
