@@ -20,4 +20,6 @@ def modernised(content: Mapping[str, Any], where: str) -> dict[str, Any]:
         found["preprocess"] = asdict(PreprocessOptions.from_dict(options, f"{where} preprocess"))
     if isinstance(options := found.get("encoder"), Mapping):
         found["encoder"] = {key: value for key, value in options.items() if key != "channels"}  # follows from streams
+    if isinstance(options := found.get("data"), Mapping):
+        found["data"] = {key: value for key, value in options.items() if key != "sharded"}
     return found
