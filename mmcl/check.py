@@ -35,6 +35,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("store", metavar="DIR", help="a store made by `mmcl prepare`")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (DIR/check)")
     parser.add_argument("--full", action="store_true", help="read every byte and compare it with what was written")
+    parser.add_argument(
+        "--prune-features", nargs="?", const="", metavar="NAME",
+        help="only delete cached features of towers: those of clips that are not in the store any more, or those of a "
+        "NAME that the list says (its first digits; all for all). They are computed again when they are needed",
+    )  # fmt: skip
     return parser
 
 
@@ -46,17 +51,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mmcl.data.inspection.findings import BAD
     from mmcl.data.inspection.report import as_text, write
     from mmcl.data.store import open_store
+    from mmcl.towers.kept import prune_features
 
     store = open_store(args.store)
+    if args.prune_features is not None:
+        print(f"{prune_features(store, args.prune_features) / 1e6:.1f} MB of cached features deleted")
+        print_features(store)
+        return 0
     report = check(store, official_splits(store), full=args.full)
     behind_url = "://" in args.store and not args.store.startswith("file://")  # its folder here is only a cache
     print(as_text(report))
+    print_features(store)
     try:
         page, sheet = write(report, args.out or (Path("check") if behind_url else store.path / "check"))
         print(f"report: {page}" + (f"\npicture: {sheet}" if sheet is not None else ""))
     except OSError as error:
         print(f"warning: the report cannot be written ({error}): --out names another folder", file=sys.stderr)
     return 1 if report.verdict == BAD else 0
+
+
+def print_features(store: ClipStore) -> None:
+    """List the cached features of towers that lie in a store."""
+    from mmcl.towers.kept import kept_features
+
+    caches = kept_features(store)
+    if caches:
+        print("cached features (`--prune-features` deletes them; they are computed again when they are needed):")
+        print("\n".join(f"  {cache}" for cache in caches))
 
 
 def official_splits(store: ClipStore) -> dict[str, dict[str, np.ndarray]]:

@@ -26,7 +26,7 @@ from mmcl.tasks.colearn.alignment import Alignment
 from mmcl.tasks.colearn.refinement import Refinement
 from mmcl.tasks.colearn.task import CoLearning
 from mmcl.tasks.supervised import SupervisedOptions
-from mmcl.towers.cache import FeatureCache, Work
+from mmcl.towers.cache import FeatureCache
 
 CLIP_WIDTH, LLM_WIDTH = 512, 2048  # of ViT-B/32 and of a language model of one to three billion parameters
 LEAST = 3  # rounds
@@ -181,8 +181,10 @@ def _widen(task: Task, data: Experiment) -> None:
     assert isinstance(task, CoLearning)
 
     def cache(width: int) -> FeatureCache:
-        work = Work(lambda pictures: torch.randn(len(pictures), width), f"random features of width {width}")
-        return FeatureCache(data.store, data.split.train, ["random", str(width)], work)
+        return FeatureCache(
+            data.store, data.split.train, ["random", str(width)], lambda pictures: torch.randn(len(pictures), width),
+            f"random features of width {width}",
+        )  # fmt: skip
 
     encoder, options, classes = task.encoder, task.settings, len(data.class_names)
     task.alignment = Alignment(encoder.feature_width, CLIP_WIDTH, options.alignment)

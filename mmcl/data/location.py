@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import atomic_file
@@ -102,7 +102,8 @@ class Mirror(StoreFolder):
         copy = self.path / name
         if _size(copy) == size:
             return copy
-        with _alone(copy):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(copy.with_name(f".{copy.name}.lock")):  # one process of this machine at a time
             if _size(copy) == size:  # another process has fetched it meanwhile
                 return copy
             for leftover in copy.parent.glob(f".{copy.name}.*.tmp"):  # of a process that was killed
@@ -157,20 +158,6 @@ def filesystem(url: str) -> tuple[Any, str]:
 def cache_root() -> Path:
     """StoreFolder of all copies on this machine."""
     return Path(os.environ.get("MMCL_CACHE") or Path.home() / ".cache" / "mmcl") / "stores"
-
-
-@contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """One process of this machine at a time; a killed process frees its place."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows: two processes may fetch the same file, and the renames do no harm
-        yield
-        return
-    with open(file.with_name(f".{file.name}.lock"), "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _size(file: Path) -> int:

@@ -142,12 +142,17 @@ class ClipStore:
             row: dict[str, Any] = {name: int(values[index]) for name, values in self._numbers.items()}
             row |= {"id": self.ids[index], "splits": self.splits[index], "joints": self._flat("joints", index)}
             row |= {"confidence": self._confidence(index), "crops": self._cell("crops", index).to_pylist()}
-            same = clip_digest(row) == self.index.column("digest")[index].as_py()
+            same = clip_digest(row) == self.digest(index)
         except (ValueError, pa.ArrowException) as error:
             raise self._damaged(index) from error
         if not same:
             raise self._damaged(index)
         self._compared[index] = True
+
+    def digest(self, index: int) -> bytes:
+        """sha256 over the content of one clip, see :func:`mmcl.data.columns.clip_digest`; no part is read for it."""
+        digest: bytes = self.index.column("digest")[index].as_py()
+        return digest
 
     def _damaged(self, index: int) -> DamagedClip:
         return DamagedClip(

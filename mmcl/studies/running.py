@@ -46,6 +46,7 @@ class Worker:
         self.run, self.environment, self.commands = run, environment, deque(run.commands)
         run.log.parent.mkdir(parents=True, exist_ok=True)
         self.log: IO[bytes] = run.log.open("ab")
+        # flock, not filelock: the lock must live on in a child that writes to the log after this process was killed
         try:
             fcntl.flock(self.log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -2,79 +2,81 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
-from tqdm import tqdm
 
 from mmcl.data.dataset import load_crops
 from mmcl.data.store import ClipStore
-from mmcl.towers.cache import cache_path, check_room, row_numbers
+from mmcl.towers.cache import CacheJob, cached_rows
 from mmcl.towers.chat import IGNORED
-from mmcl.towers.claim import claimed_file
 from mmcl.towers.llm import LLMTower
-from mmcl.towers.ragged import RaggedFile, RaggedWriter
+
+INSTEAD = "choose task.cache_prefix=false, task.llm.dtype=bf16, or fewer frames a clip"
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """What the tower is asked about each clip.
 
     Attributes:
-        question: the instruction.
-        answers: for each clip covered, the answer it is taught; None where none is.
+        words: the instruction.
+        answers: clip -> the answer that is taught with it; None where none is.
         batch_size: clips at once.
     """
 
-    question: str
-    answers: list[str] | None = None
+    words: str
+    answers: Mapping[int, str] | None = None
     batch_size: int = 16
 
 
 class PrefixCache:
-    """Hidden states of a tower's constant part over the clips of a store, ragged: as long as each clip's input is.
+    """Hidden states of a tower's constant part over clips, each as long as its input is.
 
     Args:
-        store: where the clips are; the file lies in its ``features/`` folder.
-        clips: positions of the clips covered, ascending.
+        store: where the clips are; the rows lie in its ``features/`` folder.
+        clips: positions of the clips covered.
         identity: of the constant part: :meth:`mmcl.towers.llm.LLMTower.prefix_fingerprint`.
         tower: cut, on the device it is to work on.
-        asked: about every clip.
+        question: about every clip.
+
+    Attributes:
+        missing: clips whose states had to be computed.
     """
 
-    def __init__(self, store: ClipStore, clips: np.ndarray, identity: str, tower: LLMTower, asked: Asked) -> None:
-        key = ["prefix", identity, asked.question, json.dumps(asked.answers)]
-        self.path = cache_path(store, clips, key, ".prefix")
-        self.hit = self.path.is_file()
-        if not self.hit:
-            _fill(self.path, store, clips, tower, asked)
-        self.file = RaggedFile(self.path)
-        self._row_of = row_numbers(clips, len(store))
+    def __init__(
+        self, store: ClipStore, clips: np.ndarray, identity: str, tower: LLMTower, question: Question
+    ) -> None:  # fmt: skip
+        taught = question.answers
+        job = CacheJob(
+            ["prefix", identity, question.words], lambda part: _rows(store, part, tower, question), "LLM prefix",
+            question.batch_size, (lambda clip: "") if taught is None else (lambda clip: f"answer {taught[clip]}"),
+            INSTEAD,
+        )  # fmt: skip
+        self.folder, self.places, self.missing = cached_rows(store, clips, job)
 
     def __call__(self, clips: Sequence[int]) -> dict[str, Tensor]:
         """The tower's input for n clips: ``hidden`` (n, L, D), ``attention_mask``, maybe ``positions`` and ``labels``.
 
         Prompts are padded on the left, answers on the right, as :class:`~mmcl.towers.chat.ChatEncoder` does.
         """
-        rows = [self._row(int(self._row_of[clip])) for clip in clips]
-        before = max(row["prompt"] for row in rows)
-        after = max(len(row["answer"]) for row in rows)
-        spans = [slice(before - row["prompt"], before + len(row["answer"])) for row in rows]
+        rows = [load(self.folder.read(self.places[int(clip)]).tobytes()) for clip in clips]
+        prompts = [len(row["hidden"]) - len(row["answer"]) for row in rows]
+        before, after = max(prompts), max(len(row["answer"]) for row in rows)
+        spans = [slice(before - p, before + len(row["answer"])) for p, row in zip(prompts, rows, strict=True)]
         mask = torch.zeros(len(rows), before + after, dtype=torch.int64)
         for line, span in zip(mask, spans, strict=True):
             line[span] = 1
         entries = {"attention_mask": mask}
         for name in ("hidden", "positions"):
-            if name in self.file:
+            if name in rows[0]:
                 first = rows[0][name]
-                entries[name] = first.new_zeros(len(rows), before + after, first.shape[1])
+                kind = first.dtype if name == "hidden" else torch.int64
+                entries[name] = torch.zeros(len(rows), before + after, first.shape[1], dtype=kind)
                 for line, span, row in zip(entries[name], spans, rows, strict=True):
                     line[span] = row[name]
         if after:
@@ -83,71 +85,18 @@ class PrefixCache:
                 line[: len(row["answer"])] = row["answer"]
         return entries
 
-    def _row(self, number: int) -> dict[str, Any]:
-        file = self.file
-        first, last = file["tokens", number : number + 2].tolist()
-        start, end = file["answered", number : number + 2].tolist()
-        row: dict[str, Any] = {"hidden": file["hidden", first:last], "answer": file["answers", start:end].long()}
-        if "positions" in file:
-            row["positions"] = file["positions", first:last].long()
-        return row | {"prompt": last - first - (end - start)}
 
-
-@torch.no_grad()
-def _fill(path: Path, store: ClipStore, clips: np.ndarray, tower: LLMTower, asked: Asked) -> None:
-    with claimed_file(path) as temporary:
-        if temporary is None:  # another run has made it meanwhile
-            return
-        tokens, answered = [0], [0]  # where each clip's rows begin
-        positions: list[Tensor] = []
-        answers: list[Tensor] = []
-        sample = None
-        with temporary.open("wb") as file:
-            writer = RaggedWriter(file)
-            for hidden, counted, answer in _rows(store, clips, tower, asked, path):
-                sample = hidden
-                writer.append(hidden)
-                tokens.append(tokens[-1] + len(hidden))
-                answers.append(answer.int())
-                answered.append(answered[-1] + len(answer))
-                if counted is not None:
-                    positions.append(counted.int())
-            if sample is not None:
-                others = {"positions": torch.cat(positions)} if positions else {}
-                writer.finish(
-                    "hidden", sample, tokens=torch.tensor(tokens), answered=torch.tensor(answered),
-                    answers=torch.cat(answers), **others,
-                )  # fmt: skip
-
-
-def _rows(
-    store: ClipStore, clips: np.ndarray, tower: LLMTower, asked: Asked, path: Path
-) -> Iterator[tuple[Tensor, Tensor | None, Tensor]]:
-    """Hidden states (L, D), positions (L, k) or None, and answer tokens (A,) of each clip, without padding."""
-    size = asked.batch_size
-    for start in tqdm(range(0, len(clips), size), desc="caching LLM prefix", unit="batch"):
-        part = clips[start : start + size]
-        answers = asked.answers[start : start + size] if asked.answers is not None else None
-        inputs = tower.encode([load_crops(store, int(clip)) for clip in part], asked.question, answers)
-        prefix, masks = tower.prefix(inputs), inputs["attention_mask"].bool()
-        if start == 0:
-            _announce(path, prefix.hidden[0].nbytes * float(masks.sum(1).float().mean()) / masks.shape[1], len(clips))
-        hidden, positions = prefix.hidden.cpu(), None if prefix.positions is None else prefix.positions.cpu()
-        labels = inputs.get("labels", torch.empty(len(part), 0, dtype=torch.int64))
-        for row, mask in enumerate(masks):
-            counted = None if positions is None else positions[row, mask]
-            yield hidden[row, mask], counted, labels[row][labels[row] != IGNORED]
-
-
-def _announce(path: Path, each: float, clips: int) -> None:
-    """Say how large the file is going to be, by its first clips, before it is written.
-
-    Raises:
-        UserError: the disk has not that much room.
-    """
-    needed, choices = each * clips, "choose task.cache_prefix=false, task.llm.dtype=bf16, or fewer frames a clip"
-    print(
-        f"LLM prefix: {each / 2**20:.2f} MiB a clip, {needed / 2**30:.2f} GiB for {clips} clips, in {path.parent}",
-        file=sys.stderr, flush=True,
-    )  # fmt: skip
-    check_room(path, "the LLM's prefix", needed, choices)
+def _rows(store: ClipStore, clips: Sequence[int], tower: LLMTower, question: Question) -> list[bytes]:
+    """Of each clip hidden states (L, D), positions (L, k) where there are any, and answer tokens (A,), unpadded."""
+    answers = None if question.answers is None else [question.answers[clip] for clip in clips]
+    inputs = tower.encode([load_crops(store, clip) for clip in clips], question.words, answers)
+    prefix, masks = tower.prefix(inputs), inputs["attention_mask"].bool().cpu()
+    hidden, positions = prefix.hidden.cpu(), None if prefix.positions is None else prefix.positions.cpu()
+    labels = inputs.get("labels", torch.empty(len(clips), 0, dtype=torch.int64)).cpu()
+    rows = []
+    for number, mask in enumerate(masks):
+        row = {"hidden": hidden[number, mask], "answer": labels[number][labels[number] != IGNORED].int()}
+        if positions is not None:
+            row["positions"] = positions[number, mask].int()
+        rows.append(save({name: tensor.contiguous() for name, tensor in row.items()}))
+    return rows

@@ -172,10 +172,10 @@ def test_cached_towers_say_what_live_ones_say(demo_store, options, images) -> No
         torch.testing.assert_close(a[key], b[key], rtol=1e-5, atol=1e-5, msg=key)
     assert batch_of(live, demo_store)["pixels"].shape[1] == {"separate": 2, "strip": 1}[images]  # of two crops a clip
     again = build(demo_store, frozen)
-    assert again.inputs.clip_cache is not None and again.inputs.clip_cache.hit  # computed once
+    assert again.inputs.clip_cache is not None and again.inputs.clip_cache.missing == 0  # computed once
     other = build(demo_store, replace(frozen, clip=replace(frozen.clip, precision="bf16")))
-    assert other.inputs.clip_cache is not None and not other.inputs.clip_cache.hit  # other settings, other file
-    assert again.inputs.clip_cache.path != other.inputs.clip_cache.path
+    assert other.inputs.clip_cache is not None and other.inputs.clip_cache.missing  # other settings, others
+    assert again.inputs.clip_cache.folder.path != other.inputs.clip_cache.folder.path
 
 
 @pytest.mark.parametrize("options", ["tiny-llava"], indirect=True)
@@ -185,7 +185,7 @@ def test_strips_and_separate_crops_are_not_mixed_up_in_the_cache(demo_store, opt
         build(demo_store, replace(alone, clip=replace(alone.clip, images=images))).inputs.clip_cache
         for images in ("separate", "strip")
     ]
-    assert caches[0] is not None and caches[1] is not None and caches[0].path != caches[1].path
+    assert caches[0] is not None and caches[1] is not None and caches[0].folder.path != caches[1].folder.path
     assert (caches[0](CLIPS) - caches[1](CLIPS)).abs().max() > 1e-3
 
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from mmcl.common.errors import UserError
-from mmcl.data.store import open_store
+from mmcl.data.store import ClipStore, open_store
 from mmcl.towers import prefix_cache, tiny
 from mmcl.towers.chat import processor_identity
 from mmcl.towers.llm import LLMTower
 from mmcl.towers.llm_load import LLMOptions
-from mmcl.towers.prefix_cache import Asked, PrefixCache
+from mmcl.towers.prefix_cache import PrefixCache, Question
 
 QUESTION = "Whether the person is holding an object?"
 CLIPS = np.array([3, 11, 20, 34, 41])
@@ -78,6 +78,10 @@ def tuned(folder, **options):
     return tower
 
 
+def taught(answers):
+    return dict(zip(CLIPS.tolist(), answers, strict=True))
+
+
 def pictures(store, clips=CLIPS):
     return [prefix_cache.load_crops(store, int(clip)) for clip in clips]
 
@@ -95,7 +99,7 @@ def test_cached_is_live_in_features_loss_and_gradients(folder, store, last, imag
     live, cut = (tuned(folder, lora_last=last, images=images) for _ in range(2))
     first = cut.cut(cut.encode(pictures(store)[:2], QUESTION)).first
     assert first == {0: 0, 1: 1}[last]
-    cache = PrefixCache(store, CLIPS, cut.prefix_fingerprint(), cut, Asked(QUESTION, ANSWERS, batch_size=2))
+    cache = PrefixCache(store, CLIPS, cut.prefix_fingerprint(), cut, Question(QUESTION, taught(ANSWERS), batch_size=2))
     cut.release()
     assert sum(p.numel() for p in cut.parameters()) < 0.8 * sum(p.numel() for p in live.parameters())
     order = [4, 0, 2]
@@ -131,7 +135,7 @@ def test_clips_of_different_length_are_padded_as_live(tower_folder, store, crops
     monkeypatch.setattr(prefix_cache, "load_crops", lambda _, clip: made[clip])
     live, cut = (tuned(tower_folder("tiny-qwen2_5_vl"), lora_last=1, pool="mean") for _ in range(2))
     cut.cut(cut.encode([made[3], made[20]], QUESTION))
-    cache = PrefixCache(store, CLIPS, cut.prefix_fingerprint(), cut, Asked(QUESTION, batch_size=2))
+    cache = PrefixCache(store, CLIPS, cut.prefix_fingerprint(), cut, Question(QUESTION, batch_size=2))
     cut.release()
     batch = cache(CLIPS.tolist())
     assert len({int(row.sum()) for row in batch["attention_mask"]}) > 2 and "labels" not in batch
@@ -142,21 +146,24 @@ def test_clips_of_different_length_are_padded_as_live(tower_folder, store, crops
 def test_bf16_is_stored_as_it_is(tower_folder, store):
     tower = tuned(tower_folder("tiny-llava"), lora_last=1, dtype="bf16")
     tower.cut(tower.encode(pictures(store)[:2], QUESTION))
-    cache = PrefixCache(store, CLIPS, tower.prefix_fingerprint(), tower, Asked(QUESTION))
+    cache = PrefixCache(store, CLIPS, tower.prefix_fingerprint(), tower, Question(QUESTION))
     batch = cache(CLIPS.tolist())
     direct = tower.prefix(tower.encode(pictures(store), QUESTION)).hidden
     assert batch["hidden"].dtype == torch.bfloat16 and torch.equal(batch["hidden"], direct)
     tokens = int(batch["attention_mask"].sum())
-    assert tokens * 64 * 2 < cache.path.stat().st_size < tokens * 64 * 2 + 3000
+    (rows,) = cache.folder.path.glob("*.rows")
+    assert tokens * 64 * 2 < rows.stat().st_size < tokens * 64 * 2 + 3000
 
 
-def test_what_the_states_depend_on_is_in_the_key_and_nothing_else_is(tower_folder, store, monkeypatch):
-    def path(change=None, asked=None, clips=CLIPS, **options):
+def test_what_the_states_depend_on_is_in_the_key_and_nothing_else_is(tower_folder, store):
+    def missing(change=None, question=None, clips=CLIPS, store=store, **options):
+        """How many rows an equal cache does not find there, after one of all clips was made."""
         tower = tuned(tower_folder("tiny-llava"), **{"lora_last": 1, **options})
-        tower.cut(tower.encode(pictures(store)[:2], QUESTION))
+        tower.cut(tower.encode(pictures(store)[:2], question.words if question else "Which one?"))
         if change is not None:
             change(tower)
-        return PrefixCache(store, clips, tower.prefix_fingerprint(), tower, asked or Asked(QUESTION)).path
+        made = question or Question("Which one?")
+        return PrefixCache(store, clips, tower.prefix_fingerprint(), tower, made).missing
 
     def weight(name):
         def nudge(tower):
@@ -165,18 +172,27 @@ def test_what_the_states_depend_on_is_in_the_key_and_nothing_else_is(tower_folde
 
         return nudge
 
-    reference = path()
-    for same in (path(), path(weight("language_model.layers.1.mlp")), path(weight("lora_A")), path(lora_alpha=4)):
-        assert same == reference
-    others = [
-        path(weight("vision_tower")), path(weight("embed_tokens")), path(weight("language_model.layers.0.mlp")),
-        path(lora_last=2), path(images="separate"), path(dtype="bf16"), path(asked=Asked("Why?")),
-        path(asked=Asked(QUESTION, ANSWERS)), path(asked=Asked(QUESTION, ANSWERS[::-1])), path(clips=CLIPS[1:]),
-        path(lambda tower: setattr(tower.chat.processor.image_processor, "image_mean", [0.5] * 3)),
-    ]  # fmt: skip
-    monkeypatch.setattr(store, "fingerprint", "other frames")
-    others.append(path())
-    assert len({reference, *others}) == 1 + len(others)
+    assert missing() == len(CLIPS)
+    later = np.array([3, 11, 12])  # one clip more: it alone is missing, whichever split asks
+    assert [missing(), missing(clips=CLIPS[::-1]), missing(clips=later), missing(clips=later)] == [0, 0, 1, 0]
+    for same in (weight("language_model.layers.1.mlp"), weight("lora_A")):
+        assert missing(same) == 0
+    assert missing(lora_alpha=4) == 0
+    for change in (
+        weight("vision_tower"), weight("embed_tokens"), weight("language_model.layers.0.mlp"),
+        lambda tower: setattr(tower.chat.processor.image_processor, "image_mean", [0.5] * 3),
+    ):  # fmt: skip
+        assert missing(change) == len(CLIPS)
+    for option in ({"lora_last": 2}, {"images": "separate"}, {"dtype": "bf16"}):
+        assert missing(**option) == len(CLIPS)
+    assert missing(question=Question("Why?")) == len(CLIPS)
+    with_answers = Question("Which one?", taught(ANSWERS))
+    assert [missing(question=with_answers), missing(question=with_answers), missing()] == [len(CLIPS), 0, 0]
+    assert missing(question=Question("Which one?", taught([*ANSWERS[:4], "something else"]))) == 1
+    other = ClipStore(store.folder, store.info, store.index)
+    other.digest = lambda index: store.digest(index)[::-1]  # the same ids, other pictures
+    other._compared[:] = True
+    assert missing(store=other) == len(CLIPS)
 
 
 def test_models_that_do_not_go_in_two_parts_say_why(tower_folder, store, tmp_path, monkeypatch):
@@ -223,10 +239,13 @@ def test_a_disk_without_room_is_named_before_anything_is_written(tower_folder, s
     with pytest.raises(
         UserError, match=r"needs 0\.00 GiB in .*features, where 0\.00 GiB are free: .*choose task.cache_pre"
     ):
-        PrefixCache(store, CLIPS, tower.prefix_fingerprint(), tower, Asked("Is there no room?"))
-    assert sorted((store.path / "features").iterdir()) == before
+        PrefixCache(store, CLIPS, tower.prefix_fingerprint(), tower, Question("Is there no room?"))
+    made = [path for path in (store.path / "features").iterdir() if path not in before]
+    assert not [file for folder in made for file in folder.iterdir() if file.suffix in (".rows", ".index")]
     tokens = int(tower.encode(pictures(store), "Is there no room?")["attention_mask"].sum())
-    assert f"LLM prefix: {tokens * 64 * 4 / 5 / 2**20:.2f} MiB a clip" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"LLM prefix: 0 of 5 clips are there; {tokens * 64 * 4 / 5 / 2**20:.2f} MiB a clip" in said
+    assert "GiB and about a minute of one process for the others, in " in said
 
 
 def test_lora_on_the_last_layers_only(tower_folder):

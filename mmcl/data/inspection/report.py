@@ -34,11 +34,6 @@ def facts(report: Report) -> list[tuple[str, str]]:
     ]
     for protocol, sides in report.splits.items():
         lines.append((protocol, " / ".join(f"{len(members)} {side}" for side, members in sides.items())))
-    folder = store.path / "features"
-    kept = [path.stat().st_size for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
-    if kept:
-        words = f"{len(kept)} files, {sum(kept) / 1e6:.1f} MB; deleted ones are computed again when they are needed"
-        lines.append(("features", words))
     return [*lines, ("fingerprint", store.fingerprint)]
 
 

@@ -14,7 +14,7 @@ from mmcl.common.files import recover_folder, replace_folder, write_json
 from mmcl.common.interrupts import sigterm_as_interrupt
 from mmcl.data.clip import ClipSource, Reader
 from mmcl.data.preparation.finish import Clips, Summary, finish, read_skipped
-from mmcl.data.preparation.parts import PROGRESS, Parts, flush, groups, only_writer
+from mmcl.data.preparation.parts import LOCK, PROGRESS, Parts, flush, groups, only_writer
 from mmcl.data.preparation.pool import default_workers, process_clips, worth_another_try
 from mmcl.data.preparation.sources import check_ids, list_digest, marks_of, options_of, stretch, together, vanished
 from mmcl.data.preparation.worker import Job
@@ -188,5 +188,6 @@ def _fill(parts: Parts, sources: list[ClipSource], job: Job, workers: int, stric
 def _move(partial: Path, out: Path) -> None:
     """Give the finished store its name; a store that it replaces goes only once the new one is in place."""
     shutil.rmtree(partial / PROGRESS)
+    (partial / LOCK).unlink(missing_ok=True)
     replace_folder(partial, out)
     flush(out.parent)

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from filelock import FileLock, Timeout
+
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_text
 from mmcl.data.columns import batch_of, clip_digest, schema
 
 GROUP_CLIPS = 64  # written and flushed at once: a crash loses at most this many clips of work
 PART_BYTES = 64 << 20  # a part that has grown so large is followed by the next one
+LOCK = ".writer.lock"
 PROGRESS = "progress"  # folder of what is only needed to go on after an interruption
 T = TypeVar("T")
 
@@ -134,25 +137,16 @@ def only_writer(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
+        with FileLock(folder / LOCK, timeout=0):
+            yield
+    except Timeout as error:
         raise UserError(f"{folder}: another `mmcl prepare` is writing there; wait for it, or end it") from error
-    finally:
-        os.close(handle)
 
 
 def flush(path: Path) -> None:
     """Make sure that a file or folder has reached the disk."""
-    with contextlib.suppress(PermissionError):  # Windows does not open folders
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -75,9 +75,8 @@ def _arm(seconds: float) -> None:
 
     The parent enforces the limit; this is for the worker whose parent was killed while a clip hung.
     """
-    if hasattr(signal, "setitimer"):  # not on Windows
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def make_row(source: ClipSource, job: Job, decord: bool = True) -> dict[str, Any]:

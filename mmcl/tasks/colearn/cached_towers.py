@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from mmcl.data.dataset import load_crops
 from mmcl.tasks.base import Context
-from mmcl.towers.cache import FeatureCache, Pictures, Work, tower_fingerprint
+from mmcl.towers.cache import FeatureCache, Pictures, tower_fingerprint
 from mmcl.towers.chat import processor_identity
 from mmcl.towers.clip import ClipTower
 from mmcl.towers.llm import LLMTower
 from mmcl.towers.prefix import CannotCut
-from mmcl.towers.prefix_cache import Asked, PrefixCache
+from mmcl.towers.prefix_cache import PrefixCache, Question
 
 AT_ONCE = 16  # clips, where the recipe does not say
 
@@ -26,11 +26,11 @@ def clip_features(tower: ClipTower, context: Context, at_once: int) -> FeatureCa
     """Embeddings of the training clips, a row for each view of one."""
     options = tower.options
     key = ["clip", tower_fingerprint(tower, [asdict(options), str(tower.preprocess)])]
-    work = Work(
-        partial(_look, tower.to(context.device), context.device), "CLIP features", at_once or AT_ONCE,
-        options.views, options.mirror,
+    look = partial(_look, tower.to(context.device), context.device)
+    return FeatureCache(
+        context.store, context.training_clips, key, look, "CLIP features", at_once or AT_ONCE, options.views,
+        options.mirror,
     )  # fmt: skip
-    return FeatureCache(context.store, context.training_clips, key, work)
 
 
 def answer_features(
@@ -39,11 +39,13 @@ def answer_features(
     """Answer features of the training clips, of an LLM without LoRA; one cache a question."""
     identity = tower_fingerprint(tower, [asdict(tower.options), *processor_identity(tower.chat.processor)])
     tower.to(context.device)
-    caches = []
-    for question in questions:
-        work = Work(partial(_ask, tower, context.device, question), "LLM features", at_once or AT_ONCE)
-        caches.append(FeatureCache(context.store, context.training_clips, ["llm", identity, question], work))
-    return caches
+    return [
+        FeatureCache(
+            context.store, context.training_clips, ["llm", identity, question],
+            partial(_ask, tower, context.device, question), "LLM features", at_once or AT_ONCE,
+        )
+        for question in questions
+    ]  # fmt: skip
 
 
 def answer_prefixes(
@@ -75,7 +77,7 @@ def answer_prefixes(
     taught = _answers_of(context, answers, pairing) if answers is not None else None
     identity = tower.prefix_fingerprint()
     caches = [
-        PrefixCache(store, clips, identity, tower, Asked(question, taught, at_once or AT_ONCE))
+        PrefixCache(store, clips, identity, tower, Question(question, taught, at_once or AT_ONCE))
         for question in questions
     ]
     cut.release()
@@ -89,14 +91,14 @@ def describe_tower(name: str, tower: nn.Module, trained: bool) -> str:
     return f"{name}, {everything:,} parameters, " + (f"{tuned:,} of them trained" if trained else "frozen")
 
 
-def _answers_of(context: Context, answers: list[str], pairing: np.ndarray | None) -> list[str]:
-    """For each training clip the answer that is learned with its pictures: that of the clip they are shown to."""
+def _answers_of(context: Context, answers: list[str], pairing: np.ndarray | None) -> dict[int, str]:
+    """Training clip -> the answer that is learned with its pictures: that of the clip they are shown to."""
     store, clips = context.store, context.training_clips
     shown_to = np.arange(len(store))
     if pairing is not None:
         shown_to[pairing[clips]] = clips
     number = {name: label for label, name in enumerate(context.class_names)}
-    return [answers[number[store.class_names[store.labels[shown_to[clip]]]]] for clip in clips]
+    return {int(clip): answers[number[store.class_names[store.labels[shown_to[clip]]]]] for clip in clips}
 
 
 def _look(tower: ClipTower, device: torch.device, rows: Pictures) -> Tensor:
