@@ -131,7 +131,6 @@ def measure(
             clips = _clips(encoder, batch, frames, bodies)
             facts["lines"] += _training(encoder, clips, bodies, seconds[1], count)
     if torch.cuda.is_available():
-
         _say("GPU")
         facts["gpu"] = torch.cuda.get_device_name()
         for bodies in (1, 2):

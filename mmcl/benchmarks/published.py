@@ -25,6 +25,7 @@ PLAIN_FORMS = Registry(
     {
         "ctrgcn": "mmcl.benchmarks.published:plain_form",
         "hyperformer": "mmcl.benchmarks.plain_hyperformer:plain_form",
+        "skelet": "mmcl.benchmarks.plain_skelet:plain_form",
     },
 )
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from golden import count_parameters
 
+from mmcl.benchmarks.published import published_network
 from mmcl.common.errors import UserError
 from mmcl.encoders.base import build_encoder, options_dict
 from mmcl.encoders.counting import count_products
@@ -15,6 +16,7 @@ from mmcl.encoders.skelet.blocks import SpatialUnit
 from mmcl.encoders.skelet.graphs import DynamicGraph, RefinedGraph, StaticGraph
 from mmcl.encoders.skelet.mapping import JointMap, Shortcut
 from mmcl.encoders.skelet.network import Skelet
+from mmcl.encoders.skelet.official import convert
 from mmcl.encoders.skelet.options import SkeletOptions
 from mmcl.skeletons.layout import Layout, layout_names, load_layout
 
@@ -224,6 +226,23 @@ def test_graphs_for_any_number_of_clips_persons_and_frames(gcn: str, tcn: str) -
         other = clips(encoder, 5, frames, persons)
         other[2, 0] = 0.0
         torch.testing.assert_close(program(other), encoder(other))
+
+
+@pytest.mark.parametrize(("gcn", "tcn"), FLAVOURS)
+def test_the_plain_form_computes_the_same_with_the_same_gradients(gcn: str, tcn: str) -> None:
+    for mapping, norm in (("learned", "joint"), ("importance", "person"), ("offset", "joint"), ("fixed", "joint")):
+        encoder = small(gcn=gcn, tcn=tcn, mapping=mapping, input_norm=norm)
+        plain, x = published_network(encoder), clips(encoder, 4)
+        torch.testing.assert_close(plain(x), encoder(x))
+        assert count_parameters(plain) == count_parameters(encoder)
+        for network in (plain.train(), encoder.train()):
+            network(x).square().sum().backward()
+        torch.testing.assert_close(plain(x), encoder(x))
+        official = {name: tensor.grad for name, tensor in plain.network.named_parameters()}
+        blank = {name: torch.zeros_like(tensor) for name, tensor in plain.network.state_dict().items()}
+        expected = convert({**blank, **official}, encoder).state
+        for name, parameter in encoder.named_parameters():
+            torch.testing.assert_close(parameter.grad, expected[name], msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_importance_has_a_diagonal_gradient_and_levels_may_stay() -> None:

@@ -5,19 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from golden import Case, case_names, count_parameters, load_arrays, load_case, load_json
-from released_skelet import (
-    KINDS,
-    POSITIONS,
-    TEMPORAL,
-    block_sources,
-    build_skelet,
-    load_official,
-    network_sources,
-    own_tensors,
-    pooling_sources,
-    spatial_sources,
-    temporal_sources,
-)
+from released_skelet import KINDS, POSITIONS, TEMPORAL, build_skelet, in_our_form, load_official
 from torch import Tensor, nn
 
 from mmcl.encoders.graph import normalise_columns, pool_matrices, pooled_graph, undirected_graph
@@ -25,6 +13,7 @@ from mmcl.encoders.skelet.blocks import Block, SpatialUnit
 from mmcl.encoders.skelet.graphs import GRAPHS
 from mmcl.encoders.skelet.mapping import JointMap, Shortcut
 from mmcl.encoders.skelet.network import Skelet
+from mmcl.encoders.skelet.official import convert_block, convert_pooling, convert_spatial, convert_temporal
 from mmcl.encoders.skelet.options import SkeletOptions
 from mmcl.encoders.skelet.persons import Bodies, InstancePooling
 from mmcl.encoders.skelet.temporal import MultiScale, PlainScale
@@ -37,34 +26,34 @@ TRAINING = 3e-5
 LAYOUT = load_layout("coco_wholebody_65")
 
 
-def check_module(case: Case, module: nn.Module, sources, stages, args, folded: bool = True) -> None:
+def check_module(case: Case, module: nn.Module, part, stages, args, call=nn.Module.__call__) -> None:
     """Evaluation with the named stages, the folded form, then one training pass with statistics and gradients."""
-    load_official(module, sources, case.weights())
+    load_official(module, part, case.weights())
     seen: dict[str, Tensor] = {}
     hooks = [part.register_forward_hook(lambda _, __, y, name=name: seen.__setitem__(name, y))
              for name, part in stages.items()]  # fmt: skip
     with torch.no_grad():
-        case.check(module.eval()(*args), case.tensor("eval"), "eval")
+        case.check(call(module.eval(), *args), case.tensor("eval"), "eval")
     for hook in hooks:
         hook.remove()
     for name, expected in case.group("stage").items():
         if name in seen:
             case.check(seen[name].reshape(expected.shape), expected, name)
-    found = module.train()(*args)
+    found = call(module.train(), *args)
     case.check(found.detach(), case.tensor("train"), "train", relative=TRAINING)
     (found * case.cotangent(found.shape)).sum().backward()
     buffers, parameters = dict(module.named_buffers()), dict(module.named_parameters())
-    statistics = list(own_tensors(module, sources, case.group("after")))
-    assert statistics
-    for name, expected in statistics:
+    statistics = in_our_form(module, part, case.weights(), case.group("after"))
+    assert len(statistics) == sum("running" in name for name in buffers)
+    for name, expected in statistics.items():
         case.check(buffers[name], expected, f"after {name}", relative=TRAINING)
-    for name, expected in own_tensors(module, sources, case.group("grad")):
+    for name, expected in in_our_form(module, part, case.weights(), case.group("grad")).items():
         case.check(parameters[name].grad, expected, f"gradient of {name}", relative=1e-4)
-    if folded:
-        load_official(module, sources, case.weights())
+    if hasattr(module, "fold"):
+        load_official(module, part, case.weights())
         with torch.no_grad():
             module.eval().fold()
-            case.check(module(*args), case.tensor("eval"), "folded")
+            case.check(call(module, *args), case.tensor("eval"), "folded")
         assert not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
 
 
@@ -91,9 +80,9 @@ def test_spatial_units() -> None:
         unit = gmf(case.facts)
         assert count_parameters(unit) == case.facts["params"]
         stages = {"down": unit.shortcut, "conv_post": unit.mix}
-        check_module(case, unit, spatial_sources(unit, "", ""), stages, (case.tensor("in"),))
+        check_module(case, unit, convert_spatial, stages, (case.tensor("in"),))
         groups = [value for key, value in case.group("stage").items() if key.startswith("basic")]
-        load_official(again := gmf(case.facts), spatial_sources(again, "", ""), case.weights())
+        load_official(again := gmf(case.facts), convert_spatial, case.weights())
         found = again.eval().graph(again.joints(case.tensor("in")))
         case.check(found, torch.cat(groups, dim=1), "groups")
 
@@ -109,8 +98,8 @@ def test_temporal_units() -> None:
         else:
             unit = MultiScale(*case.facts["args"], stride=kwargs["stride"], joints=kwargs.get("num_joints"))
         x = case.tensor("in")
-        check_module(case, unit, temporal_sources(unit, "", ""), {"transform": getattr(unit, "mix", unit)}, (x,))
-        load_official(unit := again(unit, case), temporal_sources(unit, "", ""), case.weights())
+        check_module(case, unit, convert_temporal, {"transform": getattr(unit, "mix", unit)}, (x,))
+        load_official(unit := again(unit, case), convert_temporal, case.weights())
         if "num_joints" in kwargs:
             x = torch.cat([x, x.mean(dim=3, keepdim=True)], dim=3)
         branches = [value for key, value in case.group("stage").items() if key.startswith("branches")]
@@ -143,7 +132,7 @@ def test_blocks() -> None:
         stages = {"gcn": block.spatial, "tcn": block.temporal}
         if block.shortcut is not None:
             stages["residual"] = block.shortcut
-        check_module(case, block, block_sources(block, "", ""), stages, (case.tensor("in"),))
+        check_module(case, block, convert_block, stages, (case.tensor("in"),))
 
 
 def test_instance_pooling() -> None:
@@ -159,19 +148,13 @@ def test_instance_pooling() -> None:
             x = case.tensor("in").permute(0, 1, 4, 2, 3)  # (N, M, T, V, C)
             bodies = Bodies(torch.ones(x.shape[:2], dtype=torch.bool), None)
             args = x.flatten(0, 1), bodies
-            check_module(case, pooling, pooling_sources(pooling, "", ""), {}, args)
+            check_module(case, pooling, convert_pooling, {}, args)
 
 
-class Trunk(nn.Module):
+def backbone(encoder: Skelet, x: Tensor) -> Tensor:
     """The released backbone's output: (N, M, D, T', V'), or with instance pooling (N, D)."""
-
-    def __init__(self, encoder: Skelet) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, x: Tensor) -> Tensor:
-        found = self.encoder.trunk(x)
-        return found.mean(dim=(2, 3)) if self.encoder.pooling is not None else found.unflatten(0, x.shape[:2])
+    found = encoder.trunk(x)
+    return found.mean(dim=(2, 3)) if encoder.pooling is not None else found.unflatten(0, x.shape[:2])
 
 
 @pytest.mark.parametrize("name", ["stgcnpp", "dgstgcn", "stgcnpp_ip"])
@@ -180,17 +163,13 @@ def test_networks(name: str) -> None:
     x = case.tensor("in")
     encoder = build_skelet(case.facts["args"], persons=x.shape[1])
     assert count_parameters(encoder) - count_parameters(encoder.classifier) == case.facts["counts"]["total"]
-    stages = {f"encoder.gcn.{number}": block for number, block in enumerate(encoder.blocks)}
+    stages = {f"gcn.{number}": block for number, block in enumerate(encoder.blocks)}
     if encoder.pooling is not None:
         encoder.pooling.drop_path = 0.0
-        stages["encoder.instance_pooling_block"] = encoder.pooling
-    sources = {f"encoder.{own}": official for own, official in network_sources(encoder).items()}
-    named = Case(case.name, case.facts, {
-        key.replace("stage/", "stage/encoder."): array for key, array in case.arrays.items()
-    })  # fmt: skip
-    check_module(named, Trunk(encoder), sources, stages, (x,), folded=False)
+        stages["instance_pooling_block"] = encoder.pooling
+    check_module(case, encoder, None, stages, (x,), backbone)
     normal = case.group("stage")["data_bn"]
-    load_official(encoder, network_sources(encoder), case.weights())
+    load_official(encoder, None, case.weights())
     found = encoder.eval().bodies(x)[1].permute(0, 2, 3, 1).flatten(1, 2)
     case.check(found, normal.view(found.shape), "data_bn")
     scores = encoder(x).detach()
@@ -201,7 +180,7 @@ def test_networks(name: str) -> None:
 def test_full_size() -> None:
     case = load_case(SYSTEM, "full_stgcnpp")
     encoder = build_skelet(case.facts["args"], persons=2)
-    load_official(encoder, network_sources(encoder), case.weights())
+    load_official(encoder, None, case.weights())
     head = load_case(SYSTEM, "full_stgcnpp")
     made = Case("head", {"tensors": head.facts["head_tensors"], "weight_seed": head.facts["head_seed"]}, {}).weights()
     weight, bias = made.values()

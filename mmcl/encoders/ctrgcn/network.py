@@ -99,7 +99,6 @@ class CTRGCN(BodyEncoder):
     def lean(self, frames: int | None = None) -> LeanBodies:
         """The same function for use only, with all constants folded and empty bodies free: see ``lean.py``."""
         units = [
-            LeanUnit(LeanSpatial(unit.spatial), unit.temporal, unit.residual)
-            for unit in cast("list[Unit]", self.units)
+            LeanUnit(LeanSpatial(unit.spatial), unit.temporal, unit.residual) for unit in cast("list[Unit]", self.units)
         ]
         return LeanBodies(self.options.persons, self.layout.joint_count, self.data_bn, units, self.classifier, frames)

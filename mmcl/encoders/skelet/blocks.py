@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmcl.encoders.skelet.graphs import GRAPHS, GraphUnit
 from mmcl.encoders.skelet.mapping import JointMap, Shortcut, fused
@@ -31,7 +30,7 @@ class SpatialUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, T, V) -> (B, C_out, T, W)."""
         mapped = x if self.joints is None else self.joints(x)
-        return F.relu(self.bn(self.mix(self.graph(mapped))) + self.shortcut(x))
+        return torch.relu_(self.bn(self.mix(self.graph(mapped))) + self.shortcut(x))
 
     def fold(self) -> None:
         """Fold the batch norms, for use only."""
@@ -74,7 +73,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, T, V) -> (B, C_out, ceil(T / stride), W)."""
         y = self.temporal(self.spatial(x))
-        return torch.relu(y if self.shortcut is None else y + self.shortcut(x))
+        return torch.relu(y) if self.shortcut is None else torch.relu_(y + self.shortcut(x))
 
     def fold(self) -> None:
         """Fold the batch norms, for use only."""

@@ -10,10 +10,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmcl.encoders.ctrgcn.blocks import init_conv
-from mmcl.encoders.skelet.mapping import JointMap, Shift, fused, per_group, rescale, scale_and_shift
+from mmcl.encoders.skelet.mapping import JointMap, Shift, accumulate, fused, rescale, scale_and_shift
 
 RAW_RELATION = 8  # width of queries and keys where a group has at most 16 channels; an eighth of them elsewhere
 
@@ -39,9 +38,7 @@ class StaticGraph(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, T, V) -> (B, C_out, T, V)."""
         values = self.value(x).unflatten(1, (self.groups, self.subsets, -1))
-        y = sum(per_group(values[:, :, k], self.adjacency[:, k]) for k in range(self.subsets))
-        assert isinstance(y, Tensor)
-        return F.relu(self.bn(y.flatten(1, 2)))
+        return torch.relu_(self.bn(accumulate(values, self.adjacency).flatten(1, 2)))
 
     def fold(self, joints: JointMap | None) -> bool:
         """Fold the batch norm, and importances of joints, for use only; returns whether ``joints`` is done with.
@@ -103,9 +100,9 @@ class DynamicGraph(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, T, V) -> (B, C_out, T, V)."""
-        values = F.relu(self.value_bn(self.value(x))).unflatten(1, (self.groups, self.subsets, -1))
+        values = torch.relu_(self.value_bn(self.value(x))).unflatten(1, (self.groups, self.subsets, -1))
         y = values @ self.topology(x)
-        return F.relu(self.bn(self.mix(y.flatten(1, 3))))
+        return torch.relu_(self.bn(self.mix(y.flatten(1, 3))))
 
     def fold(self, joints: JointMap | None) -> bool:
         """Fold the batch norms, for use only; ``joints`` stays."""
@@ -162,10 +159,8 @@ class RefinedGraph(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, T, V) -> (B, C_out, T, V)."""
         values = self.value(x).unflatten(1, (self.groups, self.subsets, -1))
-        topology = self.topology(x)
-        y = sum(values[:, :, k] @ topology[:, :, k] for k in range(self.subsets))
-        assert isinstance(y, Tensor)
-        return F.relu(self.bn(y.flatten(1, 2)) + self.down_bn(self.down(x)))
+        y = self.bn(accumulate(values, self.topology(x)).flatten(1, 2))
+        return torch.relu_(y + self.down_bn(self.down(x)))
 
     def fold(self, joints: JointMap | None) -> bool:
         """Fold the batch norms, for use only; ``joints`` stays."""

@@ -67,6 +67,29 @@ def per_group(x: Tensor, matrix: Tensor) -> Tensor:
     return (x.flatten(2, 3) @ matrix).unflatten(2, x.shape[2:4])
 
 
+def accumulate(values: Tensor, graphs: Tensor) -> Tensor:
+    """The sum over subsets of values times graphs, without a tensor for each term.
+
+    Args:
+        values: (B, G, K, C, T, V).
+        graphs: (G, K, V, V) for all clips and channels, or (B, G, K, C, V, V).
+
+    Returns:
+        (B, G, C, T, V).
+    """
+    subsets, own = values.shape[2], graphs.dim() == 6
+    if exporting():
+        terms = [values[:, :, k] @ (graphs[:, :, k] if own else graphs[:, k].unsqueeze(1)) for k in range(subsets)]
+        return torch.stack(terms).sum(dim=0)
+    y: Tensor | None = None
+    for k in range(subsets):
+        part = values[:, :, k].flatten(0, 2) if own else values[:, :, k].flatten(2, 3).flatten(0, 1)
+        graph = graphs[:, :, k].flatten(0, 2) if own else graphs[:, k].repeat(len(values), 1, 1)
+        y = torch.bmm(part, graph) if y is None else y.baddbmm_(part.to(y), graph.to(y))
+    assert y is not None
+    return y.view(*values.shape[:2], *values.shape[3:])
+
+
 class Shortcut(nn.Module):
     """A residual that follows a unit to its joints, channels and frames.
 
@@ -101,7 +124,7 @@ class Shortcut(nn.Module):
 
 
 class Shift(nn.Module):
-    """Adds a constant: what is left of a batch norm whose scale was folded into the products before it."""
+    """Adds a constant, in place: what is left of a batch norm whose scale was folded into the products before it."""
 
     amount: Tensor
 
@@ -111,7 +134,7 @@ class Shift(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add to (B, C, T, V)."""
-        return x + self.amount
+        return x.add_(self.amount)
 
 
 def scale_and_shift(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
