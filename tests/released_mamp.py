@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
-from mmcl.encoders.mamp.decoder import MotionDecoder
 from mmcl.encoders.mamp.network import MAMP
 from mmcl.encoders.mamp.options import MAMPOptions
 from mmcl.skeletons.layout import Layout
+from mmcl.tasks.masked_motion.decoder import MotionDecoder
 
 BLOCK = {"attn.qkv": "attention.qkv", "attn.proj": "attention.project", "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2"}
 HEADS = {

@@ -32,6 +32,11 @@ def step_key(seed: int, step: int) -> Tensor:
     return torch.from_numpy(clip_keys(seed, -1, [step]))
 
 
+def derived_keys(keys: Tensor, name: str) -> Tensor:
+    """(N,) int64, other keys of the same clips, for a second set of everything that is drawn for a clip."""
+    return _mix(keys + _word(name))
+
+
 def uniform(keys: Tensor, name: str, shape: tuple[int, ...] = ()) -> Tensor:
     """Uniform numbers in [0, 1), multiples of 2**-24.
 

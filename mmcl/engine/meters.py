@@ -58,8 +58,8 @@ class StepMeter:
         self.clips, self.waited, self.started = 0, 0.0, time.perf_counter()
 
     def add(self, outputs: dict[str, Tensor], labels: Tensor, waited: float) -> None:
-        """Take in one micro-batch: its losses, accuracy if it was scored, and the seconds the loop waited for it."""
-        values = {key: widen(value.detach()) for key, value in outputs.items() if key.startswith("loss")}
+        """Take in one micro-batch: losses and shares, accuracy if it was scored, the seconds the loop waited for it."""
+        values = {key: widen(value.detach()) for key, value in outputs.items() if key.startswith(("loss", "share_"))}
         if "scores" in outputs:
             values["accuracy"] = (outputs["scores"].argmax(dim=-1) == labels).to(outputs["loss"].dtype).mean()
         for key, value in values.items():

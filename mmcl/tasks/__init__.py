@@ -6,6 +6,8 @@ TASKS = Registry(
     "task",
     {
         "supervised": "mmcl.tasks.supervised:Supervised",
+        "masked_motion": "mmcl.tasks.masked_motion.task:MaskedMotion",
+        "neighbour_contrast": "mmcl.tasks.neighbour_contrast.task:NeighbourContrast",
         "colearn": "mmcl.tasks.colearn.task:CoLearning",
     },
     "mmcl.tasks",

@@ -138,8 +138,8 @@ class Task(nn.Module, ABC):
                 the groups that this step updates; ``augment``; ``step_key`` for :meth:`dice`.
 
         Returns:
-            ``loss``, what is minimised; its parts ``loss_*``, detached, for the log; ``scores`` (N, K), if the batch
-            was scored; and whatever :meth:`after_step` needs, detached.
+            ``loss``, what is minimised; for the log its parts ``loss_*`` and shares of the batch ``share_*``,
+            detached; ``scores`` (N, K), if the batch was scored; and whatever :meth:`after_step` needs, detached.
         """
 
     def begin(self, stage: Stage, apply: Apply) -> None:
@@ -204,14 +204,22 @@ class Task(nn.Module, ABC):
         """Class scores (N, K) of raw joints (N, M, T, V, C): exactly what the exported bundle computes."""
         return self.encoder(self.preprocess(joints, lengths))
 
+    def features(self, joints: Tensor, lengths: Tensor) -> Tensor:
+        """The encoder's features (N, D) of raw joints (N, M, T, V, C)."""
+        return self.encoder.features(self.preprocess(joints, lengths))
+
     def augmented(self, batch: dict[str, Any]) -> Tensor:
-        """Preprocessed encoder input (N, M, T, V, C) of a training batch, augmented where the stage says so.
+        """Preprocessed encoder input (N, M, T, V, C) of a training batch, augmented where the stage says so."""
+        return self.augmented_masked(batch)[0]
+
+    def augmented_masked(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """What :meth:`augmented` gives, and (N, M, T, V) bool, which joints are there.
 
         Always in float32: under autocast, coordinates would lose the digits that motion streams are made of.
         """
         joints, augmentation = batch["joints"], self.augmentation if batch.get("augment", True) else None
         with torch.autocast(joints.device.type, enabled=False):
-            return self.preprocess(joints, batch["lengths"], batch["keys"], augmentation)
+            return self.preprocess.masked(joints, batch["lengths"], batch["keys"], augmentation)
 
     def noise(self, batch: Mapping[str, Any], name: str) -> Draws:
         """Random numbers of each clip of a batch: a pure function of run seed, epoch, clip and name.

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmcl.encoders.masking import kept_count, mask_by_score
 from mmcl.encoders.sttformer.decoder import TupleDecoder
 from mmcl.encoders.sttformer.network import STTFormer
-from mmcl.tasks.masking import kept_count, mask_by_score
 
 DROPPED = -1  # the place of an offer that is not taken
 
@@ -132,7 +132,7 @@ def masked_pass(
         x: (N, M, T, V, C).
         noise: (N, M, T') uniform numbers, T' = ceil(T / tuple_frames); the tuples of lowest noise are kept.
         ratio: of tuples that are masked; at least one is kept.
-        released: count kept tuples as the released code does, see :func:`~mmcl.tasks.masking.kept_count`.
+        released: count kept tuples as the released code does, see :func:`~mmcl.encoders.masking.kept_count`.
 
     Returns:
         (N, K) scores and (N, M, T, V, C) clips, 0 for absent persons.

@@ -12,10 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmcl.common.errors import UserError
 from mmcl.encoders.counting import count_macs
-from mmcl.encoders.mamp.decoder import MotionDecoder
 from mmcl.encoders.mamp.network import MAMP
 from mmcl.encoders.mamp.options import MAMPOptions
 from mmcl.skeletons.layout import load_layout
+from mmcl.tasks.masked_motion.decoder import MotionDecoder
 
 SMALL = MAMPOptions(width=8, depth=3, heads=2, expansion=2, frames=12)
 

@@ -10,12 +10,12 @@ from released_mamp import as_batch, chain
 from released_sttformer import build_sttformer, load_official, own_name
 
 from mmcl.common.errors import UserError
+from mmcl.encoders.masking import kept_count, mask_by_score
 from mmcl.encoders.sttformer.decoder import TupleDecoder
 from mmcl.encoders.sttformer.layers import from_tuples, position_code, to_tuples
 from mmcl.encoders.sttformer.network import STTFormer
 from mmcl.encoders.sttformer.options import STTFormerOptions
 from mmcl.skeletons.layout import load_layout
-from mmcl.tasks.masking import kept_count, mask_by_score
 
 
 @pytest.fixture

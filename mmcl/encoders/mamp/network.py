@@ -18,13 +18,13 @@ from mmcl.encoders.bodies import pack, present_bodies
 from mmcl.encoders.mamp.blocks import Block, init_dense
 from mmcl.encoders.mamp.options import MAMPOptions
 from mmcl.encoders.mamp.patches import Positions
-from mmcl.encoders.tokens import whole_groups
+from mmcl.encoders.tokens import TokenEncoder, whole_groups
 from mmcl.skeletons.layout import Layout
 
 PROBE_EPS = 1e-6  # of the probe's batch norm
 
 
-class MAMP(Encoder):
+class MAMP(Encoder, TokenEncoder):
     """A transformer over patches of single joints, with positions in time and positions of joints.
 
     What training with masks needs is :meth:`tokenise` and :meth:`encode`, which takes any subset of tokens.
@@ -40,6 +40,7 @@ class MAMP(Encoder):
     def __init__(self, layout: Layout, classes: int, options: MAMPOptions | None = None) -> None:
         options = options or MAMPOptions()
         super().__init__(layout, classes, options)
+        self.token_width, self.patch_frames = options.width, options.patch_frames
         self.feature_width = options.width * (layout.joint_count if options.pooling == "joints" else 1)
         kernel = (options.patch_frames, 1)
         self.embed = nn.Conv2d(options.channels, options.width, kernel, kernel)
@@ -54,10 +55,7 @@ class MAMP(Encoder):
         init_dense(self)
 
     def tokenise(self, bodies: Tensor) -> Tensor:
-        """(B, T, V, C) -> (B, L, D): all tokens of bodies with their positions, L = T' * V, joints running faster.
-
-        T' is T / ``patch_frames``, rounded up: a last patch that is not full repeats the last frame.
-        """
+        """(B, T, V, C) -> (B, L, D): all tokens of bodies with their positions; see :class:`TokenEncoder`."""
         bodies = whole_groups(bodies, self.options.patch_frames)
         tokens = self.embed(bodies.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return self.positions(tokens).flatten(1, 2)

@@ -11,10 +11,10 @@ from golden import check_double, load_doubles, load_json, under
 from released_mamp import as_batch, build_decoder, build_mamp, own_name, own_state
 
 from mmcl.encoders.mamp.patches import patchify
-from mmcl.tasks.masking import kept_count, mask_by_score
-from mmcl.tasks.motion_masks import (
+from mmcl.encoders.masking import kept_count, mask_by_score
+from mmcl.tasks.masked_motion.masks import (
     mask_scores,
-    masked_loss,
+    masked_error,
     motion,
     motion_logits,
     normalise_patches,
@@ -58,10 +58,10 @@ def test_targets_and_losses_equal_the_released_ones():
     check_double(targets, arrays["target/patches"])
     check_double(normalise_patches(targets), arrays["target/normalised"])
     predicted = arrays["fwd/pred"]
-    check_double(masked_loss(predicted, normalise_patches(targets), mask), arrays["fwd/loss_normTrue"])
-    check_double(masked_loss(predicted, targets, mask), arrays["fwd/loss_normFalse"])
+    check_double(masked_error(predicted, normalise_patches(targets), mask).mean(), arrays["fwd/loss_normTrue"])
+    check_double(masked_error(predicted, targets, mask).mean(), arrays["fwd/loss_normFalse"])
     strided = normalise_patches(patchify(motion(bodies, 2), 4).flatten(1, 2))
-    check_double(masked_loss(predicted, strided, mask), arrays["fwd/loss_stride2"])
+    check_double(masked_error(predicted, strided, mask).mean(), arrays["fwd/loss_stride2"])
 
 
 @pytest.mark.parametrize("tau", ["in/tau", None])
@@ -75,7 +75,7 @@ def test_a_step_of_pretraining_equals_the_released_one_with_all_gradients(tau):
     scores = mask_scores(patchify(bodies, 4), arrays["in/u"], float(arrays[tau]) if tau else 0.0)
     mask = mask_by_score(scores, kept)
     predicted = decoder(encoder.encode(mask.take(encoder.tokenise(bodies))), mask.restore)
-    loss = masked_loss(predicted, normalise_patches(patchify(motion(bodies), 4).flatten(1, 2)), mask.masked)
+    loss = masked_error(predicted, normalise_patches(patchify(motion(bodies), 4).flatten(1, 2)), mask.masked).mean()
     check_double(loss, arrays["fwd/loss" if tau else "fwd_tau0/loss"])
     if not tau:
         return
@@ -133,11 +133,11 @@ def test_motion_that_is_even_is_a_constant_target_and_visible_tokens_have_no_los
     targets = normalise_patches(patchify(change, 4).flatten(1, 2))
     assert not targets.view(2, 3, 3, 12)[:, :2].any()  # the last patch holds the last frame's 0
     mask = mask_by_score(torch.rand(2, 9), 4).masked
-    assert masked_loss(targets, targets, mask) == 0.0
+    assert masked_error(targets, targets, mask).mean() == 0.0
     visible = torch.where(mask[:, :, None], targets, 7.0)
-    assert masked_loss(visible, targets, mask) == 0.0
+    assert masked_error(visible, targets, mask).mean() == 0.0
     wrong = torch.where(mask[:, :, None], targets + 2.0, targets)
-    assert masked_loss(wrong, targets, mask).item() == pytest.approx(4.0)
+    assert masked_error(wrong, targets, mask).mean().item() == pytest.approx(4.0)
 
 
 def test_standardised_patches_against_numpy():

@@ -67,8 +67,8 @@ class NeighbourQueue(nn.Module):
         return similar.masked_fill(self.owners == owners[:, None], -1.0)
 
     @torch.no_grad()
-    def nearest(self, projected: Tensor, owners: Tensor, choice: Tensor | None = None, among: int = 1) -> Tensor:
-        """The nearest vector of another clip for each projection.
+    def find(self, projected: Tensor, owners: Tensor, choice: Tensor | None = None, among: int = 1) -> Tensor:
+        """Where the nearest vector of another clip is held, for each projection.
 
         Args:
             projected: (N, D) of length 1.
@@ -77,13 +77,16 @@ class NeighbourQueue(nn.Module):
             among: how many candidates there are.
 
         Returns:
-            (N, D).
+            (N,) places in the queue.
         """
         similar = self.similarity(projected, owners)
         if choice is None:
-            return self.vectors[similar.argmax(dim=1)]
-        candidates = similar.topk(among, dim=1).indices
-        return self.vectors[candidates.gather(1, choice[:, None]).squeeze(1)]
+            return similar.argmax(dim=1)
+        return similar.topk(among, dim=1).indices.gather(1, choice[:, None]).squeeze(1)
+
+    def nearest(self, projected: Tensor, owners: Tensor, choice: Tensor | None = None, among: int = 1) -> Tensor:
+        """(N, D) the vectors at the places that :meth:`find` gives."""
+        return self.vectors[self.find(projected, owners, choice, among)]
 
     @torch.no_grad()
     def push(self, projected: Tensor, owners: Tensor) -> None:

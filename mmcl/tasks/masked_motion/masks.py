@@ -60,16 +60,18 @@ def normalise_patches(targets: Tensor) -> Tensor:
     return (targets - mean) / (variance + PATCH_EPS).sqrt()
 
 
-def masked_loss(predicted: Tensor, targets: Tensor, masked: Tensor) -> Tensor:
-    """Squared error, averaged over the values of a patch and over the masked tokens of all bodies.
+def masked_error(predicted: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
+    """Squared error of each body, averaged over the values of a patch and over the tokens that count.
+
+    Where every body has as many of them, as with one ratio for all, the mean over bodies is the released loss.
 
     Args:
         predicted: (B, L, P).
         targets: (B, L, P).
-        masked: (B, L) True where a token is masked. At least one is.
+        counted: (B, L) True where a token counts: it is masked, and its motion was seen.
 
     Returns:
-        Scalar.
+        (B,), 0 for a body without such a token.
     """
     error = (predicted - targets).square().mean(dim=2)
-    return (error * masked).sum() / masked.sum()
+    return (error * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)

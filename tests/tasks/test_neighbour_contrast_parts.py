@@ -10,7 +10,13 @@ import torch.nn.functional as F
 from golden import check_double, count_parameters, load_doubles, load_json, under
 from released_mamp import as_batch, build_mamp, own_name, own_state
 
-from mmcl.tasks.neighbours import ContrastHead, NeighbourQueue, layer_scales, neighbour_loss, two_view_loss
+from mmcl.tasks.neighbour_contrast.contrast import (
+    ContrastHead,
+    NeighbourQueue,
+    layer_scales,
+    neighbour_loss,
+    two_view_loss,
+)
 
 # The bias of the last norm, in front of a batch norm, has a gradient that is 0 but for rounding, which AdamW divides by
 # its own size: from the second step on the two codes' biases, and what contains them, differ by a little more.

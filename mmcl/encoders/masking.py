@@ -24,7 +24,8 @@ class Mask(NamedTuple):
 
     def take(self, tokens: Tensor, axis: int = 1) -> Tensor:
         """The kept ones of tokens (B, …) whose ``axis`` has length L; there, the result has L'."""
-        index = self.kept.view(len(self.kept), *(-1 if dim == axis else 1 for dim in range(1, tokens.dim())))
+        rows, kept = self.kept.shape
+        index = self.kept.view(rows, *(kept if dim == axis else 1 for dim in range(1, tokens.dim())))
         return tokens.take_along_dim(index, dim=axis)
 
 
