@@ -26,6 +26,7 @@ PLAIN_FORMS = Registry(
         "ctrgcn": "mmcl.benchmarks.published:plain_form",
         "hyperformer": "mmcl.benchmarks.plain_hyperformer:plain_form",
         "skelet": "mmcl.benchmarks.plain_skelet:plain_form",
+        "step_catformer": "mmcl.benchmarks.plain_step_catformer:plain_form",
     },
 )
 

@@ -16,7 +16,7 @@ from mmcl.deploy.bundle import Bundle
 from mmcl.encoders.bodies import present_bodies
 from mmcl.encoders.ctrgcn.lean_units import LeanSpatial, LeanTemporal, LeanUnit
 from mmcl.encoders.graph import SUBSETS
-from mmcl.encoders.lean import Folded, LeanBodies, normalised
+from mmcl.encoders.lean import Folded, LeanBodies
 
 OUTPUTS = {
     "probabilities": "(clips, classes), in the order of class_names, each row sums to 1",
@@ -71,49 +71,34 @@ class Eager(Graph):
 class Packed(Folded):
     """A lean network that computes the bodies that are there, all at once.
 
-    Units of CTR-GCN take the form of this file; those of another network stay as they are.
+    Units of CTR-GCN take the form of this file; other parts of a network stay as they are.
 
     Args:
-        lean: the network.
+        lean: the network, whose units are changed in place.
         frames: T that will come; no other works, since the feature of an empty body depends on it.
     """
 
-    scale: Tensor
-    shift: Tensor
     empty: Tensor
-    weight: Tensor
-    bias: Tensor
-    ones: Tensor
 
     def __init__(self, lean: LeanBodies, frames: int) -> None:
         super().__init__()
-        self.persons = lean.persons
-        self.units = nn.ModuleList(
+        self.lean = lean
+        self.keep(empty=lean.empty_features(frames))
+        lean.units = nn.ModuleList(
             _Unit(unit) if isinstance(unit, LeanUnit) and isinstance(unit.spatial, LeanSpatial) else unit
             for unit in lean.units
         )
-        ones = torch.ones(1, SUBSETS, 1, lean.joints**2)
-        self.keep(
-            scale=lean.scale, shift=lean.shift, empty=lean.empty_features(frames), weight=lean.weight, bias=lean.bias,
-            ones=ones,
-        )  # fmt: skip
-
-    def trunk(self, bodies: Tensor) -> Tensor:
-        """(B, C, V, T) -> (B, D)."""
-        for unit in self.units:
-            bodies = unit(bodies, self.ones) if isinstance(unit, _Unit) else unit(bodies)
-        return bodies.mean(dim=(2, 3))
 
     def features(self, x: Tensor) -> Tensor:
         """(N, M, T, V, C) -> (N, D)."""
         N = x.shape[0]
         places = present_bodies(x).flatten().nonzero()[:, 0]
-        found = self.empty.repeat(N, 1).index_put((places,), self.trunk(normalised(x, self.scale, self.shift)[places]))
-        return found.unflatten(0, (N, self.persons)).mean(dim=1)
+        found = self.empty.repeat(N, 1).index_put((places,), self.lean.trunk(self.lean.normalise(x)[places]))
+        return found.unflatten(0, (N, self.lean.persons)).mean(dim=1)
 
     def head(self, features: Tensor) -> Tensor:
         """(N, D) -> (N, K)."""
-        return F.linear(features, self.weight, self.bias)
+        return self.lean.head(features)
 
 
 class _Spatial(Folded):
@@ -123,6 +108,7 @@ class _Spatial(Folded):
     relate_bias: Tensor
     expand: Tensor
     graph: Tensor
+    ones: Tensor
     value: Tensor
     value_bias: Tensor
     down: Tensor
@@ -137,6 +123,7 @@ class _Spatial(Folded):
         self.keep(
             relate=unit.relate_weight, relate_bias=unit.relate_bias, expand=unit.expand,
             graph=unit.constant[:, :1].unflatten(2, (V, V)).transpose(2, 3).flatten(2)[None],
+            ones=torch.ones(1, SUBSETS, 1, V * V),  # what a bias is multiplied with
             value=unit.value_weight[:rows, :, None, None], value_bias=unit.value_bias[:rows, 0],
         )  # fmt: skip
         if unit.shortcut:
@@ -144,20 +131,20 @@ class _Spatial(Folded):
         else:
             self.keep(shift=unit.shift[:, :, None])
 
-    def topology(self, x: Tensor, ones: Tensor) -> Tensor:
+    def topology(self, x: Tensor) -> Tensor:
         """(B, C_in, V, T) -> (B, C_out, V, 3 V), row u being what joint u collects."""
         B, V = x.shape[0], self.joints
         related = torch.matmul(self.relate, x.mean(dim=3)) + self.relate_bias
         query, key = related.unflatten(1, (2, SUBSETS, self.relation)).unbind(1)
         relation = torch.sigmoid(query.unsqueeze(-1) - key.unsqueeze(-2)).flatten(3)
-        rows = torch.cat([relation, *(row.expand(B, -1, -1, -1) for row in (self.graph, ones))], dim=2)
+        rows = torch.cat([relation, *(row.expand(B, -1, -1, -1) for row in (self.graph, self.ones))], dim=2)
         topology = torch.matmul(self.expand, rows).unflatten(3, (V, V))
         return topology.permute(0, 2, 3, 1, 4).reshape(B, self.channels, V, SUBSETS * V)
 
-    def forward(self, x: Tensor, ones: Tensor) -> Tensor:
-        """(B, C_in, V, T) -> (B, C_out, V, T); ``ones`` (1, 3, 1, V * V) is what a bias is multiplied with."""
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, V, T) -> (B, C_out, V, T)."""
         values = F.conv2d(x, self.value, self.value_bias).reshape(-1, self.channels, SUBSETS * self.joints, x.shape[3])
-        y = torch.matmul(self.topology(x, ones), values)
+        y = torch.matmul(self.topology(x), values)
         if self.shortcut:
             return torch.relu(F.conv2d(x, self.down, self.shift) + y)
         return torch.relu(y + self.shift + x)
@@ -213,9 +200,9 @@ class _Unit(Folded):
         if unit.shortcut:
             self.keep(weight=unit.weight[:, :, None, None], bias=unit.bias[:, 0])
 
-    def forward(self, x: Tensor, ones: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, V, T) -> (B, C_out, V, ceil(T / stride))."""
-        y = self.temporal(self.spatial(x, ones))
+        y = self.temporal(self.spatial(x))
         if self.identity:
             y = y + x
         elif self.shortcut:

@@ -13,6 +13,7 @@ ENCODERS = Registry(
         "hyperformer": "mmcl.encoders.hyperformer.network:Hyperformer",
         "mamp": "mmcl.encoders.mamp.network:MAMP",
         "skelet": "mmcl.encoders.skelet.network:Skelet",
+        "step_catformer": "mmcl.encoders.step_catformer.network:StepCATFormer",
         "sttformer": "mmcl.encoders.sttformer.network:STTFormer",
     },
     "mmcl.encoders",

@@ -63,7 +63,8 @@ class Conversion:
         """
         for kind in kinds:
             if kind == "weight" or f"{official[0]}.{kind}" in self:
-                stacked = torch.cat([self.take(f"{name}.{kind}") for name in official])
+                parts = [self.take(f"{name}.{kind}") for name in official]
+                stacked = torch.cat(parts) if len(parts) > 1 else parts[0]  # a large one is not copied
                 self.state[f"{ours}.{kind}"] = change(stacked).contiguous()
 
     def linear(self, ours: str, official: str) -> None:

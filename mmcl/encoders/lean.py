@@ -68,8 +68,12 @@ class LeanBodies(Folded):
         units: folded; one after the other they are the trunk, (B, C, V, T) -> (B, D, V, T').
         classifier: from features to scores.
         frames: T that will come, for which the feature of an empty body is worked out at once; others work, too.
+
+    Attributes:
+        one_by_one: whether bodies go through the trunk one at a time on a CPU.
     """
 
+    one_by_one = True
     scale: Tensor
     shift: Tensor
     empty: Tensor
@@ -97,6 +101,10 @@ class LeanBodies(Folded):
         super()._load_from_state_dict(*args)
         self.empty_frames = 0  # other constants make another feature of an empty body
 
+    def normalise(self, x: Tensor) -> Tensor:
+        """(N, M, T, V, C) -> (N * M, C, V, T)."""
+        return normalised(x, self.scale, self.shift)
+
     def trunk(self, bodies: Tensor) -> Tensor:
         """(B, C, V, T) -> (B, D), the mean over frames and joints."""
         for unit in self.units:
@@ -111,18 +119,18 @@ class LeanBodies(Folded):
             or self.empty.dtype != self.scale.dtype
         ):
             zeros = self.scale.new_zeros(1, self.persons, frames, self.joints, self.channels)
-            self.empty, self.empty_frames = self.trunk(normalised(zeros, self.scale, self.shift)), frames
+            self.empty, self.empty_frames = self.trunk(self.normalise(zeros)), frames
         return self.empty
 
     def features(self, x: Tensor) -> Tensor:
         """(N, M, T, V, C) -> (N, D)."""
         N, M = x.shape[:2]
-        bodies = normalised(x, self.scale, self.shift)
+        bodies = self.normalise(x)
         if torch.compiler.is_compiling():  # a number of rows that depends on the data would break the graph
             return self.trunk(bodies).unflatten(0, (N, M)).mean(dim=1)
         found = self.empty_features(x.shape[2]).repeat(N, 1)
         rows = present_bodies(x).flatten().nonzero().squeeze(1)
-        for part in rows.split(1 if x.device.type == "cpu" else max(1, len(rows))):
+        for part in rows.split(1 if self.one_by_one and x.device.type == "cpu" else max(1, len(rows))):
             if len(part):
                 found[part] = self.trunk(bodies[part]).to(found.dtype)
         return found.unflatten(0, (N, M)).mean(dim=1)

@@ -20,6 +20,7 @@ NETWORKS = {
     },
     "edge_gcn": {"inputs": ["acceleration"], "width": 8, "input_depth": 1, "main_blocks": 1},
     "hyperformer": {"heads": 3, "head_width": 4, "groups": 3, "depth": 3, "persons": 2},
+    "step_catformer": {"width": 8, "depth": 3, "persons": 2, "bone_power": 1},
 }  # fmt: skip
 
 
