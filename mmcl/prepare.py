@@ -6,6 +6,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from mmcl.common.errors import UserError, run
 from mmcl.common.stack import require_packages
 from mmcl.data.clip import Reader
 from mmcl.data.readers import READERS
+from mmcl.data.readers.options import add_flags, flag, given, options_type
 
-GENERATE = ("subjects", "clips_per_subject", "seed", "layout", "first_subject")  # what the demo is generated with
 EPILOG = """\
 example:
   mmcl prepare utd-mhad --source ~/UTD-MHAD --out data/utd_mhad
@@ -31,6 +32,7 @@ what --source is:
   folder         your own clips: clips.csv (id, label, subject, split, video …) and a .npy, .npz, .csv or .json each;
                  needs --layout NAME or a layout file
   demo           synthetic people; they are generated into --source first, unless they are there already
+`mmcl prepare NAME --help` lists the options of its own that a data set has.
 
 The store lands in --out: store.json, skipped.csv (bad clips, each with its reason) and clips/*.arrow. Until it is
 complete it lies in OUT.partial; after an interruption the same command goes on where it stopped. Clips that took too
@@ -39,11 +41,12 @@ give each --shard 1/8, 2/8 … with its own --out, then `mmcl merge` what they m
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Command line of ``mmcl prepare``."""
+def build_parser(dataset: str | None = None) -> argparse.ArgumentParser:
+    """Command line of ``mmcl prepare``, with the flags of one data set's reader."""
     parser = argparse.ArgumentParser(
-        prog="mmcl prepare", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+        prog="mmcl prepare", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )  # fmt: skip
     parser.add_argument("dataset", choices=sorted(READERS), help="which dataset the folder holds")
     parser.add_argument("--source", type=Path, metavar="ROOT", help="the dataset's own folder (demo: OUT.raw)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the store to make")
@@ -55,18 +58,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--strict", action="store_true", help="stop at the first bad clip instead of skipping it")
     parser.add_argument("--overwrite", action="store_true", help="replace a store made with other options")
     parser.add_argument("--shard", type=_shard, metavar="I/N", help="prepare only the I-th of N equal shares")
-    some = parser.add_argument_group("for some datasets", argument_default=argparse.SUPPRESS)
-    some.add_argument("--layout", metavar="NAME", help="joints: a layout's name or .yaml file (folder, pyskl, demo)")
-    some.add_argument("--fps", type=float, metavar="F", help="skeleton frames per second (folder: 30)")
-    some.add_argument("--name", metavar="NAME", help="name of the dataset (folder: the folder's own)")
-    some.add_argument("--unit", choices=("m", "cm", "mm"), help="of the coordinates (folder: m)")
-    some.add_argument("--axes", metavar="XYZ", help="what the three columns are (sysu: xyz; some files are zxy)")
-    demo = parser.add_argument_group("demo only", "what to generate", argument_default=argparse.SUPPRESS)
-    demo.add_argument("--subjects", type=_count, metavar="N", help="people (8)")
-    demo.add_argument("--clips-per-subject", type=_count, metavar="N", help="takes of each class by each of them (2)")
-    demo.add_argument("--seed", type=int, metavar="N", help="of everything random (0)")
-    demo.add_argument("--first-subject", type=_count, metavar="N", help="number of the first person (1)")
+    if dataset is not None:
+        add_flags(parser, dataset, _options_of(dataset))
     return parser
+
+
+def _options_of(dataset: str) -> type[Any]:
+    """What can be said to a reader; of the demo, what it is generated with."""
+    if dataset == "demo":
+        from mmcl.data.demo import Options
+
+        return Options
+    return options_type(READERS[dataset])
 
 
 def _count(text: str) -> int:
@@ -85,7 +88,11 @@ def _shard(text: str) -> tuple[int, int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare a store and print what it came to. Returns the exit status: 130 after Ctrl-C or SIGTERM."""
-    args = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    dataset = next((word for word in words if word in READERS), None)
+    args, strange = build_parser(dataset).parse_known_args(words)
+    if strange:
+        raise UserError(_complaint(args.dataset, strange[0]))
     if not 0 < args.timeout < math.inf:
         raise UserError(f"--timeout {args.timeout:g}: a clip needs some time, give seconds above 0")
     require_packages()
@@ -110,30 +117,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _complaint(dataset: str, word: str) -> str:
+    """What to do about a word that the command line of a data set does not know."""
+    name = word.partition("=")[0]
+    takers = [other for other in READERS if name in map(flag, (entry.name for entry in fields(_options_of(other))))]
+    if takers:
+        return f"{name} is for {', '.join(takers)}, not for {dataset}"
+    return f"unknown option '{word:.80}': `mmcl prepare {dataset} --help` lists what there is"
+
+
 def _reader(args: argparse.Namespace) -> Reader:
-    """The dataset's reader, with the options that it knows; generates the recordings of the demo."""
-    kind = READERS[args.dataset]
-    known = GENERATE if args.dataset == "demo" else kind.options
-    every = {*GENERATE, *(option for name in READERS for option in READERS[name].options)}
-    given = {option: getattr(args, option) for option in sorted(every) if hasattr(args, option)}
-    if foreign := [option for option in given if option not in known]:
-        takers = [name for name in READERS if foreign[0] in READERS[name].options] or ["demo"]
-        raise UserError(f"--{foreign[0].replace('_', '-')} is for {', '.join(takers)}, not for {args.dataset}")
+    """The dataset's reader, with its options; generates the recordings of the demo."""
+    kind, options = READERS[args.dataset], _options_of(args.dataset)
+    values = given(args, options)
     if args.dataset == "demo":
-        return kind(_generated(args, given), args.video)
+        return kind(_generated(args, values), args.video)
     if args.source is None:
         raise UserError(f"{args.dataset}: --source ROOT is missing, the dataset's own folder or file")
-    return kind(args.source, args.video, **given)
+    return kind(args.source, args.video, *([options(**values)] if fields(options) else []))
 
 
-def _generated(args: argparse.Namespace, given: dict[str, Any]) -> Path:
+def _generated(args: argparse.Namespace, values: dict[str, Any]) -> Path:
     """Where the demo's recordings lie, once they do."""
     from mmcl.data.demo import ensure_generated
     from mmcl.data.preparation.pool import default_workers
 
     source = args.source or args.out.with_name(args.out.name + ".raw")
-    if given or not (source / "demo.json").is_file():
-        ensure_generated(source, workers=args.workers or default_workers(), **given)
+    if values or not (source / "demo.json").is_file():
+        ensure_generated(source, workers=args.workers or default_workers(), **values)
     return source
 
 

@@ -70,17 +70,18 @@ class Reader(Protocol):
 
     Attributes:
         name: name on the command line ("utd-mhad").
-        options: keyword arguments of the constructor beyond ``source`` and ``video``; each is ``--option`` of
-            ``mmcl prepare``.
         dataset: name that protocols and prompts use ("utd_mhad").
         title: name for people ("UTD-MHAD").
         layout: name of the skeleton layout its files use.
         fps: skeleton frames per second.
         class_names: K names in label order.
+
+    A reader with options names their dataclass ``options_type`` (see :mod:`mmcl.data.readers.options`: its fields
+    become flags of ``mmcl prepare``), takes an instance as its last argument and keeps it as ``options``. One whose
+    joints have two coordinates says so by ``dimensions``, 2.
     """
 
     name: ClassVar[str]
-    options: ClassVar[tuple[str, ...]]
     dataset: str
     title: str
     layout: str
@@ -103,18 +104,24 @@ class Reader(Protocol):
         """
 
 
-def check_joints(joints: np.ndarray, joint_count: int) -> None:
+def dimensions_of(reader: Reader) -> int:
+    """Coordinates of a joint that a reader gives: 3 unless it says otherwise."""
+    return int(getattr(reader, "dimensions", 3))
+
+
+def check_joints(joints: np.ndarray, joint_count: int, dimensions: int = 3) -> None:
     """Refuse a clip that nothing can be learned from. One rule for every reader.
 
     Args:
-        joints: what a reader returned; (M, T, V, 3) float32 is expected.
+        joints: what a reader returned; (M, T, V, dimensions) float32 is expected.
         joint_count: V of the dataset's layout.
+        dimensions: coordinates of a joint.
 
     Raises:
         BadClip: wrong shape or joint count, no body, no frame, NaN or infinity, or nothing but zeros.
     """
-    if joints.ndim != 4 or joints.shape[3] != 3:
-        raise BadClip(f"joints have shape {joints.shape}, expected (bodies, frames, joints, 3)")
+    if joints.ndim != 4 or joints.shape[3] != dimensions:
+        raise BadClip(f"joints have shape {joints.shape}, expected (bodies, frames, joints, {dimensions})")
     bodies, frames, count, _ = joints.shape
     if count != joint_count:
         raise BadClip(f"{count} joints, expected {joint_count}")

@@ -106,6 +106,11 @@ class ClipStore:
         self.compare(index)
         return self._flat("joints", index).reshape(*self._shape(index), self.dimensions)
 
+    def joints_in_space(self, index: int) -> np.ndarray:
+        """The same with three coordinates, (M, T, V, 3): z is 0 of planar joints."""
+        joints = self.joints(index)
+        return joints if self.dimensions == 3 else np.pad(joints, [(0, 0)] * 3 + [(0, 1)])
+
     def confidence(self, index: int) -> np.ndarray | None:
         """How sure a pose estimator was of each joint of one clip: (M, T, V) float32 in [0, 1]; None where unknown."""
         self.compare(index)

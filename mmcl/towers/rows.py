@@ -68,7 +68,7 @@ class RowFolder:
         """The bytes of a row: (size,) uint8, a view on the map."""
         if place.writer not in self._maps or len(self._maps[place.writer]) < place.start + place.size:
             mapped = np.memmap(self.path / f"{place.writer}.rows", np.uint8, "r")
-            self._maps[place.writer] = np.asarray(mapped)  # a plain array, of which a slice takes a fraction of the time
+            self._maps[place.writer] = np.asarray(mapped)  # a slice of a plain array takes a fraction of the time
         return self._maps[place.writer][place.start : place.start + place.size]
 
 

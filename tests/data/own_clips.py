@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmcl.data.readers.folder import Folder
+from mmcl.data.readers.folder import Folder, FolderOptions
 
 RNG = np.random.default_rng(0)
 LAYOUT = "kinect_v1_20"
@@ -43,5 +43,5 @@ def write(path: Path, joints: np.ndarray) -> None:
 
 
 def read(root: Path, name: str, **options: Any) -> np.ndarray:
-    reader = Folder(root, **{"layout": LAYOUT, **options})
+    reader = Folder(root, options=FolderOptions(**{"layout": LAYOUT, **options}))
     return reader.read(next(clip for clip in reader.scan() if clip.id == name)).joints

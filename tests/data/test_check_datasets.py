@@ -24,7 +24,7 @@ from mmcl.data.inspection.report import as_text
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.ntu import NTU60
 from mmcl.data.readers.nw_ucla import NWUCLA
-from mmcl.data.readers.sysu import SYSU
+from mmcl.data.readers.sysu import SYSU, SYSUOptions
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.store import ClipStore
 from mmcl.skeletons.convert import conversion_matrix
@@ -83,13 +83,13 @@ def test_swapped_columns_are_found_and_the_order_is_named(
     sequences: list[np.ndarray], tmp_path: Path, truth: str, taken: str, place: str
 ) -> None:
     root = sysu(tmp_path / "raw", ["xyz".index(axis) for axis in truth], sequences)
-    report = check(store_of(SYSU(root, axes=taken), tmp_path / "wrong"), progress=False)
+    report = check(store_of(SYSU(root, options=SYSUOptions(taken)), tmp_path / "wrong"), progress=False)
     wrong = [finding for finding in report.findings if "not the vertical" in finding.what]
     assert report.verdict == BAD and len(wrong) == 1
     assert wrong[0].what == f"the second axis is not the vertical; the {place} looks like it, and points up"
-    assert wrong[0].advice == f"prepare again with --axes {truth}"
+    assert wrong[0].advice == f"prepare again with --axes={truth}"
     assert "left is left (put the axes right first)" in report.unchecked
-    good = check(store_of(SYSU(root, axes=truth), tmp_path / "good"), progress=False)
+    good = check(store_of(SYSU(root, options=SYSUOptions(truth)), tmp_path / "good"), progress=False)
     assert {"y points up", "left is left"} <= set(good.passed)
     assert whats(good) == ["classes without a clip"]  # six actions of twelve
 

@@ -13,8 +13,7 @@ from scipy.io import loadmat
 
 from mmcl.common.errors import BadClip
 from mmcl.data.preparation.build import prepare
-from mmcl.data.readers import READERS
-from mmcl.data.readers.folder import Folder
+from mmcl.data.readers.folder import Folder, FolderOptions
 
 
 def test_the_store_holds_real_recordings_in_every_form(test_data: Path, tmp_path: Path) -> None:
@@ -27,7 +26,7 @@ def test_the_store_holds_real_recordings_in_every_form(test_data: Path, tmp_path
         write(place / f"{name}{('.npy', '.npz', '.json', '.csv')[number % 4]}", truth[name])
         lines.append(f"{name},action {name[1]},person {name[4]},{'train' if name[4] == '3' else 'test'},2,3,4")
     listed(tmp_path, *lines, header="ID, Label ,subject,split,camera,setup,trial")
-    reader = Folder(tmp_path, layout="utd_mhad_20", fps=25, name="mine at home")
+    reader = Folder(tmp_path, options=FolderOptions(layout="utd_mhad_20", fps=25, name="mine at home"))
     store = prepare(reader, tmp_path / "out", workers=2, progress=False).store
     assert (store.dataset, store.layout.name, store.fps) == ("mine_at_home", "utd_mhad_20", 25)
     assert store.class_names == [f"action {number}" for number in range(1, 10)] and sorted(truth) == store.ids
@@ -83,7 +82,7 @@ def test_two_coordinates_are_pixels_of_a_picture(tmp_path: Path) -> None:
     pixels[0, 3, 4, 0] = np.nan
     for name in ("flat", "lost"):
         np.save(tmp_path / f"{name}.npy", pixels)
-    reader = Folder(tmp_path, layout=LAYOUT)
+    reader = Folder(tmp_path, options=FolderOptions(layout=LAYOUT))
     flat, lost = reader.scan()
     raw = reader.read(flat)
     assert raw.picture == (1280, 720) and raw.pixels is not None
@@ -92,7 +91,7 @@ def test_two_coordinates_are_pixels_of_a_picture(tmp_path: Path) -> None:
         if (frame, joint) in ((1, 2), (3, 4)):
             assert not raw.joints[0, frame, joint].any() and np.isnan(raw.pixels[0, frame, joint]).all()
         else:
-            expected = (u - 640) / 360, (360 - v) / 360, 0
+            expected = (u - 640) / 360, (360 - v) / 360
             assert raw.joints[0, frame, joint] == pytest.approx(expected, abs=1e-6)
             assert raw.pixels[0, frame, joint] == pytest.approx((u, v))
     with pytest.raises(BadClip, match="need the columns width and height"):
@@ -101,14 +100,15 @@ def test_two_coordinates_are_pixels_of_a_picture(tmp_path: Path) -> None:
 
 def test_videos_lie_where_the_list_or_their_names_say(tmp_path: Path) -> None:
     root = listed(tmp_path / "a", "x,0,takes/1.mp4", "y,0,", header="id,label,video")
-    assert [clip.video for clip in Folder(root, layout=LAYOUT).scan()] == [str(root / "takes/1.mp4"), None]
-    elsewhere = Folder(root, tmp_path, layout=LAYOUT)
+    plain = Folder(root, options=FolderOptions(layout=LAYOUT))
+    assert [clip.video for clip in plain.scan()] == [str(root / "takes/1.mp4"), None]
+    elsewhere = Folder(root, tmp_path, options=FolderOptions(layout=LAYOUT))
     assert elsewhere.scan()[0].video == str(tmp_path / "takes/1.mp4")
     root = listed(tmp_path / "b", "x,0", "y,0")
     (root / "videos" / "y").mkdir(parents=True)
     (root / "videos" / "x.avi").touch()
     (root / "videos" / "y" / "1.png").touch()
-    videos = [clip.video for clip in Folder(root, layout=LAYOUT).scan()]
+    videos = [clip.video for clip in Folder(root, options=FolderOptions(layout=LAYOUT)).scan()]
     assert videos == [str(root / "videos" / "x.avi"), str(root / "videos" / "y")]
 
 
@@ -118,7 +118,7 @@ def test_a_video_beside_joints_in_pixels_is_cropped_around_them(tmp_path: Path) 
     pixels = np.array([400.0, 100.0]) + 100 * RNG.random((1, 12, 20, 2))
     np.save(tmp_path / "a.npy", pixels)
     recordings.write_video(tmp_path / "videos" / "a.mp4", 12)
-    reader = Folder(tmp_path, layout=LAYOUT)
+    reader = Folder(tmp_path, options=FolderOptions(layout=LAYOUT))
     store = prepare(reader, tmp_path / "out", workers=1, progress=False).store
     left, top, right, bottom = store.boxes(0).T
     assert (left >= 180).all() and (right <= 270).all() and (top >= 30).all() and (bottom <= 120).all()
@@ -126,27 +126,28 @@ def test_a_video_beside_joints_in_pixels_is_cropped_around_them(tmp_path: Path) 
 
 def test_labels_by_number_by_name_and_in_the_order_of_classes_txt(tmp_path: Path) -> None:
     root = listed(tmp_path, "a,2", "b,0")
-    assert Folder(root, layout=LAYOUT).class_names == ["class 0", "class 1", "class 2"]
+    assert Folder(root, options=FolderOptions(layout=LAYOUT)).class_names == ["class 0", "class 1", "class 2"]
     (root / "classes.txt").write_text("walk\n run \n\njump, high\n", encoding="utf-8")
-    assert Folder(root, layout=LAYOUT).class_names == ["walk", "run", "jump, high"]
+    assert Folder(root, options=FolderOptions(layout=LAYOUT)).class_names == ["walk", "run", "jump, high"]
     listed(tmp_path, 'a,"jump, high"', "b,walk")
-    assert [clip.label for clip in Folder(root, layout=LAYOUT).scan()] == [2, 0]
+    assert [clip.label for clip in Folder(root, options=FolderOptions(layout=LAYOUT)).scan()] == [2, 0]
     (root / "classes.txt").unlink()
-    reader = Folder(root, layout=LAYOUT)
+    reader = Folder(root, options=FolderOptions(layout=LAYOUT))
     assert reader.class_names == ["jump, high", "walk"] and [clip.label for clip in reader.scan()] == [0, 1]
 
 
 def test_people_lists_and_other_columns(tmp_path: Path) -> None:
     root = listed(tmp_path, "b;0;7;train a/b;blue", "a;0;;val;", "c;0;12;;red", header="id;label;subject;split;shirt")
-    clips = Folder(root, layout=LAYOUT).scan()
+    clips = Folder(root, options=FolderOptions(layout=LAYOUT)).scan()
     assert [(clip.id, clip.subject, clip.splits) for clip in clips] == [
         ("a", 0, ("val",)),
         ("b", 7, ("train", "a_b")),
         ("c", 12, ()),
     ]
     root = listed(tmp_path, "b,0,Zoe", "a,0,10", "c,0,Ann", header="id,label,subject")
-    assert [clip.subject for clip in Folder(root, layout=LAYOUT).scan()] == [10, 12, 11]
-    assert {clip.subject for clip in Folder(listed(tmp_path, "a,0"), layout=LAYOUT).scan()} == {0}
+    assert [clip.subject for clip in Folder(root, options=FolderOptions(layout=LAYOUT)).scan()] == [10, 12, 11]
+    nobody = Folder(listed(tmp_path, "a,0"), options=FolderOptions(layout=LAYOUT))
+    assert {clip.subject for clip in nobody.scan()} == {0}
 
 
 def test_files_can_be_named_by_the_list(tmp_path: Path) -> None:
@@ -155,7 +156,3 @@ def test_files_can_be_named_by_the_list(tmp_path: Path) -> None:
     assert read(root, "a").shape == (1, 6, 20, 3)
     with pytest.raises(BadClip, match=r"no file clips\.npy/\.npz/\.json/\.csv in the folder"):
         read(root, "clips")
-
-
-def test_the_options_are_those_of_the_command_line() -> None:
-    assert READERS["folder"] is Folder and Folder.options == ("layout", "fps", "name", "unit")

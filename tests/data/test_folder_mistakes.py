@@ -10,7 +10,7 @@ from own_clips import LAYOUT, listed, made, read, text
 
 from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import check_joints
-from mmcl.data.readers.folder import Folder
+from mmcl.data.readers.folder import Folder, FolderOptions
 
 WRONG_LISTS = {
     "id,label": "no clips in it",
@@ -40,39 +40,39 @@ WRONG_LISTS = {
 def test_a_wrong_list_is_refused_with_its_line(tmp_path: Path, content: str) -> None:
     (tmp_path / "clips.csv").write_text(content)
     with pytest.raises(UserError, match=WRONG_LISTS[content]) as error:
-        Folder(tmp_path, layout=LAYOUT).scan()
+        Folder(tmp_path, options=FolderOptions(layout=LAYOUT)).scan()
     assert "\n" not in str(error.value)
 
 
 def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder.*clips.csv"):
-        Folder(tmp_path / "nowhere", layout=LAYOUT)
+        Folder(tmp_path / "nowhere", options=FolderOptions(layout=LAYOUT))
     with pytest.raises(UserError, match="no clips.csv in it.*id,label and, if wanted, subject"):
-        Folder(tmp_path, layout=LAYOUT)
+        Folder(tmp_path, options=FolderOptions(layout=LAYOUT))
     listed(tmp_path, "a,0")
     with pytest.raises(UserError, match=r"--layout NAME \(.*coco_17, .*kinect_v1_20.*--layout FILE.yaml"):
         Folder(tmp_path)
     with pytest.raises(UserError, match="no layout 'kinect'"):
-        Folder(tmp_path, layout="kinect")
+        Folder(tmp_path, options=FolderOptions(layout="kinect"))
     with pytest.raises(UserError, match="unit 'inch': choose one of m, cm, mm"):
-        Folder(tmp_path, layout=LAYOUT, unit="inch")
+        Folder(tmp_path, options=FolderOptions(layout=LAYOUT, unit="inch"))
     with pytest.raises(UserError, match="fps 0"):
-        Folder(tmp_path, layout=LAYOUT, fps=0)
+        Folder(tmp_path, options=FolderOptions(layout=LAYOUT, fps=0))
     with pytest.raises(UserError, match="the video folder"):
-        Folder(tmp_path, tmp_path / "nowhere", layout=LAYOUT)
+        Folder(tmp_path, tmp_path / "nowhere", options=FolderOptions(layout=LAYOUT))
     (tmp_path / "clips.csv").write_bytes("id,label\nä,0".encode("latin1"))
     with pytest.raises(UserError, match="not UTF-8 text; save it as CSV UTF-8"):
-        Folder(tmp_path, layout=LAYOUT)
+        Folder(tmp_path, options=FolderOptions(layout=LAYOUT))
     listed(tmp_path, "a,run")
     (tmp_path / "classes.txt").write_text("walk\nwalk")
     with pytest.raises(UserError, match="expected different class names"):
-        Folder(tmp_path, layout=LAYOUT)
+        Folder(tmp_path, options=FolderOptions(layout=LAYOUT))
     (tmp_path / "classes.txt").write_text("walk")
     with pytest.raises(UserError, match=r"label 'run' is none of the 1 lines of classes\.txt"):
-        Folder(tmp_path, layout=LAYOUT)
+        Folder(tmp_path, options=FolderOptions(layout=LAYOUT))
     listed(tmp_path, "a,1")
     with pytest.raises(UserError, match="label 1, but there are 1 classes, counted from 0"):
-        Folder(tmp_path, layout=LAYOUT)
+        Folder(tmp_path, options=FolderOptions(layout=LAYOUT))
 
 
 WRONG_FILES = {
@@ -92,7 +92,7 @@ WRONG_FILES = {
     "object.json": ('{"frames": []}', "no joints, skeletons, keypoints in the JSON object"),
     "text.json": ("walk", "not a JSON file"),
     "deep.json": ("[" * 100_000, "not a JSON file|not an array"),
-    "width.csv": (text(made(joints=19)[0]), "57 numbers a line, expected 20 joints x 3, or x 2 in pixels"),
+    "width.csv": (text(made(joints=19)[0]), "57 numbers a line, expected 20 joints x 3, or 2 in pixels"),
     "indexed.csv": ("0," + text(made()[0]), "61 numbers a line.*is there a column, or a separator"),
     "ragged.csv": (text(made()[0]) + "\n1,2,3", "lines of different length"),
     "words.csv": (text(made()[0]).replace("0.", "zero"), "no numbers"),

@@ -18,6 +18,7 @@ from mutations import damaged, damaged_text, no_file, prepared
 
 from mmcl.data.clip import Reader
 from mmcl.data.readers import READERS
+from mmcl.data.readers.folder import FolderOptions
 
 TWENTY_FIVE = np.abs(np.random.default_rng(1).normal(size=(2, 9, 25, 3))).astype(np.float32) + 0.1
 
@@ -157,7 +158,7 @@ def test_mutated_lists(tmp_path: Path) -> None:
     mutated["a long cell"] = b"id,label\n" + b"a" * 200_000 + b",1"
 
     def make(folder: Path) -> Reader:
-        reader: Reader = READERS["folder"](folder, layout="kinect_v1_20")
+        reader: Reader = READERS["folder"](folder, options=FolderOptions("kinect_v1_20"))
         return reader
 
     assert "good" in each(tmp_path / "in", mutated, make, "clips.csv")
@@ -169,7 +170,8 @@ def test_mutated_class_names(tmp_path: Path) -> None:
     (tmp_path / "in" / "clips.csv").write_text("id,label\nc,run")
     for number, data in enumerate(damaged(b"walk\nrun\nstand still\n", flips=3).values()):
         (tmp_path / "in" / "classes.txt").write_bytes(data)
-        prepared(lambda: READERS["folder"](tmp_path / "in", layout="kinect_v1_20"), tmp_path / f"out-{number}")
+        out = tmp_path / f"out-{number}"
+        prepared(lambda: READERS["folder"](tmp_path / "in", options=FolderOptions("kinect_v1_20")), out)
 
 
 @pytest.mark.parametrize("file", ["demo.json", "clips.csv"])

@@ -17,6 +17,7 @@ from mutations import NO_FILES, no_file, prepared
 
 from mmcl.data.clip import Reader
 from mmcl.data.readers import READERS
+from mmcl.data.readers.folder import FolderOptions
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def demo(folder: Path, count: int) -> None:
 
 
 def own(folder: Path) -> Reader:
-    reader: Reader = READERS["folder"](folder, layout="kinect_v1_20")
+    reader: Reader = READERS["folder"](folder, options=FolderOptions("kinect_v1_20"))
     return reader
 
 

@@ -13,7 +13,7 @@ from own_clips import LAYOUT, RNG, listed, write
 from mmcl.check import main as check
 from mmcl.common.errors import UserError
 from mmcl.data.preparation.build import prepare
-from mmcl.data.readers.folder import Folder
+from mmcl.data.readers.folder import Folder, FolderOptions
 from mmcl.data.rules import Protocol
 from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
@@ -45,7 +45,7 @@ def store_of(tmp_path: Path, *lines: str, header: str = "id,label,split") -> Cli
     for line in lines:
         joints = RNG.normal(size=(1, 1, 20, 3)) * 0.3 + np.cumsum(RNG.normal(size=(1, 12, 1, 3)) * 0.05, axis=1) + 3.0
         write(tmp_path / "in" / f"{line.partition(',')[0]}.npy", joints)
-    reader = Folder(listed(tmp_path / "in", *lines, header=header), layout=LAYOUT, name="mine")
+    reader = Folder(listed(tmp_path / "in", *lines, header=header), options=FolderOptions(layout=LAYOUT, name="mine"))
     return prepare(reader, tmp_path / "store", workers=1, progress=False).store
 
 
@@ -89,11 +89,12 @@ def test_people_have_the_names_of_the_list(tmp_path) -> None:
 
 def test_people_with_numbers_keep_them_whoever_else_there_is(tmp_path) -> None:
     lines = [f"{number},{number % 2},{name}" for number, name in enumerate(("1.0", "3", "guest", "", "Ann"))]
-    reader = Folder(listed(tmp_path / "mixed", *lines, header="id,label,subject"), layout=LAYOUT)
+    reader = Folder(listed(tmp_path / "mixed", *lines, header="id,label,subject"), options=FolderOptions(layout=LAYOUT))
     assert [clip.subject for clip in reader.scan()] == [1, 3, 5, 0, 4]
     assert reader.subject_names == {"Ann": 4, "guest": 5}
     lines = [f"{number},{number % 2},{number}.0" for number in range(8)]  # as pandas writes a column with a gap
-    clips = Folder(listed(tmp_path / "pandas", *lines, header="id,label,subject"), layout=LAYOUT).scan()
+    root = listed(tmp_path / "pandas", *lines, header="id,label,subject")
+    clips = Folder(root, options=FolderOptions(layout=LAYOUT)).scan()
     assert [clip.subject for clip in clips] == list(range(8))
 
 
@@ -132,6 +133,6 @@ def test_what_cannot_be_trained_on_is_said_by_check_and_by_training(tmp_path, ca
 def test_frames_before_bodies_are_refused(tmp_path, shape) -> None:
     write(tmp_path / "in" / "a.npy", RNG.normal(size=shape))
     write(tmp_path / "in" / "b.npy", RNG.normal(size=(2, 9, 20, 3)))
-    reader = Folder(listed(tmp_path / "in", "a,0", "b,1"), layout=LAYOUT)
+    reader = Folder(listed(tmp_path / "in", "a,0", "b,1"), options=FolderOptions(layout=LAYOUT))
     found = prepare(reader, tmp_path / "store", workers=1, progress=False)
     assert [name for name, _ in found.skipped] == ["a"] and "expected the order (bodies, frames" in found.skipped[0][1]

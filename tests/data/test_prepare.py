@@ -17,6 +17,7 @@ from mmcl.data.columns import FORMAT
 from mmcl.data.crops import decode, video_frames
 from mmcl.data.preparation import parts
 from mmcl.data.preparation.build import prepare
+from mmcl.data.readers.sysu import SYSUOptions
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.store import ClipStore, open_store
 
@@ -190,11 +191,10 @@ class WithOptions(UTDMHAD):
     """A reader with an option, and a list of clips that it never offers."""
 
     name = "with-options"
-    options = ("axes",)
 
     def __init__(self, source: Path, axes: str = "xyz") -> None:
         super().__init__(source)
-        self.axes = axes
+        self.options = SYSUOptions(axes)
         self.left_out = [("a9_s9_t9", "on the list of lost takes"), ("a8_s8_t8", "on the list of lost takes")]
 
 

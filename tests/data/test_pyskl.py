@@ -14,6 +14,7 @@ from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import check_joints
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers import READERS
+from mmcl.data.readers.pyskl import PySKLOptions
 
 RNG = np.random.default_rng(0)
 
@@ -73,11 +74,13 @@ def test_joints_in_pixels_are_put_into_the_plane(tmp_path: Path) -> None:
         for place, body in enumerate(there):
             for frame, joint in np.ndindex(9, 17):
                 u, v = (float(value) for value in entry["keypoint"][body, frame, joint])
-                x, y, z = raw.joints[place, frame, joint]
+                x, y = raw.joints[place, frame, joint]
+                sure = raw.confidence[place, frame, joint]
                 if entry["keypoint_score"][body, frame, joint] == 0 or (u, v) == (0, 0):
-                    assert (x, y, z) == (0, 0, 0) and np.isnan(raw.pixels[place, frame, joint]).all()
+                    assert (x, y, sure) == (0, 0, 0) and np.isnan(raw.pixels[place, frame, joint]).all()
                     continue
-                assert (x, y, z) == pytest.approx(((u - 320) / 240, (240 - v) / 240, 0), abs=2e-6)
+                assert (x, y) == pytest.approx(((u - 320) / 240, (240 - v) / 240), abs=2e-6)
+                assert sure == entry["keypoint_score"][body, frame, joint]
                 assert (x, y) != (0, 0) and tuple(raw.pixels[place, frame, joint]) == (u, v)
 
 
@@ -88,7 +91,7 @@ def test_real_recordings_come_back(test_data: Path, tmp_path: Path) -> None:
         {"frame_dir": path.stem, "label": i, "keypoint": joints, "total_frames": joints.shape[1]}
         for i, (path, joints) in enumerate(zip(paths, arrays, strict=True))
     ]
-    reader = READERS["pyskl"](write(tmp_path, entries), layout="utd_mhad_20")  # a bare list, and a layout that is named
+    reader = READERS["pyskl"](write(tmp_path, entries), options=PySKLOptions("utd_mhad_20"))
     clips = {clip.id: clip for clip in reader.scan()}
     assert len(clips) == 27 and len(reader.class_names) == 27
     for path, joints in zip(paths, arrays, strict=True):
@@ -102,7 +105,7 @@ def test_the_layout_follows_from_the_joints_or_is_asked_for(tmp_path: Path) -> N
     with pytest.raises(UserError, match=r"21 joints.*--layout NAME \(.*coco_17.*or your own layout file"):
         READERS["pyskl"](path)
     (tmp_path / "hand.yaml").write_text("joints: [a, b]\nparents: {b: a}\n")
-    reader = READERS["pyskl"](path, layout=str(tmp_path / "hand.yaml"))
+    reader = READERS["pyskl"](path, options=PySKLOptions(str(tmp_path / "hand.yaml")))
     with pytest.raises(BadClip, match="21 joints, expected 2"):
         reader.read(reader.scan()[0])
 
@@ -183,10 +186,10 @@ def test_a_bad_annotation_costs_itself(tmp_path: Path) -> None:
             write(tmp_path, {"split": 3, "annotations": [entry, good, good | {"frame_dir": "also"}]})
         )
         clips = {clip.id: clip for clip in reader.scan()}
-        assert reader.read(clips.pop("good")).joints.shape == (7, 9, 17, 3)
+        assert reader.read(clips.pop("good")).joints.shape == (7, 9, 17, 2)
         del clips["also"]
         with pytest.raises(BadClip, match=reason):
-            check_joints(reader.read(clips.popitem()[1]).joints, 17)
+            check_joints(reader.read(clips.popitem()[1]).joints, 17, reader.dimensions)
 
 
 def test_ids_are_unique_and_safe(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import check_joints
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers import READERS
+from mmcl.data.readers.sysu import SYSUOptions
 
 NAMES = ("Chen Wei", "Chen_Wei", "李雷")  # two of them the same once made safe
 
@@ -71,13 +72,13 @@ def test_classes_are_those_of_the_video_numbers(root: Path) -> None:
 
 def test_the_order_of_axes_can_be_given(root: Path, sequences: list[np.ndarray], tmp_path: Path) -> None:
     write(tmp_path, "A", 1, sequences[0][:, :, [2, 0, 1]])  # columns z, x, y
-    reader = READERS["sysu"](tmp_path, axes="zxy")
+    reader = READERS["sysu"](tmp_path, options=SYSUOptions("zxy"))
     joints = reader.read(reader.scan()[0]).joints
     assert np.array_equal(joints, sequences[0][None].astype(np.float32)) and joints.flags.c_contiguous
-    assert reader.axes == "zxy"  # `mmcl prepare` keeps it with the store
-    for wrong in ("xy", "xyw", "XYZ", "xxyz", ""):
-        with pytest.raises(UserError, match=f"axes '{wrong}'.*such as zxy"):
-            READERS["sysu"](root, axes=wrong)
+    assert reader.options.axes == "zxy"  # `mmcl prepare` keeps it with the store
+    for wrong in ("xy", "xyw", "XYZ", "xxyz", "", "x--yz", "xyz-"):
+        with pytest.raises(UserError, match=f"axes '{wrong}'.*zxy"):
+            READERS["sysu"](root, options=SYSUOptions(wrong))
 
 
 def test_pictures_are_found_by_person_and_number(root: Path, tmp_path: Path) -> None:

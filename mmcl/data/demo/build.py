@@ -25,6 +25,7 @@ from mmcl.data.demo.camera import SENSORS
 from mmcl.data.demo.props import FRAME_RATE
 from mmcl.data.demo.recording import frames, observe, write_video
 from mmcl.data.demo.scene import make_scene
+from mmcl.data.readers.options import option
 
 FORMAT = 1  # of the folder and of what is in it: raise it when the same options give other clips
 COLUMNS = ("id", "label", "class", "subject", "camera", "trial", "bodies", "frames")
@@ -42,11 +43,11 @@ class Options:
         first_subject: number of the first subject; another range gives other people.
     """
 
-    subjects: int = 8
-    clips_per_subject: int = 3
-    seed: int = 0
-    layout: str = "kinect_v2_25"
-    first_subject: int = 1
+    subjects: int = option(8, "people", "N")
+    clips_per_subject: int = option(3, "takes of each class by each of them", "N")
+    seed: int = option(0, "of everything random", "N")
+    layout: str = option("kinect_v2_25", "which sensor watches: kinect_v2_25 or kinect_v1_20", "NAME")
+    first_subject: int = option(1, "number of the first person", "N")
 
     def __post_init__(self) -> None:
         for name in ("subjects", "clips_per_subject", "first_subject"):

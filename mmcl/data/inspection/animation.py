@@ -51,7 +51,7 @@ class Animation:
 
     def __init__(self, store: ClipStore, index: int) -> None:
         self.store, self.index = store, index
-        joints = store.joints(index)
+        joints = store.joints_in_space(index)
         self.frames = joints.shape[1]
         views = {"front": from_front(joints)}
         if joints[..., 2].any():

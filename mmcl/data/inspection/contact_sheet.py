@@ -73,7 +73,7 @@ def frame_pictures(store: ClipStore, index: int, size: int) -> list[Image]:
 
     if store.video_frames[index]:
         return crop_pictures(store, index, size)
-    points = flat_points(store.joints(index)[:, store.frame_indices(index)].swapaxes(0, 1), size)
+    points = flat_points(store.joints_in_space(index)[:, store.frame_indices(index)].swapaxes(0, 1), size)
     return [draw_skeleton(Image.new("RGB", (size, size), PAPER), p, store.layout) for p in points]
 
 

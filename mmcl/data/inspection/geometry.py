@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 
 from mmcl.data.inspection.findings import BAD, WARN, Report
 from mmcl.data.inspection.measures import column
 from mmcl.data.readers import READERS
+from mmcl.data.readers.options import options_type
 
 HEIGHT = (0.3, 1.0)  # metres from hips to head that a data set's median person has
 OFF, FAR_OFF = 2.0, 10.0  # times the median height: odd clip, other unit
@@ -50,9 +53,9 @@ def _scale(report: Report) -> None:
     factor = np.where(height > 0, height / usual, np.nan)
     far = (factor >= FAR_OFF) | (factor <= 1 / FAR_OFF)
     odd = ((factor >= OFF) | (factor <= 1 / OFF)) & ~far
-    unit = (
-        "millimetres (divide by 1000)" if usual > 100 else "centimetres (divide by 100)" if usual > 10 else "no metres"
-    )
+    unit, words = ("mm", "millimetres (divide by 1000)") if usual > 100 else ("cm", "centimetres (divide by 100)")
+    again = f"; prepare again with --unit {unit}" if _takes(report, "unit") else ""
+    unit, again = (words, again) if usual > 10 else ("no metres", "")
     report.settle(
         f"body scale (hips to head {usual:.2f} m)",
         report.whole(
@@ -60,7 +63,7 @@ def _scale(report: Report) -> None:
             f"hips to head {usual:.3g} 'metres' in the median clip",
             not HEIGHT[0] <= usual <= HEIGHT[1],
             [],
-            f"these look like {unit}, or they are normalised; a store wants metres",
+            f"these look like {unit}, or they are normalised; a store wants metres{again}",
         ),
         report.clips(BAD, "body of another unit than most", np.flatnonzero(far), "convert these clips to metres"),
         report.clips(
@@ -88,7 +91,7 @@ def _axes(report: Report) -> bool:
         return False
     report.settle(
         "y points up",
-        report.whole(BAD, "bodies stand on their heads", up[1] < 0, [], "y points down: negate it"),
+        report.whole(BAD, "bodies stand on their heads", up[1] < 0, [], _turn(report)),
     )
     return True
 
@@ -102,13 +105,26 @@ def _reorder(report: Report, vertical: int) -> str:
         return "reorder the coordinates: x to the right, y up, z away from the sensor"
     letters = {vertical: "y", depth: "z", across: "x"}
     order = "".join(letters[axis] for axis in range(3))
-    plan = store.info["plan"]
-    name = plan.get("dataset")
-    if name not in READERS or "axes" not in READERS[name].options:
+    if not _takes(report, "axes"):
         return f"reorder the coordinates: the three are {', '.join(order)}"
     # The store's axes are the file's columns as they were taken to be: look through that to the columns themselves.
-    taken = plan.get("axes", "xyz")
-    return f"prepare again with --axes {''.join(order['xyz'.index(axis)] for axis in taken)}"
+    taken = store.info["plan"].get("axes", "xyz")
+    return f"prepare again with --axes={''.join(order['xyz'.index(a)] if a in 'xyz' else a for a in taken)}"
+
+
+def _turn(report: Report) -> str:
+    """What to do about y that points down: with z turned as well where left is left, or else everybody is mirrored."""
+    handed = column(report.measures, "handedness")
+    mirrored = bool(np.isfinite(handed).any() and np.nanmedian(handed) < 0)
+    if _takes(report, "axes") and report.store.info["plan"].get("axes", "xyz") == "xyz":
+        return f"y points down: prepare again with --axes={'x-yz' if mirrored else 'x-y-z'}"
+    return "y points down: negate it" if mirrored else "y points down: negate y and z"
+
+
+def _takes(report: Report, option: str) -> bool:
+    """Whether the reader that the store was prepared by has an option."""
+    name = report.store.info["plan"].get("dataset")
+    return name in READERS and option in (entry.name for entry in fields(options_type(READERS[name])))
 
 
 def _side(report: Report, measure: str, passed: str, what: str, advice: str, needs: str) -> None:

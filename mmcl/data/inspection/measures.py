@@ -42,7 +42,7 @@ class Measures:
 
 def measure(store: ClipStore, index: int) -> Measures:
     """Measure one clip of a store."""
-    joints = store.joints(index)
+    joints = store.joints_in_space(index)
     finite = np.nan_to_num(joints, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float64)
     there = finite.any(axis=(2, 3))  # (M, T): in which frames a body is there at all
     dead, frozen = _still_joints(finite, there)

@@ -12,7 +12,7 @@ from typing import Any
 from mmcl.common.errors import UserError
 from mmcl.common.files import recover_folder, replace_folder, write_json
 from mmcl.common.interrupts import sigterm_as_interrupt
-from mmcl.data.clip import ClipSource, Reader
+from mmcl.data.clip import ClipSource, Reader, dimensions_of
 from mmcl.data.preparation.finish import Clips, Summary, finish, read_skipped
 from mmcl.data.preparation.parts import LOCK, PROGRESS, Parts, flush, groups, only_writer
 from mmcl.data.preparation.pool import default_workers, process_clips, worth_another_try
@@ -111,6 +111,7 @@ def _about(reader: Reader) -> dict[str, Any]:
         "dataset": reader.dataset,
         "title": reader.title,
         "fps": reader.fps,
+        "dimensions": dimensions_of(reader),
         "layout": load_layout(reader.layout).to_dict(),
         "class_names": reader.class_names,
         "subject_names": getattr(reader, "subject_names", {}),

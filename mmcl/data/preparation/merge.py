@@ -95,6 +95,7 @@ def _about(shards: list[ClipStore]) -> dict[str, Any]:
     # Digests of sources are sums: see mmcl.data.preparation.sources.
     plan["sources"] = f"{sum(int(store.info['plan']['sources'], 16) for store in shards) % 2**256:064x}"
     about = {key: info[key] for key in ("dataset", "title", "fps", "layout", "class_names")}
+    about["dimensions"] = shards[0].dimensions
     return {**about, "subject_names": shards[0].subject_names, "plan": plan}
 
 

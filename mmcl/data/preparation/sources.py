@@ -8,7 +8,7 @@ import json
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar
 
 from mmcl.common.errors import UserError
@@ -130,14 +130,12 @@ def stretch(items: Sequence[T], index: int, count: int) -> Sequence[T]:
 
 
 def options_of(reader: Reader, **more: Any) -> dict[str, Any]:
-    """Everything besides the clips themselves that the content of a store depends on, fit for JSON.
-
-    A reader keeps each of its options under the option's name.
-    """
+    """Everything besides the clips themselves that the content of a store depends on, fit for JSON."""
+    options = getattr(reader, "options", None)
     facts = {
         "dataset": reader.name,
         **more,
-        **{option: getattr(reader, option) for option in reader.options},
+        **(asdict(options) if is_dataclass(options) and not isinstance(options, type) else {}),
         "name": reader.dataset,
         "fps": reader.fps,
         "layout": _digest(load_layout(reader.layout).to_dict()),

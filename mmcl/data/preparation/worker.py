@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mmcl.common.errors import BadClip
-from mmcl.data.clip import ClipSource, RawClip, Reader, check_joints
+from mmcl.data.clip import ClipSource, RawClip, Reader, check_joints, dimensions_of
 from mmcl.data.crops import crop, person_box, sample_frames, video_frames
 from mmcl.data.video import read_frames
 
@@ -87,7 +87,7 @@ def make_row(source: ClipSource, job: Job, decord: bool = True) -> dict[str, Any
     """
     raw = job.reader.read(source)
     joints = np.ascontiguousarray(raw.joints, dtype=np.float32)
-    check_joints(joints, job.joint_count)
+    check_joints(joints, job.joint_count, dimensions_of(job.reader))
     bodies, frames = joints.shape[:2]
     indices = sample_frames(frames, job.frames_per_clip)
     row: dict[str, Any] = {
@@ -132,7 +132,7 @@ def _crops(pictures: np.ndarray, joints: np.ndarray, raw: RawClip, indices: np.n
 
     Args:
         pictures: (m, H, W, 3) uint8.
-        joints: (M, T, V, 3) of the whole clip.
+        joints: (M, T, V, C) of the whole clip.
         raw: what the files say of their joints in pixels.
         indices: (m,) sampled skeleton frames.
         job: crop size and the reader's camera.
@@ -150,7 +150,7 @@ def _crops(pictures: np.ndarray, joints: np.ndarray, raw: RawClip, indices: np.n
 def _in_pixels(
     joints: np.ndarray, raw: RawClip, indices: np.ndarray, reader: Reader, width: int, height: int
 ) -> np.ndarray | None:
-    """Joints (M, m, V, 3) of the sampled frames in pixels of a picture of that size: (m, M, V, 2) float32.
+    """Joints (M, m, V, C) of the sampled frames in pixels of a picture of that size: (m, M, V, 2) float32.
 
     They come from the clip's files, else from the reader's camera, else there are none. Missing joints are NaN: a
     body that is not there must not pull the box towards a corner of the picture.

@@ -19,15 +19,16 @@ NAMES = ("joints", "skeletons", "keypoints")  # what a clip may be called inside
 TEXT_LIMIT = 64 << 20  # bytes of JSON or CSV: Python's numbers take twenty times the space of their text
 
 
-def read_clip(path: Path, joint_count: int) -> np.ndarray:
-    """Coordinates of one clip.
+def read_clip(path: Path, joint_count: int, numbers: tuple[int, ...] = (2, 3)) -> np.ndarray:
+    """What a file holds of one clip, coordinates and what else belongs to a joint.
 
     Args:
         path: the file; its suffix says what it is.
         joint_count: V; a ``.csv`` line does not show where a joint ends.
+        numbers: how many a joint may have.
 
     Returns:
-        (M, T, V, C), C 2 or 3, of any type of number.
+        (M, T, V, C), C one of ``numbers``, of any type of number.
 
     Raises:
         BadClip: not such a file, damaged, or not that many joints.
@@ -41,7 +42,7 @@ def read_clip(path: Path, joint_count: int) -> np.ndarray:
     elif suffix == ".npz":
         values = parse_npz(data, NAMES, FILE_LIMIT)
     else:
-        values = _parse_json(data) if suffix == ".json" else _parse_csv(data, joint_count)
+        values = _parse_json(data) if suffix == ".json" else _parse_csv(data, joint_count, numbers)
     if values.ndim == 3:
         values = values[None]
     if values.ndim != 4 or values.dtype.kind not in "fiu":
@@ -56,8 +57,8 @@ def read_clip(path: Path, joint_count: int) -> np.ndarray:
             f"{values.shape[0]} bodies in {values.shape[1]} frames (shape {values.shape}): expected the order (bodies, "
             "frames, joints, coordinates)"
         )
-    if values.shape[3] not in (2, 3):
-        raise BadClip(f"{values.shape[3]} coordinates a joint, expected 3, or 2 in pixels (shape {values.shape})")
+    if values.shape[3] not in numbers:
+        raise BadClip(f"{values.shape[3]} coordinates a joint, expected {_expected(numbers)} (shape {values.shape})")
     return values
 
 
@@ -77,7 +78,14 @@ def _parse_json(data: bytes) -> np.ndarray:
         raise BadClip(f"not an array of numbers ({error})") from error
 
 
-def _parse_csv(data: bytes, joint_count: int) -> np.ndarray:
+def _expected(numbers: tuple[int, ...]) -> str:
+    """How many numbers a joint has, in words."""
+    if numbers == (2, 3):
+        return "3, or 2 in pixels; --columns xyzc says that a fourth is a confidence"
+    return " or ".join(map(str, numbers))
+
+
+def _parse_csv(data: bytes, joint_count: int, numbers: tuple[int, ...]) -> np.ndarray:
     """(T, V, C) from T lines of V * C numbers, one body."""
     try:
         text = data.decode("utf-8-sig")
@@ -93,12 +101,12 @@ def _parse_csv(data: bytes, joint_count: int) -> np.ndarray:
     if not rows:
         raise BadClip("no frames")
     coordinates, rest = divmod(len(rows[0]), joint_count)
-    if rest or coordinates not in (2, 3):
+    if rest or coordinates not in numbers:
         hint = "; is there a column, or a separator at the end, that is no coordinate?" if rest == 1 else ""
-        raise BadClip(f"{len(rows[0])} numbers a line, expected {joint_count} joints x 3, or x 2 in pixels{hint}")
+        raise BadClip(f"{len(rows[0])} numbers a line, expected {joint_count} joints x {_expected(numbers)}{hint}")
     try:
-        numbers = [[float(cell or "nan") for cell in row] for row in rows]
-        return np.array(numbers, dtype=np.float64).reshape(len(rows), joint_count, coordinates)
+        cells = [[float(cell or "nan") for cell in row] for row in rows]
+        return np.array(cells, dtype=np.float64).reshape(len(rows), joint_count, coordinates)
     except ValueError as error:
         raise BadClip(f"lines of different length, or no numbers ({error})") from error
 

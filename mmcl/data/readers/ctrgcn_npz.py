@@ -49,7 +49,6 @@ class CTRGCNArrays:
     """
 
     name = "ctrgcn-npz"
-    options = ()
     fps = 30.0
 
     def __init__(self, source: Path, video: Path | None = None) -> None:

@@ -36,7 +36,6 @@ class Demo:
     """
 
     name = dataset = "demo"
-    options = ()
     title = "mmcl demo (synthetic people)"
 
     def __init__(self, source: Path, video: Path | None = None) -> None:

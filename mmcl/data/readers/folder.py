@@ -15,14 +15,17 @@ camera, setup, trial, file, video, width and height; others are left alone.
 
 A file holds (T, V, C) or (M, T, V, C) numbers: ``.npy``; ``.npz`` with one array, or one called joints, skeletons or
 keypoints; ``.json`` with nested lists, alone or under one of these names; ``.csv`` with T lines of V * C numbers, with
-a header or without. C is 3 (x, y, z with y up, in ``unit``) or 2 (pixels, y down). A joint with a coordinate that is
-NaN (``null``, an empty cell) is missing: it becomes zero, as missing joints are in mmcl.
+a header or without. C is 3 (x, y, z in ``unit``, y up unless ``axes`` says otherwise) or 2 (pixels, y down), the same
+for all clips; where ``columns`` says so, one more is the joint's confidence. A joint with a coordinate that is NaN
+(``null``, an empty cell) or without a positive confidence is missing: it becomes zero, as missing joints are in mmcl.
 """
 
 from __future__ import annotations
 
-import math
+import contextlib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -31,9 +34,26 @@ from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.readers.clip_file import SUFFIXES, read_clip
 from mmcl.data.readers.clip_list import LIST, ClipList, Line
 from mmcl.data.readers.files import find_videos, require_folder
-from mmcl.data.readers.joints import UNITS, clip_in_plane, clip_in_space
+from mmcl.data.readers.joints import UNITS, Axes, check_fps, clip_in_plane, clip_in_space
 from mmcl.data.readers.naming import safe_name
+from mmcl.data.readers.options import option
 from mmcl.skeletons.layout import layout_names, load_layout
+
+LOOKED_AT = 20  # clips, for one that can be read
+Unit = Literal["m", "cm", "mm"]
+Columns = Literal["xyz", "xyzc", "xy", "xyc"]
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """Options of the reader."""
+
+    layout: str | None = option(None, "joints of the files, in their order: a layout's name or .yaml file", "NAME")
+    fps: float = option(30.0, "frames per second", "F")
+    name: str | None = option(None, "name of the dataset, for protocols and prompts (the folder's own)", "NAME")
+    unit: Unit = option("m", "of coordinates in space")
+    axes: str = option("xyz", "columns of coordinates in space, - where one grows the other way: --axes=x-y-z", "XYZ")
+    columns: Columns | None = option(None, "numbers of a joint; c is its confidence. By default xyz, or xy in pixels")
 
 
 class Folder:
@@ -42,45 +62,39 @@ class Folder:
     Args:
         source: the folder.
         video: folder of the videos, or of folders of pictures; None: what the list says, or ``videos`` in ``source``.
-        layout: which joints the files hold, in which order: name of a layout, or a layout file (.yaml).
-        fps: frames per second.
-        name: of the dataset, for protocols and prompts; None: that of the folder.
-        unit: of three coordinates: m, cm or mm.
+        options: see :class:`FolderOptions`.
+
+    Attributes:
+        dimensions: coordinates of a joint, by ``columns`` or else by the first clip that can be read.
 
     Raises:
         UserError: no such folder, no layout, or a list that cannot be used.
     """
 
     name = "folder"
-    options = ("layout", "fps", "name", "unit")
+    options_type = FolderOptions
 
-    def __init__(
-        self,
-        source: Path,
-        video: Path | None = None,
-        layout: str | None = None,
-        fps: float = 30.0,
-        name: str | None = None,
-        unit: str = "m",
-    ) -> None:
+    def __init__(self, source: Path, video: Path | None = None, options: FolderOptions = FolderOptions()) -> None:
         if not source.is_dir():
             raise UserError(f"{source}: no such folder; --source is the folder that holds clips.csv")
         require_folder(video, "the video folder")
-        if layout is None:
+        if options.layout is None:
             raise UserError(
                 "folder: say which joints your files hold, in which order: --layout NAME "
                 f"({', '.join(layout_names())}), or your own layout file, --layout FILE.yaml"
             )
-        if unit not in UNITS:
-            raise UserError(f"unit '{unit}': choose one of {', '.join(UNITS)}")
-        if not (math.isfinite(fps) and fps > 0):
-            raise UserError(f"fps {fps:g}: give frames per second, above 0")
-        self.source, self.video, self.layout, self.fps, self.unit = source, video, str(layout), fps, unit
-        self.joint_count = load_layout(layout).joint_count
-        self.title = name or source.resolve().name
+        check_fps(options.fps)
+        for chosen, kind, what in ((options.unit, Unit, "unit"), (options.columns, Columns, "columns")):
+            if chosen is not None and chosen not in get_args(kind):
+                raise UserError(f"{what} '{chosen:.40}': choose one of {', '.join(get_args(kind))}")
+        self.source, self.video, self.options = source, video, options
+        self.layout, self.fps, self.axes = str(options.layout), options.fps, Axes(options.axes)
+        self.joint_count = load_layout(options.layout).joint_count
+        self.title = options.name or source.resolve().name
         self.dataset = safe_name(self.title)
         listed = ClipList(source)
         self.class_names, self.subject_names = listed.class_names, listed.subject_names
+        self.dimensions = self._dimensions()
 
     def scan(self) -> list[ClipSource]:
         """All clips of the list, sorted by id.
@@ -119,21 +133,36 @@ class Folder:
                     found.setdefault(path.stem, str(path))
         return found
 
+    def _dimensions(self) -> int:
+        """Coordinates of a joint: 2 or 3."""
+        if self.options.columns is not None:
+            return 3 if "z" in self.options.columns else 2
+        for clip in self.scan()[:LOOKED_AT]:
+            with contextlib.suppress(BadClip):
+                return int(read_clip(Path(clip.skeleton), self.joint_count).shape[3])
+        return 3
+
     def read(self, source: ClipSource) -> RawClip:
-        """Read one file: joints (M, T, V, 3) float32.
+        """Read one file: joints (M, T, V, C) float32.
 
         Raises:
-            BadClip: no such file, damaged, not the layout's joints, or two coordinates and no size of the picture.
+            BadClip: no such file, damaged, not the layout's joints, not as many coordinates as the other clips, or two
+                and no size of the picture.
         """
         if not source.skeleton:
             raise BadClip(f"no file {source.id}{'/'.join(SUFFIXES)} in the folder, nor in its folder skeletons")
-        values = read_clip(Path(source.skeleton), self.joint_count)
-        if values.shape[3] == 3:
-            return clip_in_space(values, metres=UNITS[self.unit])
+        columns = self.options.columns
+        values = read_clip(Path(source.skeleton), self.joint_count, (len(columns),) if columns else (2, 3))
+        score = values[..., -1] if columns and columns.endswith("c") else None
+        values = values if score is None else values[..., :-1]
+        if values.shape[3] != self.dimensions:
+            raise BadClip(f"{values.shape[3]} coordinates a joint, the first clip has {self.dimensions}")
+        if self.dimensions == 3:
+            return clip_in_space(self.axes.straight(values), score, UNITS[self.options.unit])
         if not source.member:
             raise BadClip("joints with two coordinates need the columns width and height in clips.csv")
         width, height = source.member.split("x")
-        return clip_in_plane(values, (int(width), int(height)))
+        return clip_in_plane(values, (int(width), int(height)), score)
 
     def pixels(self, joints: np.ndarray, width: int, height: int) -> None:
         """None: the camera is not known. Joints with two coordinates bring their pixels along."""

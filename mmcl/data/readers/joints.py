@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 import numpy as np
 
-from mmcl.common.errors import BadClip
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import RawClip
 
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}  # in metres
+_AXIS = re.compile(r"-?[xyz]")
+
+
+class Axes:
+    """What three columns of a file are.
+
+    Args:
+        words: the letters x (to one side), y (up) and z in the order of the columns; a minus before one where the
+            column grows the other way. "x-y-z" are Azure Kinect's and OpenCV's axes, in which y points down and z away.
+
+    Raises:
+        UserError: the words are something else.
+    """
+
+    def __init__(self, words: str) -> None:
+        found = _AXIS.findall(words)
+        letters = [axis[-1] for axis in found]
+        if "".join(found) != words or sorted(letters) != ["x", "y", "z"]:
+            raise UserError(
+                f"axes '{words:.40}': expected x, y and z in the order of the columns, each with a minus where it "
+                "grows the other way: zxy, or x-y-z for files in which y points down (--axes=x-y-z)"
+            )
+        self.order = [letters.index(axis) for axis in "xyz"]
+        self.signs = np.array([-1.0 if found[column][0] == "-" else 1.0 for column in self.order])
+        self.plain = words == "xyz"
+
+    def straight(self, joints: np.ndarray) -> np.ndarray:
+        """Joints (…, 3) in the order x, y, z, y up."""
+        return joints if self.plain else joints[..., self.order] * self.signs.astype(joints.dtype)
 
 
 def clip_in_space(coordinates: np.ndarray, score: np.ndarray | None = None, metres: float = 1.0) -> RawClip:
@@ -17,12 +49,16 @@ def clip_in_space(coordinates: np.ndarray, score: np.ndarray | None = None, metr
         coordinates: (M, T, V, 3), y up; a joint with a NaN is missing.
         score: (M, T, V) how sure a pose estimator was; joints without a positive score are missing. None: all are sure.
         metres: what a unit of the coordinates is.
+
+    Returns:
+        Joints (M, T, V, 3), with the score as their confidence.
     """
     missing = _missing(coordinates, score)
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as that
         joints = np.asarray(coordinates, dtype=np.float64) * metres if metres != 1 else coordinates
         joints = np.where(missing[..., None], np.float32(0), np.asarray(joints, dtype=np.float32))
-    return RawClip(joints=np.ascontiguousarray(joints[_present(joints)]))
+    there = _present(joints)
+    return RawClip(joints=np.ascontiguousarray(joints[there]), confidence=_confidence(score, missing, there))
 
 
 def zero_where_missing(joints: np.ndarray) -> np.ndarray:
@@ -37,7 +73,7 @@ def zero_where_missing(joints: np.ndarray) -> np.ndarray:
 
 
 def clip_in_plane(pixels: np.ndarray, picture: tuple[int, int], score: np.ndarray | None = None) -> RawClip:
-    """A clip from joints found in a picture: x to the right, y up, z = 0, half the picture's height as unit.
+    """A clip from joints found in a picture: x to the right, y up, half the picture's height as unit.
 
     The origin is the middle of the picture. The clip keeps the pixels, too, NaN where a joint is missing.
 
@@ -45,6 +81,9 @@ def clip_in_plane(pixels: np.ndarray, picture: tuple[int, int], score: np.ndarra
         pixels: (M, T, V, 2) columns and rows, rows counted downwards; (0, 0) and NaN are missing joints.
         picture: width and height of the picture.
         score: as above.
+
+    Returns:
+        Joints (M, T, V, 2), with the score as their confidence.
 
     Raises:
         BadClip: the picture has no size.
@@ -57,11 +96,12 @@ def clip_in_plane(pixels: np.ndarray, picture: tuple[int, int], score: np.ndarra
     missing = _missing(pixels, score) | (pixels == 0).all(axis=-1)
     x, y = (pixels[..., 0] - width / 2) / (height / 2), (height / 2 - pixels[..., 1]) / (height / 2)
     x = np.where((x == 0) & (y == 0), 1e-6, x)  # in the very middle: not to be taken for missing
-    joints = np.stack([x, y, np.zeros_like(x)], axis=-1).astype(np.float32)
+    joints = np.stack([x, y], axis=-1).astype(np.float32)
     joints[missing] = 0
     present = _present(joints)
     kept = np.where(missing[..., None], np.float32(np.nan), pixels)[present]
-    return RawClip(joints=joints[present], pixels=kept, picture=picture)
+    sure = _confidence(score, missing, present)
+    return RawClip(joints=joints[present], pixels=kept, picture=picture, confidence=sure)
 
 
 def _missing(coordinates: np.ndarray, score: np.ndarray | None) -> np.ndarray:
@@ -74,7 +114,22 @@ def _missing(coordinates: np.ndarray, score: np.ndarray | None) -> np.ndarray:
     return missing | np.logical_not(score > 0)
 
 
+def _confidence(score: np.ndarray | None, missing: np.ndarray, there: np.ndarray) -> np.ndarray | None:
+    """(M, T, V) confidence of the bodies that are there, 0 where a joint is missing."""
+    return None if score is None else np.where(missing, 0, score).astype(np.float32)[there]
+
+
 def _present(joints: np.ndarray) -> np.ndarray:
     """(M,) bool: bodies that are there at all; every body where none is, so that the clip is refused as empty."""
     there = np.asarray(joints.any(axis=(1, 2, 3)))
     return there if there.any() else np.ones_like(there)
+
+
+def check_fps(fps: float) -> None:
+    """Refuse what is no frame rate.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not (math.isfinite(fps) and fps > 0):
+        raise UserError(f"fps {fps:g}: give frames per second, above 0")

@@ -49,7 +49,6 @@ class NTU:
     """
 
     name: ClassVar[str]
-    options: ClassVar[tuple[str, ...]] = ()
     dataset: str
     title: str
     layout = "kinect_v2_25"

@@ -38,7 +38,6 @@ class NWUCLA:
     """
 
     name = "nw-ucla"
-    options = ()
     dataset = "nw_ucla"
     title = "NW-UCLA"
     layout = "kinect_v1_20"

@@ -9,7 +9,7 @@ Accepted are PYSKL's form, which MMAction2 1.x took over, a dictionary with ``an
 - ``frame_dir`` (or ``filename``): name of the clip;
 - ``label``: class from 0; a clip without one is skipped;
 - ``keypoint``: (M, T, V, C) of any float type. C = 3: metres, y up, as the sensor has them. C = 2: pixels;
-- ``keypoint_score``, if any: (M, T, V), 0 where a joint was not found;
+- ``keypoint_score``, if any: (M, T, V), 0 where a joint was not found; it is kept as the joints' confidence;
 - ``img_shape`` or ``original_shape``, for C = 2: height and width of the picture.
 
 ``total_frames`` is not needed: T says it. Kinetics, whose joints lie in files of their own (``raw_file``), is not read.
@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.prompts import class_names
 from mmcl.data.readers.files import find_videos, require_folder
-from mmcl.data.readers.joints import clip_in_plane, clip_in_space
+from mmcl.data.readers.joints import check_fps, clip_in_plane, clip_in_space
 from mmcl.data.readers.naming import MAX_CLASSES, plain_classes, safe_name, unique_ids
+from mmcl.data.readers.options import option
 from mmcl.data.readers.safe_pickle import load_pickle
 from mmcl.skeletons.layout import layout_names, load_layout
 
@@ -42,34 +44,46 @@ LAYOUTS = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class PySKLOptions:
+    """Options of the reader."""
+
+    layout: str | None = option(
+        None, "which joints the file holds: a layout's name or .yaml file; by default their number says it", "NAME"
+    )
+    fps: float = option(30.0, "frames per second of the recordings", "F")
+
+
 class PySKL:
     """Reader of one pickle.
 
     Args:
         source: the ``.pkl`` file.
         video: folder of videos, or of folders of pictures, named ``<frame_dir>`` or ``<frame_dir>_rgb``.
-        layout: which joints the file holds (name or layout file); None: by their number, 17 COCO, 20 and 25 Kinect.
+        options: see :class:`PySKLOptions`.
 
     Attributes:
         dataset: "ntu60" or "ntu120" where every clip is called as NTU's are and labelled with the action of its name
             (ntu120 where a setup or an action is one that only it has), else the file's name.
+        dimensions: coordinates of a joint, by most annotations; others are refused.
 
     Raises:
         UserError: no such file, it is no such pickle, it asks for code, or its joints are of no known layout.
     """
 
     name = "pyskl"
-    options = ("layout",)
-    fps = 30.0
+    options_type = PySKLOptions
 
-    def __init__(self, source: Path, video: Path | None = None, layout: str | None = None) -> None:
+    def __init__(self, source: Path, video: Path | None = None, options: PySKLOptions = PySKLOptions()) -> None:
         require_folder(video, "the video folder")
-        self.source, self.video = source, video
+        check_fps(options.fps)
+        self.source, self.video, self.options, self.fps = source, video, options, options.fps
         self.annotations, self.lists = _content(source)
         self.names = [_name(entry, row) for row, entry in enumerate(self.annotations)]
         self.stems = [name.replace("\\", "/").rpartition("/")[2].removesuffix("_rgb") for name in self.names]
         self.is_ntu = all(map(NTU.fullmatch, self.stems))
-        self.layout = str(layout or self._guess_layout())
+        self.layout = str(options.layout or self._guess_layout())
+        self.dimensions = 3 if self._most_common(3) == 3 else 2
         self.joint_count = load_layout(self.layout).joint_count
         labels = {row: label for row, entry in enumerate(self.annotations) if (label := _label(entry)) is not None}
         count = max(labels.values(), default=0) + 1
@@ -92,17 +106,21 @@ class PySKL:
         return self.__dict__ | {"annotations": [], "lists": {}, "names": [], "stems": []}
 
     def _guess_layout(self) -> str:
-        found = [entry.get("keypoint") for entry in self.annotations if isinstance(entry, dict)]
-        counts = Counter(array.shape[2] for array in found if isinstance(array, np.ndarray) and array.ndim == 4)
-        if not counts:
+        joints = self._most_common(2)
+        if joints is None:
             raise UserError(f"{self.source}: no 'keypoint' of shape (bodies, frames, joints, coordinates) in it")
-        joints = counts.most_common(1)[0][0]
         if joints not in LAYOUTS:
             raise UserError(
                 f"{self.source}: {joints} joints, of no layout known by that: add --layout NAME "
                 f"({', '.join(layout_names())}) or your own layout file, --layout FILE.yaml"
             )
         return LAYOUTS[joints]
+
+    def _most_common(self, axis: int) -> int | None:
+        """The size that most arrays of keypoints have along an axis; None where there are no such arrays."""
+        found = [entry.get("keypoint") for entry in self.annotations if isinstance(entry, dict)]
+        counts = Counter(array.shape[axis] for array in found if isinstance(array, np.ndarray) and array.ndim == 4)
+        return counts.most_common(1)[0][0] if counts else None
 
     def scan(self) -> list[ClipSource]:
         """All annotations, sorted by id, each with its arrays.
@@ -138,7 +156,7 @@ class PySKL:
         return sorted(clips, key=lambda clip: clip.id)
 
     def read(self, source: ClipSource) -> RawClip:
-        """The clip that came with the source: joints (M, T, V, 3) float32, in two dimensions pixels, too.
+        """The clip that came with the source: joints (M, T, V, C) float32, in two dimensions pixels, too.
 
         Raises:
             BadClip: no label, no joints, not the layout's, or no size of the picture for joints in pixels.
@@ -150,7 +168,9 @@ class PySKL:
             raise BadClip(f"'keypoint' is {keypoint.dtype} {keypoint.shape}, expected (bodies, frames, joints, 2 or 3)")
         if keypoint.shape[2] != self.joint_count:
             raise BadClip(f"{keypoint.shape[2]} joints, expected {self.joint_count}")
-        if keypoint.shape[3] == 3:
+        if keypoint.shape[3] != self.dimensions:
+            raise BadClip(f"{keypoint.shape[3]} coordinates a joint, most other clips have {self.dimensions}")
+        if self.dimensions == 3:
             return clip_in_space(keypoint, score)
         if source.payload["shape"] is None:
             raise BadClip("joints in pixels need the picture's 'img_shape' (height, width)")

@@ -9,6 +9,7 @@ it can be given; ``mmcl check`` tells from the geometry whether people stand upr
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,21 @@ from mmcl.common.errors import UserError
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.prompts import class_names
 from mmcl.data.readers.files import find_videos, require_folder
+from mmcl.data.readers.joints import Axes
 from mmcl.data.readers.matlab import load_mat
 from mmcl.data.readers.naming import numbered, unique_ids
+from mmcl.data.readers.options import option
 
 FOLDER, FILE, VARIABLE = "3DvideoNorm", "sklWorld.mat", "SW"
 JOINTS, ACTIONS = 20, 12
 VIDEO = re.compile(r"video(\d+)")
+
+
+@dataclass(frozen=True)
+class SYSUOptions:
+    """Options of the reader."""
+
+    axes: str = option("xyz", "what the columns of SW are, in order; one public converter reads them as zxy", "XYZ")
 
 
 class SYSU:
@@ -32,28 +42,25 @@ class SYSU:
         source: folder that holds ``3DvideoNorm/``, or that folder itself.
         video: folder of the pictures, ``<subject name>/video<k>`` (a folder of pictures) or ``video<k>.avi``; the
             camera is not known, so crops show the whole picture.
-        axes: what the three columns of ``SW`` are, in order: "xyz", or "zxy" as one public converter reads them.
+        options: see :class:`SYSUOptions`.
 
     Raises:
         UserError: no such folder in ``source``, the video folder does not exist, or ``axes`` is none.
     """
 
     name = "sysu"
-    options = ("axes",)
+    options_type = SYSUOptions
     dataset = "sysu"
     title = "SYSU 3D HOI"
     layout = "kinect_v1_20"
     fps = 30.0
 
-    def __init__(self, source: Path, video: Path | None = None, axes: str = "xyz") -> None:
+    def __init__(self, source: Path, video: Path | None = None, options: SYSUOptions = SYSUOptions()) -> None:
         self.root = source / FOLDER if (source / FOLDER).is_dir() else source
         if not self.root.is_dir():
             raise UserError(f"{source}: no such folder; --source is the dataset's own folder, holding {FOLDER}/")
         require_folder(video, "the video folder")
-        if sorted(axes) != sorted("xyz"):
-            raise UserError(f"axes '{axes}': expected the letters x, y and z in the order of the columns, such as zxy")
-        self.video, self.axes = video, axes
-        self.columns = [axes.index(axis) for axis in "xyz"]
+        self.video, self.options, self.axes = video, options, Axes(options.axes)
         self.class_names = class_names(self.dataset)
 
     def scan(self) -> list[ClipSource]:
@@ -102,7 +109,7 @@ class SYSU:
     def read(self, source: ClipSource) -> RawClip:
         """Read one file: joints (1, T, 20, 3) float32; see :func:`mmcl.data.readers.matlab.load_mat`."""
         joints = load_mat(source.skeleton, VARIABLE, JOINTS)
-        return RawClip(joints=np.ascontiguousarray(joints[..., self.columns]))
+        return RawClip(joints=np.ascontiguousarray(self.axes.straight(joints), dtype=np.float32))
 
     def pixels(self, joints: np.ndarray, width: int, height: int) -> None:
         """None: the colour camera's place and focal length are not published."""

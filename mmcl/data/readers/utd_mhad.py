@@ -42,7 +42,6 @@ class UTDMHAD:
     """
 
     name = "utd-mhad"
-    options = ()
     dataset = "utd_mhad"
     title = "UTD-MHAD"
     layout = "utd_mhad_20"
