@@ -81,18 +81,18 @@ def test_a_strangers_reader_brings_its_own_flags(tmp_path, monkeypatch) -> None:
 
 
 def test_axes_units_rates_and_confidence_are_told_on_the_command_line(tmp_path) -> None:
-    """MediaPipe's world landmarks: y down and z away, centimetres here, and a visibility behind each joint."""
+    """MediaPipe's world landmarks: y down and x to the right, centimetres here, and a visibility behind each joint."""
     truth = made()[0].astype(np.float32)
     visible = RNG.random((6, 20, 1)).astype(np.float32)
     visible[3, 4] = 0
     root = listed(tmp_path / "in", "a,0", "b,1")
     for name in ("a", "b"):
-        columns = np.concatenate([truth * (100, -100, -100), visible], axis=-1)
+        columns = np.concatenate([truth * (-100, -100, 100), visible], axis=-1)
         (root / f"{name}.csv").write_text(text(columns))
     words = ["folder", "--source", str(root), "--out", str(tmp_path / "out"), "--layout", LAYOUT, "--workers", "1"]
     with pytest.raises(UserError, match="80 numbers a line, expected 20 joints x 3.*--columns xyzc says"):
         prepare_verb(words)
-    prepare_verb([*words, "--unit", "cm", "--axes=x-y-z", "--fps", "25", "--columns", "xyzc"])
+    prepare_verb([*words, "--unit", "cm", "--axes=-x-yz", "--fps", "25", "--columns", "xyzc"])
     store = open_store(tmp_path / "out")
     assert store.fps == 25 and store.dimensions == 3
     expected = np.where(visible > 0, truth, 0)
@@ -102,7 +102,7 @@ def test_axes_units_rates_and_confidence_are_told_on_the_command_line(tmp_path) 
     assert store.confidence(0)[0, 3, 4] == 0
 
 
-@pytest.mark.parametrize(("axes", "columns"), [("zxy", (2, 0, 1)), ("x-y-z", (0, 1, 2)), ("-y-zx", (1, 2, 0))])
+@pytest.mark.parametrize(("axes", "columns"), [("zxy", (2, 0, 1)), ("-x-yz", (0, 1, 2)), ("-y-zx", (1, 2, 0))])
 def test_axes_are_put_right_column_by_column(tmp_path, axes, columns) -> None:
     truth = made()[0]
     signs = [-1 if f"-{'xyz'[axis]}" in axes else 1 for axis in columns]

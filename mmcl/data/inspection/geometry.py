@@ -113,12 +113,12 @@ def _reorder(report: Report, vertical: int) -> str:
 
 
 def _turn(report: Report) -> str:
-    """What to do about y that points down: with z turned as well where left is left, or else everybody is mirrored."""
+    """What to do about y that points down: with x turned as well where left is left, or else everybody is mirrored."""
     handed = column(report.measures, "handedness")
     mirrored = bool(np.isfinite(handed).any() and np.nanmedian(handed) < 0)
     if _takes(report, "axes") and report.store.info["plan"].get("axes", "xyz") == "xyz":
-        return f"y points down: prepare again with --axes={'x-yz' if mirrored else 'x-y-z'}"
-    return "y points down: negate it" if mirrored else "y points down: negate y and z"
+        return f"y points down: prepare again with --axes={'x-yz' if mirrored else '-x-yz'}"
+    return "y points down: negate it" if mirrored else "y points down: negate x and y"
 
 
 def _takes(report: Report, option: str) -> bool:

@@ -52,7 +52,7 @@ class FolderOptions:
     fps: float = option(30.0, "frames per second", "F")
     name: str | None = option(None, "name of the dataset, for protocols and prompts (the folder's own)", "NAME")
     unit: Unit = option("m", "of coordinates in space")
-    axes: str = option("xyz", "columns of coordinates in space, - where one grows the other way: --axes=x-y-z", "XYZ")
+    axes: str = option("xyz", "columns of coordinates in space, - where one grows the other way: --axes=-x-yz", "XYZ")
     columns: Columns | None = option(None, "numbers of a joint; c is its confidence. By default xyz, or xy in pixels")
 
 

@@ -18,8 +18,9 @@ class Axes:
     """What three columns of a file are.
 
     Args:
-        words: the letters x (to one side), y (up) and z in the order of the columns; a minus before one where the
-            column grows the other way. "x-y-z" are Azure Kinect's and OpenCV's axes, in which y points down and z away.
+        words: the letters x (to one side), y (up) and z (away) in the order of the columns; a minus before one where
+            the column grows the other way. "-x-yz" are the axes of Azure Kinect, OpenCV and MediaPipe, in which y
+            points down and x to the right.
 
     Raises:
         UserError: the words are something else.
@@ -31,7 +32,7 @@ class Axes:
         if "".join(found) != words or sorted(letters) != ["x", "y", "z"]:
             raise UserError(
                 f"axes '{words:.40}': expected x, y and z in the order of the columns, each with a minus where it "
-                "grows the other way: zxy, or x-y-z for files in which y points down (--axes=x-y-z)"
+                "grows the other way: zxy, or -x-yz for files in which y points down (--axes=-x-yz)"
             )
         self.order = [letters.index(axis) for axis in "xyz"]
         self.signs = np.array([-1.0 if found[column][0] == "-" else 1.0 for column in self.order])
