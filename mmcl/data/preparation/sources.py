@@ -82,13 +82,14 @@ def vanished(source: ClipSource, sources: Sequence[ClipSource]) -> str | None:
     if source.payload is not None:  # it was read before
         return None
     for path in filter(None, (source.skeleton, source.video)):
-        if not os.path.exists(path):
-            many = any(other is not source and path in (other.skeleton, other.video) for other in sources)
-            folder = os.path.dirname(os.path.abspath(path))
-            if many or not _holds_anything(folder):
-                return path if many else folder
-        elif os.path.isdir(path) and not _holds_anything(path):
+        if os.path.isfile(path):
+            continue
+        there = os.path.exists(path)
+        many = any(other is not source and path in (other.skeleton, other.video) for other in sources)
+        if many and not (_holds_anything(path) if os.path.isdir(path) else there):
             return path
+        if not (there or _holds_anything(folder := os.path.dirname(os.path.abspath(path)))):
+            return folder
     return None
 
 
