@@ -15,6 +15,7 @@ SUBJECTS = {
         "NTU clips from text to batches: prepare, store, loader, share of a training step",
     ),
     "encoder": ("mmcl.benchmarks.encoder", "CTR-GCN in use and in training, against the published form of it"),
+    "masked": ("mmcl.benchmarks.masked", "what masking saves of a step of masked motion prediction"),
     "deploy": (
         "mmcl.benchmarks.deploy",
         "a bundle's ONNX graphs, one clip at a time: speed, size, cold start, accuracy",

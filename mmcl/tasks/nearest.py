@@ -19,14 +19,13 @@ class NearestClip:
     """
 
     def __init__(self, context: Context) -> None:
-        self.clips = context.training_clips
-        self.labels = np.searchsorted(context.classes, context.store.labels[self.clips])
+        self.store, self.clips, self.classes = context.store, context.training_clips, context.classes
 
     def top1(self, task: Task, apply: Apply, clips: np.ndarray, labels: np.ndarray) -> float:
         """Share of clips whose nearest training clip is of their class; arguments as of :meth:`Task.validation`."""
         bank, queries = apply(task.features, self.clips), apply(task.features, clips)
         found = nearest(torch.from_numpy(queries), torch.from_numpy(bank)).numpy()
-        return float((self.labels[found] == labels).mean())
+        return float((self.store.labels[self.clips[found]] == self.classes[labels]).mean())
 
 
 def nearest(queries: Tensor, bank: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from mmcl.tasks.masked_motion.masks import (
     motion_logits,
     normalise_patches,
 )
+from mmcl.tasks.stages import ScheduleOptions, schedule_factor
 
 
 def test_counts_of_kept_tokens():
@@ -144,3 +145,15 @@ def test_standardised_patches_against_numpy():
     values = np.random.default_rng(0).normal(size=(5, 12))
     expected = (values - values.mean(1, keepdims=True)) / np.sqrt(values.var(1, ddof=1, keepdims=True) + 1e-6)
     np.testing.assert_allclose(normalise_patches(torch.from_numpy(values)).numpy(), expected, rtol=1e-12)
+
+
+def test_the_schedule_is_the_released_one_but_for_a_step():
+    """The released one starts at 0; ours takes its first step, too, and differs by less than a step of warm-up."""
+    facts = load_json("stars", "lr_schedule")
+    steps, warmup, epochs = 200, facts["warmup_epochs"], facts["epochs"]
+    options = ScheduleOptions("cosine", epochs, warmup, floor=facts["min_lr"] / facts["lr"])
+    factor = schedule_factor(options, steps)
+    assert len(facts["rows"]) > 5
+    for epoch, rate, half, whole in facts["rows"]:
+        found = facts["lr"] * factor(round(epoch * steps))
+        assert found == pytest.approx(rate, abs=facts["lr"] / (warmup * steps)) and half == rate / 2 and whole == rate

@@ -1,0 +1,43 @@
+"""Crops, resizing and rotation equal those of the feeder that CTR-GCN, MAMP and STARS share."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from golden import load_doubles
+
+from mmcl.skeletons.augmentations import rotation_matrices
+from mmcl.skeletons.window import Span, crop_span, evaluated_span, frame_times, look
+
+NAMES = ["centre_crop_0.95", "centre_crop_1.0", "centre_crop_0.5", *(f"random_crop{n}/out" for n in range(3))]
+
+
+def span_of(arrays: dict[str, torch.Tensor], name: str) -> Span:
+    """The stretch that the released code takes for one of its arrays."""
+    lengths = arrays["in/valid_frames"][None]
+    if name.startswith("centre"):
+        return evaluated_span(lengths, float(name.rpartition("_")[2]))
+    drawn = name.partition("/")[0]
+    share = 0.5 + 0.5 * float(arrays[f"{drawn}/u"])
+    place = (float(arrays[f"{drawn}/offset"]) + 0.5) / float(arrays[f"{drawn}/number_of_offsets"])
+    return crop_span(lengths, share, place, floor=64)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_crop_resized_to_the_window_equals_the_released_one(name):
+    arrays = load_doubles("stars", "crop_resize_rotate")
+    x = arrays["in/x"].permute(3, 1, 2, 0)[None]
+    span = span_of(arrays, name)
+    times, inside = frame_times(span.frames, int(arrays["in/window"]), "resize")
+    found, _ = look(x, torch.ones(x.shape[:4], dtype=torch.bool), span.start, times)
+    assert inside is None
+    torch.testing.assert_close(found[0].permute(3, 1, 2, 0), arrays[name], rtol=0, atol=1e-5)
+
+
+def test_a_rotation_is_the_released_one_by_the_opposite_angles():
+    """Angles are drawn alike on both sides of 0, so that augmentation is the same."""
+    arrays = load_doubles("stars", "crop_resize_rotate")
+    matrix = rotation_matrices(-arrays["rotation/angles"][None])[0]
+    torch.testing.assert_close(matrix, arrays["rotation/matrix"], rtol=0, atol=1e-6)
+    turned = torch.einsum("ij,jtvm->itvm", matrix, arrays["in/x"])
+    torch.testing.assert_close(turned, arrays["rotation/out"], rtol=0, atol=1e-5)
