@@ -11,8 +11,8 @@ from released_mamp import as_batch
 
 from mmcl.common.errors import UserError
 from mmcl.skeletons.layout import load_layout
-from mmcl.tasks.coalitions import Coalitions, draw_context
-from mmcl.tasks.part_mix import (
+from mmcl.tasks.long_tail.coalitions import Coalitions, draw_context
+from mmcl.tasks.long_tail.part_mix import (
     Window,
     draw_window,
     mixup,

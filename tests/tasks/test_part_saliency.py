@@ -11,8 +11,8 @@ import torch
 from golden import load_arrays, load_json
 from released_mamp import as_batch
 
-from mmcl.tasks.coalitions import Coalitions, draw_context
-from mmcl.tasks.part_saliency import PartSaliency, added_chance, only
+from mmcl.tasks.long_tail.coalitions import Coalitions, draw_context
+from mmcl.tasks.long_tail.saliency import PartSaliency, added_chance, only
 
 
 @pytest.fixture(scope="module")

@@ -16,21 +16,21 @@ def log_prior(counts: Tensor) -> Tensor:
     return (counts / counts.sum()).log()
 
 
-def soft_labels(labels: Tensor, partner: Tensor, share: float | Tensor, classes: int) -> Tensor:
-    """Labels of mixed clips: the partner's class weighs ``share``.
+def soft_labels(labels: Tensor, other: Tensor, share: float | Tensor, classes: int) -> Tensor:
+    """Labels of mixed clips.
 
     Args:
-        labels: (N,).
-        partner: (N,) positions in the batch.
-        share: of all clips, or (N,) of each.
+        labels: (N,) classes of the clips.
+        other: (N,) classes of their partners.
+        share: weight of the partner's class, of all clips or (N,) of each.
         classes: K.
 
     Returns:
         (N, K), rows that sum to 1.
     """
-    own = F.one_hot(labels, classes).to(torch.get_default_dtype())
+    own, theirs = (F.one_hot(some, classes).to(torch.get_default_dtype()) for some in (labels, other))
     part = torch.as_tensor(share, device=labels.device, dtype=own.dtype).view(-1, 1)
-    return (1 - part) * own + part * own[partner]
+    return (1 - part) * own + part * theirs
 
 
 def balanced_cross_entropy(scores: Tensor, labels: Tensor, prior: Tensor | float = 0.0) -> Tensor:

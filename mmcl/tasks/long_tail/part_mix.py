@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcl.tasks.coalitions import Coalitions
+from mmcl.tasks.long_tail.coalitions import Coalitions
 
 GRID = 4  # frames; windows begin and end on multiples of it
 SHORTEST, LONGEST = 7 / 16, 11 / 16  # of a window, as shares of the clip: 28 to 44 of 64 frames
