@@ -1,10 +1,11 @@
-"""``mmcl import-checkpoint FILE --out BUNDLE``: official CTR-GCN and MMCL-Action weights as a bundle."""
+"""``mmcl import-checkpoint FILE --out BUNDLE``: official weights as a bundle."""
 
 from __future__ import annotations
 
 import argparse
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ def build_parser() -> argparse.ArgumentParser:
     """Command line of ``mmcl import-checkpoint``."""
     parser = argparse.ArgumentParser(
         prog="mmcl import-checkpoint",
-        description="Turn a state dict of the official CTR-GCN or MMCL-Action code (.pt, .pth, .safetensors) into a "
-        "bundle. Size, joints, persons and classes are read from the tensors; RGB and LLM helpers are left behind. "
-        "What a state dict does not say (stream, window, class names) is for you to say. Nothing in the file is run.",
+        description="Turn a state dict of the official code of CTR-GCN, MMCL-Action, Hyperformer or STEP-CATFormer "
+        "(.pt, .pth, .safetensors) into a bundle. Network, size, joints, persons and classes are read from tensors; "
+        "what inference never used is left behind. What a state dict does not say (stream, window, class names) is for "
+        "you to say. Nothing in the file is run.",
         epilog="examples:\n"
         "  mmcl import-checkpoint runs-65-162630.pt --out checkpoints/ctrgcn_ntu120 --stream bone\n"
         "  mmcl import-checkpoint ucla.pt --out checkpoints/ucla \\\n"
@@ -31,6 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("file", type=Path, metavar="FILE", help="official checkpoint")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="bundle folder to write")
     parser.add_argument("--stream", default="joint", help="stream it was trained on (default: joint)")
+    parser.add_argument("--bone-model", action="store_true",
+                        help="STEP-CATFormer: of the bone model, which makes bones of joints inside")  # fmt: skip
     parser.add_argument("--window", type=int, default=64, metavar="T", help="frames it was trained on (default: 64)")
     parser.add_argument(
         "--centring", choices=("first_frame", "every_frame", "none"), default="first_frame",
@@ -50,8 +54,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def import_checkpoint(arguments: argparse.Namespace) -> tuple[dict[str, Any], tuple[str, ...], float]:
-    """Convert, write and verify; returns the bundle's config, the tensors left behind, the verified difference."""
+def import_checkpoint(arguments: argparse.Namespace) -> tuple[str, dict[str, Any], tuple[str, ...], float]:
+    """Convert, write and verify.
+
+    Returns:
+        The network's name, the bundle's config, the tensors left behind, the verified difference.
+    """
     import torch
 
     from mmcl.common.files import atomic_folder
@@ -60,12 +68,16 @@ def import_checkpoint(arguments: argparse.Namespace) -> tuple[dict[str, Any], tu
     from mmcl.deploy.verify import record_probe, verify_bundle
     from mmcl.encoders.base import options_dict
     from mmcl.encoders.counting import count_macs, count_parameters
-    from mmcl.encoders.ctrgcn.official import convert_official
+    from mmcl.encoders.official import read_official
     from mmcl.encoders.state_file import load_state_file
     from mmcl.skeletons.layout import load_layout
     from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 
-    network = convert_official(load_state_file(arguments.file))
+    network = read_official(load_state_file(arguments.file))
+    if arguments.bone_model and network.name != "step_catformer":
+        raise UserError(f"--bone-model is for STEP-CATFormer, {arguments.file} is {network.title}: say --stream bone")
+    if arguments.bone_model:
+        network = replace(network, options=replace(network.options, bone_power=1))
     encoder = network.build(load_layout(arguments.layout) if arguments.layout else None)
     names = class_names(arguments.prompts) if arguments.prompts else [f"class {k}" for k in range(network.classes)]
     if len(names) != network.classes:
@@ -79,24 +91,24 @@ def import_checkpoint(arguments: argparse.Namespace) -> tuple[dict[str, Any], tu
     preprocess = Preprocess(encoder.layout, encoder.layout, network.options.persons, options)
     counts = {"parameters": count_parameters(encoder), "macs": count_macs(encoder, arguments.window)}
     provenance = {"imported_from": arguments.file.name, "left_behind": len(network.ignored)}
-    config = bundle_config("ctrgcn", options_dict(encoder), preprocess, names, counts, provenance)
+    config = bundle_config(network.name, options_dict(encoder), preprocess, names, counts, provenance)
     with atomic_folder(arguments.out, is_bundle) as folder, tempfile.TemporaryDirectory() as scratch:
         write_bundle(folder, encoder, config)
         joints = torch.randn(2, network.options.persons, 2 * arguments.window, network.joints, network.options.channels)
         with torch.no_grad():
             record_probe(Path(scratch) / "probe.safetensors", joints, encoder(preprocess(joints)))
         difference = verify_bundle(folder, Path(scratch) / "probe.safetensors", counts["parameters"])
-    return config, network.ignored, difference
+    return network.title, config, network.ignored, difference
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, import, say what was found."""
     arguments = build_parser().parse_args(argv)
     check_replaceable(arguments.out, is_bundle, arguments.overwrite)
-    config, ignored, difference = import_checkpoint(arguments)
+    title, config, ignored, difference = import_checkpoint(arguments)
     options = config["encoder"]["options"]
     print(
-        f"{arguments.out}: CTR-GCN, {len(config['class_names'])} classes, {len(config['layout']['joints'])} joints "
+        f"{arguments.out}: {title}, {len(config['class_names'])} classes, {len(config['layout']['joints'])} joints "
         f"({config['layout']['name']}), {options['persons']} person(s), {config['counts']['parameters']:,} parameters; "
         f"verified in a fresh process (largest difference {difference:.1e})"
     )

@@ -45,6 +45,17 @@ class Conversion:
         tensor = self.found[name]
         return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
+    def shape(self, name: str, axes: int) -> tuple[int, ...]:
+        """The shape of one of the official tensors, from which sizes are read.
+
+        Raises:
+            UserError: there is none of that name with so many axes, or it is empty.
+        """
+        shape = tuple(self.found[name].shape) if name in self.found else ()
+        if len(shape) != axes or 0 in shape:
+            raise UserError(f"not an official {self.what} checkpoint: no tensor '{name}' with {axes} axes")
+        return shape
+
     def tensor(self, ours: str, official: str, change: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> None:
         """Take over one tensor, in another form."""
         self.state[ours] = change(self.take(official)).contiguous()

@@ -10,9 +10,11 @@ import torch
 from plain_network import randomise
 
 import mmcl
-from mmcl.benchmarks.published import PlainCTRGCN
+from mmcl.benchmarks.published import PLAIN_FORMS, PlainCTRGCN
 from mmcl.common.errors import UserError
+from mmcl.encoders.base import build_encoder
 from mmcl.import_checkpoint import main
+from mmcl.skeletons.layout import load_layout
 
 
 @pytest.mark.parametrize("decorated", [False, True])
@@ -38,7 +40,7 @@ def test_bundle_gives_the_official_logits_on_the_official_input(tmp_path, capsys
     with torch.no_grad():
         expected, found = official(x), bundle.encoder(x.permute(0, 4, 2, 3, 1))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    assert json.loads((out / "config.json").read_text())["preprocess"]["stream"] == "bone"
+    assert json.loads((out / "config.json").read_text())["preprocess"]["streams"] == ["bone"]
     assert bundle(torch.randn(1, 1, 90, 25, 3)).shape == (1, 120)
     with pytest.raises(UserError, match="add --overwrite"):
         main([str(tmp_path / "official.pt"), "--out", str(out)])
@@ -58,6 +60,23 @@ def test_nw_ucla_input_is_that_of_the_official_feeder(tmp_path, stream) -> None:
         expected = np.stack([expected[:, j] - expected[:, parent - 1] for j, parent in enumerate(parents)], axis=1)
     found = mmcl.load(tmp_path / "bundle").preprocess(torch.from_numpy(clip[None, None]))
     np.testing.assert_allclose(found[0, 0].numpy(), expected, atol=1e-5)
+
+
+def test_other_networks_and_the_bone_model(tmp_path, capsys) -> None:
+    options = {"width": 8, "depth": 3, "text_width": 4, "persons": 1, "released": True, "bone_power": 1}
+    encoder = build_encoder("step_catformer", load_layout("ctrgcn_ucla_20"), 10, options)
+    official = randomise(PLAIN_FORMS["step_catformer"](encoder)[0], 0).eval()
+    torch.save(official.state_dict(), tmp_path / "step.pt")
+    out = tmp_path / "bundle"
+    assert main([str(tmp_path / "step.pt"), "--out", str(out), "--window", "16", "--bone-model"]) == 0
+    assert "STEP-CATFormer, 10 classes, 20 joints (ctrgcn_ucla_20), 1 person(s)" in capsys.readouterr().out
+    x = torch.randn(2, 3, 16, 20, 1)
+    with torch.no_grad():
+        expected, found = official(x), mmcl.load(out).encoder(x.permute(0, 4, 2, 3, 1))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.save(PlainCTRGCN(classes=3, joints=25, persons=1, width=8).state_dict(), tmp_path / "other.pt")
+    with pytest.raises(UserError, match="--bone-model is for STEP-CATFormer, .* is CTR-GCN: say --stream bone"):
+        main([str(tmp_path / "other.pt"), "--out", str(tmp_path / "no"), "--bone-model"])
 
 
 def test_names_must_fit_and_nothing_stays_behind(tmp_path) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from plain_network import randomise
 from safetensors.torch import save_file
 
-from mmcl.benchmarks.published import PlainCTRGCN
+from mmcl.benchmarks.published import PLAIN_FORMS, PlainCTRGCN
 from mmcl.common.errors import UserError
+from mmcl.encoders.base import build_encoder
 from mmcl.encoders.ctrgcn.network import CTRGCNOptions
 from mmcl.encoders.ctrgcn.official import convert_official
+from mmcl.encoders.official import read_official
 from mmcl.encoders.state_file import load_state_file
 from mmcl.skeletons.layout import load_layout
 
@@ -114,6 +118,48 @@ def test_other_networks_are_refused_by_tensor_name(change, words):
     change(state)
     with pytest.raises(UserError, match=words):
         convert_official(state)
+
+
+def small(name):
+    """A plain network of another kind with its encoder's options, all numbers random."""
+    options = {
+        "hyperformer": {"heads": 2, "head_width": 12, "depth": 3, "released": True},
+        "step_catformer": {"width": 8, "depth": 3, "text_width": 6, "released": True},
+    }[name]
+    encoder = build_encoder(name, load_layout("kinect_v2_25"), 5, options)
+    return randomise(PLAIN_FORMS[name](encoder)[0], 2).eval(), encoder.options
+
+
+@pytest.mark.parametrize("name", ["hyperformer", "step_catformer"])
+def test_other_networks_are_recognised_by_their_tensors(name):
+    network, options = small(name)
+    state = {f"module.{key}": tensor for key, tensor in network.state_dict().items()} | {"optimiser": torch.ones(2)}
+    found = read_official(state)
+    assert (found.name, found.classes, found.joints, found.options) == (name, 5, 25, options)
+    assert found.ignored == ("optimiser",)
+    assert_same_scores(network, found.build(), 25, 2)
+    bones = replace(found, options=replace(options, bone_power=1)) if name == "step_catformer" else None
+    if bones is not None:  # no tensor tells the bone model's checkpoint from the joint model's
+        network.bones.copy_(bones.build().bones)
+        assert_same_scores(network, bones.build(), 25, 2)
+
+
+@pytest.mark.parametrize("name", ["hyperformer", "step_catformer"])
+def test_their_checkpoints_must_be_whole(name):
+    state = small(name)[0].state_dict()
+    norm = "l2.tcn1.branches.2.4.weight"
+    for change, words in (
+        ({norm: None}, f"no tensor '{norm}'"),
+        ({norm: torch.ones(3)}, "1 tensors are wrong .units.1.temporal.outer_bn"),
+        ({"l2.extra.weight": torch.ones(3)}, "1 unknown tensors .l2.extra.weight"),
+        ({"fc.weight": torch.ones(3)}, "no tensor 'fc.weight' with 2 axes"),
+    ):
+        changed = {key: tensor for key, tensor in (state | change).items() if tensor is not None}
+        with pytest.raises(UserError, match=f"not an official .*{words}"):
+            read_official(changed).build()
+    assert read_official(official().state_dict()).name == "ctrgcn"
+    with pytest.raises(UserError, match="25 joints, but the layout coco_17 has 17"):
+        read_official(state).build(load_layout("coco_17"))
 
 
 class Payload:

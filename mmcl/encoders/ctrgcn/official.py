@@ -9,64 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mmcl.common.errors import UserError
 from mmcl.encoders.conversion import BATCH_NORM, COUNT, Conversion, time_last
-from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions, plan_units
+from mmcl.encoders.ctrgcn.network import CTRGCNOptions, plan_units
 from mmcl.encoders.ctrgcn.spatial import RAW_RELATION
 from mmcl.encoders.ctrgcn.temporal import BRANCHES, KERNEL
 from mmcl.encoders.graph import SUBSETS
-from mmcl.skeletons.layout import Layout, load_layout
+from mmcl.encoders.official import OfficialNetwork
 
-LAYOUTS = {25: "kinect_v2_25", 20: "ctrgcn_ucla_20"}  # of NTU RGB+D, of NW-UCLA
 _NETWORK = re.compile(r"(l\d+|data_bn|fc)\.")
 
 Shapes = dict[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class OfficialNetwork:
-    """What an official state dict holds.
-
-    Attributes:
-        classes: K.
-        joints: V.
-        options: width, depth, persons, channels and whether the adjacency was learnt.
-        state: state dict of the :class:`CTRGCN` with these options.
-        ignored: names of the file's other tensors, MMCL's training-time helpers among them.
-    """
-
-    classes: int
-    joints: int
-    options: CTRGCNOptions
-    state: dict[str, Tensor]
-    ignored: tuple[str, ...]
-
-    def build(self, layout: Layout | None = None) -> CTRGCN:
-        """The network, in eval mode, computing what the official one computes.
-
-        Args:
-            layout: names the joints; by default those of CTR-GCN's graphs for 25 joints (NTU RGB+D) and 20 (NW-UCLA).
-                The checkpoint's own adjacency is used whatever the layout's edges are.
-
-        Raises:
-            UserError: no layout is known for this number of joints, or the one given has another number.
-        """
-        if layout is None:
-            if self.joints not in LAYOUTS:
-                raise UserError(f"the checkpoint has {self.joints} joints: name the layout that they are in")
-            layout = load_layout(LAYOUTS[self.joints])
-        if layout.joint_count != self.joints:
-            raise UserError(
-                f"the checkpoint has {self.joints} joints, but the layout {layout.name} has {layout.joint_count}"
-            )
-        encoder = CTRGCN(layout, self.classes, self.options)
-        encoder.load_state_dict(self.state)
-        return encoder.eval()
 
 
 def convert_official(tensors: Mapping[str, Tensor]) -> OfficialNetwork:
@@ -84,7 +41,7 @@ def convert_official(tensors: Mapping[str, Tensor]) -> OfficialNetwork:
     _compare(found, expected)
     used = set(expected) | {name for name in found if name.endswith(COUNT) and _NETWORK.match(name)}
     ignored = tuple(sorted(set(found) - used))
-    return OfficialNetwork(classes, joints, options, _convert(found, options), ignored)
+    return OfficialNetwork("ctrgcn", "CTR-GCN", classes, joints, options, _convert(found, options), ignored)
 
 
 def _infer(found: Mapping[str, Tensor]) -> tuple[CTRGCNOptions, int, int]:

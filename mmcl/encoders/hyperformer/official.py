@@ -13,6 +13,32 @@ from torch import Tensor
 
 from mmcl.encoders.conversion import Conversion
 from mmcl.encoders.ctrgcn.official import convert_residual, convert_temporal
+from mmcl.encoders.hyperformer.network import HyperformerOptions
+from mmcl.encoders.official import OfficialNetwork, network_of
+
+
+def read(found: Mapping[str, Tensor]) -> OfficialNetwork:
+    """What a state dict holds, with the released hyperedges.
+
+    Raises:
+        UserError: it is some other network's, or not whole.
+    """
+    conversion = Conversion("Hyperformer", found)
+    heads, head_width = conversion.shape("l1.vit1.attn.w1", 2)
+    joints = conversion.shape("l1.vit1.attn.outer", 3)[-1]
+    (channels,) = conversion.shape("l1.vit1.norm1.weight", 1)
+    options = HyperformerOptions(
+        heads, head_width, groups=heads * head_width // conversion.shape("l1.vit1.attn.proj.weight", 4)[1],
+        depth=depth_of(found), released=True, persons=conversion.shape("data_bn.weight", 1)[0] // (joints * channels),
+        channels=channels,
+    )  # fmt: skip
+    classes = conversion.shape("fc.weight", 2)[0]
+    return network_of("hyperformer", convert(found), classes, joints, options)
+
+
+def depth_of(found: Mapping[str, Tensor]) -> int:
+    """How many units there are."""
+    return max((int(match.group(1)) for name in found if (match := re.match(r"l(\d{1,3})\.vit1\.", name))), default=1)
 
 
 def convert(found: Mapping[str, Tensor]) -> Conversion:
@@ -24,8 +50,7 @@ def convert(found: Mapping[str, Tensor]) -> Conversion:
     conversion = Conversion("Hyperformer", found)
     conversion.norm("data_bn", "data_bn")
     conversion.layer("classifier", "fc")
-    numbers = {int(match.group(1)) for name in found if (match := re.match(r"l(\d{1,3})\.vit1\.", name))}
-    for number in range(1, max(numbers, default=1) + 1):
+    for number in range(1, depth_of(found) + 1):
         convert_unit(conversion, f"units.{number - 1}", f"l{number}")
     return conversion
 

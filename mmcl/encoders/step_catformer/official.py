@@ -13,10 +13,36 @@ from torch import Tensor
 
 from mmcl.encoders.conversion import Conversion
 from mmcl.encoders.ctrgcn.official import convert_unit
+from mmcl.encoders.official import OfficialNetwork, network_of
+from mmcl.encoders.step_catformer.network import StepCATFormerOptions
 from mmcl.encoders.step_catformer.sets import PART_MODULES
 
 _PARTS = dict(zip(PART_MODULES, ("cross_hand", "cross_leg", "cross_hand_leg", "cross_up_dowm"), strict=True))
 _TEXT_PARTS = (0, 1, 3, 2)  # the official heads of head, hand, hip, foot
+
+
+def read(found: Mapping[str, Tensor]) -> OfficialNetwork:
+    """What a state dict holds, as the joint model: that it is the bone model's, no tensor tells.
+
+    Raises:
+        UserError: it is some other network's, or not whole.
+    """
+    conversion = Conversion("STEP-CATFormer", found)
+    adaptive = "l1.gcn1.A" not in found
+    joints = conversion.shape("l1.gcn1.PA" if adaptive else "l1.gcn1.A", 3)[-1]
+    width, channels = conversion.shape("l1.gcn1.convs.0.conv3.weight", 4)[:2]
+    heads = conversion.shape("Temporal_TransformerEncoder1.attn.temperature", 4)[1]
+    options = StepCATFormerOptions(
+        width, depth_of(found), heads, text_width=conversion.shape("part_list.0.weight", 2)[0], channels=channels,
+        persons=conversion.shape("data_bn.weight", 1)[0] // (joints * channels), adaptive=adaptive, released=True,
+    )  # fmt: skip
+    classes = conversion.shape("fc.weight", 2)[0]
+    return network_of("step_catformer", convert(found), classes, joints, options, spare=("linear_head",))
+
+
+def depth_of(found: Mapping[str, Tensor]) -> int:
+    """How many units there are."""
+    return max((int(match.group(1)) for name in found if (match := re.match(r"l(\d{1,3})\.gcn1\.", name))), default=1)
 
 
 def convert(found: Mapping[str, Tensor]) -> Conversion:
@@ -27,8 +53,7 @@ def convert(found: Mapping[str, Tensor]) -> Conversion:
     """
     conversion = Conversion("STEP-CATFormer", found)
     conversion.norm("data_bn", "data_bn")
-    numbers = {int(match.group(1)) for name in found if (match := re.match(r"l(\d{1,3})\.gcn1\.", name))}
-    for number in range(1, max(numbers, default=1) + 1):
+    for number in range(1, depth_of(found) + 1):
         convert_unit(conversion, f"units.{number - 1}", f"l{number}")
     for depth in range(4):
         conversion.layer(f"to_tokens.{depth}.0", f"fusion{depth + 1}.conv")
