@@ -8,14 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmcl.deploy.bundle import Bundle
+    from mmcl.models.model import Model
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 
-def load(folder: str, **options: Any) -> Bundle:
-    """Load a bundle; see :func:`mmcl.deploy.bundle.load_bundle`."""
-    from mmcl.deploy.bundle import load_bundle  # imported here: `import mmcl` itself stays instant
+def load(folder: str, **options: Any) -> Model:
+    """Load a bundle, a run or a checkpoint; see :func:`mmcl.models.folder.open_model`.
 
-    return load_bundle(folder, **options)
+    ``model = mmcl.load("checkpoints/utd"); scores = model(joints)``
+    """
+    from mmcl.models.folder import open_model  # imported here: `import mmcl` itself stays instant
+
+    return open_model(folder, **options)

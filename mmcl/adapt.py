@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmcl.common.arguments import AtLeastOne
 from mmcl.common.errors import UserError, run
 from mmcl.common.files import check_replaceable
-from mmcl.deploy.config import is_bundle
+from mmcl.models.description import is_bundle
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from mmcl.data.store import ClipStore
-    from mmcl.deploy.bundle import Bundle
-
-ORDER = 0  # seed of the order in which clips are shown
 EPILOG = """\
 What is changed are the running means and variances of the encoder's batch norms, and nothing else: they become those of
 the target's training clips, without augmentation (AdaBN, Li et al. 2018). Where joints differ they are converted by
@@ -52,81 +43,30 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def inputs(
-    model: Bundle, store: ClipStore, clips: np.ndarray, size: int, device: torch.device
-) -> Iterator[torch.Tensor]:  # fmt: skip
-    """Encoder inputs of the clips in a fixed random order, in batches of equal size, at most ``size``.
-
-    The store's order would make batches of one class or one person, whose statistics are no one else's.
-    """
-    import numpy as np
-
-    from mmcl.data.dataset import ClipDataset, loader
-
-    order = np.random.default_rng(ORDER).permutation(clips)
-    keys = [[(0, int(clip)) for clip in part] for part in np.array_split(order, -(-len(order) // size))]
-    for batch in loader(ClipDataset(store), keys):
-        yield model.preprocess(batch["joints"].to(device), batch["lengths"].to(device))
-
-
 def adapt(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Re-estimate the statistics and write the bundle; returns its config.
+    """Re-estimate the statistics and write the bundle; returns what was done, for its user.
 
     Raises:
         UserError: no such model, store or protocol, joints that cannot be converted, or an encoder without batch norm.
     """
     from mmcl.common.device import pick_device
     from mmcl.data.protocols import load_protocol
+    from mmcl.data.selection import Selection
     from mmcl.data.splitting import split
     from mmcl.data.store import open_store
-    from mmcl.encoders.batchnorm import reestimate_batchnorm
-    from mmcl.evaluation.model import find_model, load_judged
+    from mmcl.deploy.export import export_model
+    from mmcl.models.folder import find_model
+    from mmcl.surgery.base import build_surgery
 
-    store, found = open_store(arguments.data), find_model(arguments.checkpoint)
-    clips = split(store, load_protocol(arguments.protocol), needed=["train"]).train
-    judged, device = load_judged(found, store.layout), pick_device(arguments.device)
-    if "control" in judged.facts and judged.model.vocabulary is not None:
-        raise UserError(f"{found.path} is a control ({judged.facts['control']}), which a bundle would not show")
-    model = judged.model.to(device)
-    reestimate_batchnorm(model.encoder, inputs(model, store, clips, arguments.batch_size, device))
-    own = judged.lessons[0] if found.config is not None else None  # a bundle's record says so itself
-    trained = {"protocol": own.protocol, "data_fingerprint": own.fingerprint} if own is not None else {}
-    provenance = {
-        "dataset": judged.dataset, **trained, **model.config["provenance"],
-        "adapted": {
-            "to": store.title, "by": "batch-norm statistics alone, without labels (AdaBN)", "clips": len(clips),
-            "protocol": arguments.protocol, "side": "train", "dataset": store.dataset,
-            "data_fingerprint": store.fingerprint,
-        },
-    }  # fmt: skip
-    return write(arguments.out, model.cpu(), provenance, store, clips)
-
-
-def write(out: Path, model: Bundle, provenance: dict[str, Any], store: ClipStore, clips: np.ndarray) -> dict[str, Any]:
-    """Write the bundle, for the target's joints; only if a fresh process gets the same scores is it put in place."""
-    import torch
-
-    from mmcl.common.files import atomic_folder
-    from mmcl.deploy.bundle import bundle_config, write_bundle
-    from mmcl.deploy.verify import record_probe, verify_bundle
-    from mmcl.encoders.base import options_dict
-    from mmcl.encoders.counting import count_macs, count_parameters
-
-    encoder, vocabulary = model.encoder, model.vocabulary
-    counts = {"parameters": count_parameters(encoder), "macs": count_macs(encoder, model.preprocess.options.window)}
-    if vocabulary is not None:
-        counts["projection"] = count_parameters(vocabulary)
-    config = bundle_config(
-        model.config["encoder"]["name"], options_dict(encoder), model.preprocess, model.class_names, counts,
-        provenance, vocabulary,
-    )  # fmt: skip
-    joints = torch.from_numpy(store.joints(int(clips[0])).copy())[None]
-    with atomic_folder(out, is_bundle) as folder, tempfile.TemporaryDirectory() as scratch, torch.no_grad():
-        write_bundle(folder, encoder, config, vocabulary)
-        probe = Path(scratch) / "probe.safetensors"
-        record_probe(probe, joints, model(joints))
-        verify_bundle(folder, probe, counts["parameters"] + counts.get("projection", 0))
-    return config
+    store, rule, saved = open_store(arguments.data), load_protocol(arguments.protocol), find_model(arguments.checkpoint)
+    data = Selection(store, arguments.protocol, rule, split(store, rule, needed=["train"]), "train")
+    model = saved.load(store.layout, pick_device(arguments.device))
+    control = model.description.provenance.get("control")
+    if control and model.vocabulary is not None:
+        raise UserError(f"{saved.path} is a control ({control}), which a bundle would not show")
+    adapted = build_surgery("adapt", {"batch_size": arguments.batch_size}).run(model, data)
+    export_model(adapted.cpu(), arguments.out)
+    return {**adapted.description.provenance["changed"][-1], "classes": len(adapted.class_names)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -136,11 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     require_training_stack()
     check_replaceable(arguments.out, is_bundle, arguments.overwrite)
-    config = adapt(arguments)
-    done = config["provenance"]["adapted"]
+    done = adapt(arguments)
     print(
         f"{arguments.out}: batch-norm statistics of {done['clips']} training clips of {done['to']}, "
-        f"{done['protocol']}; weights and the {len(config['class_names'])} classes are those of {arguments.checkpoint}"
+        f"{done['protocol']}; weights and the {done['classes']} classes are those of {arguments.checkpoint}"
     )
     return 0
 

@@ -59,15 +59,17 @@ def ensemble(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     import numpy as np
 
-    from mmcl.evaluation.fusion import check_fitting, ensemble_facts, fit_weights, fuse
+    from mmcl.evaluation.fusion import check_fitting, check_scored, ensemble_facts, fit_weights, fuse
     from mmcl.evaluation.report import write_report
     from mmcl.evaluation.reporting.saved import check_given_once, check_same_clips, clips_of, read_report
+    from mmcl.evaluation.top1 import scored
 
     check_replaceable(arguments.out, "report.json")
     members = [read_report(path) for path in arguments.reports]
     if len(members) < 2:
         raise UserError("an ensemble needs at least two reports")
     check_given_once(members)
+    check_scored(members)
     check_same_clips(members)
     weights, chosen, held = np.ones(len(members)), "equal", []
     if arguments.weights is not None:
@@ -86,7 +88,8 @@ def ensemble(arguments: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--out {arguments.out} is one of the reports that are fused: choose another folder")
     first, facts = members[0], ensemble_facts(members, weights, arguments.fuse, chosen)
     scores = fuse([member.scores for member in members], weights, arguments.fuse)
-    return write_report(arguments.out, scores, first.labels, first.ids, first.class_names, facts, store=clips_of(first))
+    verdict = scored(scores, first.labels, first.ids, first.class_names, {})
+    return write_report(arguments.out, verdict, facts, clips_of(first))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmcl.common.errors import UserError, run
 from mmcl.common.files import check_replaceable
 from mmcl.common.stack import require_packages
-from mmcl.deploy.config import MAX_LOSS, Extras, is_bundle, parse_precisions
+from mmcl.deploy.options import MAX_DIFFERENCE, MIN_AGREEMENT, ExportOptions, parse_precisions
+from mmcl.models.description import is_bundle
+
+if TYPE_CHECKING:
+    from mmcl.models.description import Description
 
 ABOUT = """Write the skeleton branch of a run as a bundle: weights, config, model card. The bundle
 is loaded in a fresh process, in which no training package can be imported, and its
@@ -34,7 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--run", required=True, type=Path, metavar="DIR", help="run folder (--out of mmcl train)")
+    parser.add_argument(
+        "--run", required=True, type=Path, metavar="DIR", help="run folder (--out of mmcl train), or a bundle"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="bundle folder to write")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint (default: last)")
     parser.add_argument(
@@ -43,13 +50,26 @@ def build_parser() -> argparse.ArgumentParser:
         const="fp32",
         metavar="P,…",
         help="also write ONNX graphs: fp32 (default), fp16 (weights at half the size, computed in fp32), int8 "
-        "(calibrated on training clips). Each is judged on the run's test clips first (needs the onnx extra)",
+        "(calibrated on training clips). Each is compared with the network on validation or training clips first "
+        "(needs the onnx extra)",
     )
     parser.add_argument(
-        "--max-loss", type=float, default=MAX_LOSS, metavar="P",
-        help="points of top-1 accuracy that a graph may lose on test clips; with more, nothing is written "
-        f"(default: {MAX_LOSS})",
+        "--min-agreement", type=float, default=MIN_AGREEMENT, metavar="S",
+        help="share of clips for which a graph must name the network's class; with less, nothing is written (default: "
+        f"{MIN_AGREEMENT})",
     )  # fmt: skip
+    bounds = ", ".join(f"{precision} {bound:g}" for precision, bound in MAX_DIFFERENCE.items())
+    parser.add_argument(
+        "--max-difference", type=float, metavar="P",
+        help=f"how far a probability of a graph may be from the network's on these clips (default: {bounds})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--layout", metavar="NAME",
+        help="joints that the bundle shall take, by name or .yaml file, where these are not the run's own: they are "
+        "converted inside the bundle and inside its graphs",
+    )  # fmt: skip
+    parser.add_argument("--data", metavar="DIR", help="clip store to calibrate graphs on (default: the run's own)")
+    parser.add_argument("--protocol", metavar="P", help="whose training side these are (default: the run's own)")
     parser.add_argument("--torch-export", action="store_true", help="also write model.pt2, a torch.export program")
     parser.add_argument(
         "--drop-weights", action="store_true",
@@ -67,6 +87,28 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def summary(out: Path, description: Description, difference: float) -> list[str]:
+    """What was written, line by line."""
+    size = sum(file.stat().st_size for file in out.iterdir()) / 2**20
+    lines = [
+        f"{out}: {description.counts['parameters']:,} parameters, {size:.1f} MiB, {len(description.class_names)} "
+        "classes; same scores as the trained network in a fresh process without any training package (largest "
+        f"difference {difference:.1e})"
+    ]
+    lines += [
+        f"{graph['file']}: {graph['bytes'] / 2**20:.2f} MiB; names the network's class for {graph['agreement']:.2%} of "
+        f"{graph['n']} clips ({graph['compared_on']}), probabilities differ by "
+        f"{graph['max_probability_difference']:.3f} at most"
+        for graph in description.onnx.values()
+    ]
+    if vocabulary := description.vocabulary:
+        table = f"texts of {len(vocabulary['names'])} classes" if vocabulary["names"] else "no class texts (--classes)"
+        lines.append(f"open vocabulary: text head of {description.counts['text_head']:,} parameters, {table}")
+    if not description.provenance.get("complete", True):
+        lines.append("note: this run has not reached its last epoch")
+    return lines
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, export, say what was written."""
     arguments = build_parser().parse_args(argv)
@@ -74,30 +116,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_replaceable(arguments.out, is_bundle, arguments.overwrite)
     if arguments.drop_weights and arguments.onnx is None:
         raise UserError("--drop-weights leaves nothing to run without --onnx")
-    if not 0 <= arguments.max_loss <= 100:
-        raise UserError(f"--max-loss is {arguments.max_loss:g}: it must be a number of points from 0 to 100")
+    for name, value in (("min-agreement", arguments.min_agreement), ("max-difference", arguments.max_difference)):
+        if value is not None and not 0 <= value <= 1:
+            raise UserError(f"--{name} is {value:g}: it must be a share from 0 to 1")
     onnx = parse_precisions(arguments.onnx) if arguments.onnx is not None else ()
-    extras = Extras(onnx, arguments.max_loss, arguments.torch_export, arguments.drop_weights)
-    from mmcl.evaluation.to_bundle import export_run
-
-    facts = export_run(arguments.run, arguments.out, arguments.which, arguments.classes, extras)
-    size = sum(file.stat().st_size for file in arguments.out.iterdir()) / 2**20
-    print(
-        f"{arguments.out}: {facts['counts']['parameters']:,} parameters, {size:.1f} MiB, "
-        f"{len(facts['class_names'])} classes; same scores as the trained network in a fresh process without any "
-        f"training package (largest difference {facts['verified']:.1e})"
+    options = ExportOptions(
+        onnx, arguments.min_agreement, arguments.max_difference, arguments.torch_export, arguments.drop_weights
     )
-    for graph in facts.get("onnx", {}).values():
-        print(
-            f"{graph['file']}: {graph['bytes'] / 2**20:.2f} MiB, top-1 {graph['top1']:.2%} on {graph['n']} clips of "
-            f"{graph['judged_on']} (the trained network {graph['reference_top1']:.2%}); names the same class for "
-            f"{graph['agreement']:.2%}, probabilities differ by {graph['max_probability_difference']:.3f} at most"
-        )
-    if vocabulary := facts.get("vocabulary"):
-        table = f"texts of {len(vocabulary['names'])} classes" if vocabulary["names"] else "no class texts (--classes)"
-        print(f"open vocabulary: projection of {facts['counts']['projection']:,} parameters, {table}")
-    if not facts["provenance"]["complete"]:
-        print("note: this run has not reached its last epoch")
+    from mmcl.deploy.export import export_run
+
+    description, difference = export_run(
+        arguments.run, arguments.out, arguments.which, arguments.classes, options, arguments.layout, arguments.data,
+        arguments.protocol,
+    )  # fmt: skip
+    print("\n".join(summary(arguments.out, description, difference)))
     return 0
 
 

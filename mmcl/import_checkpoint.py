@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcl.common.errors import UserError, run
 from mmcl.common.files import check_replaceable
-from mmcl.deploy.config import is_bundle
+from mmcl.models.description import is_bundle
+
+if TYPE_CHECKING:
+    from mmcl.models.description import Description
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -54,22 +56,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def import_checkpoint(arguments: argparse.Namespace) -> tuple[str, dict[str, Any], tuple[str, ...], float]:
+def import_checkpoint(arguments: argparse.Namespace) -> tuple[str, Description, tuple[str, ...], float]:
     """Convert, write and verify.
 
     Returns:
-        The network's name, the bundle's config, the tensors left behind, the verified difference.
+        The network's name, the bundle's description, the tensors left behind, the verified difference.
     """
-    import torch
-
-    from mmcl.common.files import atomic_folder
     from mmcl.data.prompts import class_names
-    from mmcl.deploy.bundle import bundle_config, write_bundle
-    from mmcl.deploy.verify import record_probe, verify_bundle
-    from mmcl.encoders.base import options_dict
-    from mmcl.encoders.counting import count_macs, count_parameters
+    from mmcl.deploy.export import export_model
     from mmcl.encoders.official import read_official
     from mmcl.encoders.state_file import load_state_file
+    from mmcl.models.bundle import describe
+    from mmcl.models.model import Model
     from mmcl.skeletons.layout import load_layout
     from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 
@@ -89,27 +87,21 @@ def import_checkpoint(arguments: argparse.Namespace) -> tuple[str, dict[str, Any
         scaling=arguments.scaling,
     )
     preprocess = Preprocess(encoder.layout, encoder.layout, network.options.persons, options)
-    counts = {"parameters": count_parameters(encoder), "macs": count_macs(encoder, arguments.window)}
     provenance = {"imported_from": arguments.file.name, "left_behind": len(network.ignored)}
-    config = bundle_config(network.name, options_dict(encoder), preprocess, names, counts, provenance)
-    with atomic_folder(arguments.out, is_bundle) as folder, tempfile.TemporaryDirectory() as scratch:
-        write_bundle(folder, encoder, config)
-        joints = torch.randn(2, network.options.persons, 2 * arguments.window, network.joints, network.options.channels)
-        with torch.no_grad():
-            record_probe(Path(scratch) / "probe.safetensors", joints, encoder(preprocess(joints)))
-        difference = verify_bundle(folder, Path(scratch) / "probe.safetensors", counts["parameters"])
-    return network.title, config, network.ignored, difference
+    model = Model(describe(network.name, encoder, preprocess, names, provenance), encoder, preprocess)
+    description, difference = export_model(model, arguments.out)
+    return network.title, description, network.ignored, difference
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, import, say what was found."""
     arguments = build_parser().parse_args(argv)
     check_replaceable(arguments.out, is_bundle, arguments.overwrite)
-    title, config, ignored, difference = import_checkpoint(arguments)
-    options = config["encoder"]["options"]
+    title, description, ignored, difference = import_checkpoint(arguments)
+    layout = description.layout
     print(
-        f"{arguments.out}: {title}, {len(config['class_names'])} classes, {len(config['layout']['joints'])} joints "
-        f"({config['layout']['name']}), {options['persons']} person(s), {config['counts']['parameters']:,} parameters; "
+        f"{arguments.out}: {title}, {len(description.class_names)} classes, {layout.joint_count} joints "
+        f"({layout.name}), {description.persons} person(s), {description.counts['parameters']:,} parameters; "
         f"verified in a fresh process (largest difference {difference:.1e})"
     )
     if ignored:

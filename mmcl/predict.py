@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from mmcl.common.arguments import AtLeastOne
 from mmcl.common.errors import UserError, run
-from mmcl.deploy.config import GRAPHS
+from mmcl.models.description import GRAPHS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mmcl.deploy.vocabulary import Vocabulary
+    from mmcl.models.vocabulary import Vocabulary
 
 ABOUT = """Classify recorded skeletons with an exported bundle. One clip a file: .npy, .npz, .json
 or .csv holding (frames, joints, 3) or (persons, frames, joints, 3), NTU .skeleton, or
@@ -139,15 +139,15 @@ def follow(predictor: Any, arguments: argparse.Namespace, only: list[str] | None
     """Print a label per hop until the frames end, or somebody presses Ctrl-C."""
     from mmcl.common.errors import BadClip
     from mmcl.data.readers.joints import UNITS
-    from mmcl.deploy.config import read_config
     from mmcl.deploy.files import odd_size
     from mmcl.deploy.follow import lines_of, parse_frame
     from mmcl.deploy.stream import Stream
+    from mmcl.models.description import read_bundle
 
-    config, joints = read_config(arguments.bundle), predictor.joint_count
-    span = arguments.span if arguments.span is not None else config["preprocess"]["window"]
+    description, joints = read_bundle(arguments.bundle), predictor.joint_count
+    span = arguments.span if arguments.span is not None else description.window
     hop = arguments.hop if arguments.hop is not None else max(1, span // 4)
-    stream = Stream(predictor.classify, joints, config["encoder"]["options"]["persons"], span, hop)
+    stream = Stream(predictor.classify, joints, description.persons, span, hop)
     looked = False
     try:
         for number, line in enumerate(lines_of(arguments.follow), 1):

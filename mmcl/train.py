@@ -31,14 +31,16 @@ def train(config: TrainConfig) -> int:
     from accelerate.utils import set_seed
 
     from mmcl.common.distributed import globalise_batchnorm
+    from mmcl.common.files import write_json
     from mmcl.engine.launch import make_accelerator
     from mmcl.engine.loop import Loop
     from mmcl.engine.processes import step_batches
     from mmcl.engine.run_folder import check_run, check_shared, start_run
     from mmcl.engine.setup import build_task, open_data
     from mmcl.engine.start import start, write_start
-    from mmcl.engine.summary import opening, write_summary
+    from mmcl.engine.summary import describe_run, opening, write_summary
     from mmcl.engine.trackers import begin_tracking
+    from mmcl.models.folder import RUN_MODEL
 
     accelerator = make_accelerator(config)
     if accelerator.is_main_process:
@@ -49,6 +51,7 @@ def train(config: TrainConfig) -> int:
     with accelerator.main_process_first():  # the first one fills the caches that the others read
         task = build_task(config, data, accelerator.device)
     begun = start(config, data, task.encoder)
+    description = describe_run(config, data, task, begun)
     folder = Path(config.out)
     if accelerator.num_processes > 1 and config.engine.sync_batchnorm:
         globalise_batchnorm(task)
@@ -61,6 +64,8 @@ def train(config: TrainConfig) -> int:
         start_run(config, data.texts)
         if begun is not None:
             write_start(begun, folder)
+        if not (folder / RUN_MODEL).is_file():
+            write_json(folder / RUN_MODEL, description.to_json())
     accelerator.wait_for_everyone()
     check_shared(folder)
     begin_tracking(accelerator, config)

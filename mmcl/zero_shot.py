@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmcl.common.arguments import AtLeastOne
 from mmcl.common.errors import UserError, run
-from mmcl.common.files import check_replaceable
+
+if TYPE_CHECKING:
+    from mmcl.data.selection import Selection
+    from mmcl.evaluation.base import Evaluation
+    from mmcl.models.folder import SavedModel
+
+    Plan = tuple[Selection, Evaluation, Path]
 
 ABOUT = """Three things are called zero-shot in this field. mmcl never mixes them up:
 
@@ -71,90 +77,94 @@ def describe_protocols() -> str:
     )
 
 
-def judge_transfer(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
-    """Score the clips of a label map and write the report; returns the report and its folder."""
-    from mmcl.common.device import pick_device
-    from mmcl.data.learned import not_learned
-    from mmcl.data.store import open_store
-    from mmcl.engine.scoring import score_clips
-    from mmcl.evaluation.model import find_model, load_judged
-    from mmcl.evaluation.report import write_report
-    from mmcl.evaluation.transfer import load_map, mapped_clips, transfer_facts
-
-    if arguments.gate is not None:
-        raise UserError(NO_GATE)
-    if arguments.data is None:
-        raise UserError("transfer by label map needs --data, a clip store of the other data set")
-    rule, store = load_map(arguments.protocol), open_store(arguments.data)
-    found = find_model(arguments.checkpoint, arguments.which)
-    judged = load_judged(found, store.layout)
-    if judged.dataset is not None and judged.dataset != rule.source:
-        raise UserError(
-            f"protocol '{rule.name}' judges models of '{rule.source}'; {arguments.checkpoint} was trained on "
-            f"'{judged.dataset}'"
-        )
-    out = arguments.out or found.report_folder(
-        rule.name.replace("/", "-"), [store.fingerprint] if found.config is None else []
-    )
-    check_replaceable(out, "report.json")
-    names = judged.model.class_names
-    clips, labels = mapped_clips(rule, store, names)
-    kept, side = not_learned(clips, store, judged.lessons)
-    clips, labels = clips[kept], labels[kept]
-    if rule.clips is not None and len(clips) != rule.clips and side == "all":
-        print(f"note: {len(clips)} clips take part, the complete data set has {rule.clips}", file=sys.stderr)
-    device = pick_device(arguments.device)
-    scores = score_clips(judged.model.to(device), store, clips, device, arguments.batch_size, progress=True)
-    facts = {
-        **transfer_facts(rule, len(names)), "trained_on": judged.dataset or "unknown (the checkpoint does not say)",
-        "clips": side, "data": str(arguments.data), "data_fingerprint": store.fingerprint, **judged.facts,
-    }  # fmt: skip
-    return write_report(out, scores, labels, [store.ids[clip] for clip in clips], names, facts, store), out
-
-
-def judge_open(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
-    """Judge the withheld classes of an open-vocabulary protocol, or the classes named; write the report."""
-    from mmcl.common.device import pick_device
-    from mmcl.evaluation.model import find_model
-    from mmcl.evaluation.open_classes import judge_classes
-    from mmcl.evaluation.open_vocabulary import judge_protocol
-
-    found, device = find_model(arguments.checkpoint, arguments.which), pick_device(arguments.device)
-    data, out, size = arguments.data, arguments.out, arguments.batch_size
-    if arguments.classes is None:
-        return judge_protocol(found, data, arguments.protocol, arguments.gate, out, device, size)
-    if arguments.gate is not None:
-        raise UserError(NO_GATE)
-    if data is None:
-        raise UserError("--classes needs --data, a clip store that holds clips of them")
-    return judge_classes(found, data, arguments.classes, out, device, size)
-
-
-def is_open(arguments: argparse.Namespace) -> bool:
-    """Whether open vocabulary is asked for, rather than transfer by label map.
+def judged(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
+    """Judge and write the report; returns the report and its folder.
 
     Raises:
-        UserError: neither the command line nor the checkpoint says which protocol, or it is none.
+        UserError: neither the command line nor the checkpoint says by which protocol, or it withholds no class.
     """
+    from mmcl.common.device import pick_device
+    from mmcl.evaluation.judging import judge
+    from mmcl.models.folder import find_model
+
+    saved, device = find_model(arguments.checkpoint, arguments.which), pick_device(arguments.device)
+    kind = _transfer
+    if arguments.classes is not None:
+        kind = _classes
+    elif not _is_map(arguments, saved):
+        kind = _open_vocabulary
+    data, evaluation, out = kind(arguments, saved)
+    return judge(saved, data, evaluation, out, device, arguments.batch_size), out
+
+
+def _is_map(arguments: argparse.Namespace, saved: SavedModel) -> bool:
+    """Whether the protocol is a label map, and no open-vocabulary one."""
     from mmcl.data.protocols import UnknownProtocol, load_protocol
     from mmcl.evaluation.listing import is_map
-    from mmcl.evaluation.model import find_model
 
-    if arguments.classes is not None:
-        return True
-    config = find_model(arguments.checkpoint, arguments.which).config
-    name = arguments.protocol or (config.data.protocol if config is not None else None)
+    own = saved.description.provenance.get("protocol") if saved.checkpoint is not None else None
+    name = arguments.protocol or own
     if name is None:
         raise UserError("which protocol? Give --protocol, or --classes (or look at --list-protocols)")
     if is_map(name):
-        return False
+        return True
     try:
         protocol = load_protocol(name)
     except UnknownProtocol as error:
         raise UserError(f"no zero-shot protocol '{name}': look at --list-protocols, or give a .yaml file") from error
     if not protocol.open:
         raise UserError(f"protocol '{name}' withholds no class: `mmcl evaluate` judges it, or see --list-protocols")
-    return True
+    return False
+
+
+def _transfer(arguments: argparse.Namespace, saved: SavedModel) -> Plan:
+    """Transfer by label map: a whole store of the other data set."""
+    from mmcl.data.selection import Selection
+    from mmcl.data.store import open_store
+    from mmcl.evaluation.base import build_evaluation
+    from mmcl.evaluation.transfer import load_map
+
+    if arguments.gate is not None:
+        raise UserError(NO_GATE)
+    if arguments.data is None:
+        raise UserError("transfer by label map needs --data, a clip store of the other data set")
+    rule, store = load_map(arguments.protocol), open_store(arguments.data)
+    name, content = rule.name.replace("/", "-"), [store.fingerprint] if saved.checkpoint is None else []
+    out = arguments.out or saved.report_folder(name, content)
+    return Selection(store), build_evaluation("transfer", {"map": arguments.protocol}), out
+
+
+def _classes(arguments: argparse.Namespace, saved: SavedModel) -> Plan:
+    """Open vocabulary among classes that are given by name: a whole store."""
+    from mmcl.data.prompts import fingerprint
+    from mmcl.data.selection import Selection
+    from mmcl.data.store import open_store
+    from mmcl.evaluation.base import build_evaluation
+
+    if arguments.gate is not None:
+        raise UserError(NO_GATE)
+    if arguments.data is None:
+        raise UserError("--classes needs --data, a clip store that holds clips of them")
+    store, asked = open_store(arguments.data), arguments.classes
+    words = Path(asked).read_text(encoding="utf-8") if Path(asked).is_file() else asked
+    names = [Path(asked).stem] if Path(asked).is_file() else asked.split(",")
+    first = re.sub(r"\W+", "_", names[0].strip().casefold())[:24].strip("_")
+    name = f"classes-{first}" + (f"-and-{len(names) - 1}" if len(names) > 1 else "")
+    out = arguments.out or saved.report_folder(name, [fingerprint(words), store.fingerprint])
+    return Selection(store), build_evaluation("classes", {"classes": asked}), out
+
+
+def _open_vocabulary(arguments: argparse.Namespace, saved: SavedModel) -> Plan:
+    """The withheld classes of an open-vocabulary protocol."""
+    from mmcl.evaluation.base import build_evaluation
+    from mmcl.evaluation.judging import select
+
+    data, gate = select(saved, arguments.data, arguments.protocol, side="unseen"), arguments.gate
+    assert data.rule is not None
+    name = data.rule.name.replace("/", "-") + ("" if gate is None else f"-gate-{gate.resolve().name}")
+    out = arguments.out or saved.report_folder(name, [data.store.fingerprint] if saved.checkpoint is None else [])
+    options = {"gate": None if gate is None else str(gate), "which": arguments.which}
+    return data, build_evaluation("open_vocabulary", options), out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -170,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     require_training_stack()
     from mmcl.evaluation.reporting.console import report_lines
 
-    report, out = judge_open(arguments) if is_open(arguments) else judge_transfer(arguments)
+    report, out = judged(arguments)
     print("\n".join(report_lines(report, out)))
     return 0
 

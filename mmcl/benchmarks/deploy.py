@@ -25,14 +25,14 @@ from mmcl.benchmarks.tables import deploy_table
 from mmcl.benchmarks.timing import compare
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
-from mmcl.deploy.bundle import Bundle, bundle_config, load_bundle, write_bundle
-from mmcl.deploy.config import CARD, CONFIG, GRAPHS, WEIGHTS, graphs_in
-from mmcl.deploy.formats import make_graph
+from mmcl.deploy.graphs import make_graph
 from mmcl.deploy.onnx import INPUT, export_graph, finish, require_onnx
-from mmcl.deploy.session import open_session
-from mmcl.encoders.base import options_dict
 from mmcl.encoders.counting import count_parameters, count_products
 from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions
+from mmcl.models.bundle import describe, load_bundle, write_bundle
+from mmcl.models.description import CARD, CONFIG, GRAPHS, WEIGHTS, graphs_in
+from mmcl.models.model import Model
+from mmcl.models.session import open_session
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 
 CLASSES, SECONDS, STARTS = 120, 8.0, 3
@@ -82,8 +82,7 @@ def random_bundle(folder: Path, options: CTRGCNOptions | None = None, window: in
     encoder = lively_encoder(options or CTRGCNOptions(), window, classes)
     preprocess = Preprocess(encoder.layout, encoder.layout, encoder.options.persons, PreprocessOptions(window=window))
     names = [f"class {number}" for number in range(classes)]
-    counts = {"parameters": count_parameters(encoder)}
-    write_bundle(folder, encoder, bundle_config("ctrgcn", options_dict(encoder), preprocess, names, counts, {}))
+    write_bundle(folder, Model(describe("ctrgcn", encoder, preprocess, names, count=False), encoder, preprocess))
     bundle = load_bundle(folder)
     single = export_graph(bundle)
     clips = [_clip(bundle, 1 + number % 2, number).numpy() for number in range(8)]
@@ -110,7 +109,7 @@ def measure(folder: Path, threads: Sequence[int], seconds: float, starts: int = 
         "machine": machine("torch", "onnxruntime"), "parameters": count_parameters(bundle.encoder),
         "persons": bundle.preprocess.persons, "window": bundle.preprocess.options.window,
         "sizes": {"weights": _size(folder, WEIGHTS)} | {key: _size(folder, path.name) for key, path in graphs.items()},
-        "accuracy": bundle.config.get("onnx"), "lines": [],
+        "accuracy": bundle.description.onnx or None, "lines": [],
     }  # fmt: skip
     for count in threads:
         for bodies in range(1, bundle.preprocess.persons + 1):
@@ -121,7 +120,7 @@ def measure(folder: Path, threads: Sequence[int], seconds: float, starts: int = 
 
 
 @torch.inference_mode()
-def _lines(bundle: Bundle, graphs: dict[str, Path], bodies: int, threads: int, seconds: float) -> list[dict[str, Any]]:
+def _lines(bundle: Model, graphs: dict[str, Path], bodies: int, threads: int, seconds: float) -> list[dict[str, Any]]:
     assert isinstance(bundle.encoder, CTRGCN)
     clip = _clip(bundle, bodies, 0)
     published = published_network(bundle.encoder).requires_grad_(False)
@@ -151,7 +150,7 @@ def _call(path: Path, clip: Tensor, threads: int) -> Callable[[], Any]:
     return lambda: session.run(["scores"], {INPUT: joints})[0]
 
 
-def _clip(bundle: Bundle, bodies: int, seed: int) -> Tensor:
+def _clip(bundle: Model, bodies: int, seed: int) -> Tensor:
     """(1, M, T, V, 3), so many of M bodies moving, the others empty."""
     shape = (1, bundle.preprocess.persons, bundle.preprocess.options.window, bundle.layout.joint_count, 3)
     clip = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
@@ -159,7 +158,7 @@ def _clip(bundle: Bundle, bodies: int, seed: int) -> Tensor:
     return clip
 
 
-def cold_start(folder: Path, bundle: Bundle, backend: str, starts: int) -> float:
+def cold_start(folder: Path, bundle: Model, backend: str, starts: int) -> float:
     """Seconds from the start of a new process to the label of one file: the median of several."""
     with tempfile.TemporaryDirectory() as place:
         np.save(f"{place}/clip.npy", _clip(bundle, 1, 0)[0, :1].numpy())

@@ -55,6 +55,18 @@ class Registry(Mapping[str, Any]):
             what = f"{self.kind} '{point.name}' of an installed package ({point.value})"
             raise UserError(f"{what} cannot be imported: {error}") from error
 
+    def name_of(self, entry: Any) -> str:
+        """Under which name an entry is registered.
+
+        Raises:
+            UserError: under none.
+        """
+        place = f"{entry.__module__}:{entry.__qualname__}"
+        for name, found in self._entries.items():
+            if found == place:
+                return name
+        raise UserError(f"{place} is no registered {self.kind}")
+
     def __iter__(self) -> Iterator[str]:
         yield from self._entries
         yield from self._others

@@ -26,8 +26,8 @@ class Lesson(NamedTuple):
 
 
 def recorded_lessons(provenance: Mapping[str, Any]) -> tuple[Lesson, ...]:
-    """What a bundle says of itself: what it was trained on, what it had started from, what it was adapted to."""
-    entries = (provenance, provenance.get("adapted") or {})
+    """What a model says of itself: what it was trained on, what it had started from, what it was adapted to since."""
+    entries = (provenance, provenance.get("adapted") or {}, *provenance.get("changed", ()))
     found = [(entry.get("protocol"), entry.get("data_fingerprint"), entry.get("dataset")) for entry in entries]
     own = [Lesson(protocol, print_, dataset) for protocol, print_, dataset in found if protocol and print_]
     return (*own, *started_lessons(provenance.get("started_from")))

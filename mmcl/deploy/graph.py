@@ -12,60 +12,66 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmcl.deploy.bundle import Bundle
+from mmcl.encoders.base import lean_form
 from mmcl.encoders.bodies import present_bodies
 from mmcl.encoders.ctrgcn.lean_units import LeanSpatial, LeanTemporal, LeanUnit
 from mmcl.encoders.graph import SUBSETS
 from mmcl.encoders.lean import Folded, LeanBodies
+from mmcl.models.model import Model, nan_to_missing
 
 OUTPUTS = {
     "probabilities": "(clips, classes), in the order of class_names, each row sums to 1",
     "scores": "(clips, classes): the same before softmax",
     "embedding": (
-        "(clips, D): unit-length embedding of each clip in the space of texts; its dot product with a class's "
-        "row (rows 'classes' of vocabulary.safetensors, named in vocabulary.names; of another class, its text's "
-        "unit-length embedding, and where vocabulary.centred is true that less 'origin' of the same file, brought to "
-        "unit length again), divided by vocabulary.temperature, is the class's open-vocabulary score; softmax over the "
-        "classes asked for gives probabilities"
+        "(clips, E): what the text head makes of each clip. For the head 'projection' it is the unit-length embedding "
+        "in the space of texts: its dot product with a class's text (a row of 'classes' in vocabulary.safetensors, "
+        "named in vocabulary.names, or another unit-length text embedding; less 'text_head.origin' of the same file "
+        "and brought to unit length again), divided by the head's temperature, is the class's open-vocabulary score; "
+        "softmax over the classes asked for gives probabilities"
     ),
 }
 
 
 class Graph(nn.Module):
-    """A bundle as one function of raw joints (N, M, T, V, 3), for any N, M, T.
+    """A model as one function of raw joints (N, M, T, V, 3), for any N, M, T.
+
+    Joints that are NaN count as missing. Of a clip with nobody in it nothing is said: its scores are all zero, so that
+    its probabilities are equal.
 
     Args:
-        bundle: of which everything is copied.
+        model: of which everything is copied.
 
     Attributes:
         outputs: names of what comes out, keys of :data:`OUTPUTS`.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
-        self.preprocess, self.vocabulary = bundle.preprocess, bundle.vocabulary
-        lean = bundle.encoder.lean(bundle.preprocess.options.window)
-        self.encoder = Packed(lean, bundle.preprocess.options.window) if isinstance(lean, LeanBodies) else lean
-        self.outputs = [name for name in OUTPUTS if name != "embedding" or self.vocabulary is not None]
+        self.preprocess, self.text_head = model.preprocess, model.text_head
+        lean = lean_form(model.encoder, model.preprocess.options.window)
+        self.encoder = Packed(lean, model.preprocess.options.window) if isinstance(lean, LeanBodies) else lean
+        self.outputs = [name for name in OUTPUTS if name != "embedding" or self.text_head is not None]
         self.eval()
 
     def forward(self, joints: Tensor) -> tuple[Tensor, ...]:
         """(N, M, T, V, 3) -> what :attr:`outputs` names."""
         N, _, T, V, C = joints.shape
+        joints = nan_to_missing(joints)
+        somebody = joints.abs().amax(dim=(1, 2, 3, 4))[:, None] > 0
         # Empty bodies that fill up, whatever their number is: preprocessing cuts off what is too many.
         joints = torch.cat([joints, joints.new_zeros(N, self.preprocess.persons, T, V, C)], dim=1)
         features = self.encoder.features(self.preprocess(joints))  # type: ignore[operator]
-        scores = self.encoder.head(features)  # type: ignore[operator]
+        scores = torch.where(somebody, self.encoder.head(features), 0.0)  # type: ignore[operator]
         found = (scores.softmax(dim=-1), scores)
-        return found if self.vocabulary is None else (*found, self.vocabulary.embed(features))
+        return found if self.text_head is None else (*found, self.text_head.embed(features))
 
 
 class Eager(Graph):
-    """The bundle as it is, with a graph's outputs: what a graph is compared with shall not share its folded form."""
+    """The model as it is, with a graph's outputs: what a graph is compared with shall not share its folded form."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        super().__init__(bundle)
-        self.encoder = bundle.encoder
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self.encoder = model.encoder
 
 
 class Packed(Folded):

@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mmcl.common.errors import UserError
-from mmcl.deploy.bundle import Bundle
 from mmcl.deploy.graph import OUTPUTS, Eager, Graph
-from mmcl.deploy.session import open_session
 from mmcl.deploy.verify import relative_difference
+from mmcl.models.model import Model
+from mmcl.models.session import open_session
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -62,12 +62,12 @@ def probe_samples(probe: Path) -> list[Tensor]:
     return [*alone, mixed]
 
 
-def export_graph(bundle: Bundle) -> ModelProto:
+def export_graph(model: Model) -> ModelProto:
     """The graph in single precision, unnamed and untested."""
     import onnx
 
-    graph = Graph(bundle)
-    example = torch.randn(3, 2, 2 * bundle.preprocess.options.window, bundle.layout.joint_count, 3)
+    graph = Graph(model)
+    example = torch.randn(3, 2, 2 * model.preprocess.options.window, model.layout.joint_count, 3)
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)
@@ -81,9 +81,9 @@ def export_graph(bundle: Bundle) -> ModelProto:
     finally:
         quiet.setLevel(level)
     assert program is not None
-    model = onnx.ModelProto()
-    model.CopyFrom(program.model_proto)
-    return model
+    proto = onnx.ModelProto()
+    proto.CopyFrom(program.model_proto)
+    return proto
 
 
 def tidy(model: ModelProto) -> ModelProto:
@@ -108,21 +108,21 @@ def tidy(model: ModelProto) -> ModelProto:
     return model
 
 
-def finish(model: ModelProto, bundle: Bundle, variant: Mapping[str, Any]) -> ModelProto:
+def finish(proto: ModelProto, model: Model, variant: Mapping[str, Any]) -> ModelProto:
     """Tidy a graph, and write into its metadata all that is needed to use it."""
     import onnx
 
-    outputs = [value.name for value in model.graph.output]
-    facts = {key: bundle.config[key] for key in _FACTS if key in bundle.config}
+    outputs, said = [value.name for value in proto.graph.output], model.description.to_json()
+    facts = {key: said[key] for key in _FACTS if said[key] is not None}
     facts["outputs"] = {name: OUTPUTS[name] for name in outputs}
     facts["variant"] = dict(variant)
-    tidy(model)
-    onnx.helper.set_model_props(model, {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()})
-    return model
+    tidy(proto)
+    onnx.helper.set_model_props(proto, {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()})
+    return proto
 
 
-def agree(model: ModelProto, bundle: Bundle, probe: Path) -> float:
-    """Compare a graph in single precision with its bundle, on clips of one and two bodies and of several lengths.
+def agree(proto: ModelProto, model: Model, probe: Path) -> float:
+    """Compare a graph in single precision with its model, on clips of one and two bodies and of several lengths.
 
     Returns:
         Largest difference of any output, relative to its largest magnitude where that exceeds 1.
@@ -130,12 +130,12 @@ def agree(model: ModelProto, bundle: Bundle, probe: Path) -> float:
     Raises:
         UserError: it is more than 1e-4.
     """
-    graph, session, worst = Eager(bundle), open_session(model.SerializeToString()), 0.0
+    graph, session, worst = Eager(model), open_session(proto.SerializeToString()), 0.0
     for sample in probe_samples(probe):
         with torch.no_grad():
             expected = graph(sample)
         for found, truth in zip(session.run(graph.outputs, {INPUT: sample.numpy()}), expected, strict=True):
             worst = max(worst, relative_difference(torch.from_numpy(found), truth))
     if not worst <= TOLERANCE:
-        raise UserError(f"the ONNX graph's outputs differ from the bundle's by {worst:.2e} (> {TOLERANCE})")
+        raise UserError(f"the ONNX graph's outputs differ from the model's by {worst:.2e} (> {TOLERANCE})")
     return worst

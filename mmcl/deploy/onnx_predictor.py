@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mmcl.common.errors import UserError
 from mmcl.data.readers.joints import zero_where_missing
-from mmcl.deploy.config import CONFIG, GRAPHS, graphs_in, read_config
 from mmcl.deploy.files import implied_layout, read_joints
+from mmcl.models.description import GRAPHS, graphs_in, read_bundle
+from mmcl.models.session import open_checked_session
 from mmcl.skeletons.layout import Layout, load_layout
 
 
@@ -35,7 +34,7 @@ def choose_graph(bundle: Path, backend: str, files: Sequence[Path], layout: str 
     if backend == "torch":
         return None
     if backend == "auto":
-        own = Layout.from_dict(read_config(bundle)["layout"], f"{bundle} layout")
+        own = read_bundle(bundle).layout
         names = {implied_layout(path) or layout for path in files} | {layout}
         foreign = not all(same_joints(name, own) for name in names)
         if not graphs or foreign or find_spec("onnxruntime") is None:
@@ -59,41 +58,23 @@ class OnnxPredictor:
     """
 
     def __init__(self, bundle: Path, graph: Path, layout: str | None = None, unit: str = "m") -> None:
-        from mmcl.deploy.session import open_session
-
-        config = read_config(bundle)
+        description = read_bundle(bundle)
         self.graph, self.unit, self.named = graph, unit, layout
-        self.own = Layout.from_dict(config["layout"], f"{bundle} layout")
-        self.class_names: list[str] = config["class_names"]
+        self.own, self.class_names = description.layout, description.class_names
         self.joint_count = self.own.joint_count
         if not same_joints(layout, self.own):
             raise UserError(_foreign(layout, graph, self.own))
-        try:
-            self.session = open_session(graph)
-        except Exception as error:  # onnxruntime has kinds of its own, which are no public names
-            raise UserError(f"{graph} is damaged or needs another onnxruntime: {str(error).splitlines()[0]}") from error
-        self._check(config)
-
-    def _check(self, config: Mapping[str, Any]) -> None:
-        """Whether the graph is the bundle's: its metadata say what it takes and gives.
-
-        Raises:
-            UserError: it is another's, or an older mmcl wrote it.
-        """
-        facts = self.session.get_modelmeta().custom_metadata_map
-        for key in ("class_names", "layout", "preprocess"):
-            if key not in facts or json.loads(facts[key]) != config[key]:
-                raise UserError(
-                    f"{self.graph} is not the graph of {self.graph.with_name(CONFIG)}: its {key.replace('_', ' ')} "
-                    "differ; export it again, or use --backend torch"
-                )
+        self.session = open_checked_session(graph, description)
 
     def classify(self, joints: np.ndarray) -> list[tuple[int, str, float]]:
         """Rank the classes of one clip (M, T, V, 3): (label, name, probability), most probable first.
 
-        Missing joints are zero or NaN; infinite coordinates raise BadClip.
+        Missing joints are zero or NaN; infinite coordinates raise BadClip, a clip with nobody in it UserError.
         """
-        probabilities = self.session.run(["probabilities"], {"joints": zero_where_missing(joints)[None]})[0][0]
+        joints = zero_where_missing(joints)
+        if not joints.any():
+            raise UserError("there is nobody in the clip: every joint is missing")
+        probabilities = self.session.run(["probabilities"], {"joints": joints[None]})[0][0]
         order = np.argsort(-probabilities, kind="stable").tolist()
         return [(label, self.class_names[label], float(probabilities[label])) for label in order]
 

@@ -12,9 +12,11 @@ from torch import Tensor
 from mmcl.common.device import pick_device
 from mmcl.common.errors import UserError
 from mmcl.data.readers.joints import zero_where_missing
-from mmcl.deploy.bundle import Bundle, load_bundle, read_config
 from mmcl.deploy.files import implied_layout, read_joints
-from mmcl.deploy.vocabulary import Vocabulary, require_vocabulary
+from mmcl.models.bundle import load_bundle
+from mmcl.models.description import read_bundle
+from mmcl.models.model import Model
+from mmcl.models.vocabulary import Vocabulary, require_vocabulary
 
 
 class Predictor:
@@ -29,8 +31,8 @@ class Predictor:
 
     def __init__(self, bundle: Path, layout: str | None = None, device: str = "cpu", unit: str = "m") -> None:
         self.path, self.layout, self.device, self.unit = bundle, layout, str(pick_device(device)), unit
-        self.own_layout = str(read_config(bundle)["layout"]["name"])
-        self._models: dict[str, Bundle] = {}
+        self.own_layout = read_bundle(bundle).layout.name
+        self._models: dict[str, Model] = {}
         self._open: tuple[list[str], Tensor] | None = None
 
     @property
@@ -52,18 +54,17 @@ class Predictor:
 
         Args:
             names: of two classes or more.
-            rows: (n, D) embeddings of their texts, made by the text model that the bundle names; None where the
-                bundle's table has them all.
+            rows: (n, D) unit-length embeddings of their texts, made by the text model that the bundle names; None
+                where the bundle's table has them all.
 
         Raises:
             UserError: the bundle has no vocabulary, or its table lacks a name.
         """
         if len(names) < 2:
             raise UserError(f"{list(names)}: it takes two classes or more to tell one from another")
-        rows = self.vocabulary.rows_of(names) if rows is None else rows
-        self._open = (list(names), rows.to(self.device))
+        self._open = (list(names), self.vocabulary.fit(names if rows is None else rows.to(self.device)))
 
-    def model(self, layout: str | None = None) -> Bundle:
+    def model(self, layout: str | None = None) -> Model:
         """The model for joints in a layout (loaded once each); None is the bundle's own."""
         name = layout or self.own_layout
         if name not in self._models:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmcl.common.errors import UserError
 from mmcl.data.prompts import Prompts, fingerprint, load_prompts, prompt_names
-from mmcl.deploy.vocabulary import Vocabulary, class_key, quoted
+from mmcl.models.vocabulary import Vocabulary, class_key, quoted
 
 OWN = "own"
 
@@ -20,7 +20,7 @@ class ClassTexts:
     """Classes in the space of a vocabulary.
 
     Attributes:
-        rows: (n, D) what embeddings of skeletons are compared with.
+        rows: (n, D) unit-length text embeddings, for :meth:`mmcl.models.vocabulary.Vocabulary.fit`.
         why: why some were computed, in words; "" where the vocabulary's table had them all.
         facts: for a report: text model, whose words, how many rows of the table, hash of the sentences.
     """
@@ -88,7 +88,7 @@ def class_texts(prompts: Prompts, vocabulary: Vocabulary, device: torch.device) 
     reworded = [names[k] for k in compute if names[k] not in missing]
     why = [vocabulary.complaint(missing)] if missing else []
     why += [f"{quoted(reworded)} described otherwise than for the table"] if reworded else []
-    rows = torch.empty(len(names), vocabulary.width)
+    rows = torch.empty(len(names), vocabulary.head.width)
     if taken:
         rows[taken] = vocabulary.rows_of([names[k] for k in taken]).cpu()
     if compute:
@@ -135,7 +135,7 @@ def _computed(prompts: Prompts, vocabulary: Vocabulary, device: torch.device) ->
     from mmcl.towers.text import class_rows
 
     encode = _text_encoder(vocabulary, device)
-    return vocabulary.rows(class_rows(encode, [prompts.texts(label) for label in range(len(prompts.names))]))
+    return class_rows(encode, [prompts.texts(label) for label in range(len(prompts.names))])
 
 
 def _text_encoder(vocabulary: Vocabulary, device: torch.device) -> Callable[[Sequence[str]], Tensor]:

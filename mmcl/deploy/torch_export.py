@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmcl.common.errors import UserError
-from mmcl.deploy.bundle import Bundle, load_bundle
-from mmcl.deploy.config import CONFIG, EXPORTED
 from mmcl.deploy.graph import Eager, Graph
 from mmcl.deploy.onnx import INPUT, TOLERANCE, dynamic_shapes, probe_samples
 from mmcl.deploy.verify import relative_difference, run_fresh
+from mmcl.models.bundle import load_bundle
+from mmcl.models.description import CONFIG, EXPORTED
+from mmcl.models.model import Model
 
 # The fresh process cannot import mmcl: what it computes, the file says.
 _FRESH = """
@@ -30,12 +31,12 @@ save_file(answer, {answer!r})
 """
 
 
-def export_program(bundle: Bundle) -> torch.export.ExportedProgram:
-    """The graph of a bundle, any number of clips, persons, frames: joints -> probabilities, scores[, embedding]."""
-    example = torch.randn(3, 2, 2 * bundle.preprocess.options.window, bundle.layout.joint_count, 3)
+def export_program(model: Model) -> torch.export.ExportedProgram:
+    """The graph of a model, any number of clips, persons, frames: joints -> probabilities, scores[, embedding]."""
+    example = torch.randn(3, 2, 2 * model.preprocess.options.window, model.layout.joint_count, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return torch.export.export(Graph(bundle), (example,), dynamic_shapes=dynamic_shapes())
+        return torch.export.export(Graph(model), (example,), dynamic_shapes=dynamic_shapes())
 
 
 def write_program(folder: Path, probe: Path) -> float:

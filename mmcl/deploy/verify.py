@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmcl.common.errors import UserError
+from mmcl.models.model import Model
 
 # What inference must not need. The fresh process makes these names impossible to import.
 TRAINING_PACKAGES = (
@@ -33,7 +34,7 @@ with torch.no_grad():
     features = model.features(probe["joints"], probe.get("lengths"))
     answer = {{"scores": model(probe["joints"], probe.get("lengths")).contiguous()}}
     if model.vocabulary is not None:
-        answer["embeddings"] = model.vocabulary.embed(features).contiguous()
+        answer["embeddings"] = model.text_head.embed(features).contiguous()
 answer["parameters"] = torch.tensor([sum(parameter.numel() for parameter in model.parameters())])
 save_file(answer, {answer!r})
 """
@@ -98,6 +99,16 @@ def _difference(what: str, found: torch.Tensor, expected: torch.Tensor) -> float
     return difference
 
 
-def record_probe(path: Path, joints: torch.Tensor, scores: torch.Tensor) -> None:
-    """Write a probe for :func:`verify_bundle` where none was recorded in training (imported checkpoints)."""
-    save_file({"joints": joints.contiguous(), "scores": scores.contiguous()}, path)
+def write_probe(path: Path, model: Model, clips: int = 2) -> None:
+    """Write a probe for :func:`verify_bundle` where none was recorded in training: made-up joints and their scores.
+
+    Args:
+        path: file to write.
+        model: in evaluation mode, on the CPU; its network is used as it is, never in the lean form.
+        clips: how many.
+    """
+    shape = (clips, model.preprocess.persons, 2 * model.preprocess.options.window, model.layout.joint_count, 3)
+    joints = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        scores = model.encoder(model.preprocess(joints))
+    save_file({"joints": joints, "scores": scores.contiguous()}, path)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
+from mmcl.common.options import fill
 from mmcl.encoders import ENCODERS
-from mmcl.encoders.options import fill
 from mmcl.skeletons.layout import Layout
 
 _DEFAULTS: Mapping[str, Any] = MappingProxyType({})
@@ -33,6 +33,8 @@ class Encoder(nn.Module, ABC):
         options: its options.
         feature_width: D.
         frozen: whether :meth:`freeze_features` was called.
+        altered: whether a surgery has exchanged modules, so that it is no longer the network of its class:
+            :meth:`lean` must not count on its parts then.
     """
 
     options_type: ClassVar[type]
@@ -46,7 +48,7 @@ class Encoder(nn.Module, ABC):
         self.layout = layout
         self.classes = classes
         self.options = options
-        self.frozen = False
+        self.frozen = self.altered = False
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:
@@ -137,6 +139,11 @@ def encoder_name(encoder: Encoder) -> str:
     raise UserError(f"{type(encoder).__name__} is no registered encoder: choose one of {', '.join(sorted(ENCODERS))}")
 
 
+def lean_form(encoder: Encoder, frames: int | None = None) -> nn.Module:
+    """:meth:`Encoder.lean`; of a network that a surgery has altered, a plain copy, which counts on no parts."""
+    return Encoder.lean(encoder, frames) if encoder.altered else encoder.lean(frames)
+
+
 def encoder_options(name: str) -> type:
     """The dataclass that holds an encoder's options.
 
@@ -153,11 +160,7 @@ def parse_options(name: str, options: Mapping[str, Any] | object) -> Any:
         UserError: an unknown key, a value of the wrong type, or one out of range.
     """
     kind = encoder_options(name)
-    if isinstance(options, kind):
-        return options
-    if not isinstance(options, Mapping):
-        raise UserError(f"options of the encoder '{name}' must be keys and values, not {type(options).__name__}")
-    return fill(name, options, kind)
+    return options if isinstance(options, kind) else fill(name, options, kind)
 
 
 def build_encoder(name: str, layout: Layout, classes: int, options: Mapping[str, Any] | object = _DEFAULTS) -> Encoder:

@@ -11,8 +11,8 @@ from mmcl.encoders.base import Encoder
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Learnable numbers in a module."""
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    """Numbers in the parameters of a module, whether they are trained at the moment or not."""
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def count_macs(encoder: Encoder, frames: int) -> int:

@@ -27,12 +27,13 @@ from mmcl.common.distributed import purpose
 from mmcl.common.errors import UserError
 from mmcl.common.files import recover_folder, replace_folder, write_json
 from mmcl.engine.optimiser import RunOptimiser, whole
-from mmcl.engine.position import POSITION, Position, read_position
+from mmcl.engine.position import Position, read_position
 from mmcl.engine.probe import made_up_clips
 from mmcl.engine.random_states import random_states, restore_random_states
+from mmcl.models.folder import LEARNED, POSITION, PROBE, find_checkpoint
 from mmcl.tasks.base import Task
 
-LEARNED, PROBE, TRAINING = "learned.safetensors", "probe.safetensors", "training.pt"
+TRAINING = "training.pt"
 
 
 class Checkpoints:
@@ -185,28 +186,3 @@ def part_of(learned: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): tensor for key, tensor in learned.items() if key.startswith(f"{name}.")}
 
 
-def encoder_tensors(checkpoint: Path) -> tuple[dict[str, Tensor], int]:
-    """The encoder's tensors in a checkpoint of a run, by their names in the encoder, and how many others there are."""
-    learned = load_file(checkpoint / LEARNED)
-    own = part_of(learned, "encoder")
-    return own, len(learned) - len(own)
-
-
-def find_checkpoint(folder: Path, name: str = "last") -> Path:
-    """The folder of one checkpoint of a run.
-
-    Args:
-        folder: ``RUN/checkpoints``.
-        name: ``last`` or ``best``.
-
-    Raises:
-        UserError: it is not there.
-    """
-    path = folder / name
-    if not path.exists() and (folder / f".{name}.old").is_dir():  # killed between two renames: the older one is whole
-        path = folder / f".{name}.old"
-    if not (path / LEARNED).is_file():
-        raise UserError(
-            f"no checkpoint at {path}: has the run saved one? (give the run folder, see `mmcl train --help`)"
-        )
-    return path

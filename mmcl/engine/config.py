@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mmcl.common.errors import UserError
+from mmcl.models.description import Operation
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import PreprocessOptions
 from mmcl.tasks.stages import ScheduleOptions
@@ -128,6 +129,7 @@ class TrainConfig:
     engine: EngineOptions
     encoder_name: str
     encoder: Any
+    surgeries: tuple[Operation, ...]  # that the encoder goes through before weights are loaded
     task_name: str
     task: Any
     text: str  # the same as YAML, as it is saved with the run

@@ -14,8 +14,10 @@ from typing import Any
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import read_yaml
+from mmcl.common.options import fill
 from mmcl.encoders.base import encoder_options
 from mmcl.engine.config import DataOptions, EngineOptions, OptimiserOptions, StartOptions, TrainConfig
+from mmcl.models.description import Operation
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import PreprocessOptions
 from mmcl.tasks import TASKS
@@ -124,6 +126,10 @@ def build_parser(names: Mapping[str, str]) -> Any:
     parser.add_argument("--out", type=str, default="runs/latest", help="run folder")
     parser.add_argument("--seed", type=int, default=0, help="reaches everything: weights, order, augmentation")
     parser.add_argument("--resume", type=bool, default=False, help="go on from checkpoints/last of the run folder")
+    parser.add_argument(
+        "--surgeries", type=list[dict[str, Any]], default=[],
+        help="that the encoder goes through before weights are loaded; taken from start.checkpoint",
+    )  # fmt: skip
     for section, options in _SECTIONS.items():
         parser.add_class_arguments(options, section)
     parser.add_argument("--encoder.name", type=str, default=names["encoder"], help="which skeleton encoder")
@@ -151,7 +157,7 @@ def parse(argv: Sequence[str], complete: bool = False) -> TrainConfig:
 
         defaults = source_defaults(Path(found["start"]))
         if found.get("encoder", defaults["encoder.name"]) != defaults["encoder.name"]:  # then its options are not, too
-            defaults = {key: value for key, value in defaults.items() if not key.startswith("encoder.")}
+            defaults = {k: value for k, value in defaults.items() if not k.startswith("encoder.") and k != "surgeries"}
     names = {**_DEFAULT_NAMES, "encoder": defaults.get("encoder.name", _DEFAULT_NAMES["encoder"])}
     names |= {section: name for section, name in found.items() if section in names}
     parser = build_parser(names)
@@ -171,6 +177,7 @@ def parse(argv: Sequence[str], complete: bool = False) -> TrainConfig:
     sections = parser.instantiate(config)
     parsed = TrainConfig(
         out=sections.out, seed=sections.seed, resume=sections.resume,
+        surgeries=tuple(fill(f"surgeries.{k}", one, Operation) for k, one in enumerate(sections.surgeries)),
         **{section: sections[section] for section in _SECTIONS},
         encoder_name=names["encoder"], encoder=sections.encoder,
         task_name=names["task"], task=sections.task, text=text,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,6 @@ from typing import Any
 from mmcl.common.errors import UserError
 from mmcl.common.files import read_yaml, write_text
 from mmcl.data.prompts import Prompts, load_prompts, write_prompts
-from mmcl.engine.checkpoint import LEARNED
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.older import modernised
 
@@ -119,40 +117,6 @@ def check_texts(config: TrainConfig, texts: Prompts) -> None:
         f"cannot resume {config.out}: its prompts have changed since it was begun: {key} was {was} and is now "
         f"{now}; put them back to what {Path(config.out) / TEXTS} says, or choose another --out"
     )
-
-
-def check_classes(folder: Path, names: list[str]) -> None:
-    """Whether a run's outputs still stand for the classes they stood for when it was finished.
-
-    Args:
-        folder: of the run.
-        names: of the classes, by its protocol and store as they are now.
-
-    Raises:
-        UserError: one of the two has been given other classes since.
-    """
-    summary = folder / "summary.json"
-    trained = json.loads(summary.read_text(encoding="utf-8")).get("class_names") if summary.is_file() else None
-    if trained is not None and trained != names:
-        counts = (f"{len(trained)} classes", f"{len(names)}")
-        then, now = next((pair for pair in zip(trained, names, strict=False) if pair[0] != pair[1]), counts)
-        raise UserError(
-            f"{folder} was trained on other classes than its protocol and store now have ({then!r} then, {now!r} now): "
-            "put back what has been edited since"
-        )
-
-
-def find_run(path: Path, which: str = "last") -> tuple[Path, str]:
-    """The run folder, and the name of the checkpoint, that a run folder or one of its checkpoints stands for.
-
-    Raises:
-        UserError: it is neither.
-    """
-    if (path / LEARNED).is_file():
-        path, which = path.parent.parent, path.name
-    if not (path / "config.yaml").is_file():
-        raise UserError(f"{path} is neither a bundle (config.json) nor a run folder (config.yaml)")
-    return path, which
 
 
 def read_run_config(folder: Path) -> TrainConfig:

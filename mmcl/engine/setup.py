@@ -22,6 +22,7 @@ from mmcl.engine.plan import Plan
 from mmcl.engine.run_folder import check_texts, recorded_texts
 from mmcl.skeletons.layout import Layout, load_layout
 from mmcl.skeletons.preprocess import Preprocess
+from mmcl.surgery import SURGERIES
 from mmcl.tasks import TASKS
 from mmcl.tasks.base import Context, Task
 
@@ -78,7 +79,10 @@ def build_skeleton_branch(config: TrainConfig, source: Layout, classes: int) -> 
     target = target_layout(config, source)
     preprocess = Preprocess(source, target, config.encoder.persons, config.preprocess)
     options = replace(config.encoder, channels=preprocess.channels)
-    return build_encoder(config.encoder_name, target, classes, options), preprocess
+    encoder = build_encoder(config.encoder_name, target, classes, options)
+    for operation in config.surgeries:
+        encoder = SURGERIES[operation.name].rebuild(encoder, operation.structure)
+    return encoder, preprocess
 
 
 def task_prompts(config: TrainConfig, store: ClipStore) -> Prompts:

@@ -11,6 +11,11 @@ from mmcl.common.files import write_json
 from mmcl.data.thinning import short_classes
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.loop import Loop
+from mmcl.engine.setup import Experiment, run_texts
+from mmcl.models.bundle import describe
+from mmcl.models.description import Description
+from mmcl.models.vocabulary import Vocabulary
+from mmcl.tasks.base import Task
 
 
 def opening(config: TrainConfig, loop: Loop, begun: dict[str, Any] | None) -> str:
@@ -26,7 +31,7 @@ def opening(config: TrainConfig, loop: Loop, begun: dict[str, Any] | None) -> st
     if config.engine.precision == "bf16" and not computes_bf16(accelerator.device):
         lines.append("this processor has no bf16 arithmetic: --engine.precision=fp32 would be several times faster")
     if config.data.shots:
-        short = ", ".join(f"{name} {count}" for name, count in _shots(config, loop)["fewer"].items())
+        short = ", ".join(f"{name} {count}" for name, count in _shots(config, loop.data)["fewer"].items())
         lines.append(
             f"{config.data.shots} training clips a class, drawn by seed {config.seed}"
             + (f"; classes that have fewer: {short}" if short else "")
@@ -50,10 +55,40 @@ def _length(config: TrainConfig, loop: Loop) -> str:
     return f"{plan.steps} steps {clips} in {len(plan)} stages: {stages}"
 
 
-def _shots(config: TrainConfig, loop: Loop) -> dict[str, Any]:
+def _shots(config: TrainConfig, data: Experiment) -> dict[str, Any]:
     """How few training clips a class there are, by which draw, and where there are even fewer."""
-    fewer = short_classes(loop.data.split, loop.data.store, config.data.shots)
+    fewer = short_classes(data.split, data.store, config.data.shots)
     return {"clips_a_class": config.data.shots, "seed": config.seed, "fewer": fewer}
+
+
+def describe_run(config: TrainConfig, data: Experiment, task: Task, begun: dict[str, Any] | None) -> Description:
+    """What a run trains, for ``model.json``: written when it begins, and true for all of its checkpoints.
+
+    Args:
+        config: of the run.
+        data: clips and texts.
+        task: before it is wrapped.
+        begun: what it starts from, if anything.
+    """
+    store, head = data.store, task.text_head
+    provenance = {
+        "dataset": store.dataset, "protocol": config.data.protocol, "data_fingerprint": store.fingerprint,
+        "data": config.data.path, "validation": dict(config.data.validation) or None, "task": config.task_name,
+        "helped_by": task.loaded() or None, "started_from": begun,
+        "shots": _shots(config, data) if config.data.shots else None, "epochs": config.schedule.epochs,
+        "seed": config.seed,
+        **({"control": "every class was given the text of another one"} if config.data.shuffle_texts else {}),
+    }  # fmt: skip
+    vocabulary = None
+    if head is not None:
+        texts = data.texts or run_texts(config, Path(config.out), store)[0]
+        vocabulary = Vocabulary(head, texts.templates, words=texts)
+    description = describe(
+        config.encoder_name, task.encoder, task.preprocess, data.class_names, provenance, vocabulary, config.surgeries,
+        count=False,
+    )  # fmt: skip
+    parameters = sum(parameter.numel() for parameter in task.encoder.parameters())
+    return description.changed(counts={"parameters": parameters})
 
 
 def write_summary(config: TrainConfig, loop: Loop, folder: Path, seconds: float, begun: dict[str, Any] | None) -> None:
@@ -76,7 +111,7 @@ def write_summary(config: TrainConfig, loop: Loop, folder: Path, seconds: float,
             "training_side": loop.data.training_side,
         },
         "class_names": loop.data.class_names,
-        "shots": _shots(config, loop) if config.data.shots else None,
+        "shots": _shots(config, loop.data) if config.data.shots else None,
         "start": begun,
         "selection": "last epoch",
         "epochs": position.epochs,

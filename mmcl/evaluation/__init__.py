@@ -1,0 +1,13 @@
+"""Judging a model on clips. An evaluation is one file and one line here."""
+
+from mmcl.common.registry import Registry
+
+EVALUATIONS = Registry(
+    "evaluation",
+    {
+        "top1": "mmcl.evaluation.top1:Top1",
+        "transfer": "mmcl.evaluation.transfer:Transfer",
+        "open_vocabulary": "mmcl.evaluation.open_vocabulary:OpenVocabulary",
+        "classes": "mmcl.evaluation.open_classes:OpenClasses",
+    },
+)

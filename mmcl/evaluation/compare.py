@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmcl.evaluation.calibration import calibration
-from mmcl.evaluation.metrics import classification_metrics
+from mmcl.common.errors import UserError
+from mmcl.evaluation.metrics import score_metrics
 from mmcl.evaluation.reporting.saved import SavedReport, check_given_once, check_same_clips
 
 RESAMPLES = 10000
@@ -63,18 +63,21 @@ def _draw_seeds(rng: np.random.Generator, seeds: int, size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Row:
-    """One group of a comparison; fractions of 1.
+    """One group of a comparison; accuracies are fractions of 1.
 
     Attributes:
         name: of the group.
-        top1: of each seed.
-        mean_class_accuracy: of each seed.
-        ece: of each seed.
-        difference: top-1 minus the first group's, with the ends of its 95 % interval; None for the first group.
+        main: name of the metric that is compared.
+        values: that metric, of each seed.
+        mean_class_accuracy: of each seed; empty where no classes were scored.
+        ece: of each seed; empty as above.
+        difference: accuracy minus the first group's, with the ends of its 95 % interval; None for the first group, and
+            where the evaluation knows no clip that was answered right.
     """
 
     name: str
-    top1: list[float]
+    main: str
+    values: list[float]
     mean_class_accuracy: list[float]
     ece: list[float]
     difference: tuple[float, float, float] | None
@@ -93,17 +96,23 @@ def compare(groups: Mapping[str, Sequence[SavedReport]]) -> list[Row]:
     """
     check_same_clips([report for reports in groups.values() for report in reports])
     rows: list[Row] = []
+    main = next(iter(groups.values()))[0].main
     first: np.ndarray | None = None
     for name, reports in groups.items():
         check_given_once(reports)
-        found = [classification_metrics(report.scores, report.labels) for report in reports]
-        correct = np.stack([report.correct for report in reports])
+        if {report.main for report in reports} != {main}:
+            raise UserError(f"{reports[0].path} goes by {reports[0].main}, and the first report by {main}")
+        found = [score_metrics(report.scores, report.labels) for report in reports if report.classified]
+        answers = [report.correct for report in reports if report.correct is not None]
+        correct = np.stack(answers) if len(answers) == len(reports) else None
+        difference = None
+        if rows and first is not None and correct is not None:
+            difference = paired_bootstrap(correct, first)
         rows.append(
             Row(
-                name, [entry["top1"] for entry in found], [entry["mean_class_accuracy"] for entry in found],
-                [calibration(report.scores, report.labels).ece for report in reports],
-                None if first is None else paired_bootstrap(correct, first),
+                name, main, [report.value for report in reports], [entry["mean_class_accuracy"] for entry in found],
+                [entry["ece"] for entry in found], difference,
             )
         )  # fmt: skip
-        first = correct if first is None else first
+        first = correct if len(rows) == 1 else first
     return rows

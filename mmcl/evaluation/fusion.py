@@ -114,6 +114,17 @@ def _loss(point: np.ndarray, stacked: np.ndarray, labels: np.ndarray, kind: Kind
     return value, np.append(slopes - softmax(point[:-1]) * slopes.sum(), (error * fused).sum())
 
 
+def check_scored(reports: Sequence[SavedReport]) -> None:
+    """Make sure that reports hold scores of classes, which is what is fused.
+
+    Raises:
+        UserError: naming one that does not.
+    """
+    for report in reports:
+        if not report.classified:
+            raise UserError(f"{report.path} goes by {report.main} and holds no scores of classes to fuse")
+
+
 def check_fitting(members: Sequence[SavedReport], held: Sequence[SavedReport]) -> None:
     """Make sure that weights may be fitted on those reports: same models, same rule, clips held out of training.
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from mmcl.evaluation.calibration import calibration
+
 
 def softmax(scores: np.ndarray) -> np.ndarray:
     """(n, K) scores -> (n, K) probabilities."""
@@ -14,7 +16,7 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     return scipy_softmax(scores.astype(np.float64), axis=1)
 
 
-def classification_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def score_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Accuracy figures of one evaluation.
 
     Args:
@@ -22,13 +24,13 @@ def classification_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, 
         labels: (n,) in [0, K).
 
     Returns:
-        n, correct, top1, top5 (where K > 5), mean_class_accuracy over the classes that occur; and what takes no skill:
-        chance, always answering the class that most clips show, and chance_uniform, guessing among all K. Fractions
-        of 1.
+        n, correct, top1, top5 (where K > 5), mean_class_accuracy over the classes that occur; ece and nll, see
+        :mod:`mmcl.evaluation.calibration`; and what takes no skill: majority_share, always answering the class that
+        most clips show, and chance_uniform, guessing among all K. Fractions of 1.
     """
     from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
 
-    classes = scores.shape[1]
+    classes, found = scores.shape[1], calibration(scores, labels)
     predicted = scores.argmax(axis=1)
     every = np.arange(classes)
     top5 = float(top_k_accuracy_score(labels, scores, k=5, labels=every)) if classes > 5 else None
@@ -40,8 +42,10 @@ def classification_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, 
         "mean_class_accuracy": float(
             recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)
         ),
-        "chance": float(np.bincount(labels).max() / len(labels)),
+        "majority_share": float(np.bincount(labels).max() / len(labels)),
         "chance_uniform": 1.0 / classes,
+        "ece": found.ece,
+        "nll": found.nll,
     }
 
 

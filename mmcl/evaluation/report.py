@@ -9,68 +9,74 @@ from typing import Any
 
 import numpy as np
 
-from mmcl.common.errors import UserError
 from mmcl.common.files import atomic_folder, write_json
 from mmcl.data.store import ClipStore
+from mmcl.evaluation.base import Evaluation, Verdict
 from mmcl.evaluation.calibration import calibration
-from mmcl.evaluation.metrics import classification_metrics, most_confused, per_class, softmax
-from mmcl.evaluation.reporting.page import PAIRS, report_page
+from mmcl.evaluation.metrics import most_confused, per_class, softmax
+from mmcl.evaluation.reporting.page import PAIRS, classification_page, plain_page
 from mmcl.evaluation.reporting.pictures import draw_classes, draw_confusion, draw_reliability
 from mmcl.evaluation.reporting.wrong_clips import COLUMNS, draw_sheets, wrong_clips
 
+CLASSIFICATION = {"scores", "labels", "class_names"}  # arrays with which a report shows how classes came out
+
 
 def write_report(
-    out: Path,
-    scores: np.ndarray,
-    labels: np.ndarray,
-    ids: list[str],
-    names: list[str],
-    facts: Mapping[str, Any],
-    store: ClipStore | None = None,
-) -> dict[str, Any]:
+    out: Path, verdict: Verdict, facts: Mapping[str, Any] | None = None, store: ClipStore | None = None,
+    evaluation: Evaluation | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Write a report folder in one go.
 
-    It holds report.json and report.md; per_class.csv and wrong.csv; confusion.png, classes.png and reliability.png;
-    scores.npz (ids, scores, labels, class_names); and, where the clips are at hand, ``wrong/`` with a picture of each
-    of the most confidently wrong ones.
+    It holds report.json, report.md and scores.npz (ids, correct where there is such a thing, and the verdict's arrays).
+    Of a classification there are also per_class.csv and wrong.csv; confusion.png, classes.png and reliability.png; and,
+    where the clips are at hand, ``wrong/`` with a picture of each of the most confidently wrong ones.
 
     Args:
         out: folder to write; an older report there is replaced.
-        scores: (n, K), unnormalised: their softmax is what the model believes.
-        labels: (n,).
-        ids: n clip names; scores are joined by them, never by row order.
-        names: K class names.
-        facts: protocol, data fingerprint, checkpoint, split used for selection, whatever else identifies the number.
+        verdict: how the model came out.
+        facts: what else identifies the number: the model, its checkpoint, the split used for selection.
         store: where the clips are, to draw some of them.
+        evaluation: that gave the verdict, for pictures of its own.
 
     Returns:
-        The content of report.json.
+        The content of report.json: the verdict's facts and those given, its metrics, and the name of the main one.
 
     Raises:
-        UserError: ``out`` holds something else than a report, or scores are not finite.
+        UserError: ``out`` holds something else than a report.
     """
-    if bad := int((~np.isfinite(scores)).any(axis=1).sum()):
-        raise UserError(f"the scores of {bad} of {len(ids)} clips are not finite: the training of this model diverged")
-    found, predicted = calibration(scores, labels), scores.argmax(axis=1)
-    report = {**facts, **classification_metrics(scores, labels), "ece": found.ece, "nll": found.nll}
-    classes = per_class(scores, labels, names)
-    wrong = wrong_clips(softmax(scores), predicted, labels, ids, names)
-    title = " ".join(str(facts[key]) for key in ("protocol", "split") if facts.get(key))
+    report = {**verdict.facts, **(facts or {}), **verdict.metrics, "main": verdict.main}
+    arrays: dict[str, Any] = {"ids": np.array(verdict.ids), **verdict.arrays}
+    if verdict.correct is not None:
+        arrays["correct"] = verdict.correct
     with atomic_folder(out, "report.json") as folder:
-        undrawn = draw_sheets(wrong, store, folder) if store is not None else ""
         write_json(folder / "report.json", report)
-        _write_csv(folder / "per_class.csv", classes, list(classes[0]))
-        _write_csv(folder / "wrong.csv", wrong, COLUMNS)
-        np.savez(
-            folder / "scores.npz", ids=np.array(ids), scores=scores.astype(np.float32), labels=labels,
-            class_names=np.array(names),
-        )  # fmt: skip
-        draw_confusion(folder / "confusion.png", predicted, labels, names, title)
-        draw_classes(folder / "classes.png", classes, report["mean_class_accuracy"], title)
-        draw_reliability(folder / "reliability.png", found, title)
-        page = report_page(report, classes, most_confused(predicted, labels, PAIRS), wrong, undrawn)
+        np.savez(folder / "scores.npz", **arrays)
+        blocks = [] if evaluation is None else evaluation.draw(verdict, folder, store)
+        if verdict.arrays.keys() >= CLASSIFICATION:
+            page = _write_classification(folder, verdict, report, blocks, store)
+        else:
+            page = plain_page(report, verdict.metrics, len(verdict.ids), blocks)
         (folder / "report.md").write_text(page, encoding="utf-8")
     return report
+
+
+def _write_classification(
+    folder: Path, verdict: Verdict, report: Mapping[str, Any], blocks: Sequence[str], store: ClipStore | None
+) -> str:
+    """Tables and pictures of a classification; returns its page."""
+    scores, labels = verdict.arrays["scores"], verdict.arrays["labels"]
+    names, predicted = verdict.arrays["class_names"].tolist(), scores.argmax(axis=1)
+    title = " ".join(str(report[key]) for key in ("protocol", "split") if report.get(key))
+    classes = per_class(scores, labels, names)
+    wrong = wrong_clips(softmax(scores), predicted, labels, verdict.ids, names)
+    undrawn = draw_sheets(wrong, store, folder) if store is not None else ""
+    _write_csv(folder / "per_class.csv", classes, list(classes[0]))
+    _write_csv(folder / "wrong.csv", wrong, COLUMNS)
+    draw_confusion(folder / "confusion.png", predicted, labels, names, title)
+    draw_classes(folder / "classes.png", classes, report["mean_class_accuracy"], title)
+    draw_reliability(folder / "reliability.png", calibration(scores, labels), title)
+    pairs = most_confused(predicted, labels, PAIRS)
+    return classification_page(report, classes, pairs, wrong, undrawn, blocks)
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

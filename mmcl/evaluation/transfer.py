@@ -13,12 +13,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from mmcl.common.errors import UserError
+from mmcl.data.learned import not_learned, recorded_lessons
+from mmcl.data.selection import Selection
 from mmcl.data.store import ClipStore
+from mmcl.evaluation.base import Apply, Evaluation, Verdict
+from mmcl.evaluation.top1 import scored
+from mmcl.models.model import Model
 
 BUILTIN = Path(__file__).parent / "maps"
 
@@ -44,6 +49,45 @@ class TransferMap:
     clips: int | None = None
     classes: int | None = None
     reference: str = ""
+
+
+@dataclass(frozen=True)
+class TransferOptions:
+    """Options of :class:`Transfer`.
+
+    Attributes:
+        map: label map, by protocol name or as a .yaml file.
+    """
+
+    map: str = "mmcl/utd_mhad"
+
+
+class Transfer(Evaluation):
+    """Transfer by label map; of a store that the model has learned from, only clips that it has not."""
+
+    options_type: ClassVar[type] = TransferOptions
+
+    def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:
+        """Accuracy over all source classes; ``data`` is a whole store.
+
+        Raises:
+            UserError: the model was trained on another data set than the map's source, or no clip takes part.
+        """
+        rule, store, names = load_map(self.options.map), data.store, model.class_names
+        done = model.description.provenance
+        if done.get("dataset") not in (None, rule.source):
+            raise UserError(
+                f"protocol '{rule.name}' judges models of '{rule.source}'; {model.path} was trained on "
+                f"'{done['dataset']}'"
+            )
+        clips, labels = mapped_clips(rule, store, names)
+        kept, side = not_learned(clips, store, recorded_lessons(done))
+        clips, labels, note = clips[kept], labels[kept], None
+        if rule.clips is not None and len(clips) != rule.clips and side == "all":
+            note = f"{len(clips)} clips take part, the complete data set has {rule.clips}"
+        trained_on = done.get("dataset") or "unknown (the checkpoint does not say)"
+        facts = {**transfer_facts(rule, len(names)), "trained_on": trained_on, "clips": side, "note": note}
+        return scored(apply(model, clips), labels, data.ids(clips), names, facts)
 
 
 def _parse(path: Path) -> TransferMap:

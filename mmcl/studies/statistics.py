@@ -70,7 +70,7 @@ def _row(study: Study, arm: str, reports: Reports) -> Row:
     if not own:
         return Row(arm, 0, None if study.draws is None else 0, (0, 0), None, None, None, None, None)
     counts = [len(report.ids) for report in own.values()]
-    drawn, accuracies = study.draws is not None, [report.correct.mean() for report in own.values()]
+    drawn, accuracies = study.draws is not None, [report.value for report in own.values()]
     by_draw = _accuracy_by_draw(own)
     spread = list(by_draw.values()) if drawn else accuracies
     difference = low = high = None
@@ -87,15 +87,31 @@ def _accuracy_by_draw(reports: Reports) -> dict[int | None, float]:
     """Draw -> accuracy, the mean over its seeds."""
     draws = sorted({run.draw for run in reports}, key=lambda draw: draw or 0)
     return {
-        draw: float(np.mean([report.correct.mean() for run, report in reports.items() if run.draw == draw]))
+        draw: float(np.mean([report.value for run, report in reports.items() if run.draw == draw]))
         for draw in draws
     }
 
 
-def _over_clips(own: Reports, base: Reports) -> tuple[float, float, float]:
-    """Difference and interval on a fixed test set: paired bootstrap over clips and seeds."""
-    correct, correct_base = (np.stack([report.correct for report in side.values()]) for side in (own, base))
-    return paired_bootstrap(correct, correct_base)
+def _over_clips(own: Reports, base: Reports) -> tuple[float, float | None, float | None]:
+    """Difference and interval on a fixed test set.
+
+    A paired bootstrap over clips and seeds where every clip is right or wrong; else Welch's interval over seeds alone.
+    """
+    sides = [[report.correct for report in side.values() if report.correct is not None] for side in (own, base)]
+    if len(sides[0]) == len(own) and len(sides[1]) == len(base):
+        return paired_bootstrap(np.stack(sides[0]), np.stack(sides[1]))
+    return seeds_interval(*(np.array([report.value for report in side.values()]) for side in (own, base)))
+
+
+def seeds_interval(own: np.ndarray, base: np.ndarray) -> tuple[float, float | None, float | None]:
+    """Difference of two means over seeds with a 95 % interval (Welch's t); none where a side has a single seed."""
+    difference = float(own.mean() - base.mean())
+    if min(len(own), len(base)) < 2:
+        return difference, None, None
+    from scipy.stats import ttest_ind
+
+    low, high = ttest_ind(own, base, equal_var=False).confidence_interval()
+    return difference, float(low), float(high)
 
 
 def _over_draws(own: Reports, base: Reports) -> tuple[float | None, float | None, float | None]:

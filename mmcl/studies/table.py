@@ -36,7 +36,7 @@ def write_table(
     write_text(out / "study.md", _page(study, body, reports, unfinished))
     write_text(out / "study.csv", _csv(rows))
     runs = [
-        {**_name(run), "top1": float(report.correct.mean()), "n": len(report.ids)} for run, report in reports.items()
+        {**_name(run), "top1": float(report.value), "n": len(report.ids)} for run, report in reports.items()
     ]
     content = {
         "study": study.facts(), "judgement": _judgement(reports), "runs": runs, "unfinished": dict(unfinished),
@@ -146,7 +146,7 @@ def draw_study(path: Path, study: Study, rows: Sequence[Row], reports: Reports) 
     figure = Figure(figsize=(10, 1.2 + 0.5 * len(rows)), dpi=DPI, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for height, row in enumerate(rows):
-        dots = [100 * report.correct.mean() for run, report in reports.items() if run.arm == row.arm]
+        dots = [100 * report.value for run, report in reports.items() if run.arm == row.arm]
         left.plot(dots, [height] * len(dots), "o", color=GREY, alpha=0.6, markersize=5)
         if row.top1 is not None:
             left.plot([100 * row.top1], [height], "|", color=BLUE, markersize=18, markeredgewidth=2.5)

@@ -18,9 +18,9 @@ from mmcl.data.prompts import Prompts
 from mmcl.data.sampler import Key
 from mmcl.data.store import ClipStore
 from mmcl.encoders.base import Encoder
+from mmcl.models.text_head import TextHead
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import Preprocess
-from mmcl.tasks.colearn.text_space import TextSpace
 from mmcl.tasks.stages import ParameterGroup, Stage
 
 # A function of raw joints (N, M, T, V, C) and lengths (N,), one row a clip, and the clips it is applied to (positions
@@ -97,15 +97,15 @@ class Task(nn.Module, ABC):
 
     options: ClassVar[type]
     own_rates: ClassVar[tuple[str, ...]] = ()  # all groups there may be with an update of their own: optimiser.rates
-    text_head: nn.Module | None
+    text_head: TextHead | None
 
     def __init__(self, context: Context) -> None:
         super().__init__()
         self.encoder = context.encoder
-        self.text_head = None
         self.preprocess = context.preprocess
         self.augmentation = context.augmentation
         self.store, self.seed = context.store, context.seed
+        self.text_head = None
         self.frozen_towers: list[nn.Module] = []  # attributes, but no submodules
 
     @classmethod
@@ -182,16 +182,6 @@ class Task(nn.Module, ABC):
     @property
     def pairing(self) -> Any:
         """(clips in the store,) the clip whose pictures each clip gets, or None where that is itself."""
-        return None
-
-    @staticmethod
-    def text_space(learned: Mapping[str, Tensor], options: Any) -> TextSpace | None:
-        """Where the features of a checkpoint's encoder meet texts; None where they do not.
-
-        Args:
-            learned: tensors of the checkpoint, by their names in ``state_dict()``.
-            options: of the task.
-        """
         return None
 
     def loaded(self) -> dict[str, str]:

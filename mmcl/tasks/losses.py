@@ -75,21 +75,32 @@ def info_nce(a: Tensor, b: Tensor, temperature: float = 0.07, labels: Tensor | N
     return 0.5 * (forth + back)
 
 
-class SigLIP(nn.Module):
-    """Pairwise sigmoid loss (arXiv 2303.15343) with its learnable scale (starts at 10) and bias (starts at -10)."""
+SIGLIP_SCALE = 10.0  # that it starts with
 
-    def __init__(self) -> None:
+
+class SigLIP(nn.Module):
+    """Pairwise sigmoid loss (arXiv 2303.15343) with its learnable scale (starts at 10) and bias (starts at -10).
+
+    Args:
+        own_scale: false where the scale belongs to another module, which then gives it to every call.
+    """
+
+    def __init__(self, own_scale: bool = True) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(SIGLIP_SCALE))) if own_scale else None
         self.bias = nn.Parameter(torch.tensor(-10.0))
 
-    def forward(self, a: Tensor, b: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, a: Tensor, b: Tensor, labels: Tensor | None = None, log_scale: Tensor | None = None
+    ) -> Tensor:
         """(n, D) and (n, D) -> scalar: sum over all pairs of a row, mean over this process's rows."""
+        scale = self.log_scale if log_scale is None else log_scale
+        assert scale is not None, "the scale is another module's, and was not given"
         a, b = F.normalize(a.float(), dim=-1), F.normalize(b.float(), dim=-1)
         all_b = gather_rows(b)
         n = len(a)
         sign = -torch.ones(n, len(all_b), device=a.device)
         sign[torch.arange(n, device=a.device), _own(n, a.device)] = 1.0
-        logits = self.log_scale.exp() * (a @ all_b.T) + self.bias
+        logits = scale.exp() * (a @ all_b.T) + self.bias
         pairs = -F.logsigmoid(sign * logits)
         return pairs.masked_fill(_same_class(labels, n, len(all_b), a.device), 0.0).sum() / n

@@ -17,10 +17,10 @@ from mmcl.data.readers.folder import Folder, FolderOptions
 from mmcl.data.rules import Protocol
 from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
-from mmcl.deploy.bundle import bundle_config, load_bundle, write_bundle
-from mmcl.encoders.base import build_encoder, options_dict
-from mmcl.encoders.counting import count_parameters
+from mmcl.encoders.base import build_encoder
 from mmcl.evaluate import main as evaluate
+from mmcl.models.bundle import describe, load_bundle, write_bundle
+from mmcl.models.model import Model
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 
@@ -34,9 +34,8 @@ def bundle(tmp_path_factory) -> Path:
     folder.mkdir()
     layout = load_layout(LAYOUT)
     encoder = build_encoder("ctrgcn", layout, len(CLASSES), {"width": 8, "depth": 3, "persons": 1}).eval()
-    counts = {"parameters": count_parameters(encoder)}
     preprocess = Preprocess(layout, layout, 1, PreprocessOptions(window=16))
-    write_bundle(folder, encoder, bundle_config("ctrgcn", options_dict(encoder), preprocess, CLASSES, counts, {}))
+    write_bundle(folder, Model(describe("ctrgcn", encoder, preprocess, CLASSES), encoder, preprocess))
     return folder
 
 

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mmcl.deploy.bundle import Bundle, bundle_config, load_bundle, write_bundle
-from mmcl.deploy.config import GRAPHS
 from mmcl.deploy.onnx import agree, export_graph, finish
-from mmcl.encoders.base import build_encoder, options_dict
-from mmcl.encoders.counting import count_parameters
+from mmcl.encoders.base import build_encoder
+from mmcl.models.bundle import describe, load_bundle, write_bundle
+from mmcl.models.description import GRAPHS
+from mmcl.models.model import Model
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 
@@ -24,7 +24,7 @@ NAMES = ["wave", "throw a ball", "sit down", "jump", "walk", "fall"]
 CTRGCN = ("ctrgcn", {"width": 16, "depth": 4, "persons": 2})
 
 
-def write_small(folder: Path, network: tuple[str, dict[str, Any]] = CTRGCN) -> Bundle:
+def write_small(folder: Path, network: tuple[str, dict[str, Any]] = CTRGCN) -> Model:
     """A bundle for two persons with lived-in statistics, 20 joints in, 25 inside; no option at its default."""
     torch.manual_seed(0)
     name, own = network
@@ -39,8 +39,7 @@ def write_small(folder: Path, network: tuple[str, dict[str, Any]] = CTRGCN) -> B
             encoder(preprocess(torch.randn(8, 2, 40, 20, 3)))
     encoder.eval()
     folder.mkdir()
-    counts = {"parameters": count_parameters(encoder)}
-    write_bundle(folder, encoder, bundle_config(name, options_dict(encoder), preprocess, NAMES, counts, {}))
+    write_bundle(folder, Model(describe(name, encoder, preprocess, NAMES), encoder, preprocess))
     probe = torch.randn(3, 2, 50, 20, 3)
     probe[0, 1] = 0
     save_file({"joints": probe, "lengths": torch.tensor([50, 31, 44])}, folder.parent / "probe.safetensors")

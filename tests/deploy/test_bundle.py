@@ -18,12 +18,13 @@ from safetensors.torch import load_file, save_file
 import mmcl
 from mmcl.common.errors import UserError
 from mmcl.common.files import check_replaceable
-from mmcl.deploy.bundle import bundle_config, write_bundle
-from mmcl.deploy.card import model_card
-from mmcl.deploy.config import is_bundle
-from mmcl.deploy.verify import TRAINING_PACKAGES, record_probe, verify_bundle
-from mmcl.encoders.base import build_encoder, options_dict
-from mmcl.encoders.counting import count_macs, count_parameters
+from mmcl.deploy.verify import TRAINING_PACKAGES, verify_bundle
+from mmcl.encoders.base import build_encoder
+from mmcl.encoders.counting import count_parameters
+from mmcl.models.bundle import describe, write_bundle
+from mmcl.models.card import model_card
+from mmcl.models.description import is_bundle, read_bundle
+from mmcl.models.model import Model
 from mmcl.predict import main as predict
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import load_layout
@@ -52,11 +53,10 @@ def trained():
 @pytest.fixture
 def bundle(trained, tmp_path) -> Path:
     encoder, preprocess = trained
-    counts = {"parameters": count_parameters(encoder), "macs": count_macs(encoder, 24)}
     folder = tmp_path / "bundle"
     folder.mkdir()
     facts = {"dataset": "none", "protocol": "none/test"}
-    write_bundle(folder, encoder, bundle_config("ctrgcn", options_dict(encoder), preprocess, NAMES, counts, facts))
+    write_bundle(folder, Model(describe("ctrgcn", encoder, preprocess, NAMES, facts), encoder, preprocess))
     return folder
 
 
@@ -65,7 +65,7 @@ def test_logits_of_the_bundle_are_those_of_the_graph_without_any_training_packag
     joints = torch.randn(3, 2, 50, 20, 3)
     with torch.no_grad():
         scores = encoder(preprocess(joints))
-    record_probe(tmp_path / "probe.safetensors", joints, scores)
+    save_file({"joints": joints, "scores": scores}, tmp_path / "probe.safetensors")
     assert verify_bundle(bundle, tmp_path / "probe.safetensors", count_parameters(encoder)) <= 1e-5
     assert {"open_clip", "transformers", "peft", "accelerate", "datasets", "decord"} <= set(TRAINING_PACKAGES)
 
@@ -75,10 +75,10 @@ def test_verification_can_fail(trained, bundle, tmp_path) -> None:
     joints = torch.randn(3, 2, 50, 20, 3)
     with torch.no_grad():
         scores = encoder(preprocess(joints))
-    record_probe(tmp_path / "probe.safetensors", joints, scores + 1e-3)
+    save_file({"joints": joints, "scores": scores + 1e-3}, tmp_path / "probe.safetensors")
     with pytest.raises(UserError, match="differ from the trained network's"):
         verify_bundle(bundle, tmp_path / "probe.safetensors", count_parameters(encoder))
-    record_probe(tmp_path / "probe.safetensors", joints, scores)
+    save_file({"joints": joints, "scores": scores}, tmp_path / "probe.safetensors")
     with pytest.raises(UserError, match="parameters, the trained encoder"):
         verify_bundle(bundle, tmp_path / "probe.safetensors", count_parameters(encoder) + 1)
 
@@ -96,9 +96,7 @@ def test_a_published_size_stays_the_published_size(tmp_path) -> None:
     encoder = build_encoder("ctrgcn", TARGET, 120, {})
     preprocess = Preprocess(TARGET, TARGET, 2, PreprocessOptions())
     names = [f"A{k + 1}" for k in range(120)]
-    write_bundle(
-        tmp_path, encoder, bundle_config("ctrgcn", options_dict(encoder), preprocess, names, {"parameters": 1}, {})
-    )
+    write_bundle(tmp_path, Model(describe("ctrgcn", encoder, preprocess, names), encoder, preprocess))
     assert sum(parameter.numel() for parameter in mmcl.load(tmp_path).parameters()) == 1_462_092
 
 
@@ -225,12 +223,12 @@ def test_a_device_that_is_not_there_is_named(bundle) -> None:
 
 
 def test_broken_bundles_are_named(bundle, tmp_path) -> None:
-    with pytest.raises(UserError, match="is no bundle"):
+    with pytest.raises(UserError, match="neither a bundle"):
         mmcl.load(tmp_path / "nothing")
     config = json.loads((bundle / "config.json").read_text())
     for key, value, complaint in [
         ("format", 99, "bundle format 99"),
-        ("class_names", ["one"], "damaged or of another version"),
+        ("class_names", ["one"], "damaged or does not fit"),
         ("encoder", {"name": "resnet", "options": {}}, "unknown encoder 'resnet'"),
     ]:
         (bundle / "config.json").write_text(json.dumps({**config, key: value}))
@@ -256,8 +254,8 @@ def test_a_folder_of_somebody_else_s_model_is_never_replaced(bundle, tmp_path) -
 
 
 def test_the_card_of_a_bundle_without_weights_promises_nothing_that_needs_them(bundle) -> None:
-    config = json.loads((bundle / "config.json").read_text())
-    whole, graphs = model_card(config), model_card({**config, "weights": None})
+    description = read_bundle(bundle)
+    whole, graphs = model_card(description), model_card(description.changed(weights=False))
     assert "mmcl.load(" in whole and "was left out" not in whole
     assert "mmcl.load(" not in graphs and "was left out" in graphs
 

@@ -11,8 +11,8 @@ from mmcl.common.errors import UserError
 from mmcl.data.prompts import Prompts, load_prompts
 from mmcl.deploy import texts
 from mmcl.deploy.texts import class_texts, known_classes, named_classes
-from mmcl.deploy.vocabulary import Vocabulary, read_vocabulary, write_vocabulary
-from mmcl.encoders.projection import projection
+from mmcl.models.projection import ProjectionHead, ProjectionOptions
+from mmcl.models.vocabulary import Vocabulary, read_vocabulary, write_vocabulary
 
 D, CPU = 6, torch.device("cpu")
 TEXT = {"source": "sentence", "model": "made", "clip_model": None, "clip_pretrained": None}
@@ -24,7 +24,9 @@ TOLD = Prompts(
 
 def vocabulary(names: tuple[str, ...] = (), words: Prompts | None = TOLD) -> Vocabulary:
     rows = torch.eye(D)[: len(names)] if names else None
-    return Vocabulary(projection(4, D).state_dict(), 1.0, TEXT, TEMPLATES, names, rows, words=words)
+    head = ProjectionHead(4, D, ProjectionOptions(1.0))
+    head.text = TEXT
+    return Vocabulary(head, TEMPLATES, names, rows, words)
 
 
 def sentences(prompts: Prompts) -> list[str]:
@@ -115,27 +117,27 @@ def test_a_vocabulary_carries_the_words_its_rows_were_made_of() -> None:
     assert told["hop"] == {"name": "hop", "called": "leap"} and told["juggle"] == {"name": "juggle"}
 
 
-def test_centred_rows_are_what_a_text_has_beyond_the_mean_of_the_trained_ones(tmp_path) -> None:
+def test_a_centred_head_compares_with_what_a_text_has_beyond_the_mean_of_the_trained_ones(tmp_path) -> None:
     plain, origin = vocabulary(), torch.randn(D, generator=torch.Generator().manual_seed(1)) / 4
-    model = Vocabulary(plain.projection.state_dict(), 1.0, TEXT, TEMPLATES, origin=origin)
-    embedded = torch.nn.functional.normalize(torch.randn(2, D, generator=torch.Generator().manual_seed(2)), dim=-1)
-    rows = model.rows(embedded).tolist()
-    for row, text in zip(rows, embedded.tolist(), strict=True):
+    model = vocabulary()
+    model.head.origin.copy_(origin)
+    texts_ = torch.nn.functional.normalize(torch.randn(2, D, generator=torch.Generator().manual_seed(2)), dim=-1)
+    for row, text in zip(model.fit(texts_).tolist(), texts_.tolist(), strict=True):
         beyond = [a - b for a, b in zip(text, origin.tolist(), strict=True)]
         length = sum(x * x for x in beyond) ** 0.5
         assert row == pytest.approx([x / length for x in beyond], abs=1e-6)
-    assert torch.equal(plain.rows(embedded), embedded)
-    filled = model.extended(TOLD.subset([0, 1]), model.rows(embedded))
+    torch.testing.assert_close(plain.fit(texts_), texts_)
+    filled = model.extended(TOLD.subset([0, 1]), texts_)
     write_vocabulary(tmp_path, filled)
     again = read_vocabulary(tmp_path, filled.facts, 4)
-    assert again is not None and torch.equal(again.rows_of(["sit down", "wave"]), model.rows(embedded)[[1, 0]])
-    assert again.words.classes() == TOLD.classes()[:2] and again.words.templates == TEMPLATES
-    with pytest.raises(UserError, match="centred"):
-        read_vocabulary(tmp_path, {**again.facts, "centred": False}, 4)
+    assert again is not None and torch.equal(again.rows_of(["sit down", "wave"]), texts_[[1, 0]])
+    assert torch.equal(again.fit(["sit down", "wave"]), model.fit(texts_[[1, 0]]))
+    assert again.words.classes() == TOLD.classes() and again.words.templates == TEMPLATES
 
 
 def test_computed_rows_are_centred_as_those_of_the_table_are(computed) -> None:
-    origin = torch.linspace(-1, 1, D)
-    model = Vocabulary(vocabulary().projection.state_dict(), 1.0, TEXT, TEMPLATES, origin=origin, words=TOLD)
+    origin, model = torch.linspace(-1, 1, D), vocabulary()
+    model.head.origin.copy_(origin)
     beyond = -torch.ones(D) / D**0.5 - origin
-    torch.testing.assert_close(class_texts(named_classes("own", model), model, CPU).rows[1], beyond / beyond.norm())
+    rows = class_texts(named_classes("own", model), model, CPU).rows
+    torch.testing.assert_close(model.fit(rows)[1], beyond / beyond.norm())

@@ -9,8 +9,9 @@ from making import people, write_small
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from mmcl.deploy.onnx import export_graph  # noqa: E402
 from mmcl.deploy.session import open_session  # noqa: E402
+
+from mmcl.deploy.onnx import export_graph  # noqa: E402
 from mmcl.deploy.variants import half, integer  # noqa: E402
 
 NETWORKS = {

@@ -20,8 +20,8 @@ from mmcl.common.errors import UserError
 from mmcl.data.prompts import load_prompts
 from mmcl.data.store import open_store
 from mmcl.deploy import texts
-from mmcl.evaluation.model import find_model, load_judged
 from mmcl.export import main as export
+from mmcl.models.folder import open_model
 from mmcl.predict import main as predict
 from mmcl.towers.text import SentenceTower
 from mmcl.zero_shot import main as zero_shot
@@ -94,7 +94,7 @@ def test_the_bundle_embeds_as_the_trained_network_does(run, bundle, demo_store) 
     assert model.class_names == [name for label, name in enumerate(NAMES) if label not in WITHHELD]
     joint = torch.nn.Sequential(torch.nn.Linear(32, 16), torch.nn.ReLU(), torch.nn.Linear(16, 16))
     joint.load_state_dict({key[6:]: tensor for key, tensor in learned.items() if key.startswith("joint.")})
-    trained = load_judged(find_model(run), open_store(demo_store).layout).model
+    trained = open_model(run, layout=open_store(demo_store).layout)
     joints, rows = torch.randn(4, 1, 30, 25, 3), model.vocabulary.rows_of(["juggle", NAMES[1]])
     with torch.no_grad():
         embedding = F.normalize(joint(trained.features(joints)), dim=-1)

@@ -22,7 +22,7 @@ def test_a_loaded_model_computes_the_lean_form_of_the_weights_it_has_now(tmp_pat
             for parameter in model.encoder.parameters():
                 parameter.mul_(1.1)  # the second time around, the weights are other ones
     assert model._lean_encoder() is not lean
-    assert model(clips).requires_grad  # with gradients, the encoder itself
+    assert not model(clips).requires_grad and model(clips, grad=True).requires_grad  # only where they are asked for
 
 
 def test_a_model_that_has_been_used_is_copied_pickled_and_turned_to_other_numbers(tmp_path) -> None:

@@ -18,10 +18,11 @@ pytest.importorskip("onnxruntime")
 
 import mmcl.deploy.predictor as predictor_module  # noqa: E402
 from mmcl.common.errors import BadClip, UserError  # noqa: E402
-from mmcl.deploy.config import Extras, read_config  # noqa: E402
-from mmcl.deploy.formats import write_extras  # noqa: E402
+from mmcl.deploy.graphs import write_graph_files  # noqa: E402
 from mmcl.deploy.onnx_predictor import OnnxPredictor, choose_graph  # noqa: E402
+from mmcl.deploy.options import ExportOptions  # noqa: E402
 from mmcl.deploy.predictor import Predictor  # noqa: E402
+from mmcl.models.description import read_bundle  # noqa: E402
 from mmcl.predict import main as predict  # noqa: E402
 
 BLOCKED = ("torch", "torchvision", "safetensors", "scipy", "yaml", "onnx", "onnxscript", "transformers", "datasets")
@@ -98,14 +99,14 @@ def test_which_one_computes(folder, tmp_path) -> None:
 def test_a_graph_that_is_not_the_bundle_s_is_refused(folder, tmp_path) -> None:
     bundle = Path(shutil.copytree(folder / "bundle", tmp_path / "bundle"))
     whole = (bundle / "config.json").read_text()
-    names = read_config(bundle)["class_names"]
+    names = read_bundle(bundle).class_names
     for key, value in (("class_names", names[::-1]), ("class_names", names[1:]), ("preprocess", {"window": 7})):
         (bundle / "config.json").write_text(json.dumps({**json.loads(whole), key: value}))
         with pytest.raises(UserError, match=rf"its {key.replace('_', ' ')} differ"):
             OnnxPredictor(bundle, bundle / "model.onnx")
     (bundle / "config.json").write_text(json.dumps({**json.loads(whole), "encoder": []}))
-    with pytest.raises(UserError, match="it lacks encoder"):
-        read_config(bundle)
+    with pytest.raises(UserError, match="encoder must be"):
+        read_bundle(bundle)
 
 
 def test_formats_that_say_which_joints_they_hold_are_believed(folder, monkeypatch) -> None:
@@ -119,10 +120,10 @@ def test_formats_that_say_which_joints_they_hold_are_believed(folder, monkeypatc
 
 def test_a_program_of_torch_export_is_the_bundle_without_mmcl(folder) -> None:
     bundle = folder / "bundle"
-    config = write_extras(
-        bundle, folder / "probe.safetensors", read_config(bundle), None, Extras(torch_export=True)
+    description = write_graph_files(
+        bundle, folder / "probe.safetensors", read_bundle(bundle), None, ExportOptions(torch_export=True)
     )  # compared in a fresh process, in which mmcl cannot be imported
-    assert config == read_config(bundle)
+    assert description == read_bundle(bundle)
     program = torch.export.load(bundle / "model.pt2").module()
     model = Predictor(bundle).model()
     for x in (people(1, 1, 40), people(4, 2, 33, ((0, 1), (2, 0), (3, 1))), people(2, 3, 24)):

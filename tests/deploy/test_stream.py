@@ -16,10 +16,10 @@ import torch
 from making import people, write_small
 
 from mmcl.common.errors import BadClip, UserError
-from mmcl.deploy.bundle import load_bundle
 from mmcl.deploy.follow import parse_frame
 from mmcl.deploy.predictor import Predictor
 from mmcl.deploy.stream import Stream
+from mmcl.models.bundle import load_bundle
 from mmcl.predict import main as predict
 
 

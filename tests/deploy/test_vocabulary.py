@@ -15,14 +15,14 @@ from safetensors.torch import load_file, save_file
 
 import mmcl
 from mmcl.common.errors import UserError
-from mmcl.deploy.bundle import bundle_config, write_bundle
-from mmcl.deploy.card import model_card
 from mmcl.deploy.predictor import Predictor
 from mmcl.deploy.verify import verify_bundle
-from mmcl.deploy.vocabulary import Vocabulary
-from mmcl.encoders.base import build_encoder, options_dict
+from mmcl.encoders.base import build_encoder
 from mmcl.encoders.counting import count_parameters
-from mmcl.encoders.projection import projection
+from mmcl.models.bundle import describe, write_bundle
+from mmcl.models.model import Model
+from mmcl.models.projection import ProjectionHead, ProjectionOptions
+from mmcl.models.vocabulary import Vocabulary, write_vocabulary
 from mmcl.predict import main as predict
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
@@ -56,17 +56,17 @@ def parts():
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    joint = projection(encoder.feature_width, D)
+    head = ProjectionHead(encoder.feature_width, D, ProjectionOptions(TEMPERATURE))
+    head.text = TEXT
     rows = torch.nn.functional.normalize(torch.randn(len(TABLE), D), dim=-1)
-    return encoder, preprocess, Vocabulary(joint.state_dict(), TEMPERATURE, TEXT, ["{name}"], TABLE, rows)
+    return encoder, preprocess, Vocabulary(head, ["{name}"], TABLE, rows)
 
 
 def write(folder: Path, parts, vocabulary: Vocabulary | None) -> Path:
     encoder, preprocess, _ = parts
     folder.mkdir()
-    counts = {"parameters": count_parameters(encoder)}
-    config = bundle_config("ctrgcn", options_dict(encoder), preprocess, TRAINED, counts, {}, vocabulary)
-    write_bundle(folder, encoder, config, vocabulary)
+    description = describe("ctrgcn", encoder, preprocess, TRAINED, vocabulary=vocabulary)
+    write_bundle(folder, Model(description, encoder, preprocess, vocabulary))
     return folder
 
 
@@ -94,17 +94,17 @@ def test_scores_are_cosine_over_temperature(bundle, parts) -> None:
     model, joints, lengths = mmcl.load(bundle), torch.randn(3, 2, 40, 20, 3), torch.tensor([40, 22, 9])
     rows = torch.randn(5, D)
     with torch.no_grad():
-        found = model.open_scores(joints, lengths, rows).numpy()
+        found = model.open_scores(joints, lengths, model.vocabulary.fit(rows)).numpy()
         features = model.features(joints, lengths)
         torch.testing.assert_close(model.encoder.head(features), model(joints, lengths), rtol=0, atol=0)
     tensors = {key: tensor.numpy() for key, tensor in load_file(bundle / "vocabulary.safetensors").items()}
     for n, feature in enumerate(features.numpy().astype(np.float64)):
-        hidden = np.maximum(tensors["0.weight"] @ feature + tensors["0.bias"], 0)
-        embedding = tensors["2.weight"] @ hidden + tensors["2.bias"]
+        hidden = np.maximum(tensors["text_head.project.0.weight"] @ feature + tensors["text_head.project.0.bias"], 0)
+        embedding = tensors["text_head.project.2.weight"] @ hidden + tensors["text_head.project.2.bias"]
         for k, row in enumerate(rows.numpy()):
             cosine = embedding @ row / (np.linalg.norm(embedding) * np.linalg.norm(row))
             assert found[n, k] == pytest.approx(cosine / TEMPERATURE, abs=1e-4)
-    torch.testing.assert_close(model.vocabulary.embed(features).norm(dim=-1), torch.ones(3))
+    torch.testing.assert_close(model.text_head.embed(features).norm(dim=-1), torch.ones(3))
 
 
 def test_what_is_written_is_what_is_read(bundle, parts, tmp_path) -> None:
@@ -113,10 +113,8 @@ def test_what_is_written_is_what_is_read(bundle, parts, tmp_path) -> None:
     assert torch.equal(vocabulary.rows_of(["  JUGGLE ", "sit  Down"]), parts[2].classes[[3, 1]])
     card = (bundle / "README.md").read_text()
     assert "**Throw a ball**, **juggle**" in card and "**wave**" not in card and TEXT["model"] in card
-    bare = mmcl.load(
-        write(tmp_path / "bare", parts, Vocabulary(parts[2].projection.state_dict(), 1.0, TEXT, ["{name}"]))
-    )
-    assert bare.vocabulary.names == [] and bare.config["vocabulary"]["names"] is None
+    bare = mmcl.load(write(tmp_path / "bare", parts, Vocabulary(parts[2].head, ["{name}"])))
+    assert bare.vocabulary.names == [] and bare.description.vocabulary["names"] is None
     plain = write(tmp_path / "plain", parts, None)
     assert not (plain / "vocabulary.safetensors").exists() and "vocabulary" not in (plain / "README.md").read_text()
     joints = torch.randn(2, 1, 20, 20, 3)
@@ -129,8 +127,8 @@ def test_a_class_never_trained_wins_with_nothing_but_torch_numpy_and_safetensors
     joints = torch.from_numpy(np.load(clip)).float()[None, None]
     vocabulary = model.vocabulary
     with torch.no_grad():  # a table in which the class never trained lies where this clip does
-        vocabulary.classes[TABLE.index("juggle")] = vocabulary.embed(model.features(joints))[0]
-    save_file({**vocabulary.projection.state_dict(), "classes": vocabulary.classes}, bundle / "vocabulary.safetensors")
+        vocabulary.classes[TABLE.index("juggle")] = vocabulary.head.embed(model.features(joints))[0]
+    write_vocabulary(bundle, vocabulary)
     words = [str(bundle), str(clip), "--classes", "wave, juggle,  throw a BALL"]
     code = ALONE + f"from mmcl.predict import main\nsys.exit(main({[*words, '--json', '--top', '3']!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -187,7 +185,7 @@ def test_names_that_cannot_be_judged_are_named(bundle, clip, classes, complaint)
 
 
 def test_bundles_without_table_or_projection_say_what_to_do(parts, clip, tmp_path) -> None:
-    bare = write(tmp_path / "bare", parts, Vocabulary(parts[2].projection.state_dict(), 1.0, TEXT, ["{name}"]))
+    bare = write(tmp_path / "bare", parts, Vocabulary(parts[2].head, ["{name}"]))
     with pytest.raises(UserError, match="no table of class texts .*mmcl export --run RUN --out DIR --classes"):
         predict([str(bare), str(clip), "--classes", "wave,juggle"])
     with pytest.raises(UserError, match="no table of class texts"):
@@ -204,15 +202,19 @@ def test_bundles_without_table_or_projection_say_what_to_do(parts, clip, tmp_pat
 def test_damaged_vocabularies_are_named(bundle) -> None:
     config, path = json.loads((bundle / "config.json").read_text()), bundle / "vocabulary.safetensors"
     for key, value in [
-        ("width", 13), ("temperature", 0), ("temperature", "warm"), ("names", ["one"]), ("names", None),
-        ("names", ["a", "b", "A", "c"]), ("text", None), ("words", [{"called": "wave"}]), ("words", 3),
+        ("width", 13), ("head", {"name": "projection", "options": {"temperature": 0}}), ("names", ["one"]),
+        ("head", {"name": "projection", "options": {"temperature": "warm"}}), ("head", {"name": "oracle"}),
+        ("names", None), ("names", ["a", "b", "A", "c"]), ("text", None), ("words", [{"called": "wave"}]),
+        ("words", 3), ("templates", None),
     ]:  # fmt: skip
         (bundle / "config.json").write_text(json.dumps({**config, "vocabulary": {**config["vocabulary"], key: value}}))
         with pytest.raises(UserError, match=r"vocabulary\.safetensors is damaged or of another version"):
             mmcl.load(bundle)
     (bundle / "config.json").write_text(json.dumps(config))
     tensors = load_file(path)
-    for broken in ({**tensors, "0.weight": tensors["0.weight"][:, 1:].contiguous()}, {"classes": tensors["classes"]}):
+    weight = "text_head.project.0.weight"
+    narrow = {**tensors, weight: tensors[weight][:, 1:].contiguous()}
+    for broken in (narrow, {"classes": tensors["classes"]}, {**tensors, weight: tensors[weight] * torch.nan}):
         save_file(broken, path)
         with pytest.raises(UserError, match="damaged or of another version"):
             mmcl.load(bundle)
@@ -228,7 +230,7 @@ def test_onnx_gives_the_embedding_and_verification_compares_it(bundle, parts, tm
     onnxruntime = pytest.importorskip("onnxruntime")
     model, joints, lengths = mmcl.load(bundle), torch.randn(2, 2, 30, 20, 3), torch.tensor([30, 21])
     with torch.no_grad():
-        scores, embeddings = model(joints, lengths), model.vocabulary.embed(model.features(joints, lengths))
+        scores, embeddings = model(joints, lengths), model.text_head.embed(model.features(joints, lengths))
     probe = tmp_path / "probe.safetensors"
     save_file({"joints": joints, "lengths": lengths, "scores": scores}, probe)
     write_onnx(bundle, probe)
@@ -237,23 +239,13 @@ def test_onnx_gives_the_embedding_and_verification_compares_it(bundle, parts, tm
     (found,) = session.run(["embedding"], {"joints": x.numpy()})
     with torch.no_grad():
         torch.testing.assert_close(
-            torch.from_numpy(found), model.vocabulary.embed(model.features(x)), atol=1e-4, rtol=0
+            torch.from_numpy(found), model.text_head.embed(model.features(x)), atol=1e-4, rtol=0
         )
     facts = session.get_modelmeta().custom_metadata_map
     assert json.loads(facts["vocabulary"])["names"] == TABLE
     assert "unit-length" in json.loads(facts["outputs"])["embedding"]
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    assert parameters == count_parameters(parts[0]) + count_parameters(parts[2].projection)
+    assert parameters == count_parameters(parts[0]) + count_parameters(parts[2].head)
     assert verify_bundle(bundle, probe, parameters, embeddings) <= 1e-5
     with pytest.raises(UserError, match="embeddings differ from the trained network's"):
         verify_bundle(bundle, probe, parameters, embeddings + 1e-3)
-
-
-def test_the_card_says_how_texts_are_centred_only_where_they_are(parts):
-    encoder, preprocess, plain = parts
-    tensors, counts = plain.projection.state_dict(), {"parameters": count_parameters(encoder), "macs": 0}
-    centred = Vocabulary(tensors, TEMPERATURE, TEXT, ["{name}"], origin=torch.ones(D) / D)
-    for vocabulary in (plain, centred):
-        options, known = options_dict(encoder), {**counts, "projection": 0}
-        config = bundle_config("ctrgcn", options, preprocess, TRAINED, known, {}, vocabulary)
-        assert ("less the mean text of the trained classes" in model_card(config)) == (vocabulary is centred)

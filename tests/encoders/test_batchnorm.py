@@ -9,8 +9,8 @@ from torch import nn
 
 from mmcl.common.errors import UserError
 from mmcl.encoders.base import build_encoder
-from mmcl.encoders.batchnorm import reestimate_batchnorm
 from mmcl.skeletons.layout import load_layout
+from mmcl.surgery.adapt import reestimate_batchnorm
 
 
 @pytest.fixture

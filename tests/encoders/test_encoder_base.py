@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from mmcl.common.errors import UserError
+from mmcl.common.options import fill
 from mmcl.encoders.base import Encoder, build_encoder, encoder_name, encoder_options, options_dict, parse_options
 from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions
 from mmcl.encoders.graph import spatial_graph
-from mmcl.encoders.options import fill
 from mmcl.skeletons.layout import Layout, load_layout
 
 # b is the root; a and c hang on it, d on c.

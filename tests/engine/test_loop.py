@@ -14,11 +14,10 @@ import yaml
 from running import arguments, records, train, weights
 
 from mmcl.common.errors import UserError
-from mmcl.data.store import open_store
+from mmcl.deploy.export import export_run
 from mmcl.engine.parsing import parse, recipe_names
 from mmcl.engine.run_folder import check_shared, read_run_config
-from mmcl.evaluation.model import find_model, load_judged
-from mmcl.evaluation.to_bundle import export_run
+from mmcl.models.folder import find_model
 from mmcl.tasks.stages import ScheduleOptions, schedule_factor
 from mmcl.tasks.supervised import Supervised
 from mmcl.train import train as run_training
@@ -145,15 +144,14 @@ def test_a_run_without_a_checkpoint_and_a_damaged_one_are_named(demo_store, tmp_
     out = tmp_path / "run"
     train(*arguments(demo_store, out, "--schedule.epochs=1"))
     found = find_model(out)
-    store = open_store(demo_store)
-    judged = load_judged(found, store.layout)
-    assert judged.facts["selection"] == "last epoch"
+    found.load()
+    assert found.description.provenance["selection"] == "last epoch"
     learned = out / "checkpoints" / "last" / "learned.safetensors"
     learned.write_bytes(learned.read_bytes()[:1000])
     with pytest.raises(UserError, match="is damaged"):
-        load_judged(found, store.layout)
+        found.load()
     learned.unlink()
-    for attempt in (lambda: load_judged(found, store.layout), lambda: export_run(out, tmp_path / "bundle")):
+    for attempt in (lambda: find_model(out), lambda: export_run(out, tmp_path / "bundle")):
         with pytest.raises(UserError, match="no checkpoint at"):
             attempt()
     assert not (tmp_path / "bundle").exists()

@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from mmcl.common.errors import UserError
-from mmcl.deploy.bundle import bundle_config, write_bundle
-from mmcl.encoders.base import build_encoder, options_dict
+from mmcl.encoders.base import build_encoder
 from mmcl.engine.parsing import parse
+from mmcl.models.bundle import describe, write_bundle
+from mmcl.models.model import Model
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 from mmcl.tasks.colearn.options import CoLearningOptions
@@ -65,9 +66,8 @@ def test_a_start_in_any_form_brings_its_own_shape(here, words) -> None:
     layout = load_layout("kinect_v1_20")
     encoder = build_encoder("ctrgcn", layout, 3, {"width": 8, "depth": 3, "persons": 1})
     preprocess = Preprocess(layout, layout, 1, PreprocessOptions(window=24))
-    config = bundle_config("ctrgcn", options_dict(encoder), preprocess, ["a", "b", "c"], {"parameters": 1}, {})
     (here / "B").mkdir()
-    write_bundle(here / "B", encoder, config)
+    write_bundle(here / "B", Model(describe("ctrgcn", encoder, preprocess, ["a", "b", "c"]), encoder, preprocess))
     (here / "flat.yaml").write_text("start.checkpoint: B\n")
     found = parse([*DATA, *words])
     assert (found.start.checkpoint, found.encoder.width, found.preprocess.window) == ("B", 8, 24)

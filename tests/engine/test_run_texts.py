@@ -17,9 +17,9 @@ from mmcl.common.errors import UserError
 from mmcl.data.prompts import Prompts, load_prompts, prompt_names, write_prompts
 from mmcl.data.store import open_store
 from mmcl.engine.parsing import parse
-from mmcl.engine.run_folder import check_texts, recorded_texts, start_run
+from mmcl.engine.run_folder import check_texts, read_run_config, recorded_texts, start_run
 from mmcl.engine.setup import task_prompts
-from mmcl.evaluation.model import find_model, load_judged
+from mmcl.models.folder import open_model
 from mmcl.towers.clip import ClipOptions, ClipTower
 from mmcl.zero_shot import main as zero_shot
 
@@ -94,7 +94,7 @@ def test_the_run_folder_holds_the_texts_as_they_were_used(run, demo_store, tmp_p
     assert sorted(ways) == sorted([name, f"way {number} ({name})"] for number, name in enumerate(record.names))
     assert all(way[0] != name for way, name in zip(ways, record.names, strict=True))
     assert (record.templates, record.instructions) == (told.templates, told.instructions)
-    config = find_model(run).config
+    config = read_run_config(run)
     start_run(type(config)(**{**vars(config), "out": str(tmp_path / "plain")}))  # of a task that asked for no text
     assert (tmp_path / "plain/config.yaml").is_file() and recorded_texts(tmp_path / "plain") is None
 
@@ -108,7 +108,7 @@ def test_judged_by_the_record_even_where_the_prompts_are_gone(run, words, clip, 
     store, record = open_store(demo_store), recorded_texts(run)
     names = [store.class_names[label] for label in WITHHELD]
     assert saved["class_names"].tolist() == names and "control" in report
-    tower, model = ClipTower(ClipOptions(model=clip), text=True), load_judged(find_model(run), store.layout).model
+    tower, model = ClipTower(ClipOptions(model=clip), text=True), open_model(run, layout=store.layout)
     rows = np.stack([tower.encode_text(record.texts(label)).numpy().mean(0) for label in WITHHELD])
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     for name, found in zip(saved["ids"].tolist()[:3], saved["scores"], strict=False):

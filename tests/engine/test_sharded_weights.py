@@ -13,10 +13,10 @@ from launching import CONFIGURATIONS, environment
 from running import arguments, assert_alike
 
 from mmcl.common.errors import UserError
+from mmcl.deploy.export import export_run
 from mmcl.engine.launch import check_launch
 from mmcl.engine.loop import Loop
 from mmcl.engine.parsing import RECIPES, parse
-from mmcl.evaluation.to_bundle import export_run
 from mmcl.train import train
 
 

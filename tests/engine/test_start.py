@@ -13,18 +13,20 @@ from running import SMALL, arguments, weights
 from safetensors.torch import load_file, save_file
 
 from mmcl.common.errors import UserError
-from mmcl.data.learned import Lesson
+from mmcl.data.learned import Lesson, recorded_lessons
 from mmcl.data.protocols import load_protocol
 from mmcl.data.splitting import Split, split
 from mmcl.data.store import open_store
 from mmcl.data.thinning import draw_shots, short_classes
-from mmcl.deploy.bundle import bundle_config, write_bundle
-from mmcl.encoders.base import build_encoder, options_dict
+from mmcl.deploy.export import export_run
+from mmcl.encoders.base import build_encoder
 from mmcl.engine.loop import Loop
 from mmcl.engine.parsing import parse
 from mmcl.engine.setup import build_task, open_data
-from mmcl.engine.start import find_source, start
-from mmcl.evaluation.to_bundle import export_run
+from mmcl.engine.start import start
+from mmcl.models.bundle import describe, write_bundle
+from mmcl.models.folder import find_model
+from mmcl.models.model import Model
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 from mmcl.train import train
@@ -32,6 +34,11 @@ from mmcl.train import train
 FOREIGN = ["sit", "stand", "hop"]
 # What the checkpoint says is left out: the encoder's size, the window.
 PLAIN = [word for word in SMALL if not word.startswith(("--encoder", "--preprocess"))]
+
+
+def lessons_of(path: Path) -> tuple[Lesson, ...]:
+    """What a model says that it has learned from."""
+    return recorded_lessons(find_model(path).description.provenance)
 
 
 def make_source(folder: Path, names: list[str], layout: str = "kinect_v2_25") -> Path:
@@ -46,9 +53,7 @@ def make_source(folder: Path, names: list[str], layout: str = "kinect_v2_25") ->
         encoder.train()
         encoder(preprocess(torch.randn(8, 1, 40, joints.joint_count, 3)))
     folder.mkdir()
-    write_bundle(
-        folder, encoder, bundle_config("ctrgcn", options_dict(encoder), preprocess, names, {"parameters": 1}, {})
-    )
+    write_bundle(folder, Model(describe("ctrgcn", encoder, preprocess, names), encoder, preprocess))
     return folder
 
 
@@ -126,13 +131,13 @@ def test_a_run_and_one_of_its_checkpoints_are_sources_too(demo_store, source, tm
         again = command(demo_store, tmp_path / "x", path)
         assert parse(again).preprocess.streams == ("bone",) and parse(again).encoder.width == 8
         assert all(tensor.equal(encoder_of(out)[name]) for name, tensor in started(again).items())
-        assert find_source(path).lessons == (Lesson("demo/cross_subject", open_store(demo_store).fingerprint, "demo"),)
+        assert lessons_of(path) == (Lesson("demo/cross_subject", open_store(demo_store).fingerprint, "demo"),)
     rule = tmp_path / "halves.yaml"
     rule.write_text(json.dumps({"halves": {"dataset": "demo", "train": {"subject": [1]}, "test": {"subject": [2]}}}))
     train(parse(command(demo_store, tmp_path / "next", out, f"--data.protocol={rule}", "--schedule.epochs=1")))
     export_run(tmp_path / "next", tmp_path / "bundle")
     for path in (tmp_path / "next", tmp_path / "bundle"):
-        assert [lesson.protocol for lesson in find_source(path).lessons] == [str(rule), "demo/cross_subject"]
+        assert [lesson.protocol for lesson in lessons_of(path)] == [str(rule), "demo/cross_subject"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="neither a bundle .* nor a run folder"):
         parse(command(demo_store, tmp_path / "x", tmp_path / "empty"))

@@ -11,11 +11,11 @@ from launching import environment
 from running import arguments, assert_alike
 
 from mmcl.common.errors import UserError
+from mmcl.deploy.export import export_run
 from mmcl.engine.launch import check_launch
 from mmcl.engine.loop import Loop
 from mmcl.engine.parsing import RECIPES, parse
 from mmcl.engine.zero import ZeroStates, configure_zero
-from mmcl.evaluation.to_bundle import export_run
 from mmcl.train import train
 
 pytest.importorskip("deepspeed", reason="needs mmcl[deepspeed]")

@@ -9,6 +9,7 @@ from unittest.mock import patch
 import numpy as np
 
 from mmcl.evaluation.report import write_report
+from mmcl.evaluation.top1 import scored
 
 NAMES = [f"class {k}" for k in range(7)]
 
@@ -45,5 +46,6 @@ def save(
     with ExitStack() as stack:
         for name in () if pictures else ("draw_confusion", "draw_classes", "draw_reliability"):
             stack.enter_context(patch(f"mmcl.evaluation.report.{name}"))
-        write_report(folder, scores[order], labels[order], [ids[i] for i in order], names, known | facts)
+        verdict = scored(scores[order], labels[order], [ids[i] for i in order], names, {})
+        write_report(folder, verdict, known | facts)
     return folder

@@ -17,8 +17,8 @@ from mmcl.common.errors import UserError
 from mmcl.data.store import ClipStore, open_store
 from mmcl.evaluation import open_vocabulary
 from mmcl.evaluation.gate import Gate, harmonic_mean
-from mmcl.evaluation.model import find_model, load_judged
 from mmcl.export import main as export
+from mmcl.models.folder import open_model
 from mmcl.zero_shot import main
 
 SEEN = [label for label in range(12) if label not in WITHHELD]
@@ -30,7 +30,7 @@ def report_of(folder: Path) -> dict:
 
 def naive_logits(run: Path, store: ClipStore, clips: np.ndarray) -> np.ndarray:
     """What the classifier says of clips, one at a time."""
-    model = load_judged(find_model(run), store.layout).model
+    model = open_model(run, layout=store.layout)
     with torch.no_grad():
         return np.stack([model(torch.tensor(store.joints(int(clip)))[None]).numpy()[0] for clip in clips])
 
@@ -99,14 +99,15 @@ def edited(section: str, key: str, value: object) -> Callable[[Path], None]:
 
 
 def other_data(run: Path) -> None:
-    path = run / "checkpoints/last/position.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "data": "other clips"}))
+    facts = json.loads((run / "model.json").read_text())
+    facts["provenance"]["data_fingerprint"] = "other clips"
+    (run / "model.json").write_text(json.dumps(facts))
 
 
 def other_words(run: Path) -> None:
-    texts = yaml.safe_load((run / "texts.yaml").read_text())
-    texts["templates"] = ["someone doing this: {name}"]
-    (run / "texts.yaml").write_text(yaml.safe_dump(texts))
+    facts = json.loads((run / "model.json").read_text())
+    facts["vocabulary"]["templates"] = ["someone doing this: {name}"]
+    (run / "model.json").write_text(json.dumps(facts))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_a_run_that_was_trained_otherwise_is_refused_before_anything_is_scored(
 ) -> None:
     gate = shutil.copytree(gate_run, tmp_path / "gate")
     change(gate)
-    monkeypatch.setattr(open_vocabulary, "score_clips", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr(open_vocabulary, "open_scores", lambda *_, **__: pytest.fail("scored"))
     with pytest.raises(UserError, match=complaint):
         main(["--checkpoint", str(open_run), "--gate", str(gate)])
 

@@ -10,14 +10,14 @@ from made_reports import NAMES, invented
 from sklearn import metrics as reference
 
 from mmcl.evaluation.calibration import calibration
-from mmcl.evaluation.metrics import classification_metrics, most_confused, per_class
+from mmcl.evaluation.metrics import most_confused, per_class, score_metrics
 
 
 def test_metrics_equal_scikit_learns_and_loops() -> None:
     scores, labels = invented(3)
     predicted = scores.argmax(axis=1)
     assert set(predicted) == set(range(7)) and 6 not in labels  # an absent class is answered: it counts nowhere
-    found = classification_metrics(scores, labels)
+    found = score_metrics(scores, labels)
     assert found["n"] == 200 and found["correct"] == sum(a == b for a, b in zip(predicted, labels, strict=True))
     assert found["top1"] == pytest.approx(reference.accuracy_score(labels, predicted))
     assert found["top5"] == pytest.approx(reference.top_k_accuracy_score(labels, scores, k=5, labels=range(7)))
@@ -92,8 +92,9 @@ def test_calibration_has_a_closed_form_for_constant_confidence() -> None:
 
 def test_no_skill_is_the_best_constant_answer_or_a_guess() -> None:
     for labels, classes in (([0, 0, 0, 1], 10), ([0, 1], 2), ([4, 4, 1, 4, 0, 1], 5)):
-        found = classification_metrics(np.zeros((len(labels), classes)), np.array(labels))
+        found = score_metrics(np.zeros((len(labels), classes)), np.array(labels))
         constant = [
-            classification_metrics(np.eye(classes)[[k] * len(labels)], np.array(labels)) for k in range(classes)
+            score_metrics(np.eye(classes)[[k] * len(labels)], np.array(labels)) for k in range(classes)
         ]
-        assert found["chance"] == max(entry["top1"] for entry in constant) >= found["chance_uniform"] == 1 / classes
+        assert found["majority_share"] == max(entry["top1"] for entry in constant)
+        assert found["majority_share"] >= found["chance_uniform"] == 1 / classes

@@ -20,6 +20,7 @@ from mmcl.evaluation.reporting import wrong_clips as drawing
 from mmcl.evaluation.reporting.page import table
 from mmcl.evaluation.reporting.pictures import confusion_table
 from mmcl.evaluation.reporting.saved import read_report
+from mmcl.evaluation.top1 import scored
 
 FACTS = {"protocol": "none/test", "data_fingerprint": "f", "checkpoint": "c", "selection": "last epoch"}
 
@@ -31,7 +32,7 @@ def links(page: str) -> set[str]:
 def test_a_report_is_complete_and_joins_by_id(tmp_path: Path) -> None:
     scores, labels = invented(0)
     folder, ids = tmp_path / "report", ids_of(200)
-    report = write_report(folder, scores, labels, ids, NAMES, FACTS)
+    report = write_report(folder, scored(scores, labels, ids, NAMES, {}), FACTS)
     assert json.loads((folder / "report.json").read_text()) == report
     assert {*FACTS, "n", "top1", "top5", "mean_class_accuracy", "ece", "nll"} <= set(report)
     wrong = list(csv.DictReader((folder / "wrong.csv").open()))
@@ -112,7 +113,7 @@ def judged(store: ClipStore, skill: float = 0.3) -> tuple[np.ndarray, np.ndarray
 def test_the_surest_wrong_clips_are_drawn_and_linked(demo_store: Path, tmp_path: Path) -> None:
     store = open_store(demo_store)
     scores, labels, ids = judged(store)
-    write_report(tmp_path / "report", scores, labels, ids, store.class_names, FACTS, store)
+    write_report(tmp_path / "report", scored(scores, labels, ids, store.class_names, {}), FACTS, store)
     wrong = list(csv.DictReader((tmp_path / "report" / "wrong.csv").open()))
     drawn = [row["sheet"] for row in wrong if row["sheet"]]
     assert len(wrong) > 24 and drawn == [row["sheet"] for row in wrong[:24]] and len(set(drawn)) == 24
@@ -132,7 +133,7 @@ def test_clips_without_video_of_two_people_are_drawn_too(test_data: Path, tmp_pa
 
     store = prepare(NTU60(test_data / "ntu" / "skeleton"), tmp_path / "out", workers=1, progress=False).store
     scores = np.eye(60)[[59, 58, 1]]  # all wrong
-    write_report(tmp_path / "report", scores, store.labels, store.ids, store.class_names, FACTS, store)
+    write_report(tmp_path / "report", scored(scores, store.labels, store.ids, store.class_names, {}), FACTS, store)
     sheets = sorted((tmp_path / "report" / "wrong").iterdir())
     assert len(sheets) == 3
     pair = next(path for path in sheets if "A058" in path.name)

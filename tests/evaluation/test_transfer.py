@@ -20,7 +20,7 @@ from mmcl.data.readers import READERS
 from mmcl.data.store import open_store
 from mmcl.encoders.base import build_encoder
 from mmcl.engine.scoring import score_clips
-from mmcl.evaluation.metrics import classification_metrics
+from mmcl.evaluation.metrics import score_metrics
 from mmcl.evaluation.transfer import load_map, mapped_clips, transfer_facts, transfer_maps
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
@@ -52,9 +52,9 @@ def test_right_is_the_argmax_over_all_120_classes_and_101_of_191_print_52_88(utd
     scores = np.zeros((191, 120))
     scores[np.arange(191), labels] = 1.0
     scores[101:, 3] = 2.0  # a class that no clip has: it counts all the same
-    found = classification_metrics(scores, labels)
+    found = score_metrics(scores, labels)
     assert f"{found['top1']:.2%}" == "52.88%"
-    assert (found["chance"], found["chance_uniform"]) == (32 / 191, 1 / 120)
+    assert (found["majority_share"], found["chance_uniform"]) == (32 / 191, 1 / 120)
     facts = transfer_facts(load_map("mmcl/utd_mhad"), 120)
     assert "trained on ntu120, judged on 6 classes of utd_mhad, argmax over all 120 source classes" in facts["kind"]
     assert facts["pairs"]["wave"] == "22"
@@ -161,8 +161,8 @@ def test_a_users_map_of_two_columns(demo_store: Path, tmp_path: Path) -> None:
     told = {store.class_names[store.labels[clip]]: names[label] for clip, label in zip(clips, labels, strict=True)}
     assert told == {"bow": "greet", "kick": "jump", "clap hands": "greet"} and len(clips) == 12
     always_greet = np.tile([0.0, 0.0, 0.0, 1.0], (12, 1))
-    found = classification_metrics(always_greet, labels)
-    assert found["top1"] == found["chance"] == 8 / 12 and found["chance_uniform"] == 0.25
+    found = score_metrics(always_greet, labels)
+    assert found["top1"] == found["majority_share"] == 8 / 12 and found["chance_uniform"] == 0.25
     assert transfer_facts(load_map(str(own)), 4)["protocol"] == "own"
 
 

@@ -14,15 +14,18 @@ from scipy.io import savemat
 
 from mmcl.adapt import main as adapt
 from mmcl.common.errors import UserError
+from mmcl.data.learned import recorded_lessons
 from mmcl.data.preparation.build import prepare
 from mmcl.data.protocols import load_protocol
 from mmcl.data.readers.sysu import SYSU
 from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
-from mmcl.deploy.bundle import bundle_config, load_bundle, write_bundle
-from mmcl.encoders.base import build_encoder, options_dict
+from mmcl.encoders.base import build_encoder
 from mmcl.engine.parsing import parse
 from mmcl.evaluate import main as evaluate
+from mmcl.models.bundle import describe, load_bundle, write_bundle
+from mmcl.models.folder import find_model
+from mmcl.models.model import Model
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 from mmcl.train import train
@@ -38,10 +41,8 @@ def source(tmp_path_factory) -> Path:
     encoder = build_encoder("ctrgcn", layout, 3, {"width": 8, "depth": 3, "persons": 2})
     preprocess = Preprocess(layout, layout, 2, PreprocessOptions(window=16))
     facts = {"dataset": "elsewhere", "protocol": "elsewhere/xsub"}
-    config = bundle_config(
-        "ctrgcn", options_dict(encoder), preprocess, ["sit", "stand", "hop"], {"parameters": 1}, facts
-    )
-    write_bundle(folder, encoder, config)
+    description = describe("ctrgcn", encoder, preprocess, ["sit", "stand", "hop"], facts)
+    write_bundle(folder, Model(description, encoder, preprocess))
     return folder
 
 
@@ -77,13 +78,24 @@ def test_adapt_writes_a_bundle_that_differs_in_statistics_alone_and_says_so(
     np.testing.assert_allclose(after["data_bn.running_var"], rows.var(axis=1, ddof=1), rtol=1e-5, atol=1e-9)
     facts = json.loads((out / "config.json").read_text())["provenance"]
     assert facts["dataset"] == "elsewhere" and facts["protocol"] == "elsewhere/xsub"  # what a label map asks for
-    assert facts["adapted"]["protocol"] == "demo/cross_subject" and facts["adapted"]["clips"] == 24
+    (done,) = facts["changed"]
+    assert (done["surgery"], done["protocol"], done["clips"]) == ("adapt", "demo/cross_subject", 24)
     assert "without labels" in (out / "README.md").read_text()
     again = tmp_path / "again"
     adapt([*words, "--out", str(again), "--batch-size", "7"])
     assert (again / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
     with pytest.raises(UserError, match="--overwrite"):
         adapt([*words, "--out", str(out)])
+
+
+def test_a_model_that_is_adapted_again_remembers_both_and_what_it_was_trained_on(demo_store, source, tmp_path) -> None:
+    words = ["--data", str(demo_store), "--protocol", "demo/cross_subject", "--out"]
+    adapt(["--checkpoint", str(source), *words, str(tmp_path / "once")])
+    adapt(["--checkpoint", str(tmp_path / "once"), *words, str(tmp_path / "twice"), "--batch-size", "5"])
+    description = find_model(tmp_path / "twice").description
+    assert [operation.options["batch_size"] for operation in description.surgeries] == [64, 5]
+    lessons = recorded_lessons(description.provenance)
+    assert [lesson.protocol for lesson in lessons] == ["demo/cross_subject"] * 2 and description.provenance["dataset"]
 
 
 def test_sysu_s_twenty_joints_become_the_encoder_s_twenty_five(sysu, source, tmp_path) -> None:

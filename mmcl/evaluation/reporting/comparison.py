@@ -25,23 +25,30 @@ def comparison_text(rows: Sequence[Row], groups: Mapping[str, Sequence[SavedRepo
     """
     report = groups[rows[0].name][0]
     first = f"difference to {rows[0].name}, points [95 %]"
-    head = ["", "seeds", "n", "top-1 %", "mean class accuracy %", "ECE %", first]
+    head = ["", "seeds", "n", f"{_title(rows[0].main)} %", "mean class accuracy %", "ECE %", first]
     lines = [
-        (row.name, len(row.top1), len(report.ids), _percent(row.top1), _percent(row.mean_class_accuracy),
+        (row.name, len(row.values), len(report.ids), _percent(row.values), _percent(row.mean_class_accuracy),
          _percent(row.ece), _difference(row))
         for row in rows
     ]  # fmt: skip
     rule = ", ".join(f"{key.replace('_', ' ')} {report.facts[key]}" for key in RULE if report.facts.get(key))
     how = (
-        f"Difference in top-1: paired bootstrap, {RESAMPLES:,} resamples of the clips, the same for both sides; where "
-        "a side has several seeds, they are resampled too. Where the interval holds 0, these runs show no difference. "
-        "± is the sample standard deviation (n - 1) over seeds."
+        f"Difference in accuracy: paired bootstrap, {RESAMPLES:,} resamples of the clips, the same for both sides; "
+        "where a side has several seeds, they are resampled too. Where the interval holds 0, these runs show no "
+        "difference. ± is the sample standard deviation (n - 1) over seeds."
     )
     said = [f"{name}: {key}: {words}" for name, group in groups.items() for key, words in caveats(group).items()]
     return "\n\n".join([table(head, lines), f"Judged by: {rule}.", how, *said])
 
 
+def _title(main: str) -> str:
+    """A metric's name in a table's head."""
+    return "top-1" if main == "top1" else main.replace("_", " ")
+
+
 def _percent(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
     mean, deviation = mean_and_deviation(values)
     return f"{100 * mean:.2f}" + (f" ± {100 * deviation:.2f}" if deviation is not None else "")
 
@@ -85,8 +92,8 @@ def draw_comparison(path: Path, rows: Sequence[Row], title: str) -> None:
     left, right = figure.add_axes((0, 0, 1, 1)), figure.add_axes((1.08, 0, 1, 1))
     right.axvline(0, color=GREY, linewidth=1)
     for position, row in enumerate(rows):
-        mean = 100 * mean_and_deviation(row.top1)[0]
-        left.plot([100 * value for value in row.top1], [position] * len(row.top1), "o", color=BLUE, alpha=0.55)
+        mean = 100 * mean_and_deviation(row.values)[0]
+        left.plot([100 * value for value in row.values], [position] * len(row.values), "o", color=BLUE, alpha=0.55)
         left.plot([mean], [position], "|", color="black", markersize=16, markeredgewidth=2)
         if row.difference is not None:
             value, low, high = (100 * x for x in row.difference)
@@ -96,7 +103,7 @@ def draw_comparison(path: Path, rows: Sequence[Row], title: str) -> None:
     names = [shortened(row.name) for row in rows]
     left.set_yticks(range(len(rows)), names, **as_written(*names))
     right.set_yticks(range(len(rows)), [""] * len(rows))
-    left.set_xlabel("top-1, %: seeds and their mean")
+    left.set_xlabel(f"{_title(rows[0].main)}, %: seeds and their mean")
     right.set_xlabel(f"points more than {names[0]}, 95 % interval\n(grey: it holds 0)", **as_written(names[0]))
     for axes in (left, right):
         axes.set_ylim(len(rows) - 0.5, -0.5)

@@ -19,7 +19,8 @@ def report_lines(report: Mapping[str, Any], out: Path) -> list[str]:
     top5 = f", top-5 {report['top5']:.2%}" if report["top5"] is not None else ""
     lines = [
         f"{report['protocol']} ({report['kind']}): top-1 {report['top1']:.2%} ({report['correct']} of {report['n']}; "
-        f"most frequent class {report['chance']:.2%}, guessing {report['chance_uniform']:.2%}){top5}; report in {out}"
+        f"most frequent class {report['majority_share']:.2%}, guessing {report['chance_uniform']:.2%}){top5}; "
+        f"report in {out}"
     ]
     for key in ("generalised", "generalised_by_text_alone"):
         if sides := report.get(key):

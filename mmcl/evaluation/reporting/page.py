@@ -9,14 +9,47 @@ from mmcl.evaluation.calibration import BINS
 
 HARDEST, PAIRS, SHOWN = 10, 15, 6  # classes and pairs in the tables; wrong clips whose pictures stand on the page
 # Told in sentences, not as facts.
-NUMBERS = ("n", "correct", "top1", "top5", "mean_class_accuracy", "chance", "chance_uniform", "ece", "nll")
+NUMBERS = (
+    "n", "correct", "top1", "top5", "mean_class_accuracy", "majority_share", "chance_uniform", "ece", "nll", "main",
+)  # fmt: skip
 
 
-def report_page(
+def plain_page(report: Mapping[str, Any], metrics: Mapping[str, Any], clips: int, blocks: Sequence[str]) -> str:
+    """The page of a report that is no classification.
+
+    Args:
+        report: content of ``report.json``.
+        metrics: those of its numbers that were measured; groups of numbers become tables of their own.
+        clips: how many were judged.
+        blocks: what the evaluation itself has to show.
+    """
+    main, single = report["main"], {key: value for key, value in metrics.items() if not isinstance(value, Mapping)}
+    groups = {key: value for key, value in metrics.items() if isinstance(value, Mapping)}
+    known = {key: value for key, value in report.items() if key not in metrics}
+    page = [
+        f"# {main.replace('_', ' ')} {_words(metrics[main])} on {report.get('protocol') or 'the clips given'}",
+        f"{clips} clips.",
+        table(["metric", ""], [[key.replace("_", " "), _words(value)] for key, value in single.items()]),
+    ]
+    for name, group in groups.items():
+        page += [f"## {name.replace('_', ' ').capitalize()}", table(["", ""], _rows(group))]
+    page += [*blocks, "## What identifies these numbers", *_facts(known), "Arrays by clip id are in `scores.npz`."]
+    return "\n\n".join(page) + "\n"
+
+
+def _rows(group: Mapping[str, Any], above: str = "") -> list[list[str]]:
+    rows = []
+    for key, value in group.items():
+        name = f"{above}{str(key).replace('_', ' ')}"
+        rows += _rows(value, f"{name}, ") if isinstance(value, Mapping) else [[name, _words(value)]]
+    return rows
+
+
+def classification_page(
     report: Mapping[str, Any], classes: Sequence[Mapping[str, Any]], pairs: Sequence[tuple[int, int, int, float]],
-    wrong: Sequence[Mapping[str, Any]], undrawn: str,
+    wrong: Sequence[Mapping[str, Any]], undrawn: str, blocks: Sequence[str] = (),
 ) -> str:  # fmt: skip
-    """The page of a report.
+    """The page of a report on scores of classes.
 
     Args:
         report: content of ``report.json``.
@@ -24,6 +57,7 @@ def report_page(
         pairs: of :func:`mmcl.evaluation.metrics.most_confused`.
         wrong: of :func:`mmcl.evaluation.reporting.wrong_clips.wrong_clips`.
         undrawn: why some wrong clips have no picture; "" where there is nothing to say.
+        blocks: what the evaluation itself has to show.
     """
     top5 = f", top-5 {report['top5']:.2%}" if report["top5"] is not None else ""
     split = f", {report['split']} clips" if report.get("split") else ""
@@ -32,9 +66,10 @@ def report_page(
         f"{report['correct']} of {report['n']} clips right{top5}, mean class accuracy "
         f"{report['mean_class_accuracy']:.2%} (over the classes that occur), expected calibration error "
         f"{report['ece']:.2%}, negative log-likelihood {report['nll']:.3f}.",
-        f"Without any skill: {report['chance']:.2%} by always answering the class that most of these clips show, "
+        f"Without skill: {report['majority_share']:.2%} by always answering the class that most of these clips show, "
         f"{report['chance_uniform']:.2%} by guessing among the {len(classes)} classes.",
         *_facts(report),
+        *blocks,
         "## Which classes are taken for which",
         "![confusion matrix](confusion.png)",
         *_pairs(pairs, [row["name"] for row in classes]),

@@ -7,16 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
 from mmcl.common.errors import UserError
 from mmcl.data.store import ClipStore, open_store
 
-RULE = ("protocol", "split", "data_fingerprint")  # what two reports must share to be of one judgement
+RULE = ("protocol", "split", "data_fingerprint", "evaluation")  # what two reports must share to be of one judgement
 CAVEATS = ("warning", "control", "note")  # what must be known of a report before its number is believed
 FEW = 3  # names in a message
+MOST_BYTES = 1 << 30  # of what scores.npz unpacks to
 
 
 @dataclass(frozen=True)
@@ -27,22 +28,34 @@ class SavedReport:
         path: its folder.
         facts: content of ``report.json``.
         ids: n clip names, unique, ascending.
-        scores: (n, K) float64.
-        labels: (n,) int64.
+        correct: (n,) bool, clips that were answered right; None where the evaluation knows no such thing.
+        scores: (n, K) float64; no column where the evaluation scored no classes.
+        labels: (n,) int64; -1 where there are no scores.
         class_names: K names.
     """
 
     path: Path
     facts: dict[str, Any]
     ids: list[str]
+    correct: np.ndarray | None
     scores: np.ndarray
     labels: np.ndarray
     class_names: list[str]
 
     @property
-    def correct(self) -> np.ndarray:
-        """(n,) bool: clips that were answered right."""
-        return self.scores.argmax(axis=1) == self.labels
+    def main(self) -> str:
+        """Name of the metric that it is compared by."""
+        return str(self.facts.get("main", "top1"))
+
+    @property
+    def value(self) -> float:
+        """That metric."""
+        return float(self.facts[self.main])
+
+    @property
+    def classified(self) -> bool:
+        """Whether it holds scores of classes."""
+        return bool(self.class_names)
 
 
 def caveats(reports: Iterable[SavedReport]) -> dict[str, str]:
@@ -58,7 +71,8 @@ def read_report(where: Path, split: str = "test") -> SavedReport:
     """Read a report folder, or the one that a run folder holds of a split.
 
     Raises:
-        UserError: there is none, it is damaged or too old, a clip is in it twice, or its scores are not finite.
+        UserError: there is none, it is damaged, too large or too old, a clip is in it twice, or its scores are not
+            finite.
     """
     folder = where if (where / "report.json").is_file() else where / f"report-{split}"
     if not (folder / "report.json").is_file():
@@ -66,20 +80,24 @@ def read_report(where: Path, split: str = "test") -> SavedReport:
         if (where / "config.yaml").is_file():
             hint = f"run `mmcl evaluate --checkpoint {where} --split {split}` first"
         raise UserError(f"{where} holds no report.json and no report-{split}: {hint}")
+    facts, arrays = _read_files(folder)
     try:
-        facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        with np.load(folder / "scores.npz", allow_pickle=False) as saved:
-            arrays = {name: saved[name] for name in saved.files}
-        if "class_names" not in arrays:
+        ids, count = arrays["ids"].tolist(), len(arrays["ids"])
+        names = arrays["class_names"].tolist() if "class_names" in arrays else []
+        if "scores" in arrays and not names:
             raise UserError(f"{folder} was written by an older mmcl, without class names: evaluate the model again")
-        ids, names = arrays["ids"].tolist(), arrays["class_names"].tolist()
-        scores, labels = arrays["scores"].astype(np.float64), arrays["labels"].astype(np.int64)
-        _ = facts["protocol"], facts["top1"]  # there is no report without
-        if scores.shape != (len(ids), len(names)) or labels.shape != (len(ids),) or not isinstance(facts, dict):
-            raise ValueError(f"{len(ids)} ids, scores {scores.shape}, {len(labels)} labels, {len(names)} classes")
-        if len(ids) == 0 or labels.min() < 0 or labels.max() >= len(names):
+        scores = arrays["scores"].astype(np.float64) if names else np.zeros((count, 0))
+        labels = arrays["labels"].astype(np.int64) if names else np.full(count, -1)
+        correct = arrays["correct"].astype(bool) if "correct" in arrays else None
+        if correct is None and names:
+            correct = scores.argmax(axis=1) == labels
+        _ = float(facts[facts.get("main", "top1")])  # there is no report without
+        shapes = [scores.shape == (count, len(names)), labels.shape == (count,)]
+        if not all(shapes) or (correct is not None and correct.shape != (count,)):
+            raise ValueError(f"{count} ids, scores {scores.shape}, {len(labels)} labels, {len(names)} classes")
+        if count == 0 or (names and (labels.min() < 0 or labels.max() >= len(names))):
             raise ValueError("no clip, or labels beyond the classes")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder}: damaged report ({error}); evaluate the model again") from error
     order = np.argsort(arrays["ids"], kind="stable")
     ids = [ids[i] for i in order]
@@ -87,7 +105,25 @@ def read_report(where: Path, split: str = "test") -> SavedReport:
         raise UserError(f"{folder}: {len(twice)} clips are in scores.npz more than once ({_some(twice)})")
     if not np.isfinite(scores).all():
         raise UserError(f"{folder}: scores.npz holds scores that are not finite")
-    return SavedReport(folder, facts, ids, scores[order], labels[order], names)
+    right = None if correct is None else correct[order]
+    return SavedReport(folder, facts, ids, right, scores[order], labels[order], names)
+
+
+def _read_files(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The content of report.json and scores.npz; what unpacks to more than :data:`MOST_BYTES` is refused unread."""
+    try:
+        facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        with ZipFile(folder / "scores.npz") as packed:
+            size = sum(member.file_size for member in packed.infolist())
+        if size > MOST_BYTES:
+            raise UserError(f"{folder}/scores.npz unpacks to {size >> 20} MiB; at most {MOST_BYTES >> 20} are read")
+        with np.load(folder / "scores.npz", allow_pickle=False) as saved:
+            arrays = {name: saved[name] for name in saved.files}
+    except (OSError, ValueError, KeyError, EOFError, RecursionError, NotImplementedError, BadZipFile) as error:
+        raise UserError(f"{folder}: damaged report ({str(error)[:100]}); evaluate the model again") from error
+    if not isinstance(facts, dict):
+        raise UserError(f"{folder}: damaged report (report.json holds no keys); evaluate the model again")
+    return facts, arrays
 
 
 def check_same_clips(reports: Sequence[SavedReport]) -> None:
@@ -100,7 +136,8 @@ def check_same_clips(reports: Sequence[SavedReport]) -> None:
     for other in reports[1:]:
         pair = f"{first.path} and {other.path}"
         for key in RULE:
-            if first.facts.get(key) != other.facts.get(key):
+            older = key == "evaluation" and not (first.facts.get(key) and other.facts.get(key))  # did not say
+            if not older and first.facts.get(key) != other.facts.get(key):
                 raise UserError(
                     f"{pair} differ in {key.replace('_', ' ')}: {first.facts.get(key)} and {other.facts.get(key)}"
                 )

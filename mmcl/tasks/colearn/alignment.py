@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
-from mmcl.encoders.projection import projection
+from mmcl.models.projection import projection
 from mmcl.tasks.losses import SigLIP, info_nce, nt_xent
 
 
@@ -53,28 +53,34 @@ class Alignment(nn.Module):
         skeleton_width: D of the encoder's features.
         image_width: D of the CLIP tower's embeddings.
         options: loss, temperature, space.
+        own_scale: false where SigLIP's scale is the text head's temperature.
     """
 
-    def __init__(self, skeleton_width: int, image_width: int, options: AlignmentOptions) -> None:
+    def __init__(
+        self, skeleton_width: int, image_width: int, options: AlignmentOptions, own_scale: bool = True
+    ) -> None:
         super().__init__()
         self.options = options
         # Into CLIP's space it is the skeleton that is projected, by the task: texts may be compared there as well.
         self.project = projection(image_width, skeleton_width) if options.space == "skeleton" else None
-        self.siglip = SigLIP() if options.loss == "siglip" else None
+        self.siglip = SigLIP(own_scale) if options.loss == "siglip" else None
 
-    def forward(self, skeleton: Tensor, image: Tensor, labels: Tensor) -> Tensor:
+    def forward(
+        self, skeleton: Tensor, image: Tensor, labels: Tensor, log_scale: Tensor | None = None
+    ) -> Tensor:
         """L_FAM of this process's clips.
 
         Args:
             skeleton: (n, D) features of the encoder, or their projection into CLIP's space.
             image: (n, D_image) embeddings of the CLIP tower.
             labels: (n,) classes, used where same-class clips are no negatives.
+            log_scale: SigLIP's, where it is another module's.
         """
         if self.project is not None:
             image = self.project(image)
         classes = None if self.options.same_class_negatives else labels
         with torch.autocast(skeleton.device.type, enabled=False):  # similarities in float32, whatever the precision
             if self.siglip is not None:
-                return self.siglip(skeleton, image, classes)
+                return self.siglip(skeleton, image, classes, log_scale)
             loss = nt_xent if self.options.loss == "nt_xent" else info_nce
             return loss(skeleton, image, self.options.temperature, classes)

@@ -61,19 +61,14 @@ class Semantics(nn.Module):
     Args:
         rows: (K, D) unit-length texts of the trained classes.
         options: temperature and mixing.
-
-    Attributes:
-        origin: (D,) their mean, where classes are judged by the difference to it; a checkpoint keeps it.
     """
 
     rows: Tensor
-    origin: Tensor | None
 
     def __init__(self, rows: Tensor, options: SemanticsOptions) -> None:
         super().__init__()
         self.options = options
         self.register_buffer("rows", rows, persistent=False)
-        self.register_buffer("origin", rows.mean(dim=0) if options.centred else None)
 
     def forward(self, features: Tensor, labels: Tensor, project: nn.Module) -> Tensor:
         """Mean loss of this process's clips.

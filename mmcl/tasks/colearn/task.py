@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from mmcl.common.errors import UserError
 from mmcl.common.precision import widen
 from mmcl.data.dataset import Extras
-from mmcl.encoders.projection import projection
+from mmcl.models.projection import ProjectionHead, ProjectionOptions
 from mmcl.tasks.base import Context, Task
 from mmcl.tasks.colearn.alignment import Alignment
 from mmcl.tasks.colearn.cached_towers import answer_features, answer_prefixes, clip_features, describe_tower
 from mmcl.tasks.colearn.options import CoLearningOptions
 from mmcl.tasks.colearn.refinement import Refinement, ask
 from mmcl.tasks.colearn.semantics import Semantics, class_table
-from mmcl.tasks.colearn.text_space import colearned_space
 from mmcl.tasks.colearn.tower_inputs import TowerInputs, require_video, shuffled_pairs
+from mmcl.tasks.losses import SIGLIP_SCALE
 from mmcl.tasks.stages import ParameterGroup, Stage, Update
 from mmcl.towers.clip import ClipTower
 from mmcl.towers.llm import LLMTower
@@ -35,13 +35,14 @@ class CoLearning(Task):
     """Encoder + Feature Alignment + Feature Refinement + class texts; each may be switched off by a weight of 0.
 
     Attributes:
-        joint: skeleton feature -> joint space of pictures and texts, where one of them asks for it. What an
+        text_head: skeleton feature -> joint space of pictures and texts, where one of them asks for it. What an
             open-vocabulary bundle carries besides the encoder.
     """
 
+    text_head: ProjectionHead | None
+
     options = CoLearningOptions
     own_rates = ("projection", "clip", "lora")
-    text_space = staticmethod(colearned_space)
 
     def __init__(self, context: Context, options: CoLearningOptions) -> None:
         super().__init__(context)
@@ -51,7 +52,6 @@ class CoLearning(Task):
         self._words: dict[str, str] = {}
         self.clip: ClipTower | None = None
         self.llm: LLMTower | None = None
-        self.joint: nn.Sequential | None = None
         self.alignment: Alignment | None = None
         self.refinement: Refinement | None = None
         self.semantics: Semantics | None = None
@@ -67,14 +67,31 @@ class CoLearning(Task):
             self._add_text(context)
 
     def _join(self, width: int) -> None:
-        """Make the projection into the joint space, or check that it fits."""
-        if self.joint is None:
-            self.joint = projection(self.encoder.feature_width, width)
-        elif self.joint[-1].out_features != width:
+        """Make the text head, which projects into the joint space, or check that it fits."""
+        if self.text_head is None:
+            self.text_head = ProjectionHead(self.encoder.feature_width, width, self._scale())
+            self.text_head.text = self._text_model()
+        elif self.text_head.width != width:
             raise UserError(
-                f"class texts are {width} wide, CLIP's space is {self.joint[-1].out_features}: one projection cannot "
+                f"class texts are {width} wide, CLIP's space is {self.text_head.width}: one projection cannot "
                 "serve both; use --task.text.source=clip or --task.alignment.space=skeleton"
             )
+
+    def _scale(self) -> ProjectionOptions:
+        """What cosines with texts are divided by: the temperature of the texts' own loss, else of the pictures'."""
+        text, alignment = self.settings.text, self.settings.alignment
+        if text.weight > 0:
+            return ProjectionOptions(text.temperature)
+        if alignment.loss == "siglip":
+            return ProjectionOptions(1.0 / SIGLIP_SCALE, learned=True)
+        return ProjectionOptions(alignment.temperature)
+
+    def _text_model(self) -> dict[str, str | None]:
+        """Whose texts the joint space knows: those learned with, else those of CLIP, whose pictures it learned with."""
+        text, clip = self.settings.text, self.settings.clip
+        if text.weight > 0 and text.source == "sentence":
+            return {"source": "sentence", "model": text.model, "clip_model": None, "clip_pretrained": None}
+        return {"source": "clip", "model": None, "clip_model": clip.model, "clip_pretrained": clip.pretrained}
 
     def _add_alignment(self, context: Context) -> None:
         options, tower = self.settings, ClipTower(self.settings.clip)
@@ -89,7 +106,8 @@ class CoLearning(Task):
             self.inputs.clip_preprocess = tower.preprocess
         if options.alignment.space == "clip":
             self._join(width)
-        self.alignment = Alignment(self.encoder.feature_width, width, options.alignment)
+        own_scale = self.text_head is None or self.text_head.log_scale is None
+        self.alignment = Alignment(self.encoder.feature_width, width, options.alignment, own_scale)
 
     def _add_refinement(self, context: Context) -> None:
         options, prompts = self.settings, context.prompts()
@@ -128,6 +146,9 @@ class CoLearning(Task):
         options = self.settings
         rows = class_table(options.text, options.clip, context.prompts(), context.device)
         self._join(rows.shape[1])
+        assert self.text_head is not None
+        if options.text.centred:
+            self.text_head.origin.copy_(rows.mean(dim=0))
         self.semantics = Semantics(rows, options.text)
         self._words["class texts"] = options.text.model if options.text.source == "sentence" else options.clip.model
 
@@ -140,12 +161,12 @@ class CoLearning(Task):
         total = parts["loss_classes"]
         if self.alignment is not None:
             image = self._embeddings(batch)
-            join = self.joint if options.alignment.space == "clip" else None
-            skeleton = features if join is None else join(features)
-            parts["loss_alignment"] = self.alignment(skeleton, image, labels)
+            head = self.text_head if options.alignment.space == "clip" else None
+            skeleton, scale = (features, None) if head is None else (head.project(features), head.log_scale)
+            parts["loss_alignment"] = self.alignment(skeleton, image, labels, scale)
             total = total + options.alignment.weight * parts["loss_alignment"]
-        if self.semantics is not None and self.joint is not None:
-            parts["loss_text"] = self.semantics(features, labels, self.joint)
+        if self.semantics is not None and self.text_head is not None:
+            parts["loss_text"] = self.semantics(features, labels, self.text_head.project)
             total = total + options.text.weight * parts["loss_text"]
         if self.refinement is not None:
             refined, language = self._refined(batch, scores)
@@ -194,7 +215,7 @@ class CoLearning(Task):
             # Its first gradients are zero but for rounding, which AdamW would blow up to full steps.
             groups.append(ParameterGroup("gate", list(self.refinement.parameters()), every=every))
         beside: tuple[tuple[str, tuple[nn.Module | None, ...], float, int], ...] = (
-            ("projection", (self.alignment, self.joint), 1e-3, 1),
+            ("projection", (self.alignment, self.text_head), 1e-3, 1),
             ("clip", (self.clip,), 1e-5, 1),
             ("lora", (self.llm,), 2e-4, every),
         )

@@ -1,4 +1,4 @@
-"""Adaptation without labels: an encoder's batch-norm statistics re-estimated on another data set's clips.
+"""Adaptation without labels: batch-norm statistics re-estimated on other clips.
 
 AdaBN: Li, Wang, Shi, Hou, Liu, "Adaptive Batch Normalization for practical domain adaptation", Pattern Recognition 80,
 2018 (first as arXiv 1603.04779). No weight is touched.
@@ -6,12 +6,69 @@ AdaBN: Li, Wang, Shi, Hou, Liu, "Adaptive Batch Normalization for practical doma
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
+from mmcl.encoders.base import Encoder
+from mmcl.models.model import Model
+from mmcl.surgery.base import Surgery
+
+if TYPE_CHECKING:
+    from mmcl.data.selection import Selection
+
+
+@dataclass(frozen=True)
+class AdaptOptions:
+    """Options of :class:`Adapt`.
+
+    Attributes:
+        batch_size: clips at once, 2 or more. Batches are as equal as they can be.
+        seed: of the order in which clips are shown. The store's own order would make batches of one class or one
+            person, whose statistics are no one else's.
+    """
+
+    batch_size: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 2:
+            raise UserError(f"adapt needs a batch_size of at least 2, not {self.batch_size}")
+
+
+class Adapt(Surgery):
+    """Running means and variances of the encoder's batch norms become those of the clips that it is shown."""
+
+    options_type: ClassVar[type] = AdaptOptions
+
+    def operate(
+        self, model: Model, data: Selection | None
+    ) -> tuple[Encoder, dict[str, Any] | None, dict[str, Any]]:
+        """Labels are not looked at; the structure stays as it is."""
+        if data is None:
+            raise UserError("adapt needs clips of the data set that the model shall be adapted to")
+        layers = reestimate_batchnorm(model.encoder, self._inputs(model, data))
+        store = data.store
+        return model.encoder, None, {
+            "by": "batch-norm statistics alone, without labels (AdaBN)", "layers": layers, "to": store.title,
+            "clips": len(data.clips), "dataset": store.dataset, "protocol": data.protocol, "side": data.side,
+            "data_fingerprint": store.fingerprint,
+        }  # fmt: skip
+
+    def _inputs(self, model: Model, data: Selection) -> Iterator[Tensor]:
+        """Encoder inputs of the clips in a fixed random order, in batches of equal size."""
+        from mmcl.data.dataset import ClipDataset, loader
+
+        order = np.random.default_rng(self.options.seed).permutation(data.clips)
+        parts = np.array_split(order, max(1, -(-len(order) // self.options.batch_size)))
+        device = model.device
+        for batch in loader(ClipDataset(data.store), [[(0, int(clip)) for clip in part] for part in parts]):
+            yield model.preprocess(batch["joints"].to(device), batch["lengths"].to(device))
 
 
 class _Moments:

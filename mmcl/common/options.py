@@ -1,4 +1,4 @@
-"""Options of an encoder, typed, from plain data: a recipe's, or the ``config.json`` of a bundle.
+"""Options, typed, from plain data: a recipe's, or the ``config.json`` of a bundle that a stranger wrote.
 
 A bundle is read where none of the training packages is, jsonargparse included.
 """
@@ -14,22 +14,41 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from mmcl.common.errors import UserError
 
 
-def fill(where: str, options: Mapping[str, Any], kind: Any) -> Any:
+def fill(where: str, options: Any, kind: Any) -> Any:
     """A dataclass from keys and values; missing keys keep their defaults.
 
     Args:
-        where: what it belongs to, for messages.
+        where: what it belongs to, for messages: "ctrgcn".
         options: out of JSON or a recipe.
         kind: the dataclass.
 
     Raises:
-        UserError: an unknown key, or a value of the wrong type.
+        UserError: no mapping, an unknown key, or a value of the wrong type.
     """
+    if not isinstance(options, Mapping):
+        raise UserError(f"options of '{where}' must be keys and values, not {type(options).__name__}")
     known = [field.name for field in fields(kind)]
-    if unknown := sorted(str(key) for key in options if key not in known):
-        raise UserError(f"encoder '{where}' has no option {', '.join(unknown)}; it has {', '.join(known)}")
+    if unknown := sorted(str(key)[:40] for key in options if key not in known):
+        raise UserError(f"'{where}' has no option {', '.join(unknown[:5])}; it has {', '.join(known)}")
     hints = get_type_hints(kind)
     return kind(**{key: _typed(f"{where}.{key}", value, hints[key]) for key, value in options.items()})
+
+
+def build(registry: Mapping[str, Any], name: str, options: Any = None, *arguments: Any) -> Any:
+    """An entry of a registry whose classes take their options, a frozen dataclass ``options_type``, last.
+
+    Args:
+        registry: name -> class.
+        name: of the entry.
+        options: the entry's own dataclass, or a mapping with any of its fields; None for the defaults.
+        arguments: what its class takes before the options.
+
+    Raises:
+        UserError: unknown name, or options that are wrong.
+    """
+    kind = registry[name]
+    typed = options if isinstance(options, kind.options_type) else fill(name, options or {}, kind.options_type)
+    return kind(*arguments, typed)
 
 
 def _typed(where: str, value: Any, kind: Any) -> Any:
@@ -60,4 +79,4 @@ def _typed(where: str, value: Any, kind: Any) -> Any:
     if is_dataclass(kind) and isinstance(value, Mapping):
         return fill(where, value, kind)
     name = kind.__name__ if isinstance(kind, type) and not inner else str(kind).replace("typing.", "")
-    raise UserError(f"encoder option {where} must be {name}, not {value!r}")
+    raise UserError(f"option {where} must be {name}, not {value!r:.60}")

@@ -1,0 +1,158 @@
+"""What every attack is: clips go in, clips that a model errs on come out, inside a budget that is checked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from mmcl.attacks import ATTACKS
+from mmcl.common.errors import UserError
+from mmcl.common.options import build
+from mmcl.models.model import Model
+
+SLACK = 1e-6  # relative, of the budget: rounding of adding and subtracting in float32
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How far a coordinate may move.
+
+    Attributes:
+        epsilon: largest change of a coordinate, 0 or more.
+        unit: metres, or body: the clip's own body size, the largest extent along an axis of its first person there.
+    """
+
+    epsilon: float = 0.01
+    unit: Literal["metres", "body"] = "metres"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.epsilon < float("inf"):
+            raise UserError(f"the epsilon of an attack must be 0 or more, not {self.epsilon}")
+
+    def limit(self, joints: Tensor, mask: Tensor) -> Tensor:
+        """(N, 1, 1, 1, 1) metres that a coordinate of each clip may move; arguments as in :meth:`Attack.run`."""
+        clips = joints.shape[0]
+        if self.unit == "metres":
+            return joints.new_full((clips, 1, 1, 1, 1), self.epsilon)
+        high = joints.masked_fill(~mask[..., None], -torch.inf).amax(dim=3)
+        low = joints.masked_fill(~mask[..., None], torch.inf).amin(dim=3)
+        extent = torch.where(torch.isfinite(high - low), high - low, 0.0).amax(dim=-1)  # (N, M, T): of every body
+        sizes = torch.where(extent > 0, extent, torch.nan).flatten(1).nanmedian(dim=1).values.nan_to_num(0.0)
+        return self.epsilon * sizes.view(-1, 1, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class AttackOptions:
+    """Options that every attack has.
+
+    Attributes:
+        epsilon: budget, see :class:`Budget`.
+        unit: of the budget.
+        targeted: labels say what the model shall answer, not what it shall not.
+        seed: of whatever is drawn.
+    """
+
+    epsilon: float = 0.01
+    unit: Literal["metres", "body"] = "metres"
+    targeted: bool = False
+    seed: int = 0
+
+    @property
+    def budget(self) -> Budget:
+        """Epsilon and its unit."""
+        return Budget(self.epsilon, self.unit)
+
+
+class Attack(ABC):
+    """A change of clips within a budget.
+
+    A subclass sets ``options_type`` to its frozen dataclass, which extends :class:`AttackOptions`, and implements
+    :meth:`perturb`.
+
+    Args:
+        options: of the subclass.
+    """
+
+    options_type: ClassVar[type] = AttackOptions
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    @abstractmethod
+    def perturb(
+        self, model: Model, joints: Tensor, lengths: Tensor, labels: Tensor, mask: Tensor, limit: Tensor
+    ) -> Tensor:
+        """Change joints.
+
+        Args:
+            model: as in :meth:`run`.
+            joints: (N, M, T, V, C) without NaN; those outside the mask are zero, and must stay so.
+            lengths: (N,) frames of each clip up to the last in which anybody is there.
+            labels: as in :meth:`run`.
+            mask: (N, M, T, V) bool.
+            limit: (N, 1, 1, 1, 1), the budget in metres.
+
+        Returns:
+            (N, M, T, V, C).
+        """
+
+    def run(self, model: Model, joints: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attack clips.
+
+        Args:
+            model: one's own; attacks that need gradients take them from it.
+            joints: (N, M, T, V, C) float32 clips, metres.
+            labels: (N,) true classes, or with ``targeted`` those that the model shall answer.
+            mask: (N, M, T, V) bool, joints that are there; where not given, those that are neither zero nor NaN. Frames
+                behind the end of a clip are absent.
+
+        Returns:
+            (N, M, T, V, C) changed joints. No coordinate is further from its place than the budget, and absent joints
+            are zero as before.
+
+        Raises:
+            UserError: labels of another shape, or classes that the model does not have.
+            RuntimeError: the attack left its budget, which is a fault of the attack.
+        """
+        if labels.shape != joints.shape[:1] or labels.is_floating_point():
+            raise UserError(f"labels must be whole numbers ({len(joints)},), not {labels.dtype} {tuple(labels.shape)}")
+        if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < len(model.class_names)):
+            raise UserError(f"labels must be from 0 to {len(model.class_names) - 1}, the classes of the model")
+        clean = joints.detach().float().nan_to_num(nan=0.0)
+        there = (joints.isfinite().all(dim=-1) & (clean != 0).any(dim=-1)) if mask is None else mask
+        clean = clean * there[..., None]
+        limit = self.options.budget.limit(clean, there)
+        frames = torch.arange(1, joints.shape[2] + 1, device=joints.device)
+        lengths = (there.any(dim=3).any(dim=1) * frames).amax(dim=1)
+        found = self.perturb(model, clean, lengths, labels, there, limit).detach()
+        self._check(found, clean, there, limit)
+        return found
+
+    def _check(self, found: Tensor, clean: Tensor, mask: Tensor, limit: Tensor) -> None:
+        name = ATTACKS.name_of(type(self))
+        if found.shape != clean.shape or not bool(torch.isfinite(found).all()):
+            raise RuntimeError(f"attack '{name}' gave joints of another shape, or such that are not finite")
+        moved = (found - clean).abs()
+        room = limit * (1 + SLACK) + SLACK * clean.abs()  # float32 keeps seven digits of the coordinate itself
+        if bool((moved > room).any()):
+            raise RuntimeError(f"attack '{name}' moved a coordinate by {float(moved.max()):.3g}, beyond its budget")
+        if bool((moved[~mask] != 0).any()):
+            raise RuntimeError(f"attack '{name}' moved joints that are not there")
+
+
+def build_attack(name: str, options: Any = None) -> Attack:
+    """An attack by name.
+
+    Args:
+        name: a name in ``ATTACKS``.
+        options: its own dataclass, or a mapping with any of its fields.
+
+    Raises:
+        UserError: unknown name, or options that are wrong.
+    """
+    found: Attack = build(ATTACKS, name, options)
+    return found

@@ -1,0 +1,173 @@
+"""A trained model becomes a bundle, compared on the way with what the trained network gave."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mmcl.common.errors import UserError
+from mmcl.common.files import atomic_folder
+from mmcl.data.splitting import Split
+from mmcl.data.store import ClipStore
+from mmcl.deploy.graphs import MOST_COMPARED, GraphClips, evenly, write_graph_files
+from mmcl.deploy.options import ExportOptions
+from mmcl.deploy.texts import class_texts, named_classes
+from mmcl.deploy.verify import verify_bundle, write_probe
+from mmcl.encoders.counting import count_macs, count_parameters
+from mmcl.models.bundle import load_bundle, read_tensors, write_bundle
+from mmcl.models.description import Description, is_bundle
+from mmcl.models.folder import PROBE, find_model
+from mmcl.models.model import Model
+from mmcl.models.vocabulary import require_vocabulary
+
+NOTHING = ExportOptions()
+PRIVATE = ("data", "validation", "checkpoint")  # of a run's provenance: paths and rules of this machine
+
+
+def export_run(
+    folder: Path, out: Path, which: str = "last", classes: str | None = None, options: ExportOptions = NOTHING,
+    layout: str | None = None, data: str | None = None, protocol: str | None = None,
+) -> tuple[Description, float]:  # fmt: skip
+    """Write the skeleton branch of a run (or of a bundle, again) as a bundle, put in place once it has been verified.
+
+    Args:
+        folder: the run, one of its checkpoints, or a bundle.
+        out: bundle folder to write.
+        which: checkpoint of a run, last or best.
+        classes: whose texts the bundle's table shall hold, as on the command line; None for no table.
+        options: graphs to write beside the weights, or in their place.
+        layout: joints that the bundle shall take where these are not the model's own, by name or .yaml file; the
+            conversion becomes part of the bundle and of its graphs.
+        data: clip store that graphs are calibrated and compared on; the run's own where not given.
+        protocol: whose training side that is; the run's own where not given.
+
+    Returns:
+        The bundle's description, and the measured difference.
+
+    Raises:
+        UserError: no run, no checkpoint, ``classes`` for a model without a text head, the verification failed, or a
+            graph differs by more than it may (nothing is written then).
+    """
+    saved = find_model(folder, which)
+    model = saved.load(layout)
+    control = model.description.provenance.get("control")
+    if model.vocabulary is not None and control:
+        raise UserError(
+            f"{folder} is a control ({control}), which a bundle's vocabulary would not show; judge it with "
+            "`mmcl zero-shot`"
+        )
+    if classes is not None:
+        vocabulary = require_vocabulary(model.vocabulary, folder)
+        asked = named_classes(classes, vocabulary)
+        rows = class_texts(asked, vocabulary, torch.device("cpu")).rows
+        model.vocabulary = vocabulary.extended(asked, rows)
+    probe = saved.checkpoint / PROBE if saved.checkpoint is not None and layout is None else None
+    return export_model(model, out, probe, options, data, protocol)
+
+
+def export_model(
+    model: Model, out: Path, probe: Path | None = None, options: ExportOptions = NOTHING, data: str | None = None,
+    protocol: str | None = None,
+) -> tuple[Description, float]:  # fmt: skip
+    """Write a model in memory as a bundle, put in place once a fresh process gets the same scores from it.
+
+    Args:
+        model: on the CPU, in evaluation mode.
+        out: bundle folder to write.
+        probe: file of clips with the scores that the trained network gave them; None makes clips up and takes the
+            model's scores as they are now.
+        options: graphs to write beside the weights, or in their place.
+        data: as for :func:`export_run`.
+        protocol: as for :func:`export_run`.
+
+    Returns:
+        The bundle's description, and the measured difference.
+
+    Raises:
+        UserError: as :func:`export_run`.
+    """
+    description, source = described(model), model
+    model = Model(description, model.encoder, model.preprocess, model.vocabulary, model.path)
+    parameters = description.counts["parameters"] + description.counts.get("text_head", 0)
+    with atomic_folder(out, is_bundle) as folder, tempfile.TemporaryDirectory() as scratch:
+        write_bundle(folder, model)
+        if probe is None:
+            probe = Path(scratch) / "probe.safetensors"
+            write_probe(probe, model)
+        difference = verify_bundle(folder, probe, parameters, _embeddings(model, probe))
+        if options != NOTHING:
+            clips = graph_clips(folder, source, data, protocol) if options.onnx else None
+            description = write_graph_files(folder, probe, description, clips, options)
+    return description, difference
+
+
+def described(model: Model) -> Description:
+    """The description of a model's bundle: counted anew, for the joints it takes now, without paths of this machine."""
+    old = model.description
+    counts = {"parameters": count_parameters(model.encoder)}
+    counts["macs"] = count_macs(model.encoder, model.preprocess.options.window)
+    if model.vocabulary is not None:
+        counts["text_head"] = count_parameters(model.vocabulary)
+    provenance = {key: value for key, value in old.provenance.items() if key not in PRIVATE}
+    return old.changed(
+        counts=counts, provenance=provenance, layout=model.layout, onnx={}, weights=True,
+        vocabulary=None if model.vocabulary is None else model.vocabulary.facts,
+    )  # fmt: skip
+
+
+def graph_clips(folder: Path, model: Model, data: str | None = None, protocol: str | None = None) -> GraphClips:
+    """The clips that graphs are calibrated on and compared with the network on: never those of the test side.
+
+    Args:
+        folder: of the bundle that the graphs belong to.
+        model: the same in memory, which says which clips it was trained on.
+        data: clip store; the run's own where not given.
+        protocol: whose training side it is; the run's own where not given.
+
+    Raises:
+        UserError: nothing says which clips, or they have other joints than the bundle takes.
+    """
+    from mmcl.data.protocols import load_protocol
+    from mmcl.data.splitting import split
+    from mmcl.data.store import open_store
+
+    own = model.description.provenance
+    data, protocol = data or own.get("data"), protocol or own.get("protocol")
+    if data is None or protocol is None:
+        raise UserError(f"{model.path} does not say where its clips are: graphs need some, give --data and --protocol")
+    store = open_store(data)
+    sides = split(store, load_protocol(protocol), own.get("validation") or None, needed=["train"])
+    return _compared_clips(load_bundle(folder), store, sides, protocol)
+
+
+def _compared_clips(model: Model, store: ClipStore, sides: Split, protocol: str) -> GraphClips:
+    """Validation clips where some are held out, else training clips, with what the network says of them."""
+    from mmcl.engine.scoring import score_clips
+    from mmcl.models.graph_model import in_layout
+
+    side = "validation" if len(sides.validation) else "train"
+
+    def read(clip: int) -> Tensor:
+        return in_layout(torch.from_numpy(store.joints(clip).copy())[None], store.layout, model.layout)
+
+    def scores(joints: Tensor, lengths: Tensor) -> Tensor:
+        return model(in_layout(joints, store.layout, model.layout), lengths)
+
+    compared = evenly(getattr(sides, side), MOST_COMPARED)
+    reference = torch.from_numpy(score_clips(scores, store, compared, torch.device("cpu"), progress=True))
+    return GraphClips(
+        read=lambda clip: read(clip).numpy(), calibration=sides.train, compared=compared,
+        reference=reference.softmax(dim=-1).numpy(), side=f"{protocol} {side}",
+    )  # fmt: skip
+
+
+def _embeddings(model: Model, probe: Path) -> Tensor | None:
+    """(N, E) what the text head makes of the probe's clips, in memory; None without one."""
+    if model.text_head is None:
+        return None
+    clips = read_tensors(probe)
+    with torch.no_grad():
+        return model.text_head.embed(model.encoder.features(model.preprocess(clips["joints"], clips.get("lengths"))))

@@ -1,0 +1,160 @@
+"""One judgement from folder to report: what every verb that judges a model shares."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmcl.common.errors import UserError
+from mmcl.common.files import check_replaceable
+from mmcl.data.learned import overlap, recorded_lessons
+from mmcl.data.protocols import load_protocol
+from mmcl.data.selection import SIDES, Selection
+from mmcl.data.splitting import split
+from mmcl.data.store import ClipStore, open_store
+from mmcl.evaluation import EVALUATIONS
+from mmcl.evaluation.base import Evaluation, make_apply
+from mmcl.evaluation.report import write_report
+from mmcl.models.folder import SavedModel, open_model
+from mmcl.models.model import Model
+
+
+def select(saved: SavedModel, data: str | None, protocol: str | None, side: str = "test") -> Selection:
+    """The clips to judge a model on.
+
+    Args:
+        saved: the model; a run's data and protocol are its own where none are given.
+        data: clip store.
+        protocol: the rule that says which of its clips.
+        side: test, validation, train or unseen.
+
+    Raises:
+        UserError: nothing says which store or protocol, or that side comes out empty.
+    """
+    own = saved.description.provenance
+    if saved.checkpoint is not None:
+        data, protocol = data or own.get("data"), protocol or own.get("protocol")
+    if data is None or protocol is None:
+        raise UserError(f"{saved.path} is a bundle: say what to judge it on with --data and --protocol")
+    store, rule = open_store(data), load_protocol(protocol)
+    trained_by = (own.get("protocol"), own.get("data_fingerprint")) == (protocol, store.fingerprint)
+    held = own.get("validation") if trained_by else None
+    needed = {"train": ["train"], "test": ["test"], "unseen": ["train", "test"]}.get(side, [])
+    return Selection(store, protocol, rule, split(store, rule, held or None, needed=needed), side, held or None)
+
+
+def judge(
+    saved: SavedModel, data: Selection, evaluation: Evaluation, out: Path, device: torch.device, batch_size: int = 64
+) -> dict[str, Any]:
+    """Judge a model and write the report; notes about what must be known of it go to standard error.
+
+    Args:
+        saved: the model.
+        data: the clips.
+        evaluation: how.
+        out: report folder; an older report there is replaced.
+        device: where the model runs.
+        batch_size: clips at once.
+
+    Returns:
+        The content of ``report.json``.
+
+    Raises:
+        UserError: the model or the clips cannot be judged so, or ``out`` holds something else.
+    """
+    check_replaceable(out, "report.json")
+    model = open_model(saved.path if saved.checkpoint is None else saved.checkpoint, layout=data.store.layout,
+                       device=device)  # fmt: skip
+    verdict = evaluation.run(model, data, make_apply(data.store, device, batch_size, progress=True))
+    facts: dict[str, Any] = {
+        "evaluation": EVALUATIONS.name_of(type(evaluation)), "data": data.store.location,
+        "data_fingerprint": data.store.fingerprint, **model_facts(model),
+    }  # fmt: skip
+    if data.split is not None:
+        own: dict[str, Any] = {"protocol": data.protocol}
+        if data.side in SIDES:
+            own |= {"split": data.side, "held_out": data.held_out}
+        facts = {**{key: value for key, value in own.items() if key not in verdict.facts}, **facts}
+        lessons = recorded_lessons(model.description.provenance)
+        judged = data.clips if data.side in SIDES else np.concatenate([data.split.test, data.clips])
+        facts["learned_from"] = ", ".join(lesson.protocol for lesson in lessons) or None
+        facts["warning"] = (overlap(judged, data.store, lessons) or None) if data.side != "train" else None
+    notes = [verdict.facts.get("note"), *_changes(model, data.store)]
+    facts["note"] = "; ".join(filter(None, notes)) or None
+    for word in filter(None, (facts["note"], facts.get("warning"))):
+        print(f"note: {word}", file=sys.stderr)
+    return write_report(out, verdict, facts, data.store, evaluation)
+
+
+def _changes(model: Model, store: ClipStore) -> list[str]:
+    """What has changed since a run was trained, where it is judged on its own store."""
+    own = model.description.provenance
+    path, known = own.get("data"), own.get("data_fingerprint")
+    if path is None or known in (None, store.fingerprint) or Path(path).resolve() != Path(store.location).resolve():
+        return []
+    return [f"{store.location} is not what it was when the model was trained: its content has changed"]
+
+
+def model_facts(model: Model) -> dict[str, Any]:
+    """What a report says of a model: where it is, how it was trained and chosen, what it went through since."""
+    description = model.description
+    done = description.provenance
+    kept = {key: done[key] for key in ("selection", "task", "seed", "control") if done.get(key) is not None}
+    start = done.get("started_from")
+    if isinstance(start, dict):
+        part = "head" if start.get("trained") == "the classifier alone" else "all"
+        random = " (its shape alone, random weights)" if start.get("loaded") == "no weights" else ""
+        kept |= {"started_from": f"{start.get('checkpoint')}{random}", "trained_part": part}
+    shots = done.get("shots")
+    return {
+        "checkpoint": str(done.get("checkpoint") or model.path), **kept,
+        **({"shots": shots.get("clips_a_class") if isinstance(shots, dict) else shots} if shots else {}),
+        **({"changed_by": [operation.name for operation in description.surgeries]} if description.surgeries else {}),
+        "stream": ", ".join(_listed(description.preprocess.get("streams", description.preprocess.get("stream")))),
+    }  # fmt: skip
+
+
+def _listed(value: Any) -> list[str]:
+    return [str(entry) for entry in value] if isinstance(value, list) else [str(value)]
+
+
+def report_folder(saved: SavedModel, data: Selection, evaluation: str) -> Path:
+    """Where a report goes by default.
+
+    ``report-SIDE`` of a run is what it was trained for; a report by another evaluation, by another rule, or of other
+    clips, says so in its name.
+    """
+    name = data.side if evaluation == "top1" else f"{evaluation}-{data.side}"
+    if data.protocol is not None and saved.is_own(data.protocol, data.store.location):
+        return saved.report_folder(name)
+    protocol = data.protocol or ""
+    stem = Path(protocol).stem if protocol.endswith((".yaml", ".yml")) else protocol
+    words = re.sub(r"\W+", "-", stem).strip("-")
+    return saved.report_folder(f"{name}-{words}", [protocol, data.store.fingerprint])
+
+
+def option_words(words: list[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` words as options; a value is YAML.
+
+    Raises:
+        UserError: a word of another form.
+    """
+    import yaml
+
+    options: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        try:
+            options[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"--option {word}: the value is no YAML") from error
+        if not equals or not key:
+            raise UserError(f"--option {word}: write KEY=VALUE")
+    return options
+
+

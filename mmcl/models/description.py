@@ -1,0 +1,248 @@
+"""What a trained model is, as plain data: ``config.json`` of a bundle, ``model.json`` of a run folder.
+
+Both may come from strangers. Reading needs neither torch nor any training package; sizes and types are checked, and no
+key that is not known is let through.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mmcl.common.errors import UserError
+from mmcl.common.options import fill
+from mmcl.skeletons.layout import Layout
+
+FORMAT = 2
+WEIGHTS, CONFIG, CARD, VOCABULARY = "model.safetensors", "config.json", "README.md", "vocabulary.safetensors"
+EXPORTED = "model.pt2"
+GRAPHS = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}  # precision -> file
+MOST_BYTES, MOST_CLASSES, MOST_PERSONS, MOST_FRAMES, MOST_SURGERIES = 64 << 20, 100_000, 1000, 100_000, 100
+
+
+@dataclass(frozen=True)
+class NamedOptions:
+    """An entry of a registry with its options, as a file holds it."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A surgery that a model went through.
+
+    Attributes:
+        name: in ``SURGERIES``.
+        options: that it was asked for with.
+        structure: what :meth:`mmcl.surgery.base.Surgery.rebuild` needs to give a newly built encoder the same modules;
+            None where the surgery changed tensors alone.
+    """
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    structure: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Description:
+    """Everything about a trained model but its tensors.
+
+    Attributes:
+        encoder: name and options of the network.
+        class_names: K names in the order of the scores.
+        layout: joints that the model takes.
+        encoder_layout: joints that the encoder was built for.
+        preprocess: fields of :class:`mmcl.skeletons.preprocess.PreprocessOptions`, as JSON has them.
+        surgeries: what it went through since it was built, in order.
+        counts: parameters of the encoder, of the text head, and multiply-accumulates, where they were counted.
+        provenance: where the weights come from, for people and for reports: data set, protocol, task, and so on.
+        record: what it learned from, see :class:`mmcl.models.record.Record`, as JSON; None where nothing is known.
+        vocabulary: of the text head and the table of class texts, see :mod:`mmcl.models.vocabulary`; None without.
+        onnx: precision -> facts of the graphs beside the weights.
+        weights: false where a bundle was left with its graphs alone.
+    """
+
+    encoder: NamedOptions
+    class_names: list[str]
+    layout: Layout
+    encoder_layout: Layout
+    preprocess: dict[str, Any]
+    surgeries: tuple[Operation, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any] | None = None
+    vocabulary: dict[str, Any] | None = None
+    onnx: dict[str, dict[str, Any]] = field(default_factory=dict)
+    weights: bool = True
+
+    @property
+    def persons(self) -> int:
+        """Bodies that the encoder takes."""
+        return int(self.encoder.options.get("persons", 2))
+
+    @property
+    def window(self) -> int:
+        """Frames that the encoder sees."""
+        return int(self.preprocess["window"])
+
+    @property
+    def input(self) -> str:
+        """What the model takes and gives, in words."""
+        return (
+            f"float32 array (clips, persons, frames, {self.layout.joint_count}, 3): raw joint positions in metres, "
+            f"joints in the order of layout '{self.layout.name}'; any number of frames; up to {self.persons} person(s) "
+            "are used, the first that are there; missing joints are zero or NaN, missing persons may be left out. "
+            "Output: one score per class; softmax gives probabilities."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of the file."""
+        operations = [{"name": o.name, "options": o.options, "structure": o.structure} for o in self.surgeries]
+        return {
+            "format": FORMAT, "encoder": {"name": self.encoder.name, "options": self.encoder.options},
+            "surgeries": operations, "class_names": self.class_names, "layout": self.layout.to_dict(),
+            "encoder_layout": self.encoder_layout.to_dict(), "preprocess": self.preprocess, "input": self.input,
+            "counts": self.counts, "provenance": self.provenance, "record": self.record,
+            "vocabulary": self.vocabulary, "onnx": self.onnx, "weights": self.weights,
+        }  # fmt: skip
+
+    def changed(self, **parts: Any) -> Description:
+        """The same with other parts."""
+        return replace(self, **parts)
+
+
+@dataclass(frozen=True)
+class _File:
+    """Types of a description file's keys, for :func:`mmcl.common.options.fill`."""
+
+    format: int
+    encoder: NamedOptions
+    class_names: list[str]
+    layout: dict[str, Any]
+    encoder_layout: dict[str, Any]
+    preprocess: dict[str, Any]
+    surgeries: list[Operation] = field(default_factory=list)
+    input: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any] | None = None
+    vocabulary: dict[str, Any] | None = None
+    onnx: dict[str, dict[str, Any]] = field(default_factory=dict)
+    weights: bool = True
+
+
+def parse_description(content: Any, where: str) -> Description:
+    """Check the content of a description file, of this format or the one before.
+
+    Args:
+        content: what JSON made of the file.
+        where: the file, for messages.
+
+    Raises:
+        UserError: another format, a missing or unknown key, or a value of the wrong type or size.
+    """
+    if not isinstance(content, Mapping) or "format" not in content:
+        raise UserError(f"{where}: not a bundle's {CONFIG} (it has no format)")
+    if content["format"] not in (1, FORMAT) or isinstance(content["format"], bool):
+        raise UserError(f"{where}: bundle format {content['format']!r:.40}, this mmcl reads 1 and {FORMAT}")
+    content = _from_format_1(content) if content["format"] == 1 else content
+    if missing := [key for key in ("encoder", "class_names", "layout", "preprocess") if key not in content]:
+        raise UserError(f"{where}: not a bundle's {CONFIG} (it lacks {', '.join(missing)})")
+    try:
+        file: _File = fill("config", {"encoder_layout": content["layout"], **content}, _File)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    names, window, persons = file.class_names, file.preprocess.get("window"), file.encoder.options.get("persons", 1)
+    checks = [
+        ("class_names", len(names), bool(names) and len(names) <= MOST_CLASSES, f"1 to {MOST_CLASSES} names"),
+        ("preprocess.window", window, _whole(window, MOST_FRAMES), f"a whole number from 1 to {MOST_FRAMES}"),
+        ("encoder.options.persons", persons, _whole(persons, MOST_PERSONS), f"from 1 to {MOST_PERSONS}"),
+        ("surgeries", len(file.surgeries), len(file.surgeries) <= MOST_SURGERIES, f"at most {MOST_SURGERIES}"),
+    ]
+    for key, value, good, wanted in checks:
+        if not good:
+            raise UserError(f"{where}: {key} is {value!r:.40}: it must be {wanted}")
+    return Description(
+        encoder=file.encoder, class_names=names, layout=Layout.from_dict(file.layout, f"{where} layout"),
+        encoder_layout=Layout.from_dict(file.encoder_layout, f"{where} encoder_layout"), preprocess=file.preprocess,
+        surgeries=tuple(file.surgeries), counts=file.counts, provenance=file.provenance, record=file.record,
+        vocabulary=file.vocabulary, onnx=file.onnx, weights=file.weights,
+    )  # fmt: skip
+
+
+def _whole(value: Any, most: int) -> bool:
+    return type(value) is int and 1 <= value <= most
+
+
+def _from_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A description of format 1 in the words of format 2: its only text head was the projection."""
+    result = {**content, "format": FORMAT, "weights": "weights" not in content, "onnx": content.get("onnx") or {}}
+    if isinstance(content.get("counts"), Mapping):
+        names = {"projection": "text_head"}
+        result["counts"] = {names.get(key, key): count for key, count in content["counts"].items()}
+    if isinstance(content.get("preprocess"), Mapping):
+        result["preprocess"] = current_preprocess(content["preprocess"])
+    facts = content.get("vocabulary")
+    if isinstance(facts, Mapping):
+        kept = {key: facts.get(key) for key in ("width", "text", "templates", "names", "words")}
+        options = {"temperature": facts.get("temperature"), "learned": facts.get("learned", False)}
+        head = {"name": "projection", "options": options}
+        result["vocabulary"] = {"head": head, **kept, "format": 1}
+    return result
+
+
+def current_preprocess(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Preprocessing of format 1 in the words of format 2: it had one stream, and filled no gaps in time."""
+    now = {"gaps": "zero", **facts}
+    if "stream" in now:
+        now["streams"] = [now.pop("stream")]
+    return now
+
+
+def read_description(path: Path) -> Description:
+    """Read and check a description file.
+
+    Raises:
+        UserError: it is missing, too large, no JSON, or no description.
+    """
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise UserError(f"{path}: larger than {MOST_BYTES >> 20} MiB, which no description of a model is")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON, or damaged ({str(error)[:100]})") from error
+    return parse_description(content, str(path))
+
+
+def graphs_in(folder: Path) -> dict[str, Path]:
+    """Precision -> file of the ONNX graphs that a bundle holds."""
+    return {precision: folder / name for precision, name in GRAPHS.items() if (folder / name).is_file()}
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder holds a bundle's ``config.json``; other people's models have files of that name, too."""
+    try:
+        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    needed = {"format", "encoder", "layout", "preprocess", "class_names"}
+    return isinstance(content, dict) and content.keys() >= needed
+
+
+def read_bundle(folder: Path) -> Description:
+    """Read and check ``config.json`` of a bundle.
+
+    Raises:
+        UserError: the folder is no bundle, or holds neither weights nor a graph.
+    """
+    if not (folder / CONFIG).is_file() or not ((folder / WEIGHTS).is_file() or graphs_in(folder)):
+        raise UserError(
+            f"{folder} is no bundle (needs {CONFIG} and {WEIGHTS}): make one with `mmcl export --run RUN --out DIR`"
+        )
+    return read_description(folder / CONFIG)

@@ -1,0 +1,89 @@
+"""A model of which there is only an ONNX graph: its scores by onnxruntime, on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmcl.common.errors import UserError
+from mmcl.models.bundle import source_layout
+from mmcl.models.description import Description, graphs_in
+from mmcl.models.model import check_clips
+from mmcl.models.session import open_checked_session
+from mmcl.skeletons.convert import conversion_matrix, convert
+from mmcl.skeletons.layout import Layout
+from mmcl.skeletons.masks import present
+
+
+class GraphModel(nn.Module):
+    """The most precise graph of a bundle, called as a :class:`mmcl.models.model.Model` is.
+
+    It has scores; asked for features, gradients or classes by text, it says that it has none.
+
+    Args:
+        folder: of the bundle.
+        description: of it.
+        layout: of the joints that it will be shown, where that is not its own.
+
+    Raises:
+        UserError: the graph is damaged or another bundle's, or onnxruntime is not installed.
+    """
+
+    def __init__(self, folder: Path, description: Description, layout: str | Layout | None = None) -> None:
+        super().__init__()
+        self.description, self.path = description, folder
+        self.class_names: list[str] = list(description.class_names)
+        self.layout = source_layout(description, layout)
+        self.vocabulary = self.text_head = None
+        self.graph = next(iter(graphs_in(folder).values()))
+        self.session = open_checked_session(self.graph, description)
+
+    @property
+    def device(self) -> torch.device:
+        """Always the CPU."""
+        return torch.device("cpu")
+
+    def forward(self, joints: Tensor, lengths: Tensor | None = None, grad: bool = False) -> Tensor:
+        """Class scores (N, K) of raw clips (N, M, T, V, C); clips of different lengths go through one by one.
+
+        Raises:
+            UserError: gradients are asked for, or as :meth:`mmcl.models.model.Model.features`.
+        """
+        if grad:
+            raise UserError(self._lacks("gradients"))
+        check_clips(joints, lengths, self.layout)
+        device, joints = joints.device, in_layout(joints.float().cpu(), self.layout, self.description.layout)
+        if lengths is None or bool((lengths == joints.shape[2]).all()):
+            return self._run(joints).to(device)
+        rows = [self._run(clip[None, :, : int(length)]) for clip, length in zip(joints, lengths, strict=True)]
+        return torch.cat(rows).to(device)
+
+    def _run(self, joints: Tensor) -> Tensor:
+        found: np.ndarray = self.session.run(["scores"], {"joints": joints.numpy()})[0]
+        return torch.from_numpy(found)
+
+    def features(self, joints: Tensor, lengths: Tensor | None = None, grad: bool = False) -> Tensor:
+        """Refused.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(self._lacks("features"))
+
+    def _lacks(self, what: str) -> str:
+        return f"{self.path} holds ONNX graphs alone, which have scores and no {what}: use the bundle with its weights"
+
+
+def in_layout(joints: Tensor, source: Layout, target: Layout) -> Tensor:
+    """Raw joints (N, M, T, V, C) of one layout as those of another, missing ones zero.
+
+    Raises:
+        UserError: the source cannot become the target.
+    """
+    joints, mask = present(joints, torch.arange(source.joint_count) == source.centre)
+    if source.joints == target.joints:
+        return joints
+    return convert(joints, mask, conversion_matrix(source, target))[0]

@@ -1,0 +1,170 @@
+"""A trained model: raw joints in, class scores out. One thing for a run, a checkpoint and a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from mmcl.common.errors import UserError
+from mmcl.encoders.base import Encoder, lean_form
+from mmcl.models.description import Description
+from mmcl.models.text_head import TextHead
+from mmcl.models.vocabulary import Vocabulary, require_vocabulary
+from mmcl.skeletons.layout import Layout
+from mmcl.skeletons.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from mmcl.models.record import Record
+
+
+class Model(nn.Module):
+    """The skeleton branch with all that is needed to use it; loads with torch, safetensors and numpy alone.
+
+    Attributes:
+        description: what it is and where it comes from, as plain data.
+        encoder: the network, on preprocessed (N, M, T, V, C).
+        preprocess: layout conversion, centring, window, streams.
+        class_names: K names in the order of the scores.
+        layout: layout of the raw joints.
+        vocabulary: the way to classes that are given by text; None where the model was trained without.
+        path: the folder that it was read from; None where it was made in memory.
+    """
+
+    def __init__(
+        self, description: Description, encoder: Encoder, preprocess: Preprocess,
+        vocabulary: Vocabulary | None = None, path: Path | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.description, self.encoder, self.preprocess = description, encoder, preprocess
+        self.vocabulary, self.path = vocabulary, path
+        self.class_names: list[str] = list(description.class_names)
+        self.layout: Layout = preprocess.source
+        self._lean: tuple[list[tuple[int, int]], nn.Module] | None = None
+        self.eval()
+
+    @property
+    def text_head(self) -> TextHead | None:
+        """The part that scores classes by their texts; None where the model has none."""
+        return None if self.vocabulary is None else self.vocabulary.head
+
+    @property
+    def record(self) -> Record | None:
+        """What the model learned from; None where that is not known.
+
+        Raises:
+            UserError: the record is damaged.
+        """
+        from mmcl.models.record import Record  # reads clip stores, which need more than inference does
+
+        return None if self.description.record is None else Record.from_json(self.description.record, str(self.path))
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return next(self.encoder.parameters()).device
+
+    def forward(self, joints: Tensor, lengths: Tensor | None = None, grad: bool = False) -> Tensor:
+        """Class scores of raw clips: (N, K), unnormalised. Arguments and errors as in :meth:`features`."""
+        features = self.features(joints, lengths, grad)
+        with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
+            return self.encoder.head(features)
+
+    def features(self, joints: Tensor, lengths: Tensor | None = None, grad: bool = False) -> Tensor:
+        """Features of raw clips, which the head turns into scores.
+
+        Args:
+            joints: (N, M, T, V, C) joints in the model's layout, metres; any M and T. A joint with a coordinate that
+                is NaN, or with zeros alone, is missing.
+            lengths: (N,) real frames of each clip, from 1 to T, where shorter ones are padded at the end; None where
+                all have T.
+            grad: keep the graph for gradients. Without it the network runs in its lean form and nothing is kept.
+
+        Returns:
+            (N, Df), not normalised.
+
+        Raises:
+            UserError: joints of another shape than the layout's, no frame, a clip with nobody in it, infinite
+                coordinates, or lengths that do not fit. Only the shape is looked at while a graph is traced.
+        """
+        check_clips(joints, lengths, self.layout)
+        if grad or torch.compiler.is_compiling():
+            return self.encoder.features(self.preprocess(nan_to_missing(joints), lengths))
+        with torch.no_grad():
+            x = self.preprocess(nan_to_missing(joints), lengths)
+            found: Tensor = self._lean_encoder().features(x)  # type: ignore[operator]
+            return found
+
+    def _lean_encoder(self) -> nn.Module:
+        """The encoder with its constants folded, made anew where its tensors are other ones or have changed."""
+        tensors = [*self.encoder.parameters(), *self.encoder.buffers()]
+        state = [(each.data_ptr(), 0 if each.is_inference() else each._version) for each in tensors]
+        if self._lean is None or self._lean[0] != state:
+            self._lean = state, lean_form(self.encoder, self.preprocess.options.window)
+        return self._lean[1]
+
+    def open_scores(
+        self, joints: Tensor, lengths: Tensor | None, fitted: Tensor, grad: bool = False
+    ) -> Tensor:
+        """Scores of raw clips for classes given by text, trained or not.
+
+        Args:
+            joints: (N, M, T, V, C), as in :meth:`features`.
+            lengths: (N,) or None, as in :meth:`features`.
+            fitted: the n classes: ``vocabulary.fit(["wave", "throw a ball"])``.
+            grad: as in :meth:`features`.
+
+        Returns:
+            (N, n); softmax gives probabilities among these classes.
+
+        Raises:
+            UserError: the model has no vocabulary, or as :meth:`features`.
+        """
+        head = require_vocabulary(self.vocabulary, "this model").head
+        features = self.features(joints, lengths, grad)
+        with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
+            return head.scores(features, fitted)
+
+
+def nan_to_missing(joints: Tensor) -> Tensor:
+    """(N, M, T, V, C) -> the same in float32, joints with a coordinate that is NaN as zeros, which means missing."""
+    joints = joints.float()
+    return torch.where(joints.isnan().any(dim=-1, keepdim=True), 0.0, joints)
+
+
+def check_clips(joints: Tensor, lengths: Tensor | None, layout: Layout) -> None:
+    """Refuse clips that a model cannot say anything about; only the shape is looked at while a graph is traced.
+
+    Args:
+        joints: (N, M, T, V, C), missing joints zero or NaN.
+        lengths: (N,), or None.
+        layout: of the joints.
+
+    Raises:
+        UserError: another shape, no frame, nobody in a clip, infinite coordinates, or lengths that do not fit.
+    """
+    if joints.dim() != 5 or joints.shape[3] != layout.joint_count:
+        raise UserError(
+            f"this model takes joints (clips, persons, frames, {layout.joint_count}, 3) of layout '{layout.name}', not "
+            f"{tuple(joints.shape)}; another layout can be named when loading"
+        )
+    if torch.compiler.is_compiling():
+        return
+    clips, persons, frames = joints.shape[:3]
+    if not persons or not frames:
+        raise UserError(f"clips of {persons} persons and {frames} frames: there is nothing to look at")
+    if lengths is not None:
+        if lengths.shape != (clips,) or lengths.is_floating_point() or lengths.is_complex():
+            raise UserError(f"lengths must be whole numbers ({clips},), not {lengths.dtype} {tuple(lengths.shape)}")
+        if clips and not (int(lengths.min()) >= 1 and int(lengths.max()) <= frames):
+            wrong = int(((lengths < 1) | (lengths > frames)).nonzero()[0])
+            raise UserError(f"clip {wrong} has the length {int(lengths[wrong])}: it must be from 1 to {frames}")
+    largest = joints.detach().float().nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf).abs().flatten(1)
+    sizes = largest.amax(dim=1) if clips else largest.sum(dim=1)
+    good = (sizes > 0) & (sizes < torch.inf)
+    if not bool(good.all()):
+        wrong = int((~good).nonzero()[0])
+        what = "infinite coordinates" if bool(sizes[wrong] > 0) else "nobody in it: every joint is missing"
+        raise UserError(f"clip {wrong} of {clips} has {what}")
