@@ -122,7 +122,8 @@ def write_start(facts: Mapping[str, Any], folder: Path) -> None:
 def _changed(config: TrainConfig, source: SavedModel) -> dict[str, str]:
     """Preprocessing and options that fit, but are not those the encoder was trained with."""
     now = {"preprocess": asdict(config.preprocess), "encoder": asdict(config.encoder)}
-    before = {"preprocess": source.description.preprocess, "encoder": asdict(_options(source))}
+    preprocess = PreprocessOptions.from_dict(source.description.preprocess, f"{source.path} preprocess")
+    before = {"preprocess": asdict(preprocess), "encoder": asdict(_options(source))}
     words = [
         f"{section}.{key} {before[section][key]} -> {value}"
         for section in now

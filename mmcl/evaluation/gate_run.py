@@ -45,7 +45,7 @@ def find_gate_run(path: Path, model: Model, rule: Protocol, name: str, which: st
             f"{path} is a run of '{protocol}', and no run of '{name}/gate', which the gate must be fitted on"
         )
     if not gate.description.provenance["complete"]:
-        raise UserError(f"{path} is not complete (no summary.json): go on with it first, `mmcl train` --resume=true")
+        raise UserError(f"{path} is not complete: go on with it first, `mmcl train` --resume=true")
     own = _run_settings(gate.path, gate.description.provenance)
     assert model.path is not None
     if (model.path / "config.yaml").is_file():
@@ -106,7 +106,7 @@ def _bundle_settings(model: Model, gate: Mapping[str, Any]) -> dict[str, Any]:
     description, done = model.description, model.description.provenance
     said: dict[str, dict[str, Any]] = {
         "encoder": {"name": description.encoder.name, **description.encoder.options},
-        "preprocess": description.preprocess, "task": {"name": done.get("task")},
+        "preprocess": _as_given(description.preprocess, gate["preprocess"]), "task": {"name": done.get("task")},
         "schedule": {"epochs": done.get("epochs")},
         "start": {"checkpoint": _entry(done.get("started_from") or "", "checkpoint")},
         "data": {"shots": _entry(done.get("shots") or 0, "clips_a_class")},
@@ -120,6 +120,11 @@ def _bundle_settings(model: Model, gate: Mapping[str, Any]) -> dict[str, Any]:
     settings = {**gate, **sections, "trained on data": data, "surgeries": changed, "adapted": done.get("adapted")}
     plain: dict[str, Any] = json.loads(json.dumps(settings))
     return plain
+
+
+def _as_given(came_to: Mapping[str, Any], gate: Mapping[str, Any]) -> dict[str, Any]:
+    """What options came to, but for those that the gate's run leaves to the data: a bundle has no such word."""
+    return {key: value for key, value in came_to.items() if gate.get(key) is not None}
 
 
 def _entry(said: Any, key: str) -> Any:

@@ -93,14 +93,16 @@ def test_the_bundle_embeds_as_the_trained_network_does(run, bundle, demo_store) 
     model, learned = mmcl.load(bundle), load_file(run / "checkpoints" / "last" / "learned.safetensors")
     assert model.class_names == [name for label, name in enumerate(NAMES) if label not in WITHHELD]
     joint = torch.nn.Sequential(torch.nn.Linear(32, 16), torch.nn.ReLU(), torch.nn.Linear(16, 16))
-    joint.load_state_dict({key[6:]: tensor for key, tensor in learned.items() if key.startswith("joint.")})
+    joint.load_state_dict({key[18:]: tensor for key, tensor in learned.items() if key.startswith("text_head.project.")})
     trained = open_model(run, layout=open_store(demo_store).layout)
     joints, rows = torch.randn(4, 1, 30, 25, 3), model.vocabulary.rows_of(["juggle", NAMES[1]])
+    fitted = model.vocabulary.fit(["juggle", NAMES[1]])
     with torch.no_grad():
         embedding = F.normalize(joint(trained.features(joints)), dim=-1)
         expected = embedding @ rows.T / 0.1
-        torch.testing.assert_close(model.open_scores(joints, None, rows), expected, atol=1e-4, rtol=0)
-        torch.testing.assert_close(trained.open_scores(joints, None, rows), expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(model.open_scores(joints, None, fitted), expected, atol=1e-4, rtol=0)
+        fitted = trained.vocabulary.fit(rows)
+        torch.testing.assert_close(trained.open_scores(joints, None, fitted), expected, atol=1e-4, rtol=0)
 
 
 @pytest.fixture(scope="module")
@@ -176,8 +178,8 @@ def test_a_run_and_its_bundle_score_the_same_classes_alike(run, demo_store, tmp_
     of_bundle, found = judged(tmp_path / "2", "--checkpoint", str(some), *words)
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert of_run["texts_sha256"] == of_bundle["texts_sha256"] and of_run["n"] == of_bundle["n"] > 0
-    assert "the run's record (2), --classes (1); 0 rows of the bundle's table, 3 computed" in of_run["texts"]
-    assert "the bundle's record (3); 2 rows of the bundle's table, 1 computed" in of_bundle["texts"]
+    assert "the model's record (2), --classes (1); 0 rows of the bundle's table, 3 computed" in of_run["texts"]
+    assert "the model's record (3); 2 rows of the bundle's table, 1 computed" in of_bundle["texts"]
     tensors = load_file(some / "vocabulary.safetensors")
     tensors["classes"][0] *= -1  # what the table has is taken from there, and nothing else is
     save_file(tensors, some / "vocabulary.safetensors")
@@ -196,7 +198,7 @@ def test_a_protocol_judges_bundles_by_the_words_of_their_run(
     of_bundle, found = judged(tmp_path / "bundle", "--checkpoint", str(bundle), *words)
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert len({report["texts_sha256"] for report in (of_run, of_bare, of_bundle)}) == 1
-    assert "the bundle's record (12); 12 rows of the bundle's table, 0 computed" in of_bundle["texts"]
+    assert "the model's record (12); 12 rows of the bundle's table, 0 computed" in of_bundle["texts"]
 
 
 def test_mistakes_write_nothing(run, tmp_path) -> None:
@@ -206,10 +208,16 @@ def test_mistakes_write_nothing(run, tmp_path) -> None:
     learned = load_file(checkpoint)
     with pytest.raises(UserError, match="at least two different names"):
         export(["--run", str(copy), "--out", str(out), "--classes", "juggle"])
-    save_file({**learned, "joint.2.bias": learned["joint.2.bias"] + torch.nan}, checkpoint)
-    with pytest.raises(UserError, match="embeddings differ from the trained network's"):
+    bias = "text_head.project.2.bias"
+    save_file({**learned, bias: learned[bias] + torch.nan}, checkpoint)
+    with pytest.raises(UserError, match="holds numbers that are not finite"):
         export(["--run", str(copy), "--out", str(out)])
-    save_file({key: tensor for key, tensor in learned.items() if not key.startswith("joint.")}, checkpoint)
+    save_file({key: tensor for key, tensor in learned.items() if not key.startswith("text_head.")}, checkpoint)
+    with pytest.raises(UserError, match="is damaged or of another version"):
+        export(["--run", str(copy), "--out", str(out), "--classes", "own"])
+    save_file(learned, checkpoint)
+    facts = json.loads((copy / "model.json").read_text())
+    (copy / "model.json").write_text(json.dumps({**facts, "vocabulary": None}))
     with pytest.raises(UserError, match="run has no projection into a space of texts.*recipe utd_mhad_open"):
         export(["--run", str(copy), "--out", str(out), "--classes", "own"])
     assert not out.exists()
