@@ -105,7 +105,7 @@ def _bundle_settings(model: Model, gate: Mapping[str, Any]) -> dict[str, Any]:
     """How the run of a bundle was trained; what a bundle does not say is taken to be as in the gate's run."""
     description, done = model.description, model.description.provenance
     said: dict[str, dict[str, Any]] = {
-        "encoder": {"name": description.encoder.name, **description.encoder.options},
+        "encoder": {"name": description.encoder.name, **_as_given(description.encoder.options, gate["encoder"])},
         "preprocess": _as_given(description.preprocess, gate["preprocess"]), "task": {"name": done.get("task")},
         "schedule": {"epochs": done.get("epochs")},
         "start": {"checkpoint": _entry(done.get("started_from") or "", "checkpoint")},
@@ -123,7 +123,7 @@ def _bundle_settings(model: Model, gate: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_given(came_to: Mapping[str, Any], gate: Mapping[str, Any]) -> dict[str, Any]:
-    """What options came to, but for those that the gate's run leaves to the data: a bundle has no such word."""
+    """What options came to, but for those that a run leaves to its data, since a bundle has no such word."""
     return {key: value for key, value in came_to.items() if gate.get(key) is not None}
 
 

@@ -194,11 +194,11 @@ def test_strips_and_separate_crops_are_not_mixed_up_in_the_cache(demo_store, opt
 def test_clip_space_projects_the_skeleton(demo_store, options, loss) -> None:
     aligned = AlignmentOptions(space="clip", loss=loss, same_class_negatives=False)
     task = build(demo_store, replace(options, alignment=aligned, refinement=RefinementOptions(weight=0)))
-    assert task.joint is not None and task.joint[0].in_features == task.encoder.feature_width
+    assert task.text_head is not None and task.text_head.features == task.encoder.feature_width
     out = task.train()(batch_of(task, demo_store))
     out["loss"].backward()
     assert torch.isfinite(out["loss"])
-    learned = [*task.joint.parameters(), *task.alignment.parameters()]
+    learned = [*task.text_head.parameters(), *task.alignment.parameters()]
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in learned)
 
 
@@ -215,9 +215,9 @@ def test_class_texts_share_the_projection_and_their_loss_is_cross_entropy_over_c
     tower = ClipTower(options.clip, text=True)
     rows = np.stack([tower.encode_text(prompts.texts(k)).numpy().mean(0) for k in range(12)])
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    assert task.joint is not None
+    assert task.text_head is not None
     with torch.no_grad():
-        z = task.joint(task.encoder.features(task.augmented(batch))).numpy()
+        z = task.text_head.project(task.encoder.features(task.augmented(batch))).numpy()
     logits = z @ rows.T / np.linalg.norm(z, axis=1, keepdims=True) / 0.2
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     naive = -np.log(shares[np.arange(len(z)), batch["labels"].numpy()]).mean()
@@ -226,7 +226,7 @@ def test_class_texts_share_the_projection_and_their_loss_is_cross_entropy_over_c
     assert out["loss"].item() == pytest.approx(rest.item(), abs=1e-5)
     groups = {group.name: len(group.parameters) for group in task.parameter_groups(Stage())}
     assert groups["projection"] == 4  # one projection serves pictures and texts
-    assert "joint.0.weight" in task.state_dict() and not any("rows" in key for key in task.state_dict())
+    assert "text_head.project.0.weight" in task.state_dict() and not any("rows" in key for key in task.state_dict())
 
 
 @pytest.mark.parametrize("options", ["tiny-llava"], indirect=True)
