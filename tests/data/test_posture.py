@@ -7,7 +7,7 @@ import pytest
 import recordings
 import torch
 
-from mmcl.data.inspection.posture import Posture, posture
+from mmcl.skeletons.believable.posture import Posture, posture
 from mmcl.skeletons.convert import conversion_matrix
 from mmcl.skeletons.layout import load_layout
 
@@ -60,13 +60,14 @@ def test_other_layouts_say_the_same_as_far_as_they_go(layout: str) -> None:
     hips = STANDING[0, [12, 16]].mean(axis=0) if layout == "coco_17" else STANDING[0, 3]
     assert found.height == pytest.approx(STANDING[0, 0, 1] - hips[1])
     assert found.up == pytest.approx((0, 1, 0)) and found.agreement == pytest.approx(1)
-    assert np.isnan(found.handedness) == (layout == "coco_17")  # it has no feet
+    assert found.sure == (layout != "coco_17") and found.handedness > 0  # it has no feet: its hands must do
 
 
 def test_feet_made_up_from_ankles_point_nowhere() -> None:
     coco = in_layout(STANDING, "coco_17")
     matrix = conversion_matrix(load_layout("coco_17"), load_layout("kinect_v2_25")).double()
-    assert np.isnan(measured((matrix @ torch.from_numpy(coco)).numpy(), "kinect_v2_25").handedness)
+    made_up = (matrix @ torch.from_numpy(coco)).numpy()
+    assert not measured(made_up, "kinect_v2_25").sure
 
 
 def test_missing_joints_are_left_out_not_taken_for_the_sensor() -> None:

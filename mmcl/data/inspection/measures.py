@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmcl.data.inspection.posture import Posture, posture
 from mmcl.data.store import ClipStore, DamagedClip
+from mmcl.skeletons.believable.posture import Posture, posture
 
 STILL = 1e-6  # metres: a sensor's joint always jitters more than this
 MOVING = 1e-3  # metres: a body whose median joint travels this far does move

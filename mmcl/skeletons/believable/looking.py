@@ -1,0 +1,182 @@
+"""What is hard to believe about a clip that was mended: its numbers, its size, its axes, its sides, its motion."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmcl.skeletons.believable.axes import LETTERS, advice, straightening, words_of
+from mmcl.skeletons.believable.boxes import Boxes, boxes, present
+from mmcl.skeletons.believable.mending import SHORT
+from mmcl.skeletons.believable.posture import Posture, posture
+from mmcl.skeletons.believable.remarks import KINDS, Remark
+from mmcl.skeletons.layout import Layout
+
+FLAT = 0.02  # share of a body's extent: no body that has a depth has so little
+EXTENT = (0.25, 3.0)  # metres: from a child that sits to whatever trackers make of tall people with their arms up
+HEIGHT = (0.15, 1.2)  # metres from hips to head of a single clip's person
+UPRIGHT, TURNED = 0.35, 0.75  # shares of the second axis, and of another, in the direction from hips to head
+MIRRORED = -0.1  # handedness below which a single clip is mirrored: one in a thousand real ones is
+MISSING = 0.25  # share of joints, in frames in which their body is there
+STUCK, COPIES = 1 / 3, (0.3, 0.7)  # shares of a clip's frames that are like the one before
+FEW = 5  # frames: a clip must have more of them to be called stuck
+FAST = 15.0  # metres a second that the fastest twentieth of all joints reaches in no recording of people
+PICTURE = (0.02, 6.0)  # extents of a body in a picture, in halves of the picture's height
+SMALLEST_PIXELS = 20.0  # extent of a body that is measured in pixels, not in metres
+
+
+def look(joints: np.ndarray, layout: Layout, fps: float | None = None) -> list[Remark]:
+    """Look at a clip.
+
+    Args:
+        joints: (M, T, V, C) finite, zero where missing; metres, y up, or with two coordinates halves of the picture's
+            height, y up.
+        layout: which joints they are.
+        fps: frames per second, where that is known.
+
+    Returns:
+        What is hard to believe, the gravest first; nothing where nobody is there.
+    """
+    there = present(joints)
+    at = boxes(joints, there)
+    if not at.there.any():
+        return []
+    found = posture(joints[at.there], layout)
+    numbers = _in_picture(joints, there, at, found) if joints.shape[-1] == 2 else _in_space(joints, there, at, found)
+    if numbers:
+        return numbers  # what else there is follows from that
+    remarks = _axes(found) + _gaps(there, at) + _motion(joints, at)
+    if fps is not None and joints.shape[-1] == 3 and not any(remark.kind == "repeated" for remark in remarks):
+        remarks += _rate(joints, there, fps)
+    return remarks
+
+
+def _remark(kind: str, what: str, remedy: str = "", axes: str = "") -> list[Remark]:
+    return [Remark(kind, what, remedy or KINDS[kind].advice, axes)]
+
+
+def _in_picture(joints: np.ndarray, there: np.ndarray, at: Boxes, found: Posture) -> list[Remark]:
+    """Keypoints of a picture."""
+    if at.size < PICTURE[0]:
+        what = f"whole bodies of {at.size / 2:.2%} of the picture's height: the coordinates look normalised"
+        return _remark("normalised", what)
+    if at.size > PICTURE[1]:
+        return _remark("picture", f"bodies {at.size / 2:.3g} times as high as the picture")
+    if found.up[1] < -UPRIGHT:
+        return _remark("upside down", "the body stands on its head", "rows of a picture count downwards: negate y")
+    return []
+
+
+def _in_space(joints: np.ndarray, there: np.ndarray, at: Boxes, found: Posture) -> list[Remark]:
+    """Numbers that are no metres, or no coordinates."""
+    low, high = _ends(joints[..., 2], there)
+    thin = float(np.median(at.sides[2][at.there])) < FLAT * at.size
+    if low >= 0 and high <= 1.001 and high > 0.05 and ((thin and at.size > SMALLEST_PIXELS) or _noise(joints, at)):
+        return _remark("score", f"the third number looks like a score, from {low:.2g} to {high:.2g}, not a coordinate")
+    if thin:
+        what = f"the body is flat: {_flatness(low, high)}, so these are keypoints of a picture"
+        return _remark("flat", what)
+    plane = [_ends(joints[..., axis], there) for axis in (0, 1)] if found.up[1] < -UPRIGHT else []
+    if plane and all(least >= 0 and most <= 1.001 for least, most in plane):
+        return _remark("normalised", "x and y look like places in a picture, from 0 to 1, y down")
+    return _scale(at, found)
+
+
+def _flatness(low: float, high: float) -> str:
+    return f"z is {low:g} everywhere" if low == high else f"z goes from {low:.3g} to {high:.3g} alone"
+
+
+def _ends(values: np.ndarray, there: np.ndarray) -> tuple[float, float]:
+    """The smallest and the largest of those that are there."""
+    return float(values.min(initial=np.inf, where=there)), float(values.max(initial=-np.inf, where=there))
+
+
+def _noise(joints: np.ndarray, at: Boxes) -> bool:
+    """Whether the third coordinate jumps about from frame to frame, while the other two move smoothly."""
+    body = joints[int(at.there.sum(axis=1).argmax())]
+    if len(body) < FEW:
+        return False
+    jerk = np.median(np.abs(body[2:] - 2 * body[1:-1] + body[:-2]), axis=(0, 1))
+    spread = np.maximum(np.median(body.max(axis=1) - body.min(axis=1), axis=0), 1e-9)
+    rough = jerk / spread
+    return bool(rough[2] > 4 * max(rough[0], rough[1], 1e-6))
+
+
+def _scale(at: Boxes, found: Posture) -> list[Remark]:
+    tall, small = at.size > EXTENT[1], at.size < EXTENT[0]
+    odd = np.isfinite(found.height) and not HEIGHT[0] <= found.height <= HEIGHT[1]
+    if not (tall or small or odd):
+        return []
+    if 280 < at.size < 4000:
+        unit = "these look like millimetres (--unit mm)"
+    elif 25 < at.size < 280:
+        unit = "these look like centimetres (--unit cm)"
+    else:
+        unit = "no metres (--unit), or normalised: scale them"
+    return _remark("scale", f"bodies of {at.size:.3g} metres", unit)
+
+
+def _axes(found: Posture) -> list[Remark]:
+    """Where up is, and whether left is left."""
+    up = np.array(found.up)
+    if np.isfinite(up).all() and not found.planar and up[1] < UPRIGHT:
+        vertical = int(np.abs(up).argmax())
+        matrix = straightening(found)
+        words = {"axes": words_of(matrix)}
+        if up[1] < -UPRIGHT and vertical == 1:
+            return _remark("upside down", "the body stands on its head, y points down", advice(matrix), **words)
+        if abs(up[vertical]) > TURNED:
+            points = "up" if up[vertical] > 0 else "down"
+            return _remark("turned", f"the vertical is {LETTERS[vertical]}, which points {points}, not y",
+                           f"{advice(matrix)}, unless the person lies", **words)  # fmt: skip
+        return _remark("lying", "no axis is the vertical")
+    remarks = []
+    if found.sure and found.handedness < MIRRORED:
+        matrix = straightening(found)
+        remedy = f"{advice(matrix)}, or swap the sides if the joints are named wrongly"
+        remarks += _remark("mirrored", "the body is mirrored, its left is on its right", remedy, axes=words_of(matrix))
+    if found.agreement < -0.3:
+        remarks += _remark("sides", "hips and shoulders disagree on left and right")
+    return remarks
+
+
+def _gaps(there: np.ndarray, at: Boxes) -> list[Remark]:
+    remarks = []
+    seen = np.asarray(at.there.any(axis=0))
+    lost = np.flatnonzero(~seen)
+    lost = lost[(lost > seen.argmax()) & (lost < len(seen) - seen[::-1].argmax())]
+    if len(lost):
+        longest = max(map(len, np.split(lost, np.flatnonzero(np.diff(lost) > 1) + 1)))
+        if longest > SHORT or len(lost) > len(seen) / 3:
+            remarks += _remark("gap", f"{len(lost)} of {len(seen)} frames without anybody, {longest} on end")
+    missing = 1 - there.sum() / (at.there.sum() * there.shape[2])
+    if missing > MISSING:
+        remarks += _remark("missing", f"{missing:.0%} of the joints are missing")
+    return remarks
+
+
+def _motion(joints: np.ndarray, at: Boxes) -> list[Remark]:
+    """Recordings that stand still, and frames that are copies of the one before."""
+    seen = np.asarray(at.there.any(axis=0))
+    same = (joints[:, 1:] == joints[:, :-1]).all(axis=(0, 2, 3)) & seen[1:]
+    if not same.any() or len(seen) <= FEW:
+        return []
+    places = np.flatnonzero(np.concatenate([[True], ~same, [True]]))
+    lengths = np.diff(places) - 1
+    run, start = int(lengths.max()), int(places[lengths.argmax()])
+    if run >= FEW and run > STUCK * len(seen):
+        what = f"nothing moves from frame {start} to {start + run}, of {len(seen)}"
+        return _remark("still", what)
+    if COPIES[0] < same.mean() < COPIES[1]:
+        return _remark("repeated", f"{same.mean():.0%} of the frames are copies of the one before")
+    return []
+
+
+def _rate(joints: np.ndarray, there: np.ndarray, fps: float) -> list[Remark]:
+    steps = joints[:, 1:] - joints[:, :-1]
+    both = there[:, 1:] & there[:, :-1]
+    if not both.any():
+        return []
+    speed = float(np.quantile(np.sqrt((steps * steps).sum(axis=-1))[both], 0.95)) * fps
+    if speed < FAST:
+        return []
+    return _remark("rate", f"joints move at {speed:.0f} metres a second at {fps:g} frames a second")

@@ -1,0 +1,272 @@
+"""What is mended and what is doubted: a person who moves, in several layouts, and what trackers and files do to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from figure import standing
+
+from mmcl.skeletons.believable import BAD, NOTE, WARN, fill, look, mend
+from mmcl.skeletons.believable.axes import compose, straightening, words_of
+from mmcl.skeletons.believable.names import meaning, places
+from mmcl.skeletons.believable.posture import posture
+from mmcl.skeletons.layout import Layout, layout_names, load_layout
+
+KINECT = load_layout("kinect_v1_20")
+NAMELESS = replace(KINECT, joints=tuple(f"p{joint}" for joint in range(20)), parts={}, derived={})
+T = 40
+
+
+def person(layout: Layout = KINECT, frames: int = T, x: float = 0.0, seed: int = 0) -> np.ndarray:
+    """(1, T, V, 3): somebody whose arms swing, with a sensor's jitter; nobody is exactly symmetric or still."""
+    rng = np.random.default_rng(seed)
+    joints = np.repeat(standing(layout)[None] * [-1, 1, 1], frames, axis=0) - [0, 1.0, 0] + [x, 0, 0]  # right-handed
+    swing = 0.3 * np.sin(np.linspace(0, 9, frames) + seed)
+    for joint, name in enumerate(layout.joints):
+        if any(part in name for part in ("wrist", "hand", "thumb")):
+            joints[:, joint, 2] -= 0.2 + swing
+            joints[:, joint, 1] += 0.3 * np.abs(swing)
+    return (joints + rng.normal(0, 0.003, joints.shape)).astype(np.float32)[None]
+
+
+def kinds(joints: np.ndarray, layout: Layout = KINECT) -> list[str]:
+    """Of everything that is said about a clip."""
+    mended = mend(joints.astype(np.float32))
+    return [remark.kind for remark in mended.remarks + look(mended.joints, layout, 30.0)]
+
+
+@pytest.mark.parametrize("name", layout_names())
+def test_a_person_is_believed_in_every_layout(name: str) -> None:
+    layout = load_layout(name)
+    clip = person(layout)
+    mended = mend(clip)
+    assert kinds(clip, layout) == [] and np.array_equal(mended.joints, clip) and mended.lost is None
+
+
+def test_two_people_are_believed() -> None:
+    assert kinds(np.concatenate([person(), person(x=1.0, seed=1)])) == []
+
+
+# Axes ------------------------------------------------------------------------------------------------------------
+
+TURNS = {  # what a sensor does to x, y, z; what is said; what to give as --axes
+    "right-handed, y down, z away": (np.diag([-1, -1, 1]), "upside down", "-x-yz"),
+    "right-handed, y down, z near": (np.diag([1, -1, -1]), "upside down", "x-y-z"),
+    "y alone is negated": (np.diag([1, -1, 1]), "upside down", "x-yz"),
+    "z up": (np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]]), "turned", "x-zy"),
+    "x up": (np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]), "turned", "y-xz"),
+    "columns z, x, y": (np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]]), "turned", "zxy"),
+    "x is negated": (np.diag([-1, 1, 1]), "mirrored", "-xyz"),
+}
+
+
+@pytest.mark.parametrize("name", TURNS)
+def test_other_axes_are_named_with_the_remedy_that_sets_people_right(name: str) -> None:
+    turn, kind, words = TURNS[name]
+    clip = person()
+    (remark,) = look((clip @ turn.T).astype(np.float32), KINECT)
+    assert (remark.kind, remark.level, remark.axes) == (kind, BAD, words) and f"--axes={words}" in str(remark)
+    # Followed, the advice gives the person back: nobody is mirrored.
+    matrix = straightening(posture((clip @ turn.T)[0], KINECT))
+    assert np.array_equal(matrix @ turn, np.eye(3)) and words_of(matrix) == words
+
+
+def test_axes_are_composed_in_the_order_in_which_they_are_taken() -> None:
+    assert compose("xyz", "-x-yz") == "-x-yz" and compose("-x-yz", "-x-yz") == "xyz"
+    assert compose("zxy", "x-yz") == "zx-y"
+
+
+def test_axes_are_seen_without_names() -> None:
+    assert [remark.kind for remark in look(person() @ TURNS["z up"][0].T.astype(np.float32), NAMELESS)] == ["turned"]
+    assert [remark.kind for remark in look(person() * [1, -1, 1], NAMELESS)] == ["upside down"]
+    assert look(person(), NAMELESS) == []
+
+
+def test_names_of_other_tools_are_understood() -> None:
+    spelled = ["LEFT_HIP", "LHip", "l_hip", "hip.L", "HipLeft", "lhip", "mixamorig:LeftUpLeg", "left hip"]
+    assert {meaning(name) for name in spelled} == {"left_hip"}
+    assert meaning("PELVIS") == meaning("Hips") == "base_spine" and meaning("joint_7") is None
+    rig = places(("Hips", "LeftShoulder", "LeftArm", "LeftForeArm", "LeftHand", "LeftLeg", "LeftFoot", "LeftToeBase"))
+    assert rig == {"base_spine": 0, "left_shoulder": 2, "left_elbow": 3, "left_hand": 4, "left_knee": 5,
+                   "left_ankle": 6, "left_foot": 7, "left_toe": 7}  # fmt: skip
+
+
+def test_legs_swapped() -> None:
+    clip = person()
+    clip[:, :, [12, 13, 14, 15, 16, 17, 18, 19]] = clip[:, :, [16, 17, 18, 19, 12, 13, 14, 15]]
+    assert "sides" in kinds(clip)
+
+
+# Numbers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("factor", "unit"), [(1000, "mm"), (100, "cm")])
+def test_other_units_are_named(factor: float, unit: str) -> None:
+    for layout in (KINECT, NAMELESS):
+        (remark,) = look(person() * np.float32(factor), layout)
+        assert remark.kind == "scale" and remark.level == BAD and f"--unit {unit}" in str(remark)
+    assert kinds(person() * 0.01) == ["scale"]
+
+
+@pytest.mark.parametrize("value", [-1, -9999, 1e6, 0.5, [0, 0, -1], [-1, -1, 0], [np.nan, np.nan, 0]])
+@pytest.mark.parametrize("share", [0.01, 0.3])
+def test_placeholders_are_taken_for_missing(value: object, share: float) -> None:
+    clip = person()
+    lost = np.random.default_rng(1).random(clip.shape[:3]) < share
+    broken = clip.copy()
+    broken[lost] = np.where(np.isnan(value), clip[lost], value)  # not a number: that coordinate stays as it is
+    mended = mend(broken)
+    assert [remark.kind for remark in mended.remarks] == ["placeholder"] and mended.remarks[0].level == NOTE
+    assert np.array_equal(mended.lost, lost) and np.array_equal(mended.joints, np.where(lost[..., None], 0, clip))
+
+
+@pytest.mark.parametrize("digits", [3, 2, 1])
+def test_rounded_numbers_are_no_placeholders(digits: int) -> None:
+    for seed in range(20):
+        clip = person(frames=80, seed=seed).round(digits)
+        assert mend(clip).remarks == []
+
+
+def test_single_joints_and_bodies_far_away_are_taken_for_missing() -> None:
+    clip = person()
+    joint, body = clip.copy(), clip.copy()
+    joint[0, 7, 3] += [6, 0, 0]
+    body[0, 20:22, :, 0] += 50
+    (remark,) = mend(joint).remarks
+    assert remark.kind == "outlier" and str(remark).startswith("1 joint far from the body, by up to 6")
+    assert np.argwhere(mend(joint).lost).tolist() == [[0, 7, 3]]
+    found = mend(body)
+    assert [remark.kind for remark in found.remarks] == ["jump"] and found.lost is not None
+    assert np.flatnonzero(found.lost.all(axis=(0, 2))).tolist() == [20, 21]
+    body[0, 20:, :, 0] += 50  # the other half of the clip is somewhere else: that is not for us to mend
+    (remark,) = mend(body).remarks
+    assert remark.kind == "jump" and remark.level == WARN and np.array_equal(mend(body).joints, body)
+
+
+# Pictures --------------------------------------------------------------------------------------------------------
+
+
+def in_picture(noisy: bool = True) -> np.ndarray:
+    """(1, T, 17, 3): pixels of a picture of 1920 x 1080, rows counted downwards, and a score."""
+    clip = person(load_layout("coco_17"))
+    score = np.random.default_rng(2).uniform(0.6 if noisy else 0.98, 1, clip.shape[:3])
+    return np.stack([960 - 500 * clip[..., 0], 540 - 500 * clip[..., 1], score], axis=-1)
+
+
+def test_a_score_is_no_coordinate() -> None:
+    coco = load_layout("coco_17")
+    assert kinds(in_picture(), coco) == ["score"] and kinds(in_picture(noisy=False), coco) == ["score"]
+    assert kinds(in_picture() / [1920, 1080, 1], coco) == ["score"]
+    # Who takes pixels for millimetres, and negates y, is still told.
+    assert kinds(in_picture() * [1e-3, -1e-3, 1e-3], coco) == ["flat"]
+
+
+def test_pictures_posing_as_space_are_flat() -> None:
+    clip = person()
+    assert kinds(clip * [1, 1, 0]) == ["flat"] and kinds(clip * [1, 1, 0] + [0, 0, 1]) == ["flat"]
+    picture = np.stack([0.5 + 0.2 * clip[..., 0], 0.5 - 0.2 * clip[..., 1], clip[..., 2] / 9], axis=-1)
+    assert kinds(picture) == ["normalised"]
+
+
+def test_planar_joints_are_measured_in_their_picture() -> None:
+    plane = person()[..., :2]
+    assert kinds(plane) == [] and kinds(plane * [1, -1]) == ["upside down"]
+    assert kinds(plane / 540) == ["normalised"] and kinds(plane * 100) == ["picture"]
+
+
+# Time ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("front", "behind"), [(60, 0), (0, 260), (5, 3)])
+def test_empty_ends_are_cut(front: int, behind: int) -> None:
+    clip = person()
+    padded = np.concatenate([np.zeros((1, front, 20, 3)), clip, np.zeros((1, behind, 20, 3))], axis=1)
+    mended = mend(padded.astype(np.float32))
+    assert [remark.kind for remark in mended.remarks] == ["ends"] and np.array_equal(mended.joints, clip)
+    assert mended.frames == slice(front, front + T)
+
+
+def test_short_gaps_are_filled_and_long_ones_named() -> None:
+    clip = person()
+    gaps = clip.copy()
+    gaps[0, ::7] = 0
+    gaps[0, [0, 39]] = clip[0, [0, 39]]
+    filled, (remark,) = fill(gaps)
+    assert np.abs(filled - clip).max() < 0.05 and remark.kind == "gap" and remark.level == NOTE
+    middle = (clip[0, 6] + clip[0, 8]) / 2
+    assert np.allclose(filled[0, 7], middle, atol=1e-6)
+    clip[0, 10:30] = 0
+    assert np.array_equal(fill(clip)[0], clip) and kinds(clip) == ["gap"]
+
+
+def test_many_missing_joints_are_named() -> None:
+    clip = person()
+    clip[:, :, 4:12] = 0
+    assert kinds(clip) == ["missing"]
+
+
+def test_stuck_and_repeated_frames_are_named() -> None:
+    clip = person()
+    stuck = clip.copy()
+    stuck[:, 10:] = stuck[:, 10:11]
+    assert kinds(stuck) == ["still"] and kinds(np.repeat(clip[:, :1], 24, axis=1)) == ["still"]
+    assert kinds(np.repeat(clip, 2, axis=1)) == ["repeated"]
+    assert [remark.kind for remark in look(clip, KINECT, 30_000.0)] == ["rate"]
+
+
+# Bodies ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("every", [6, 10])
+def test_people_who_change_slots_get_their_own_back(every: int) -> None:
+    clip = np.concatenate([person(), person(x=0.8, seed=1)])
+    tangled = clip.copy()
+    swapped = np.arange(T) // every % 2 == 1
+    tangled[:, swapped] = clip[::-1][:, swapped]
+    mended = mend(tangled)
+    assert [remark.kind for remark in mended.remarks] == ["exchange"] and np.array_equal(mended.joints, clip)
+    assert np.array_equal(mended.follow(tangled), clip)  # and so for what goes with the joints
+
+
+def test_a_person_who_goes_on_in_another_slot_is_one_person() -> None:
+    clip = person()
+    torn = np.zeros((3, T, 20, 3), dtype=np.float32)
+    torn[0, :15], torn[2, 17:] = clip[0, :15], clip[0, 17:]
+    mended = mend(torn)
+    assert [remark.kind for remark in mended.remarks] == ["exchange"]
+    assert np.array_equal(mended.joints[0, 17:], clip[0, 17:]) and np.array_equal(mended.joints[0, :15], clip[0, :15])
+
+
+def test_people_who_pass_each_other_stay_who_they_are() -> None:
+    ways = np.linspace(-1, 1, T, dtype=np.float32)[:, None]
+    one, other = person(), person(seed=1)
+    one[..., 0] += ways
+    other[..., 0] -= ways
+    other[..., 2] += 0.5
+    assert mend(np.concatenate([one, other])).remarks == []
+
+
+@pytest.mark.parametrize("frames", [2, 12])
+def test_ghosts_do_not_stand_before_people(frames: int) -> None:
+    clip = person()
+    ghost = np.zeros_like(clip)
+    ghost[:, 4 : 4 + frames] = person(x=1.0, seed=1)[:, 4 : 4 + frames]
+    mended = mend(np.concatenate([ghost, clip]))
+    assert [remark.kind for remark in mended.remarks] == ["ghost"] and np.array_equal(mended.joints[:1], clip)
+    assert len(mended.joints) == (1 if frames == 2 else 2)
+
+
+def test_copies_and_statues() -> None:
+    clip = person()
+    assert np.array_equal(mend(np.concatenate([clip, clip])).joints, clip)
+    statue = np.repeat(person(x=1.0, seed=1)[:, :1], T, axis=1)
+    mended = mend(np.concatenate([statue, clip]))
+    assert [remark.kind for remark in mended.remarks] == ["statue"] and np.array_equal(mended.joints[0], clip[0])
+
+
+def test_nobody_and_single_frames_raise_nothing() -> None:
+    for clip in (np.zeros((1, 5, 20, 3)), np.zeros((0, 5, 20, 3)), np.zeros((1, 0, 20, 3)), person(frames=1)):
+        mended = mend(clip.astype(np.float32))
+        assert look(mended.joints, KINECT, 30.0) == [] and fill(mended.joints)[1] == []
