@@ -301,3 +301,16 @@ def test_layouts_without_pools_and_wrong_batches_are_refused() -> None:
     for shape in ((2, 2, 8, 19, 3), (2, 2, 8, 20, 2), (2, 8, 20, 3)):
         with pytest.raises(UserError, match="20 joints of utd_mhad_20"):
             small()(torch.randn(shape, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("gcn", "tcn"), FLAVOURS)
+def test_training_in_bfloat16(gcn: str, tcn: str) -> None:
+    encoder = small(gcn=gcn, tcn=tcn, instance_pooling=gcn != "dggcn").float().train()
+    x = clips(encoder, 6).float()
+    x[0, 1] = 0.0
+    expected = encoder.eval()(x).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = encoder(x)
+        encoder.train()(x).float().square().sum().backward()
+    assert float((found - expected).detach().abs().max()) < 0.05 * float(expected.abs().max())
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in encoder.parameters())
