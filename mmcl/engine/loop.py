@@ -128,6 +128,8 @@ class Loop:
         self.stepper, self.optimiser = None, self._new_optimiser()
         self._call(self.task.end)
         self._validate()
+        if self.current.stage.keep:
+            self.checkpoints.save(self.optimiser, self.current.stage.name)
         position.stage, position.epoch, position.step = position.stage + 1, 0, 0
         position.complete = position.stage == len(self.plan)
         if not position.complete:

@@ -145,5 +145,6 @@ def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> T
         all_prompts=all_prompts,
         device=device,
         seed=config.seed,
+        stream=data.split.stream,
     )
     return TASKS[config.task_name](context, config.task)

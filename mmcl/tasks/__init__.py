@@ -8,6 +8,7 @@ TASKS = Registry(
         "supervised": "mmcl.tasks.supervised:Supervised",
         "masked_motion": "mmcl.tasks.masked_motion.task:MaskedMotion",
         "neighbour_contrast": "mmcl.tasks.neighbour_contrast.task:NeighbourContrast",
+        "continual": "mmcl.tasks.continual.task:Continual",
         "long_tail": "mmcl.tasks.long_tail.task:LongTail",
         "colearn": "mmcl.tasks.colearn.task:CoLearning",
     },

@@ -44,6 +44,7 @@ class Context:
         all_prompts: gives the texts of all of the store's classes, withheld ones too, in the order of its labels.
         device: where frozen towers may work before training starts.
         seed: of the run.
+        stream: outputs of the classes that arrive together, part by part; empty where all arrive at once.
     """
 
     encoder: Encoder
@@ -57,6 +58,7 @@ class Context:
     all_prompts: Callable[[], Prompts]
     device: torch.device
     seed: int = 0
+    stream: tuple[np.ndarray, ...] = ()
 
     @property
     def class_names(self) -> list[str]:

@@ -90,6 +90,7 @@ class Stage:
         rate: factor on every learning rate.
         schedule: of this stage; None takes the run's, stretched to the stage's length.
         augment: whether clips are augmented.
+        keep: keep what was learned at the end of the stage as a checkpoint of the stage's name.
     """
 
     name: str = "train"
@@ -99,6 +100,7 @@ class Stage:
     rate: float = 1.0
     schedule: ScheduleOptions | None = None
     augment: bool = True
+    keep: bool = False
 
 
 Factor = Callable[[int], float]

@@ -10,7 +10,7 @@ from golden import check_double, load_doubles, load_json, under
 from released_mamp import as_batch
 from released_sttformer import build_sttformer, load_official, own_name
 
-from mmcl.tasks.replay import (
+from mmcl.tasks.continual.replay import (
     DROPPED,
     ReplayMemory,
     completion_loss,

@@ -1,0 +1,78 @@
+"""Options of continual learning."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from mmcl.common.errors import UserError
+
+
+@dataclass(frozen=True)
+class ContinualOptions:
+    """How classes that arrive one part after the other are learned.
+
+    Attributes:
+        method: finetune (no memory), joint (all parts at once: the upper bound), er (labels of remembered clips), der
+            (their logits), der++ (both), charon (both, of compressed clips, with masks and reconstruction where the
+            encoder is sttformer, and a probing stage after each part).
+        memory: clips that would fill the memory's bytes at full length.
+        interval: every so many frames of a remembered clip are kept, and as many times more clips; charon alone.
+        alpha: weight of the logits' term.
+        beta: weight of the labels' term.
+        gamma: weight of the reconstruction in each term.
+        ratio: share of tuples that is masked; 0 masks nothing and reconstructs nothing.
+        probe_epochs: of the classifier alone, on whole clips and a network that holds still, after each part; charon
+            alone. 0 leaves it out.
+        memory_batch: clips of each of the two batches from the memory in a step; 0 takes as many as of the stream.
+        released: as the released code has it: three passes a step, each with batch statistics of its own; clips are
+            offered to the memory at every probing epoch (other methods: at every epoch) instead of once, with the
+            logits of the moment; frames between the kept ones are interpolated out of phase; logits are refreshed on
+            augmented clips.
+    """
+
+    method: Literal["finetune", "joint", "er", "der", "der++", "charon"] = "charon"
+    memory: int = 500
+    interval: int = 5
+    alpha: float = 0.3
+    beta: float = 0.8
+    gamma: float = 0.5
+    ratio: float = 0.3
+    probe_epochs: int = 3
+    memory_batch: int = 0
+    released: bool = False
+
+    def check(self) -> None:
+        """Fail on numbers out of range.
+
+        Raises:
+            UserError: naming the key, its value and what it should be.
+        """
+        weights = {key: getattr(self, key) for key in ("alpha", "beta", "gamma")}
+        checks = [
+            ("memory", self.memory >= 1, "at least 1"),
+            ("interval", self.interval >= 1, "at least 1"),
+            ("ratio", 0 <= self.ratio < 1, "in [0, 1)"),
+            ("probe_epochs", self.probe_epochs >= 0, "0 or more"),
+            ("memory_batch", self.memory_batch >= 0, "0 or more"),
+            *((key, 0 <= weight < math.inf, "0 or more") for key, weight in weights.items()),
+        ]
+        for key, good, wanted in checks:
+            if not good:
+                raise UserError(f"task.{key} is {getattr(self, key)}: it must be {wanted}")
+
+    @property
+    def replays(self) -> bool:
+        """Whether there is a memory."""
+        return self.method not in ("finetune", "joint")
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """Weights of the logits' and of the labels' term for the method at hand."""
+        return (self.alpha if self.method != "er" else 0.0, self.beta if self.method != "der" else 0.0)
+
+    @property
+    def kept_interval(self) -> int:
+        """Frames from one remembered frame to the next."""
+        return self.interval if self.method == "charon" else 1

@@ -1,0 +1,205 @@
+"""Continual learning: the classes of a protocol with a ``stream`` arrive in parts, and nothing says which at a test.
+
+CHARON: Mosconi, Sorokin, Panariello, Porrello, Bonato, Cotogni, Sabetta, Calderara, Cucchiara, "Mask and Compress:
+Efficient Skeleton-based Action Recognition in Continual Learning", ICPR 2024 (arXiv 2407.01397). ER, DER and DER++
+(Buzzega et al., NeurIPS 2020) are what is left of it without compression, masks and probing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmcl.common.distributed import gather_rows
+from mmcl.common.draws import uniform
+from mmcl.common.errors import UserError
+from mmcl.common.precision import widen
+from mmcl.encoders.sttformer.decoder import TupleDecoder
+from mmcl.encoders.sttformer.network import STTFormer
+from mmcl.tasks.base import Apply, Context, Task
+from mmcl.tasks.continual.options import ContinualOptions
+from mmcl.tasks.continual.recollection import Recollection, Rows
+from mmcl.tasks.continual.replay import ReplayMemory, completion_loss, masked_pass, replay_loss
+from mmcl.tasks.stages import ParameterGroup, Stage
+
+PROBE = "probe"  # how stages of the classifier alone begin
+AT_ONCE = 64  # remembered clips that are passed through the network together
+
+
+class Continual(Task):
+    """One stage a part of the classes, and for charon one of probing behind each; a memory goes along.
+
+    Args:
+        context: with a protocol whose classes arrive in parts.
+        options: see :class:`ContinualOptions`.
+
+    Raises:
+        UserError: options out of range, or a protocol whose classes arrive all at once.
+    """
+
+    options = ContinualOptions
+    arrived: Tensor
+
+    def __init__(self, context: Context, options: ContinualOptions) -> None:
+        super().__init__(context)
+        options.check()
+        if not context.stream:
+            raise UserError(
+                "task continual needs a protocol whose classes arrive in parts (a rule with 'stream'), for instance "
+                "--data.protocol=utd_mhad/stream_9x3/0; `mmcl zero-shot --list-protocols` prints them"
+            )
+        self.settings, self.parts = options, context.stream
+        self.training_clips = context.training_clips
+        self.labels = np.searchsorted(context.classes, context.store.labels[self.training_clips])
+        # Of the outputs, which have been trained: what is judged on held-out clips.
+        self.register_buffer("arrived", torch.zeros(len(context.classes), dtype=torch.bool))
+        self.memory = None
+        if options.replays:
+            self.memory = ReplayMemory(options.memory * options.kept_interval, len(context.classes))
+        self.decoder = None
+        if options.method == "charon" and options.ratio and isinstance(self.encoder, STTFormer):
+            self.decoder = TupleDecoder(self.encoder)
+        self.recollection = Recollection(self, options)
+
+    @classmethod
+    def tiny(cls, folder: Path) -> dict[str, Any]:
+        """Few parts, a memory that overflows, and a network that can be masked."""
+        return {
+            "data.protocol": "demo/stream_3x4", "task.memory": 2, "task.interval": 2, "task.probe_epochs": 1,
+            "data.batch_size": 4, "encoder.name": "sttformer",
+        }  # fmt: skip
+
+    def stages(self) -> list[Stage]:
+        """A stage for each part, kept as a checkpoint, so that what was known then can be judged."""
+        if self.settings.method == "joint":
+            return self._part(0, np.concatenate(self.parts))
+        return [stage for number, part in enumerate(self.parts) for stage in self._part(number, part)]
+
+    def _part(self, number: int, outputs: np.ndarray) -> list[Stage]:
+        clips = self.training_clips[np.isin(self.labels, outputs)]
+        probes = self.settings.method == "charon" and self.settings.probe_epochs
+        found = [Stage(f"part{number}", clips=clips, keep=not probes)]
+        if probes:
+            epochs = self.settings.probe_epochs
+            found.append(Stage(f"{PROBE}{number}", clips=clips, epochs=epochs, train=("head",), keep=True))
+        return found
+
+    def parameter_groups(self, stage: Stage) -> list[ParameterGroup]:
+        """The network up to its features, the classifier, and the decoder where there is one."""
+        named = dict(self.encoder.named_parameters())
+        head = [tensor for name, tensor in named.items() if self.encoder.in_head(name)]
+        body = [tensor for name, tensor in named.items() if not self.encoder.in_head(name)]
+        groups = [ParameterGroup("encoder", body), ParameterGroup("head", head)]
+        if self.decoder is not None:
+            groups.append(ParameterGroup("decoder", list(self.decoder.parameters())))
+        return groups
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """``loss``; its terms ``loss_stream``, ``loss_logits``, ``loss_labels``; ``scores`` of the stream's clips."""
+        stream = Rows("stream", self.augmented(batch), batch["labels"], batch["keys"])
+        remembered = self.recollection.batches(self.memory, batch, len(stream.x)) if self.memory is not None else []
+        rows = [stream, *remembered]
+        passes = [[one] for one in rows] if self.settings.released else [rows]
+        terms, scores = {}, None
+        for some in passes:
+            for one, found, loss in zip(some, *self._pass(batch, some), strict=True):
+                terms[one.name] = loss * one.share
+                scores = found if scores is None else scores
+        loss = replay_loss(terms["stream"], terms.get("logits"), terms.get("labels"), *self.settings.weights)
+        if self.decoder is not None and self._probes(batch["stage"]):
+            loss = loss + self.idle(self.decoder)
+        assert scores is not None
+        parts = {f"loss_{name}": term.detach() for name, term in terms.items()}
+        return {"loss": loss, **parts, "scores": scores.detach()}
+
+    def _probes(self, stage: str) -> bool:
+        return stage.startswith(PROBE)
+
+    def _pass(self, batch: dict[str, Any], rows: list[Rows]) -> tuple[list[Tensor], list[Tensor]]:
+        """One pass through the network: scores and losses of each of the terms."""
+        x, sizes = torch.cat([one.x for one in rows]), [len(one.x) for one in rows]
+        completed: list[Tensor] | None = None
+        if self.decoder is not None and not self._probes(batch["stage"]):
+            encoder = self.encoder
+            assert isinstance(encoder, STTFormer)
+            tuples = -(-x.shape[2] // encoder.options.tuple_frames)
+            noise = [uniform(one.keys, f"mask {one.name}", (x.shape[1], tuples)) for one in rows]
+            found, whole = masked_pass(
+                encoder, self.decoder, x, torch.cat(noise), self.settings.ratio, self.settings.released
+            )
+            completed = list(widen(whole).split(sizes))
+        else:
+            found = self.encoder(x)
+        scores = list(widen(found).split(sizes))
+        losses = []
+        for number, (one, own) in enumerate(zip(rows, scores, strict=True)):
+            if one.name == "logits":
+                assert one.logits is not None
+                loss = F.mse_loss(own, one.logits.to(own.dtype))
+            else:
+                loss = F.cross_entropy(own, one.labels)
+            if completed is not None:
+                loss = loss + self.settings.gamma * completion_loss(completed[number], one.x)
+            losses.append(loss)
+        return scores, losses
+
+    def after_step(
+        self, stage: Stage, batches: list[dict[str, Any]], outputs: list[dict[str, Tensor]]
+    ) -> None:  # fmt: skip
+        """``released``: offer the step's clips to the memory, with the scores of the moment."""
+        charon = self.settings.method == "charon" and self.settings.probe_epochs
+        if self.memory is None or not self.settings.released or (charon and not self._probes(stage.name)):
+            return
+        for batch, given in zip(batches, outputs, strict=True):
+            clips, labels = gather_rows(batch["clips"], "memory"), gather_rows(batch["labels"], "memory")
+            scores = gather_rows(given["scores"], "memory")
+            draws = self.dice(batch, f"offer {batch['micro']}").uniform(len(clips)).to(clips.device)
+            self.memory.offer(clips, labels, scores, draws)
+
+    def end(self, stage: Stage, apply: Apply) -> None:
+        """After a part: offer its clips to the memory, once each, and refresh the logits of all that are held."""
+        assert stage.clips is not None
+        if not stage.keep:
+            return
+        outputs = self.labels[np.isin(self.training_clips, stage.clips)]
+        self.arrived[torch.from_numpy(np.unique(outputs)).to(self.arrived.device)] = True
+        if self.memory is None:
+            return
+        if not self.settings.released:
+            self._offer(stage, apply)
+        held = self.memory.clips[: len(self.memory)]
+        if len(held):
+            self.memory.logits[: len(held)] = self._fresh_logits(held, stage, apply)
+
+    def _offer(self, stage: Stage, apply: Apply) -> None:
+        assert self.memory is not None and stage.clips is not None
+        generator = self.generator(f"offers of {stage.name}")
+        clips = torch.from_numpy(stage.clips)[torch.randperm(len(stage.clips), generator=generator)]
+        labels = torch.from_numpy(self.labels[np.searchsorted(self.training_clips, clips.numpy())])
+        logits = torch.zeros(len(clips), self.memory.logits.shape[1])  # all are refreshed right after
+        self.memory.offer(clips, labels, logits, torch.rand(len(clips), generator=generator, dtype=torch.float64))
+
+    def _fresh_logits(self, held: Tensor, stage: Stage, apply: Apply) -> Tensor:
+        """(n, K) scores of clips as the memory gives them back (``released``: augmented)."""
+        assert self.memory is not None
+        if not self.settings.released:
+            return torch.from_numpy(apply(self._memory_scores, held.cpu().numpy())).to(self.memory.logits)
+        chunks = [self.recollection.clips(clips, 0, f"refresh {stage.name}")[0] for clips in held.split(AT_ONCE)]
+        return torch.cat([self.applied(self.encoder, x) for x in chunks]).to(self.memory.logits)
+
+    def _memory_scores(self, joints: Tensor, lengths: Tensor) -> Tensor:
+        """Scores (N, K) of clips as the memory gives them back."""
+        return self.encoder(self.recollection.compressed(self.preprocess(joints, lengths)))
+
+    def validation(self, apply: Apply, clips: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """``top1`` among held-out clips of the classes that have arrived, any output being an answer."""
+        known = self.arrived.cpu().numpy()[labels]
+        if not known.any():
+            return {"top1": 0.0}
+        right = apply(self.scores, clips[known]).argmax(axis=1) == labels[known]
+        return {"top1": float(right.mean())}
