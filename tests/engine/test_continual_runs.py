@@ -12,7 +12,7 @@ import pytest
 import torch
 from running import arguments, launch, records, train, weights
 
-from mmcl.data.store import ClipStore
+from mmcl.data.store import open_store
 from mmcl.encoders.base import build_encoder
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
@@ -53,7 +53,7 @@ def test_probing_moves_the_classifier_alone(demo_store, straight, tmp_path):
 
 
 def test_the_memory_holds_clips_of_all_parts_with_fresh_logits(demo_store, straight):
-    store, learned = ClipStore.open(demo_store), weights(straight)
+    store, learned = open_store(demo_store), weights(straight)
     clips, labels = learned["memory.clips"].numpy(), learned["memory.labels"].numpy()
     assert len(np.unique(clips)) == 10 == len(clips) and int(learned["memory.seen"]) == 24
     np.testing.assert_array_equal(store.labels[clips], labels)
@@ -69,7 +69,7 @@ def test_the_memory_holds_clips_of_all_parts_with_fresh_logits(demo_store, strai
     preprocess = Preprocess(layout, layout, encoder.options.persons, PreprocessOptions(window=16))
     with torch.no_grad():
         for place, clip in enumerate(clips[:4]):
-            joints = torch.from_numpy(np.asarray(store.joints(int(clip))))[None]
+            joints = torch.from_numpy(store.joints(int(clip)).copy())[None]
             x = preprocess(joints)
             scores = encoder(inflate(compress(x, 2), 16, 2))
             torch.testing.assert_close(scores[0], learned["memory.logits"][place], rtol=1e-4, atol=1e-5)
