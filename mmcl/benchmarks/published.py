@@ -23,7 +23,9 @@ Convert = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]  # an official sta
 PLAIN_FORMS = Registry(
     "plain form",
     {
+        "arn_lstm": "mmcl.benchmarks.plain_relations:PlainARNLSTM",
         "ctrgcn": "mmcl.benchmarks.published:plain_form",
+        "edge_gcn": "mmcl.benchmarks.plain_edge_gcn:PlainEdgeGCN",
         "hyperformer": "mmcl.benchmarks.plain_hyperformer:plain_form",
         "skelet": "mmcl.benchmarks.plain_skelet:plain_form",
         "step_catformer": "mmcl.benchmarks.plain_step_catformer:plain_form",
@@ -198,13 +200,16 @@ class Published(nn.Module):
         return self.network(x.permute(0, 4, 2, 3, 1))
 
 
-def published_network(encoder: Encoder) -> Published:
+def published_network(encoder: Encoder) -> nn.Module:
     """The plain form with the weights, running statistics, mode, device and precision of an encoder.
 
     Raises:
         UserError: there is no plain form of this encoder.
     """
-    network, convert = PLAIN_FORMS[encoder_name(encoder)](encoder)
+    form = PLAIN_FORMS[encoder_name(encoder)](encoder)
+    if isinstance(form, nn.Module):  # has the encoder's tensors already
+        return form.train(encoder.training)
+    network, convert = form
     # Conversion only stacks and reorders, so serial numbers sent through it tell where each official number has gone.
     serials, total = {}, 0
     for name, tensor in network.state_dict().items():

@@ -13,7 +13,7 @@ def encoder_table(facts: dict[str, Any]) -> str:
     here = facts["machine"]
     rows = [
         f"{in_words(here)}; torch {here['versions']['torch']}{', ' + facts['gpu'] if 'gpu' in facts else ''}",
-        f"CTR-GCN of width {facts['width']}, {facts['frames']} frames, {facts['joints']} joints, slots for 2 bodies",
+        _encoder_in_words(facts),
         "",
         "| | clips | bodies | threads | variant | ms | times faster (quartiles) | difference |",
         "| --- | ---: | ---: | ---: | --- | ---: | --- | ---: |",
@@ -27,6 +27,13 @@ def encoder_table(facts: dict[str, Any]) -> str:
             f"{1e3 * one['seconds']:.1f} | {ratio} | {one['difference']:.0e} |"
         )
     return "\n".join(rows)
+
+
+def _encoder_in_words(facts: dict[str, Any]) -> str:
+    clips = f"{facts['frames']} frames, {facts['joints']} joints, slots for {facts.get('persons', 2)} bodies"
+    if "encoder" in facts:
+        return f"{facts['encoder']} of {facts['parameters']:,} parameters, {clips}"
+    return f"CTR-GCN of width {facts['width']}, {clips}"
 
 
 def colearn_table(facts: dict[str, Any]) -> str:

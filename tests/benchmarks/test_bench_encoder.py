@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mmcl.bench import main
+from mmcl.benchmarks import any_encoder
 from mmcl.benchmarks import encoder as bench
 from mmcl.benchmarks.encoder import measure_gpu
 from mmcl.benchmarks.published import published_network
@@ -49,6 +50,28 @@ def test_measures_every_variant_and_prints_a_table(tmp_path, capsys, monkeypatch
     assert out.count("\n| ") == len(facts["lines"]) + 2
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("hyperformer", {"heads": 1, "head_width": 12, "depth": 3, "persons": 1}),
+        ("step_catformer", {"width": 8, "depth": 3, "text_width": 4}),
+        ("edge_gcn", {"width": 8, "input_depth": 1, "main_blocks": 1}),
+    ],
+)
+def test_other_encoders_in_use_against_their_released_form(capsys, monkeypatch, name, options):
+    monkeypatch.setattr(bench, "SECONDS", (0.0, 0.0))
+    words = ["encoder", "--encoder", name, "--options", json.dumps(options), "--layout", "utd_mhad_20"]
+    assert main([*words, "--frames", "8", "--threads", "1"]) == 0
+    out = capsys.readouterr().out
+    variants = len({1, options.get("persons", 2)}) * 3
+    assert out.count("| use | 1 |") == variants and "refused" not in out and f"{name} of " in out
+
+
+def test_an_encoder_without_a_plain_form_is_named():
+    with pytest.raises(UserError, match="unknown plain form 'mamp': choose one of"):
+        main(["encoder", "--encoder", "mamp", "--frames", "120"])
+
+
 def test_no_ratio_for_a_network_that_computes_something_else(monkeypatch):
     kept = published_network
 
@@ -57,7 +80,8 @@ def test_no_ratio_for_a_network_that_computes_something_else(monkeypatch):
         network.network.fc.bias.data.add_(1.0)
         return network
 
-    monkeypatch.setattr(bench, "published_network", wrong)
+    for module in (bench, any_encoder):
+        monkeypatch.setattr(module, "published_network", wrong)
     facts = bench.measure(8, 8, 2, [1], (0.0, 0.0))
     assert all(one["ratio"] is None for one in facts["lines"] if one["variant"] in ("encoder", "lean", "each", "once"))
     assert bench.encoder_table(facts).count("refused") >= 7

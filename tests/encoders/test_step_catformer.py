@@ -119,6 +119,7 @@ def test_joints_are_put_back_unless_as_released():
 def test_lean_form_equals_the_plain_form_whoever_is_there(frames, options):
     encoder = build(**options)
     lean = encoder.lean(12)
+    assert not lean(clips(encoder, 1, frames)).requires_grad
     assert not any("BatchNorm" in type(module).__name__ for module in lean.modules())
     for absent in ((), ((0, 1), (2, 0)), ((0, 0), (0, 1), (1, 0), (1, 1))):
         x = clips(encoder, 3, frames, *absent)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from mmcl.encoders.hyperformer.attention import SpatialAttention
 from mmcl.encoders.lean import Folded, alone
 
-CACHED = 16  # frames at a time where a body goes through alone: what they need stays in a core's own cache
+CACHED = 32  # frames at a time where a body goes through alone: what they need stays in a core's own cache
 
 
 class LeanAttention(Folded):
@@ -58,19 +58,19 @@ class LeanAttention(Folded):
             self.keep(shortcut=attention.shortcut.weight)
 
     def attend(self, query: Tensor, key: Tensor, x: Tensor) -> Tensor:
-        """(B, h, T, V, d) twice and the input (B, C_in, V, T) -> attention (B, h, T, V, V)."""
+        """(B, h, T, V, d) twice, of which keys change, and the input (B, C_in, V, T) -> attention (B, h, T, V, V)."""
         edges = F.linear(torch.matmul(self.means, x).permute(0, 2, 3, 1), self.edge_weight)  # (B, P, T, C_out + h)
         edges, importance = edges.split([edges.shape[-1] - self.heads, self.heads], dim=-1)
         near = torch.matmul(query, self.table)  # (B, h, T, V, rows)
         near = near.gather(4, self.hops.expand(*near.shape[:4], -1))
-        shared = torch.matmul(importance.permute(0, 3, 2, 1), self.members.T).unsqueeze(3)  # (B, h, T, 1, V)
+        near.add_(torch.matmul(importance.permute(0, 3, 2, 1), self.members.T).unsqueeze(3))
         edges = edges.unflatten(3, (self.heads, -1)).permute(0, 3, 2, 1, 4)  # (B, h, T, P, d)
-        key = key + torch.matmul(self.members, edges)
-        return torch.softmax(torch.matmul(query, key.transpose(3, 4)) + near + shared, dim=-1)
+        key = key.add_(torch.matmul(self.members, edges))
+        return torch.softmax(torch.matmul(query, key.transpose(3, 4)).add_(near), dim=-1)
 
     def values(self, x: Tensor) -> Tensor:
         """(B, C_in, V, T) -> (B, h, T, V, d), what each joint has collected."""
-        normed = F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2], eps=self.eps)
+        normed = F.layer_norm(x.permute(0, 2, 3, 1).contiguous(), x.shape[1:2], eps=self.eps)
         mixed = F.linear(normed, self.qkv_weight, self.qkv_bias).unflatten(3, (3, self.heads, -1))
         query, key, value = mixed.permute(3, 0, 4, 2, 1, 5).contiguous().unbind(0)
         return torch.matmul(torch.addcmul(self.relation, self.attend(query, key, x), self.strength), value)
@@ -78,7 +78,7 @@ class LeanAttention(Folded):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, V, T) -> (B, C_out, V, T)."""
         if alone(x):
-            found = torch.cat([self.values(part.contiguous())[0] for part in x.split(CACHED, dim=3)], dim=1)
+            found = torch.cat([self.values(part)[0] for part in x.split(CACHED, dim=3)], dim=1)
             y = found.permute(0, 3, 2, 1).reshape(*self.mix_weight.shape[::2], -1)  # (groups, channels of one, V * T)
             y = torch.baddbmm(self.mix_bias[..., None], self.mix_weight, y).view(1, -1, *x.shape[2:])
         else:  # as a convolution, so that a tracer sees that the numbers of frames agree

@@ -141,13 +141,13 @@ def lean_refinement(refinement: Refinement) -> Refinement:
     frames = (refinement.frame, *(part.frame for part in cast("list[PartAttention]", list(refinement.parts.values()))))
     large = [layer for frame in frames for layer in frame.children() if isinstance(layer, nn.Linear)]
     replaced: dict[int, Any] = {id(layer): FrameLinear(layer) for layer in large}
-    lean = deepcopy(refinement, replaced).requires_grad_(False)
+    lean = deepcopy(refinement, replaced)
     for part in cast("list[PartAttention]", list(lean.parts.values())):
         part.add_module("narrow_layer", LeanLayer(part.narrow_layer, part.crossed))
         part.add_module("wide_layer", LeanLayer(part.wide_layer, part.crossed))
     for times in cast("list[TemporalAttention]", list(lean.times)):
         fold_batch_norms(times)
-    return lean
+    return lean.requires_grad_(False)
 
 
 class LeanStepCATFormer(LeanBodies):

@@ -1,0 +1,112 @@
+"""``mmcl bench encoder --encoder NAME``: any encoder in use, against a plain formulation of the released network.
+
+All have the same weights, and are called in turns in one process, one clip at a time: ``published``, as the released
+code is written; ``encoder``, as ``mmcl train`` trains it; ``lean``, the form for use only.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmcl.benchmarks.machine import machine
+from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.timing import compare
+from mmcl.encoders.base import Encoder, build_encoder
+from mmcl.encoders.counting import count_parameters
+from mmcl.skeletons.layout import Layout
+
+CLASSES = 60
+EXACT = 1e-4  # largest difference of scores to the baseline's, relative to the largest score
+
+
+def measure_encoder(
+    name: str, options: Mapping[str, Any], layout: Layout, frames: int, threads: Sequence[int], seconds: float
+) -> dict[str, Any]:
+    """Compare an encoder's forms, for clips with one body and with as many as there are slots.
+
+    Args:
+        name: in ``ENCODERS``.
+        options: of the encoder.
+        layout: of the skeletons.
+        frames: T.
+        threads: of torch; every number in turn.
+        seconds: for each comparison.
+
+    Raises:
+        UserError: no such encoder, options that are wrong, or no plain formulation of it.
+    """
+    torch.manual_seed(0)
+    encoder = build_encoder(name, layout, CLASSES, options)
+    enliven(encoder, random_clips(encoder, 4, frames, encoder.options.persons))
+    facts: dict[str, Any] = {
+        "machine": machine("torch"), "encoder": name, "parameters": count_parameters(encoder), "frames": frames,
+        "persons": encoder.options.persons, "joints": layout.joint_count, "lines": [],
+    }  # fmt: skip
+    for count in threads:
+        for bodies in sorted({1, encoder.options.persons}):
+            print(f"… {count} thread(s), {bodies} of {encoder.options.persons} bodies", file=sys.stderr, flush=True)
+            x = random_clips(encoder, 1, frames, bodies)
+            facts["lines"] += compare_in_use(encoder, x, bodies, seconds, count)
+    return facts
+
+
+def enliven(encoder: Encoder, x: Tensor) -> None:
+    """Give every parameter numbers that matter, and batch norms the statistics of clips; the encoder is in evaluation.
+
+    A fresh one would prove little: whatever starts at zero is zero, and batch norms pass their input on.
+    """
+    for name, parameter in encoder.named_parameters():
+        if name.endswith("bias") or not parameter.any():
+            nn.init.uniform_(parameter, -0.3, 0.3)
+    norms = [module for module in encoder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    kept = [norm.momentum for norm in norms]
+    for norm in norms:
+        nn.init.normal_(norm.weight, 1.0, 0.3)
+        norm.momentum = 1.0
+    with torch.no_grad():
+        encoder.train()(x)
+    for norm, momentum in zip(norms, kept, strict=True):
+        norm.momentum = momentum
+    encoder.eval()
+
+
+def random_clips(encoder: Encoder, count: int, frames: int, bodies: int) -> Tensor:
+    """(count, M, frames, V, C) of which the first ``bodies`` of each clip are there."""
+    x = torch.randn(encoder.example(frames, count).shape, generator=torch.Generator().manual_seed(bodies))
+    x[:, bodies:] = 0.0
+    return x
+
+
+def compare_in_use(encoder: Encoder, x: Tensor, bodies: int, seconds: float, threads: int) -> list[dict[str, Any]]:
+    """Lines of the table for the forms of an encoder on some clips."""
+    networks = {"published": published_network(encoder), "encoder": encoder, "lean": encoder.lean(x.shape[2])}
+    found = {name: difference(network, networks["published"], x) for name, network in networks.items()}
+
+    def call(network: nn.Module) -> Callable[[], Tensor]:
+        return lambda: network(x)
+
+    with torch.no_grad():
+        timings = compare({name: call(network) for name, network in networks.items()}, seconds, threads=threads)
+    return [line("use", bodies, x, name, found[name], EXACT, timing) for name, timing in timings.items()]
+
+
+@torch.no_grad()
+def difference(network: nn.Module, baseline: nn.Module, x: Tensor, bfloat16: bool = False) -> float:
+    """Largest difference of scores, relative to the largest score of the baseline; neither network changes."""
+    expected = deepcopy(baseline)(x)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
+        found = deepcopy(network)(x)
+    return float((found.float() - expected).abs().max() / expected.abs().max())
+
+
+def line(what: str, bodies: int, x: Tensor, name: str, found: float, bound: float, timing: Any) -> dict[str, Any]:
+    """What is reported of a variant; without a ratio where it does not compute the same."""
+    facts = {"what": what, "clips": len(x), "bodies": bodies, "variant": name, "difference": found, "bound": bound}
+    return facts | asdict(timing) | ({} if found <= bound else {"ratio": None})
