@@ -146,15 +146,11 @@ class RefinedGraph(nn.Module):
 
     def topology(self, x: Tensor) -> Tensor:
         """(B, C_in, T, V) -> (B, G, K, C', V, V), C' channels of a group."""
-        V = x.shape[3]
-        related = self.relate(x.mean(dim=2)).unflatten(1, (self.groups, 2, -1))
-        query, key = related.unbind(2)
-        difference = torch.tanh(query.unsqueeze(-1) - key.unsqueeze(-2))
-        refined = self.expand(difference.flatten(1, 2).flatten(2)).view(-1, self.groups, self.subsets, *self._shape(V))
+        query, key = self.relate(x.mean(dim=2)).unflatten(1, (self.groups, 2, -1)).unbind(2)
+        difference = torch.tanh(query.unsqueeze(-1) - key.unsqueeze(-2))  # (B, G, K * r, V, V)
+        refined = self.expand(difference.flatten(1, 2).flatten(2)).unflatten(1, (self.groups, self.subsets, -1))
+        refined = refined.unflatten(4, difference.shape[3:])
         return self.alpha[..., None, None, None] * refined + self.adjacency.unsqueeze(2)
-
-    def _shape(self, V: int) -> tuple[int, int, int]:
-        return self.value.out_channels // self.groups // self.subsets, V, V
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, T, V) -> (B, C_out, T, V)."""
