@@ -11,12 +11,15 @@ if __name__ == "__main__":  # run as a file: keep mmcl/ itself off sys.path, so 
 import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from mmcl.common.errors import run
 from mmcl.common.stack import require_training_stack
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from mmcl.engine.config import TrainConfig
 
 STOPPED = 130  # the exit status of a run that was asked to stop and can be resumed
@@ -28,31 +31,41 @@ def train(config: TrainConfig) -> int:
     Returns:
         0 when the last epoch is done, 130 when a signal stopped it (a checkpoint has been saved).
     """
+    from mmcl.engine.launch import make_accelerator
+    from mmcl.engine.run_folder import check_run
+    from mmcl.engine.writer import sole_writer
+
+    accelerator = make_accelerator(config)
+    alone = accelerator.is_main_process
+    if alone:
+        check_run(config)
+    with sole_writer(config) if alone else nullcontext():
+        accelerator.wait_for_everyone()  # until what an earlier run left has been cleared away
+        return _train(config, accelerator)
+
+
+def _train(config: TrainConfig, accelerator: Accelerator) -> int:
+    """The same, as the run folder's only writer."""
     from accelerate.utils import set_seed
 
     from mmcl.common.distributed import globalise_batchnorm
     from mmcl.common.files import write_json
-    from mmcl.engine.launch import make_accelerator
     from mmcl.engine.loop import Loop
     from mmcl.engine.processes import step_batches
-    from mmcl.engine.run_folder import check_run, check_shared, start_run
+    from mmcl.engine.run_folder import check_shared, start_run
     from mmcl.engine.setup import build_task, open_data
     from mmcl.engine.start import start, write_start
     from mmcl.engine.summary import describe_run, opening, write_summary
     from mmcl.engine.trackers import begin_tracking
     from mmcl.models.folder import RUN_MODEL
 
-    accelerator = make_accelerator(config)
-    if accelerator.is_main_process:
-        check_run(config)
     data = open_data(config)
     step_batches(config, accelerator, data)  # refuses what it can before towers are loaded and caches filled
     set_seed(config.seed)
     with accelerator.main_process_first():  # the first one fills the caches that the others read
         task = build_task(config, data, accelerator.device)
-    begun = start(config, data, task.encoder)
+    begun, folder = start(config, data, task.encoder), Path(config.out)
     description = describe_run(config, data, task, begun)
-    folder = Path(config.out)
     if accelerator.num_processes > 1 and config.engine.sync_batchnorm:
         globalise_batchnorm(task)
     set_seed(config.seed, device_specific=True)  # from here on, processes may draw different dropout masks

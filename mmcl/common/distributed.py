@@ -17,6 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mmcl.common.precision import widen
+
 _purposes = ["other"]
 
 
@@ -84,11 +86,6 @@ def _along(vector: Tensor, x: Tensor) -> Tensor:
     return vector.view(1, -1, *[1] * (x.dim() - 2))
 
 
-def _wide(x: Tensor) -> Tensor:
-    """In float32, or float64 where it is that already: what sums over a batch are computed in."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 class _Normalise(torch.autograd.Function):
     """Batch normalisation over all processes: one collective forward, one backward, one tensor kept in between."""
 
@@ -96,7 +93,7 @@ class _Normalise(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-        wide, axes = _wide(x), [axis for axis in range(x.dim()) if axis != 1]
+        wide, axes = widen(x), [axis for axis in range(x.dim()) if axis != 1]
         width, count = x.shape[1], x.numel() / x.shape[1]
         variance, mean = torch.var_mean(wide, axes, correction=0) if count else wide.new_zeros(2, width)
         own = torch.cat([mean, variance * count, mean.new_tensor([count])])
@@ -117,8 +114,8 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, mean, scale, size = ctx.saved_tensors
         axes = [axis for axis in range(x.dim()) if axis != 1]
-        gradient = _wide(gradient)
-        normal = (_wide(x) - _along(mean, x)) * _along(scale, x)
+        gradient = widen(gradient)
+        normal = (widen(x) - _along(mean, x)) * _along(scale, x)
         sums = torch.stack([gradient.sum(axes), (gradient * normal).sum(axes)])
         bias, slope = sums.clone()  # of this process alone: gradients of parameters are averaged with all others
         with purpose("batch norm"):
@@ -160,10 +157,16 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.running_var.lerp_((variance * size / (size - 1.0)).to(self.running_var), momentum)
 
 
+_PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
 def globalise_batchnorm(module: nn.Module) -> nn.Module:
-    """Replace every BatchNorm below ``module`` by :class:`GlobalBatchNorm` with the same tensors, in place."""
+    """Replace every BatchNorm below ``module`` by :class:`GlobalBatchNorm` with the same tensors, in place.
+
+    Classes derived from them, which may do more than to normalise, stay as they are.
+    """
     for name, child in module.named_children():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm) and not isinstance(child, GlobalBatchNorm):
+        if isinstance(child, nn.modules.batchnorm._BatchNorm) and type(child) in _PLAIN:
             twin = GlobalBatchNorm(
                 child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
             )

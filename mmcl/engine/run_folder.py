@@ -16,9 +16,14 @@ from mmcl.engine.config import TrainConfig
 from mmcl.engine.older import modernised
 
 TEXTS = "texts.yaml"  # a prompts file: all that was said about the data set when the run was begun
+LOCK, WRITER = ".lock", ".writer.json"
 
-# What may differ when a run goes on: nothing that changes its result.
-_FREE = ("out", "resume", "config", "engine.trackers", "engine.log_every", "engine.checkpoint_steps", "data.workers")
+# What may differ when a run goes on: nothing that changes its result. A store that was moved has the same fingerprint,
+# which the position knows.
+_FREE = {
+    "out", "resume", "config", "engine.trackers", "engine.log_every", "engine.checkpoint_steps",
+    "engine.validate_every", "data.workers", "data.eval_batch_size", "data.path",
+}  # fmt: skip
 
 
 def differences(one: Any, two: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -33,6 +38,8 @@ def differences(one: Any, two: Any, key: str = "") -> Iterator[tuple[str, Any, A
 def check_run(config: TrainConfig) -> None:
     """Whether the run may start (or go on) in its folder; nothing is written.
 
+    What a run left that never saved a checkpoint is no obstacle.
+
     Raises:
         UserError: there is a run already and ``resume`` is off, or it was started with another configuration.
     """
@@ -41,31 +48,45 @@ def check_run(config: TrainConfig) -> None:
     folder = Path(config.out)
     saved = folder / "config.yaml"
     if not saved.is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {LOCK, WRITER}):
             raise UserError(f"{folder} exists and is no run folder: choose another --out")
+        return
+    if not has_saved(folder):
         return
     if not config.resume:
         raise UserError(f"{folder} holds a run already: add --resume=true to go on with it, or choose another --out")
     for key, was, now in differences(yaml.safe_load(saved.read_text()), yaml.safe_load(config.text)):
-        if not key.startswith(_FREE):
+        if key not in _FREE:
             raise UserError(
                 f"cannot resume {folder}: {key} was {was} and is now {now}; "
                 "resume with the same configuration, or choose another --out"
             )
 
 
+def has_saved(folder: Path) -> bool:
+    """Whether there is anything of a checkpoint, be it damaged; what a killed process was writing is nothing yet."""
+    checkpoints = folder / "checkpoints"
+    return checkpoints.is_dir() and any(not path.name.endswith(".saving") for path in checkpoints.iterdir())
+
+
 def start_run(config: TrainConfig, texts: Prompts | None = None) -> Path:
-    """Make the run folder with its ``config.yaml``, where it is not there yet.
+    """Make the run folder with its ``config.yaml``, where it is not there yet; of a moved store, note where it is now.
 
     Args:
         config: of the run.
         texts: what the task is told about the data set's classes, for ``texts.yaml``; None where it asked for nothing.
     """
+    import yaml
+
     saved = Path(config.out) / "config.yaml"
     if not saved.is_file():
         if texts is not None:
             write_prompts(saved.with_name(TEXTS), texts)
         write_text(saved, config.text)
+    before = read_yaml(saved)
+    if before["data"]["path"] != config.data.path:
+        before["data"]["path"] = config.data.path
+        write_text(saved, yaml.safe_dump(before, sort_keys=False, allow_unicode=True))
     return saved.parent
 
 

@@ -73,7 +73,8 @@ class Stepper:
             batch = next(batches)
             waited = time.perf_counter() - asked
             batch = to_device(batch, self.accelerator.device) | told | {"micro": micro}
-            batch["joints"] = batch["joints"].to(self.task.preprocess.dtype)
+            if self.config.engine.precision == "fp64":
+                batch = doubled(batch)
             outputs, norms = self._micro_batch(batch, log)
             self.meter.add(outputs, batch["labels"], waited)
             if self.looks_back:
@@ -115,3 +116,12 @@ class Stepper:
         if limit:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         return norms
+
+
+def doubled(value: Any) -> Any:
+    """Every tensor of real numbers in nested dicts and lists in double precision."""
+    if isinstance(value, Tensor):
+        return value.double() if value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {key: doubled(entry) for key, entry in value.items()}
+    return [doubled(entry) for entry in value] if isinstance(value, list) else value

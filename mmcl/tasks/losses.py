@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcl.common.distributed import gather_rows, rank
+from mmcl.common.precision import widen
 
 
 def _own(n: int, device: torch.device) -> Tensor:
@@ -23,7 +24,7 @@ def _own(n: int, device: torch.device) -> Tensor:
 
 def _gathered(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Both (n, D) modalities at unit length, and the rows of all processes, which travel in one message."""
-    a, b = F.normalize(a.float(), dim=-1), F.normalize(b.float(), dim=-1)
+    a, b = F.normalize(widen(a), dim=-1), F.normalize(widen(b), dim=-1)
     every_a, every_b = gather_rows(torch.cat([a, b], dim=1)).chunk(2, dim=1)
     return a, b, every_a, every_b
 
@@ -96,7 +97,7 @@ class SigLIP(nn.Module):
         """(n, D) and (n, D) -> scalar: sum over all pairs of a row, mean over this process's rows."""
         scale = self.log_scale if log_scale is None else log_scale
         assert scale is not None, "the scale is another module's, and was not given"
-        a, b = F.normalize(a.float(), dim=-1), F.normalize(b.float(), dim=-1)
+        a, b = F.normalize(widen(a), dim=-1), F.normalize(widen(b), dim=-1)
         all_b = gather_rows(b)
         n = len(a)
         sign = -torch.ones(n, len(all_b), device=a.device)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
+from mmcl.common.precision import widen
 from mmcl.towers.clip_load import load_clip
 from mmcl.towers.frozen import constant_forward, save_only_trained
 from mmcl.towers.strip import strip
@@ -142,4 +143,4 @@ class ClipTower(nn.Module):
     def _embed(self, images: Tensor) -> Tensor:
         output = self.visual(images.to(next(self.visual.parameters()).dtype))
         pooled = output[0] if isinstance(output, tuple) else output  # CoCa's visual tower returns its tokens too
-        return F.normalize(pooled.float(), dim=-1)
+        return F.normalize(widen(pooled), dim=-1)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
+from mmcl.common.precision import widen
 from mmcl.towers.cache import tensors_fingerprint
 from mmcl.towers.chat import IGNORED, ChatEncoder, processor_identity
 from mmcl.towers.frozen import constant_forward, save_only_trained
@@ -163,9 +164,9 @@ class LLMTower(nn.Module):
 
     def _pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
         if self.options.pool == "last":  # prompts are padded on the left, so all end here
-            return hidden[:, -1].float()
-        weight = mask.unsqueeze(-1).float()
-        return (hidden.float() * weight).sum(1) / weight.sum(1)
+            return widen(hidden[:, -1])
+        weight = mask.unsqueeze(-1).to(widen(hidden).dtype)
+        return (widen(hidden) * weight).sum(1) / weight.sum(1)
 
     def _lm_loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of (N, A, D) states against the (N, A) tokens that come next.

@@ -96,7 +96,8 @@ class Refinement(nn.Module):
         Returns:
             (N, K) refined scores.
         """
-        gates = [gate(text.float()).softmax(dim=-1) for gate, text in zip(self.gate, answers, strict=True)]
+        dtype = self.class_vectors.dtype
+        gates = [gate(text.to(dtype)).softmax(dim=-1) for gate, text in zip(self.gate, answers, strict=True)]
         # The mean over instructions of gates times class vectors: one product of (N, Q G) and (Q G, K).
         scale = torch.cat(gates, dim=1) @ self.class_vectors.flatten(0, 1)
         if len(answers) > 1:

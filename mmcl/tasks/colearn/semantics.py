@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
+from mmcl.common.precision import widen
 from mmcl.data.prompts import Prompts
 from mmcl.towers.clip import ClipOptions
 from mmcl.towers.text import TextOptions, build_text_tower, class_rows
@@ -88,7 +89,7 @@ class Semantics(nn.Module):
 
     def _loss(self, embedding: Tensor, labels: Tensor) -> Tensor:
         with torch.autocast(embedding.device.type, enabled=False):  # similarities in float32, whatever the precision
-            cosines = F.normalize(embedding.float(), dim=-1) @ self.rows.T
+            cosines = F.normalize(widen(embedding), dim=-1) @ self.rows.T
             return F.cross_entropy(cosines / self.options.temperature, labels, reduction="none")
 
 
