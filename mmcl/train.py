@@ -105,9 +105,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
 
     from mmcl.common.allocator import keep_freed_memory
-    from mmcl.engine.parsing import parse
+    from mmcl.engine.start import configure
 
-    config = parse(arguments)
+    config = configure(arguments)
     if not torch.accelerator.is_available():  # on a GPU, it is PyTorch that keeps memory
         keep_freed_memory()
     return train(config)

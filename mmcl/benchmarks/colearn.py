@@ -116,9 +116,9 @@ def measure(keys: Sequence[str], folder: Path, seconds: float, made_up: bool) ->
     Returns:
         What was measured: seconds, bytes, and ratios to the skeleton-only step.
     """
-    from mmcl.engine.parsing import parse
+    from mmcl.engine.start import configure
 
-    config = parse([*keys, f"--out={folder / 'run'}", "--engine.trackers=[]"])
+    config = configure([*keys, f"--out={folder / 'run'}", "--engine.trackers=[]"])
     if config.task_name != "colearn":
         raise UserError("bench colearn measures co-learning: the recipe, or --task.name=colearn, must ask for it")
     data = open_data(config)

@@ -133,6 +133,7 @@ class TrainConfig:
     task_name: str
     task: Any
     text: str  # the same as YAML, as it is saved with the run
+    notes: tuple[str, ...] = ()  # what recipes said of another encoder or task, and is left out
 
     def validate(self) -> None:
         """Fail on what can be known to be wrong before anything is loaded.

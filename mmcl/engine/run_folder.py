@@ -6,14 +6,12 @@ import platform
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import read_yaml, write_text
 from mmcl.data.prompts import Prompts, load_prompts, write_prompts
 from mmcl.engine.config import TrainConfig
-from mmcl.engine.older import modernised
 
 TEXTS = "texts.yaml"  # a prompts file: all that was said about the data set when the run was begun
 LOCK, WRITER = ".lock", ".writer.json"
@@ -138,25 +136,3 @@ def check_texts(config: TrainConfig, texts: Prompts) -> None:
         f"cannot resume {config.out}: its prompts have changed since it was begun: {key} was {was} and is now "
         f"{now}; put them back to what {Path(config.out) / TEXTS} says, or choose another --out"
     )
-
-
-def read_run_config(folder: Path) -> TrainConfig:
-    """The configuration a run folder was made with.
-
-    Raises:
-        UserError: the folder is no run folder.
-    """
-    import yaml
-
-    from mmcl.engine.parsing import parse
-
-    saved = folder / "config.yaml"
-    if not saved.is_file():
-        raise UserError(f"{folder} is no run folder (no config.yaml): give the --out folder of `mmcl train`")
-    content = read_yaml(saved)
-    if not isinstance(content, Mapping):
-        raise UserError(f"{saved}: a run's configuration holds keys and values")
-    with TemporaryDirectory() as folder_of_its_own:
-        config = Path(folder_of_its_own) / saved.name
-        config.write_text(yaml.safe_dump(modernised(content, str(saved))), encoding="utf-8")
-        return parse(["--config", str(config)], complete=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,22 @@ from mmcl.common.files import write_json
 from mmcl.data.learned import recorded_lessons
 from mmcl.encoders.base import Encoder, parse_options
 from mmcl.engine.config import TrainConfig
+from mmcl.engine.parsing import parse
 from mmcl.engine.setup import Experiment
 from mmcl.models.folder import SavedModel, find_model
 from mmcl.skeletons.layout import Layout, layout_names, load_layout
 from mmcl.skeletons.preprocess import PreprocessOptions
 
 RECORD = "start.json"  # in the run folder: what was loaded
+
+
+def configure(argv: Sequence[str]) -> TrainConfig:
+    """The configuration of a command line; what it leaves open is that of the ``start.checkpoint`` it may name.
+
+    Raises:
+        UserError: an unknown key, a value of the wrong type, a missing recipe or checkpoint; naming it.
+    """
+    return parse(argv, source_defaults)
 
 
 def source_defaults(path: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ def opening(config: TrainConfig, loop: Loop, begun: dict[str, Any] | None) -> st
         f"{len(split.train)} train / {len(split.validation)} validation clips (test is not touched)",
         f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {config.engine.precision}",
         _length(config, loop),
+        *(f"left out: {words}" for words in config.notes),
         *(f"{name}: {words}" for name, words in loop.task.loaded().items()),
     ]
     if config.engine.precision == "bf16" and not computes_bf16(accelerator.device):

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import read_yaml
-from mmcl.engine.parsing import RECIPES, parse
+from mmcl.engine.recipes import RECIPES
 from mmcl.engine.run_folder import check_run
+from mmcl.engine.start import configure
 
 STUDIES = RECIPES / "studies"
 DRAW = "{draw}"  # in a value of a study file: the number of the draw
@@ -71,7 +72,7 @@ class Run:
             UserError: naming a key that is unknown or wrong, or that differs from the run's own ``config.yaml``.
         """
         try:
-            check_run(parse(self.arguments))
+            check_run(configure(self.arguments))
         except UserError as error:
             raise UserError(f"run {self.name}: {error}") from error
 

@@ -15,7 +15,8 @@ import pytest
 
 from mmcl.cli import VERBS
 from mmcl.data.readers import READERS
-from mmcl.engine.parsing import find_recipe, parse
+from mmcl.engine.parsing import parse
+from mmcl.engine.recipes import find_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -9,7 +9,7 @@ import torch
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
-from mmcl.engine.parsing import RECIPES
+from mmcl.engine.recipes import RECIPES
 
 CONFIGURATIONS = sorted((RECIPES / "accelerate").glob("*.yaml"))
 

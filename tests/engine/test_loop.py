@@ -15,8 +15,9 @@ from running import arguments, records, train, weights
 
 from mmcl.common.errors import UserError
 from mmcl.deploy.export import export_run
-from mmcl.engine.parsing import parse, recipe_names
-from mmcl.engine.run_folder import check_shared, read_run_config
+from mmcl.engine.parsing import parse, read_run_config
+from mmcl.engine.recipes import recipe_names
+from mmcl.engine.run_folder import check_shared
 from mmcl.models.folder import find_model
 from mmcl.tasks.stages import ScheduleOptions, schedule_factor
 from mmcl.tasks.supervised import Supervised

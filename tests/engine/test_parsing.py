@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from contracts.entries import TokenOptions
 
 from mmcl.common.errors import UserError
+from mmcl.encoders import ENCODERS
 from mmcl.encoders.base import build_encoder
-from mmcl.engine.parsing import parse
+from mmcl.engine.parsing import parse, read_run_config
+from mmcl.engine.start import configure
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.model import Model
 from mmcl.skeletons.layout import load_layout
@@ -69,7 +74,7 @@ def test_a_start_in_any_form_brings_its_own_shape(here, words) -> None:
     (here / "B").mkdir()
     write_bundle(here / "B", Model(describe("ctrgcn", encoder, preprocess, ["a", "b", "c"]), encoder, preprocess))
     (here / "flat.yaml").write_text("start.checkpoint: B\n")
-    found = parse([*DATA, *words])
+    found = configure([*DATA, *words])
     assert (found.start.checkpoint, found.encoder.width, found.preprocess.window) == ("B", 8, 24)
 
 
@@ -108,3 +113,77 @@ def test_numbers_out_of_range_are_refused_before_anything_is_loaded(word, compla
 def test_a_task_without_helpers_has_no_rates_for_them() -> None:
     with pytest.raises(UserError, match="names lora, .*: this task has none"):
         parse([*DATA, "--optimiser.rates={lora: 0.1}"])
+
+
+@pytest.fixture
+def other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encoder whose options have other names."""
+    monkeypatch.setitem(ENCODERS._entries, "token", "contracts.entries:TokenEncoder")
+
+
+def test_recipes_go_with_any_encoder_and_any_task(here, other) -> None:
+    (here / "more.yaml").write_text(yaml.safe_dump({"encoder": {"width": 16}, "optimiser": {"rate": 0.3}}))
+    recipes = ["--config", "utd_mhad_joint", "--config", "more.yaml"]
+    config = parse([*DATA, *recipes, "--encoder.name=token", "--task.name=colearn"])
+    assert config.encoder == TokenOptions(persons=1) and config.optimiser.rate == 0.3  # who is there, is the clips'
+    assert config.task == CoLearningOptions() and config.preprocess.window == 32
+    assert config.notes == (
+        "encoder.width of utd_mhad_joint.yaml (for the encoder ctrgcn)",
+        "task.label_smoothing of utd_mhad_joint.yaml (for the task supervised)",
+        "encoder.width of more.yaml (for the encoder ctrgcn)",
+    )
+    assert parse(["--config", str(written(here, config.text))]).text == config.text  # what is saved is what is trained
+    same = parse([*DATA, *recipes])
+    assert same.encoder.width == 16 and same.task.label_smoothing == 0.1 and same.notes == ()
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "again.yaml").write_text(text)
+    return folder / "again.yaml"
+
+
+@pytest.mark.parametrize("form", ["nested", "dotted", "other"])
+def test_what_was_meant_for_another_task_is_left_out_in_any_form(here, form) -> None:
+    config = parse([*DATA, "--config", f"{form}.yaml", "--task.name=supervised", "--task.label_smoothing=0.2"])
+    assert config.task == SupervisedOptions(0.2) and len(config.notes) == 1
+    assert "(for the task colearn)" in config.notes[0] and "task.alignment" in config.notes[0]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--config", "utd_mhad_joint", "--encoder.name=token", "--encoder.depth=4"],
+        ["--config", "utd_mhad_joint", "--encoder", "{name: token, depth: 4}"],
+        ["--config", "own.yaml"],
+        ["--config", "own.yaml", "--encoder.name=token"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_key_that_nobody_meant_for_another_one_is_a_mistake(here, other, words) -> None:
+    (here / "own.yaml").write_text(yaml.safe_dump({"encoder": {"depht": 4}}))
+    with pytest.raises(UserError, match="dep(th|ht)"):
+        parse([*DATA, *words])
+
+
+def test_help_lists_every_key_of_the_chosen_task(capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(["--task.name=colearn", "--help"])
+    page = capsys.readouterr().out
+    keys = {f"--task.{key}" for key in leaves(asdict(CoLearningOptions()))}
+    assert ended.value.code == 0 and len(keys) > 30 and not {key for key in keys if key not in page}
+
+
+def leaves(options: dict[str, Any], prefix: str = "") -> list[str]:
+    return [
+        leaf for key, value in options.items()
+        for leaf in (leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"])
+    ]  # fmt: skip
+
+
+def test_a_run_of_an_earlier_mmcl_is_read(tmp_path) -> None:
+    config = yaml.safe_load(parse([*DATA, "--encoder.width=16", "--optimiser.rate=0.3"]).text)
+    config["data"]["sharded"], config["encoder"]["channels"] = True, 3
+    config["preprocess"] = {"stream": "bone", "window": 20}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    found = read_run_config(tmp_path)
+    assert (found.encoder.width, found.optimiser.rate, found.preprocess.streams) == (16, 0.3, ("bone",))

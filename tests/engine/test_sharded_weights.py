@@ -16,7 +16,8 @@ from mmcl.common.errors import UserError
 from mmcl.deploy.export import export_run
 from mmcl.engine.launch import check_launch
 from mmcl.engine.loop import Loop
-from mmcl.engine.parsing import RECIPES, parse
+from mmcl.engine.parsing import parse
+from mmcl.engine.recipes import RECIPES
 from mmcl.train import train
 
 

@@ -21,9 +21,8 @@ from mmcl.data.thinning import draw_shots, short_classes
 from mmcl.deploy.export import export_run
 from mmcl.encoders.base import build_encoder
 from mmcl.engine.loop import Loop
-from mmcl.engine.parsing import parse
 from mmcl.engine.setup import build_task, open_data
-from mmcl.engine.start import start
+from mmcl.engine.start import configure, start
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.folder import find_model
 from mmcl.models.model import Model
@@ -76,7 +75,7 @@ def test_a_linear_probe_leaves_every_tensor_but_the_classifier_bit_for_bit(
     demo_store, source, tmp_path, capsys
 ) -> None:
     out = tmp_path / "run"
-    assert train(parse(command(demo_store, out, source, "--start.train=head"))) == 0
+    assert train(configure(command(demo_store, out, source, "--start.train=head"))) == 0
     before, after = load_file(source / "model.safetensors"), encoder_of(out)
     assert before.keys() == after.keys() and any("running_var" in name for name in before)
     changed = {
@@ -93,8 +92,8 @@ def test_a_linear_probe_leaves_every_tensor_but_the_classifier_bit_for_bit(
 def test_all_of_it_is_trained_from_the_checkpoint_s_weights(demo_store, source, tmp_path) -> None:
     first, far = tmp_path / "first", tmp_path / "far"
     almost = ["--optimiser.rate=1e-9", "--optimiser.momentum=0", "--optimiser.nesterov=false", "--schedule.epochs=1"]
-    train(parse(command(demo_store, first, source, *almost)))
-    train(parse(command(demo_store, far, source)))
+    train(configure(command(demo_store, first, source, *almost)))
+    train(configure(command(demo_store, far, source)))
     before = load_file(source / "model.safetensors")
     for name, tensor in encoder_of(first).items():  # a learning rate of nothing: where did it start?
         if not name.startswith("classifier") and "running" not in name and "num_batches" not in name:
@@ -105,7 +104,7 @@ def test_all_of_it_is_trained_from_the_checkpoint_s_weights(demo_store, source, 
 
 def started(words: list[str]) -> dict[str, torch.Tensor]:
     """The encoder of a run just before its first step."""
-    config = parse(words)
+    config = configure(words)
     data = open_data(config)
     torch.manual_seed(config.seed)
     task = build_task(config, data, torch.device("cpu"))
@@ -126,21 +125,21 @@ def test_the_classifier_is_kept_where_class_names_are_equal_and_new_elsewhere(de
 
 def test_a_run_and_one_of_its_checkpoints_are_sources_too(demo_store, source, tmp_path) -> None:
     out = tmp_path / "run"
-    train(parse(command(demo_store, out, source, "--start.train=head", "--data.layout=kinect_v2_25")))
+    train(configure(command(demo_store, out, source, "--start.train=head", "--data.layout=kinect_v2_25")))
     for path in (out, out / "checkpoints" / "last"):
         again = command(demo_store, tmp_path / "x", path)
-        assert parse(again).preprocess.streams == ("bone",) and parse(again).encoder.width == 8
+        assert configure(again).preprocess.streams == ("bone",) and configure(again).encoder.width == 8
         assert all(tensor.equal(encoder_of(out)[name]) for name, tensor in started(again).items())
         assert lessons_of(path) == (Lesson("demo/cross_subject", open_store(demo_store).fingerprint, "demo"),)
     rule = tmp_path / "halves.yaml"
     rule.write_text(json.dumps({"halves": {"dataset": "demo", "train": {"subject": [1]}, "test": {"subject": [2]}}}))
-    train(parse(command(demo_store, tmp_path / "next", out, f"--data.protocol={rule}", "--schedule.epochs=1")))
+    train(configure(command(demo_store, tmp_path / "next", out, f"--data.protocol={rule}", "--schedule.epochs=1")))
     export_run(tmp_path / "next", tmp_path / "bundle")
     for path in (tmp_path / "next", tmp_path / "bundle"):
         assert [lesson.protocol for lesson in lessons_of(path)] == [str(rule), "demo/cross_subject"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="neither a bundle .* nor a run folder"):
-        parse(command(demo_store, tmp_path / "x", tmp_path / "empty"))
+        configure(command(demo_store, tmp_path / "x", tmp_path / "empty"))
 
 
 def test_a_mirror_image_needs_joints_with_sides(demo_store, tmp_path) -> None:
@@ -148,13 +147,13 @@ def test_a_mirror_image_needs_joints_with_sides(demo_store, tmp_path) -> None:
     tree = {"joints": trunk, "parents": {"neck": "base_spine", "head": "neck"}}
     (tmp_path / "own.yaml").write_text(json.dumps({"name": "own", **tree}))
     words = arguments(demo_store, tmp_path / "run", f"--data.layout={tmp_path / 'own.yaml'}")
-    config = parse([*words, "--augmentation.flip=0.5"])
+    config = configure([*words, "--augmentation.flip=0.5"])
     with pytest.raises(UserError, match="no joints of layout 'own' begin with left_ and right_"):
         build_task(config, open_data(config), torch.device("cpu"))
 
 
 def test_shape_and_input_are_the_checkpoint_s_unless_told_otherwise(demo_store, source, tmp_path) -> None:
-    config = parse(command(demo_store, tmp_path / "run", source, "--preprocess.window=24", "--encoder.dropout=0.2"))
+    config = configure(command(demo_store, tmp_path / "run", source, "--preprocess.window=24", "--encoder.dropout=0.2"))
     assert (config.encoder.width, config.encoder.depth, config.encoder.persons) == (8, 3, 1)
     assert config.data.layout == "kinect_v2_25"
     assert config.preprocess == PreprocessOptions(("bone",), 24, crop=0.9, dimensions=3)
@@ -166,12 +165,12 @@ def test_shape_and_input_are_the_checkpoint_s_unless_told_otherwise(demo_store, 
     ):
         started(command(demo_store, tmp_path / "run", source, "--encoder.width=16", "--data.layout=kinect_v1_20"))
     with pytest.raises(UserError, match="start.train is head"):
-        parse(arguments(demo_store, tmp_path / "run", "--start.train=head"))
+        configure(arguments(demo_store, tmp_path / "run", "--start.train=head"))
 
 
 def test_joints_that_differ_are_converted_to_the_checkpoint_s_by_name(demo_store, tmp_path) -> None:
     source = make_source(tmp_path / "v1", FOREIGN, "kinect_v1_20")  # the clips have 25 joints
-    config = parse(command(demo_store, tmp_path / "run", source))
+    config = configure(command(demo_store, tmp_path / "run", source))
     task = build_task(config, open_data(config), torch.device("cpu"))
     assert config.data.layout == "kinect_v1_20" and task.encoder.layout.joint_count == 20
     assert (task.preprocess.source.joint_count, task.preprocess.target.joint_count) == (25, 20)
@@ -179,25 +178,24 @@ def test_joints_that_differ_are_converted_to_the_checkpoint_s_by_name(demo_store
 
 def test_a_stopped_run_resumes_to_the_weights_of_a_straight_one(demo_store, source, tmp_path, monkeypatch) -> None:
     straight, out = tmp_path / "straight", tmp_path / "run"
-    train(parse(command(demo_store, straight, source, "--start.train=head", "--task.label_smoothing=0.1")))
+    train(configure(command(demo_store, straight, source, "--start.train=head", "--task.label_smoothing=0.1")))
     words = command(demo_store, out, source, "--start.train=head", "--task.label_smoothing=0.1", "--resume=true")
     with monkeypatch.context() as patch:
         patch.setattr(Loop, "_asked_to_stop", lambda loop, _: loop.position.steps == 4)
-        assert train(parse(words)) == 130
-    assert train(parse(words)) == 0
+        assert train(configure(words)) == 130
+    assert train(configure(words)) == 0
     assert all(tensor.equal(weights(straight)[name]) for name, tensor in weights(out).items())
     tensors = load_file(source / "model.safetensors")
     other = make_source(tmp_path / "other", FOREIGN)
     save_file({name: tensor + 1 for name, tensor in tensors.items()}, other / "model.safetensors")
     (out / "summary.json").unlink()
     with pytest.raises(UserError, match="cannot resume.*start.checkpoint was"):
-        train(
-            parse(command(demo_store, out, other, "--start.train=head", "--task.label_smoothing=0.1", "--resume=true"))
-        )
+        words = ("--start.train=head", "--task.label_smoothing=0.1", "--resume=true")
+        train(configure(command(demo_store, out, other, *words)))
     record = json.loads((out / "start.json").read_text())
     (out / "start.json").write_text(json.dumps({**record, "sha256": "0"}))
     with pytest.raises(UserError, match="is not what it was when the run was begun"):
-        train(parse(words))
+        train(configure(words))
 
 
 def made_split() -> tuple[Split, SimpleNamespace]:
@@ -237,12 +235,12 @@ def test_shots_go_by_ids_whatever_the_order_of_the_store() -> None:
 
 def test_a_run_of_few_shots_says_so(demo_store, tmp_path, capsys) -> None:
     out = tmp_path / "run"
-    train(parse(arguments(demo_store, out, "--data.shots=5", "--schedule.epochs=1", "--seed=2")))
+    train(configure(arguments(demo_store, out, "--data.shots=5", "--schedule.epochs=1", "--seed=2")))
     opening = capsys.readouterr().out
     assert "5 training clips a class, drawn by seed 2; classes that have fewer: " in opening and "24 train" in opening
     shots = json.loads((out / "summary.json").read_text())["shots"]
     assert (shots["clips_a_class"], shots["seed"], set(shots["fewer"].values())) == (5, 2, {2})
-    config = parse(arguments(demo_store, out, "--data.shots=1"))
+    config = configure(arguments(demo_store, out, "--data.shots=1"))
     store, few = open_store(demo_store), open_data(config).split
     whole = split(store, load_protocol("demo/cross_subject"))
     assert np.bincount(store.labels[few.train]).tolist() == [1] * 12 and set(few.train) < set(whole.train)

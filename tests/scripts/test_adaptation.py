@@ -21,7 +21,7 @@ from mmcl.data.readers.sysu import SYSU
 from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.encoders.base import build_encoder
-from mmcl.engine.parsing import parse
+from mmcl.engine.start import configure
 from mmcl.evaluate import main as evaluate
 from mmcl.models.bundle import describe, load_bundle, write_bundle
 from mmcl.models.folder import find_model
@@ -109,7 +109,7 @@ def test_sysu_s_twenty_joints_become_the_encoder_s_twenty_five(sysu, source, tmp
 @pytest.mark.parametrize(("protocol", "shots"), [("sysu/setting-1/0", 1), ("sysu/setting-2/29", 0)])
 def test_adapted_on_one_half_and_judged_on_the_other(sysu, source, tmp_path, capsys, protocol, shots) -> None:
     out = tmp_path / "run"
-    config = parse(
+    config = configure(
         ["--config", "adapt", f"--start.checkpoint={source}", f"--data.path={sysu.location}", f"--out={out}",
          f"--data.protocol={protocol}", f"--data.shots={shots}", "--schedule.epochs=1", "--schedule.warmup_epochs=0",
          "--data.workers=0", "--engine.trackers=[]", "--start.train=head"]
