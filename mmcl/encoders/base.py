@@ -28,6 +28,7 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         head_parts: names of the modules that only :meth:`head` uses; they alone know how many classes there are.
+        tiny: options with which the contract test trains it in seconds, without dropout.
         layout: the joints it was built for.
         classes: K.
         options: its options.
@@ -39,6 +40,7 @@ class Encoder(nn.Module, ABC):
 
     options_type: ClassVar[type]
     head_parts: ClassVar[tuple[str, ...]] = ("classifier",)
+    tiny: ClassVar[Mapping[str, Any]] = _DEFAULTS
     feature_width: int
 
     def __init__(self, layout: Layout, classes: int, options: Any) -> None:

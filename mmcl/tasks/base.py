@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from mmcl.common.draws import Draws, named_seed
 from mmcl.data.dataset import ClipDataset, Extras, collate, to_device
@@ -94,6 +95,7 @@ class Task(nn.Module, ABC):
       of them, it adds :meth:`idle` of these: their gradients are then exactly zero instead of missing.
     - Random numbers come from :meth:`noise`, :meth:`dice` and :meth:`generator` (dropout modules excepted).
     - A tower that may be frozen is taken in by :meth:`hold`, so that nobody sends its weights around.
+    - An adversary is met through :meth:`fixed`, in one backward pass with its own loss.
     - Outside ``forward``, weights are reached through ``apply`` or :meth:`applied`.
     """
 
@@ -252,6 +254,21 @@ class Task(nn.Module, ABC):
         Sharded weights are gathered on the way in, as they are for ``forward``.
         """
         return function(*tensors)
+
+    def fixed(self, module: nn.Module, *inputs: Tensor) -> Any:
+        """Call a module as it is, in evaluation mode: gradients pass through it, and none reaches its weights.
+
+        So an adversary is met in ``forward``: its weights are detached, and its batch statistics copied, since it may
+        be trained in the same forward pass.
+        """
+        state = {name: parameter.detach() for name, parameter in module.named_parameters()}
+        state |= {name: buffer.clone() for name, buffer in module.named_buffers()}
+        modes = {part: part.training for part in module.modules()}
+        try:
+            return functional_call(module.eval(), state, inputs)
+        finally:
+            for part, mode in modes.items():
+                part.training = mode
 
     def idle(self, *modules: nn.Module | None) -> Tensor:
         """Zero that depends on every trained parameter of these modules, to be added to a loss that does not.

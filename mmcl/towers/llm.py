@@ -174,6 +174,6 @@ class LLMTower(nn.Module):
         The mean over clips of each clip's mean over its answer tokens: a mean over all tokens would depend on how
         long answers are spread over processes.
         """
-        logits = self._bare.get_output_embeddings()(hidden).float().transpose(1, 2)
+        logits = widen(self._bare.get_output_embeddings()(hidden)).transpose(1, 2)
         tokens = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
         return (tokens.sum(dim=1) / (labels != IGNORED).sum(dim=1)).mean()

@@ -43,15 +43,20 @@ def note_model(loop: Loop) -> None:
     FACTS["aside"] = [sum(p.numel() for p in tower.parameters()) for tower in loop.task.frozen_towers]
 
 
-def worker(
-    rank: int, processes: int, port: int, folder: str, words: Sequence[str], variables: dict[str, str],
-    prepare: Sequence[Callable[[], None]],
-) -> None:  # fmt: skip
+def join_processes(rank: int, processes: int, port: int, **variables: str) -> None:
+    """Be one of several processes, as a launcher makes them."""
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": "", **variables,
     }  # fmt: skip
     torch.set_num_threads(1)
+
+
+def worker(
+    rank: int, processes: int, port: int, folder: str, words: Sequence[str], variables: dict[str, str],
+    prepare: Sequence[Callable[[], None]],
+) -> None:  # fmt: skip
+    join_processes(rank, processes, port, **variables)
     for change in prepare:
         change()
     enter = Loop.enter

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from contracts.entries import TokenOptions
+from contracts.token_encoder import TokenOptions
 
 from mmcl.common.errors import UserError
 from mmcl.encoders import ENCODERS
@@ -118,7 +118,7 @@ def test_a_task_without_helpers_has_no_rates_for_them() -> None:
 @pytest.fixture
 def other(monkeypatch: pytest.MonkeyPatch) -> None:
     """An encoder whose options have other names."""
-    monkeypatch.setitem(ENCODERS._entries, "token", "contracts.entries:TokenEncoder")
+    monkeypatch.setitem(ENCODERS._entries, "token", "contracts.token_encoder:TokenEncoder")
 
 
 def test_recipes_go_with_any_encoder_and_any_task(here, other) -> None:

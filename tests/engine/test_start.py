@@ -190,8 +190,7 @@ def test_a_stopped_run_resumes_to_the_weights_of_a_straight_one(demo_store, sour
     save_file({name: tensor + 1 for name, tensor in tensors.items()}, other / "model.safetensors")
     (out / "summary.json").unlink()
     with pytest.raises(UserError, match="cannot resume.*start.checkpoint was"):
-        words = ("--start.train=head", "--task.label_smoothing=0.1", "--resume=true")
-        train(configure(command(demo_store, out, other, *words)))
+        train(configure([*words, f"--start.checkpoint={other}"]))
     record = json.loads((out / "start.json").read_text())
     (out / "start.json").write_text(json.dumps({**record, "sha256": "0"}))
     with pytest.raises(UserError, match="is not what it was when the run was begun"):

@@ -95,6 +95,7 @@ def test_wrong_keys_and_foreign_run_folders_are_found_before_anything_runs(tmp_p
     run = study.runs(tmp_path / "out")[2]
     run.folder.mkdir(parents=True)
     (run.folder / "config.yaml").write_text(parse([*run.arguments, "--encoder.width=64"]).text)
+    (run.folder / "checkpoints" / "last").mkdir(parents=True)
     with pytest.raises(UserError, match="run a/3: cannot resume.*encoder.width was 64 and is now 32"):
         select(study, study.runs(tmp_path / "out"), ["a"])
     other = read_study(write(tmp_path / "own.yaml", arms={"a": {}, "b": {"encoder.width": 8}}))

@@ -8,6 +8,7 @@ them or not.
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
 import torch
@@ -48,6 +49,9 @@ class ARNLSTM(Encoder):
     """
 
     options_type: ClassVar[type] = ARNLSTMOptions
+    tiny = MappingProxyType(
+        {"frames": 8, "step": 4, "lstm_width": 6, "relation_widths": [8, 6], "dense_widths": [6], "dropout": 0.0}
+    )
     options: ARNLSTMOptions
     identity: Tensor | None
     chosen: Tensor | None

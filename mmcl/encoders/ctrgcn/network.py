@@ -8,6 +8,7 @@ published one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, cast
 
 from torch import nn
@@ -85,6 +86,7 @@ class CTRGCN(BodyEncoder):
     """
 
     options_type: ClassVar[type] = CTRGCNOptions
+    tiny = MappingProxyType({"width": 8, "depth": 3})
 
     def __init__(self, layout: Layout, classes: int, options: CTRGCNOptions | None = None) -> None:
         options = options or CTRGCNOptions()

@@ -7,6 +7,7 @@ explains.
 from __future__ import annotations
 
 from copy import deepcopy
+from types import MappingProxyType
 from typing import ClassVar, cast
 
 import torch
@@ -73,6 +74,9 @@ class EdgeGCN(Encoder):
     """
 
     options_type: ClassVar[type] = EdgeGCNOptions
+    tiny = MappingProxyType(
+        {"width": 8, "main_width": 16, "last_width": 12, "input_window": 3, "main_window": 3, "dropout": 0.0}
+    )
     options: EdgeGCNOptions
     head_parts: ClassVar[tuple[str, ...]] = ("dropout", "classifier")
 

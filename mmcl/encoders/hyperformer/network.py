@@ -11,6 +11,7 @@ those for NW-UCLA, are had with ``released: true``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, cast
 
 import numpy as np
@@ -133,6 +134,7 @@ class Hyperformer(BodyEncoder):
     """
 
     options_type: ClassVar[type] = HyperformerOptions
+    tiny = MappingProxyType({"heads": 2, "head_width": 4, "groups": 2, "depth": 3})
 
     def __init__(self, layout: Layout, classes: int, options: HyperformerOptions | None = None) -> None:
         options = options or HyperformerOptions()

@@ -7,6 +7,7 @@ default options the trunk has 6,336,000 parameters for 120 frames and 25 joints,
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -36,6 +37,7 @@ class MAMP(Encoder, TokenEncoder):
     """
 
     options_type: ClassVar[type] = MAMPOptions
+    tiny = MappingProxyType({"width": 8, "depth": 2, "heads": 2, "expansion": 2, "frames": 16})
 
     def __init__(self, layout: Layout, classes: int, options: MAMPOptions | None = None) -> None:
         options = options or MAMPOptions()

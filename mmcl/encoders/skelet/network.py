@@ -6,6 +6,7 @@ learned. With ``coco_wholebody_65`` and the default options the trunk has 1,299,
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import ClassVar
 
 import torch
@@ -33,6 +34,7 @@ class Skelet(Encoder):
     """
 
     options_type: ClassVar[type] = SkeletOptions
+    tiny = MappingProxyType({"width": 8, "groups": [1, 2], "widen": [2], "halve": [2], "pool": [2], "drop_path": 0.0})
     head_parts: ClassVar[tuple[str, ...]] = ("dropout", "classifier")
 
     def __init__(self, layout: Layout, classes: int, options: SkeletOptions | None = None) -> None:

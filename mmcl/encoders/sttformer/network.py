@@ -6,6 +6,7 @@ persons of a clip say. At the default options the network has 1,531,180 paramete
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -53,6 +54,7 @@ class STTFormer(Encoder):
     """
 
     options_type: ClassVar[type] = STTFormerOptions
+    tiny = MappingProxyType({"width": 8, "layers": [[8, 4], [8, 4]], "heads": 2, "persons": 2})
     positions: Tensor
 
     def __init__(self, layout: Layout, classes: int, options: STTFormerOptions | None = None) -> None:

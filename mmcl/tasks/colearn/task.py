@@ -7,6 +7,7 @@ the training clips' person crops; nothing of them is left in :meth:`Task.scores`
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,20 @@ class CoLearning(Task):
 
     options = CoLearningOptions
     own_rates = ("projection", "clip", "lora")
+
+    @classmethod
+    def tiny(cls, folder: Path) -> dict[str, Any]:
+        """All terms of the loss, with made-up towers."""
+        from mmcl.towers.build import build_tower
+
+        for kind in ("tiny-clip", "tiny-llava"):
+            if not (folder / kind).is_dir():
+                build_tower(kind, folder / kind)
+        return {
+            "task.clip.model": folder / "tiny-clip", "task.llm.path": folder / "tiny-llava", "task.llm.lora_rank": 2,
+            "task.llm.lora_dropout": 0.0, "task.refinement.language_weight": 0.5, "task.text.weight": 0.1,
+            "task.alignment.space": "clip", "task.refinement.every": 2,
+        }  # fmt: skip
 
     def __init__(self, context: Context, options: CoLearningOptions) -> None:
         super().__init__(context)
