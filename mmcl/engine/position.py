@@ -60,12 +60,8 @@ class Position:
         Raises:
             UserError: it is damaged or of an earlier mmcl, or the clips are not those that the run was begun on.
         """
+        refuse_earlier(checkpoint)
         state = read_position(checkpoint)
-        if "stage" not in state:
-            raise UserError(
-                f"cannot resume {checkpoint.parent.parent}: an earlier mmcl began it; it can be evaluated and exported "
-                "as it is, or trained anew in another --out"
-            )
         if state.get("data") != self.data:
             raise UserError("cannot resume: the clip store's content has changed since the run was started")
         if state.get("split") != self.split:
@@ -87,6 +83,19 @@ def _fits(name: str, value: Any) -> bool:
     if name in ("best", "last"):
         return value is None or type(value) in (int, float)
     return isinstance(value, bool) if name == "complete" else value is None or isinstance(value, str)
+
+
+def refuse_earlier(checkpoint: Path) -> None:
+    """Whether a checkpoint says enough of where its run was to go on.
+
+    Raises:
+        UserError: an earlier mmcl wrote it.
+    """
+    if (checkpoint / POSITION).is_file() and "stage" not in read_position(checkpoint):
+        raise UserError(
+            f"cannot resume {checkpoint.parent.parent}: an earlier mmcl began it; it can be evaluated and exported as "
+            "it is, or trained anew in another --out"
+        )
 
 
 def read_position(checkpoint: Path) -> dict[str, Any]:

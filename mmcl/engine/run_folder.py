@@ -12,6 +12,8 @@ from mmcl.common.errors import UserError
 from mmcl.common.files import read_yaml, write_text
 from mmcl.data.prompts import Prompts, load_prompts, write_prompts
 from mmcl.engine.config import TrainConfig
+from mmcl.engine.parsing import read_run_config
+from mmcl.engine.position import refuse_earlier
 
 TEXTS = "texts.yaml"  # a prompts file: all that was said about the data set when the run was begun
 LOCK, WRITER = ".lock", ".writer.json"
@@ -44,8 +46,7 @@ def check_run(config: TrainConfig) -> None:
     import yaml
 
     folder = Path(config.out)
-    saved = folder / "config.yaml"
-    if not saved.is_file():
+    if not (folder / "config.yaml").is_file():
         if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {LOCK, WRITER}):
             raise UserError(f"{folder} exists and is no run folder: choose another --out")
         return
@@ -53,7 +54,9 @@ def check_run(config: TrainConfig) -> None:
         return
     if not config.resume:
         raise UserError(f"{folder} holds a run already: add --resume=true to go on with it, or choose another --out")
-    for key, was, now in differences(yaml.safe_load(saved.read_text()), yaml.safe_load(config.text)):
+    refuse_earlier(folder / "checkpoints" / "last")
+    begun = read_run_config(folder)
+    for key, was, now in differences(*(yaml.safe_load(one.text) for one in (begun, config))):
         if key not in _FREE:
             raise UserError(
                 f"cannot resume {folder}: {key} was {was} and is now {now}; "

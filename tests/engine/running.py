@@ -30,11 +30,13 @@ def arguments(store: Path, out: Path, *more: str) -> list[str]:
     return [*SMALL, f"--data.path={store}", f"--out={out}", *more]
 
 
-def launch(*words: str, processes: int = 1) -> subprocess.Popen[str]:
-    """Start the training script."""
+def launch(*words: str, processes: int = 1, group: bool = False) -> subprocess.Popen[str]:
+    """Start the training script, in a process group of its own where that is asked for."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *(launcher if processes > 1 else []), TRAIN, *words]
-    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=group
+    )
 
 
 def train(*words: str, processes: int = 1, status: int = 0) -> str:

@@ -1,0 +1,289 @@
+"""One writer, nothing that blocks the next try, nothing that is not finite, nobody's recordings, and true refusals."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from forked import reset_accelerate
+from running import arguments, launch, records, weights
+from safetensors.torch import load_file
+
+from mmcl.common.errors import UserError
+from mmcl.data.store import open_store
+from mmcl.engine.loop import Loop
+from mmcl.engine.parsing import parse
+from mmcl.engine.probe import made_up_clips
+from mmcl.engine.writer import sole_writer
+from mmcl.evaluate import main as evaluate
+from mmcl.export import main as export
+from mmcl.skeletons.layout import layout_names, load_layout
+from mmcl.tasks.supervised import Supervised
+from mmcl.train import train
+
+SHORT = ["--schedule.epochs=2", "--engine.checkpoint_steps=1"]
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    reset_accelerate()
+
+
+def run(store: Path, out: Path, *more: str) -> int:
+    reset_accelerate()
+    return train(parse(arguments(store, out, *SHORT, *more)))
+
+
+@pytest.fixture(scope="module")
+def stopped(demo_store, tmp_path_factory) -> Path:
+    """A run that was asked to stop after its fourth step."""
+    out = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "_asked_to_stop", lambda loop, _: loop.position.steps == 4)
+        assert run(demo_store, out) == 130
+    return out
+
+
+@pytest.fixture
+def copy(stopped, tmp_path) -> Path:
+    shutil.copytree(stopped, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def hold(folder: str, words: list[str], ready: str) -> None:
+    with sole_writer(parse(words)):
+        Path(ready).touch()
+        time.sleep(60)
+
+
+def test_a_second_writer_is_told_who_writes(demo_store, tmp_path) -> None:
+    words = arguments(demo_store, tmp_path / "run", *SHORT)
+    context = multiprocessing.get_context("forkserver")
+    holder = context.Process(target=hold, args=(str(tmp_path / "run"), words, str(tmp_path / "ready")))
+    holder.start()
+    try:
+        until = time.monotonic() + 60
+        while not (tmp_path / "ready").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        with pytest.raises(UserError, match=rf"is being written by process {holder.pid} on .* since .*another --out"):
+            train(parse(words))
+    finally:
+        holder.kill()
+        holder.join()
+    assert run(demo_store, tmp_path / "run") == 0  # what was killed holds nothing
+    assert not (tmp_path / "run" / ".writer.json").exists()
+
+
+@pytest.mark.parametrize("moment", ["first step", "second step"])
+def test_what_fails_before_a_checkpoint_does_not_block_the_corrected_command(
+    demo_store, tmp_path, monkeypatch, moment
+) -> None:
+    def fails(task: Supervised, batch: dict) -> dict:
+        if moment == "first step" or batch["step"]:
+            raise RuntimeError("out of memory")
+        return forward(task, batch)
+
+    forward, out = Supervised.forward, tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(Supervised, "forward", fails)
+        run(demo_store, out, "--engine.checkpoint_steps=0", "--engine.trackers=[tensorboard]", "--encoder.width=16")
+    assert (out / "config.yaml").is_file()  # to see what it was
+    assert run(demo_store, out, "--data.batch_size=4") == 0
+    assert yaml.safe_load((out / "config.yaml").read_text())["encoder"]["width"] == 8
+    assert [line["step"] for line in records(out)] == list(range(1, 13))
+
+
+def test_a_refused_run_leaves_no_folder_and_a_foreign_folder_alone(demo_store, tmp_path) -> None:
+    with pytest.raises(UserError, match="no protocol"):
+        run(demo_store, tmp_path / "run", "--data.protocol=nosuch")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match="is no run folder"):
+        run(demo_store, tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def spoil_weight(loop: Loop) -> None:
+    next(loop.task.encoder.parameters()).data.fill_(float("nan"))
+
+
+def spoil_buffer(loop: Loop) -> None:
+    next(loop.task.encoder.buffers()).fill_(float("inf"))
+
+
+def spoil_momentum(loop: Loop) -> None:
+    part = loop.optimiser.parts[0]
+    part.state[part.param_groups[0]["params"][0]]["momentum_buffer"].fill_(float("inf"))
+
+
+@pytest.mark.parametrize("spoil", [spoil_weight, spoil_buffer, spoil_momentum])
+def test_nothing_that_is_not_finite_is_saved_also_by_a_stop_between_two_lines_of_the_log(
+    demo_store, tmp_path, monkeypatch, spoil: Callable[[Loop], None]
+) -> None:
+    def asked(loop: Loop, stops: list[int]) -> bool:
+        if loop.position.steps == 2:
+            spoil(loop)
+        return loop.position.steps == 2
+
+    out = tmp_path / "run"
+    monkeypatch.setattr(Loop, "_asked_to_stop", asked)
+    with pytest.raises(UserError, match=rf"diverged by step 2: 1 of \d+ tensors .*{out}/checkpoints/last is of step 1"):
+        run(demo_store, out, "--engine.log_every=100")
+    assert all(tensor.isfinite().all() for tensor in weights(out).values())
+    assert not list((out / "checkpoints").glob(".*"))
+    with pytest.raises(UserError, match="nothing was saved before"):
+        run(demo_store, tmp_path / "other", "--engine.checkpoint_steps=0")
+
+
+def test_a_checkpoint_holds_nobody_s_recordings(stopped, demo_store) -> None:
+    store, folder = open_store(demo_store), stopped / "checkpoints" / "last"
+    probe = load_file(folder / "probe.safetensors")
+    assert torch.equal(probe["joints"], made_up_clips(store.layout)["joints"])
+    raw = b"".join(path.read_bytes() for path in folder.iterdir())
+    assert not any(np.ascontiguousarray(store.joints(clip)[0, 3]).tobytes() in raw for clip in range(len(store)))
+
+
+@pytest.mark.parametrize("name", layout_names())
+def test_made_up_clips_are_bodies_of_the_layout(name) -> None:
+    layout = load_layout(name)
+    clips = made_up_clips(layout)
+    joints, lengths = clips["joints"], clips["lengths"]
+    assert torch.equal(joints, made_up_clips(layout)["joints"]) and len(set(lengths.tolist())) > 1
+    for child, parent in layout.edges:
+        bones = (joints[:, 0, :40, child] - joints[:, 0, :40, parent]).norm(dim=-1)
+        torch.testing.assert_close(bones, bones[:, :1].expand_as(bones), rtol=1e-4, atol=1e-5)  # keep it
+        assert (bones > 0.1).all()
+    assert (joints[0, :, lengths[0] :] == 0).all() and (joints[1, 1] == 0).all() and (joints[0, 1, 0] != 0).any()
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "words"),
+    [
+        ("random_0.pt", None, "random_0.pt is missing or damaged"),
+        ("random_0.pt", b"", "random_0.pt is missing or damaged"),
+        ("random_0.pt", b"\x80\x04K\x05.", "random_0.pt is missing or damaged"),
+        ("training.pt", None, "training.pt is missing or damaged"),
+        ("training.pt", b"foreign", "training.pt is missing or damaged"),
+        ("position.json", None, "position.json is missing or damaged"),
+        ("position.json", b"{", "position.json is missing or damaged"),
+        ("position.json", b"[]", "position.json is damaged"),
+        ("position.json", b"[" * 100_000, "position.json is missing or damaged"),
+        ("learned.safetensors", b"cut", "is damaged or of another model"),
+        ("learned.safetensors", None, "no checkpoint at"),
+        ("learned.safetensors", Path.mkdir, "no checkpoint at"),
+        (".", None, "no checkpoint at|is missing or damaged"),
+    ],
+    ids=lambda value: str(value)[:20],
+)  # fmt: skip
+def test_a_damaged_checkpoint_is_refused_in_one_line(copy, demo_store, file, damage, words) -> None:
+    path = copy / "checkpoints" / "last" / file
+    if file == ".":
+        shutil.rmtree(path)
+        path.write_text("no folder")
+    elif isinstance(damage, bytes):
+        path.write_bytes(damage)
+    else:
+        path.unlink()
+        if damage is not None:
+            damage(path)
+    with pytest.raises(UserError, match=words) as refused:
+        run(demo_store, copy, "--resume=true")
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("key", ["stage", "step", "metrics", "complete"])
+def test_a_position_with_nonsense_in_it_is_refused(copy, demo_store, key) -> None:
+    path = copy / "checkpoints" / "last" / "position.json"
+    position = json.loads(path.read_text())
+    for value in ("many", -1, None, [3]):
+        path.write_text(json.dumps({**position, key: value}))
+        with pytest.raises(UserError, match="position.json is damaged"):
+            run(demo_store, copy, "--resume=true")
+
+
+def test_what_changes_no_result_may_change(copy, demo_store, stopped, tmp_path) -> None:
+    shutil.copytree(demo_store, tmp_path / "moved")
+    free = ["--data.eval_batch_size=3", "--engine.validate_every=7", "--engine.log_every=2", "--data.workers=1"]
+    assert run(tmp_path / "moved", copy, "--resume=true", *free) == 0
+    straight = tmp_path / "straight"
+    assert run(demo_store, straight) == 0
+    assert all(torch.equal(tensor, weights(copy)[name]) for name, tensor in weights(straight).items())
+    assert yaml.safe_load((copy / "config.yaml").read_text())["data"]["path"] == str(tmp_path / "moved")
+    assert not yaml.safe_load((copy / "config.yaml").read_text())["resume"]
+    assert evaluate(["--checkpoint", str(copy)]) == 0
+    with pytest.raises(UserError, match="encoder.width was 8 and is now 16"):
+        run(demo_store, copy, "--resume=true", "--encoder.width=16")
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"train": {"subject": [1, 2]}, "test": {"subject": [4]}},  # another test side
+        {"train": {"subject": [1, 4]}, "test": {"subject": [3]}},  # other training clips, as many
+        {"train": {"subject": [3, 4]}, "test": {"subject": [1]}},  # sides exchanged
+        {"base": "demo/cross_subject", "unseen": [0]},  # fewer classes
+    ],
+)  # fmt: skip
+def test_a_protocol_that_was_edited_is_not_resumed_on(demo_store, tmp_path, monkeypatch, edited) -> None:
+    rule, out = tmp_path / "own.yaml", tmp_path / "run"
+    sides = {"train": {"subject": [1, 2]}, "test": {"subject": [3]}}
+    rule.write_text(json.dumps({"own": {"dataset": "demo", **sides}}))
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_asked_to_stop", lambda loop, _: loop.position.steps == 2)
+        assert run(demo_store, out, f"--data.protocol={rule}") == 130
+    rule.write_text(json.dumps({"own": {"dataset": "demo", **edited}}))
+    with pytest.raises(UserError, match="cannot resume: the protocol now gives other .* clips"):
+        run(demo_store, out, f"--data.protocol={rule}", "--resume=true")
+    rule.write_text(json.dumps({"own": {"dataset": "demo", **sides}}))
+    assert run(demo_store, out, f"--data.protocol={rule}", "--resume=true") == 0
+
+
+def test_a_run_of_an_earlier_mmcl_is_used_but_not_resumed(copy, demo_store, tmp_path) -> None:
+    last = copy / "checkpoints" / "last"
+    position = json.loads((last / "position.json").read_text())
+    old = {"epoch": 2, "step": 0, "best": -1.0, "last": None, "data": position["data"], "stretches": 1}
+    (last / "position.json").write_text(json.dumps(old))
+    for name in ("training.pt", "random_0.pt"):
+        (last / name).unlink()
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    config["data"]["sharded"] = False
+    (copy / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match="an earlier mmcl began it; it can be evaluated and exported") as refused:
+        run(demo_store, copy, "--resume=true")
+    assert len(str(refused.value).splitlines()) == 1
+    assert evaluate(["--checkpoint", str(copy)]) == 0
+    assert export(["--run", str(copy), "--out", str(tmp_path / "bundle")]) in (0, None)
+    assert "last epoch" in (tmp_path / "bundle" / "config.json").read_text()
+
+
+def test_a_stop_of_the_whole_process_group_saves_and_leaves_nobody_behind(demo_store, tmp_path) -> None:
+    """What ``timeout`` and batch systems send: loader workers get the signal, too."""
+    out = tmp_path / "run"
+    words = arguments(demo_store, out, "--data.workers=2", "--schedule.epochs=400", "--engine.log_every=1")
+    process = launch(*words, group=True)
+    until = time.monotonic() + 120
+    while process.poll() is None and not (out / "metrics.jsonl").is_file() and time.monotonic() < until:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in output, output
+    assert "stopped after step" in output and (out / "checkpoints" / "last" / "position.json").is_file()
+    with pytest.raises(ProcessLookupError):  # no process of the group is left
+        os.killpg(process.pid, 0)
+
+
+def test_a_diverged_run_says_of_which_step_its_checkpoint_is(demo_store, tmp_path) -> None:
+    words = ["--optimiser.rate=1e20", "--schedule.warmup_epochs=0", "--engine.log_every=100"]
+    with pytest.raises(UserError, match=r"(loss is nan|diverged by step 2).*checkpoints/last is of step 1;"):
+        run(demo_store, tmp_path / "run", *words)
