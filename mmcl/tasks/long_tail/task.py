@@ -106,7 +106,7 @@ class LongTail(Task):
             loss = balanced_cross_entropy(raised[n:], soft.to(scores.dtype))
             outputs |= {"loss": classes + loss, "loss_mixed": loss.detach()}
         if self.settings.mixing == "shap_mix":
-            outputs["x"] = x[: max(1, round(n * self.settings.saliency_clips))].detach()
+            outputs["x"] = x[self._looked_at].detach()
         return outputs
 
     def mixed(self, batch: dict[str, Any], x: Tensor) -> Mixed | None:
@@ -148,6 +148,11 @@ class LongTail(Task):
         for batch, given in zip(batches, outputs, strict=True):
             self._estimate(batch, given["x"])
 
+    @property
+    def _looked_at(self) -> slice:
+        """Every so many of a batch's clips, so that however many processes share it, they look at the same ones."""
+        return slice(None, None, max(1, round(1 / self.settings.saliency_clips)))
+
     def _estimate(self, batch: dict[str, Any], x: Tensor) -> None:
         released, early = self.settings.released, batch["epoch"] < self.settings.warmup_epochs
         draws = self.dice(batch, f"coalition {batch['micro']}").uniform(2 + len(self.coalitions.parts)).cpu()
@@ -155,7 +160,7 @@ class LongTail(Task):
         own, members = self.coalitions.joints[number], self.coalitions.members[number]
         others = [] if released and early else draw_context(members, float(draws[1]), draws[2:])
         context = self.coalitions.joints_of(others)
-        labels = batch["labels"][: len(x)]
+        labels = batch["labels"][self._looked_at]
         chances, without = self.applied(self._chances, x, own | context, context)
         added = added_chance(chances, without, labels, released)
         memory = 0.0 if released and batch["epoch"] <= self.settings.warmup_epochs else MEMORY
