@@ -157,7 +157,7 @@ def test_saliencies_find_the_part_that_was_planted():
         labels = torch.randint(0, 2, (8,), generator=generator).tolist()
         x = torch.stack([torch.full((1, WINDOW, 20, 3), 1.0 - 2 * label) for label in labels])
         batch = made_batch(task, x, labels, step=step)
-        task.after_step(SimpleNamespace(), [batch], [{"x": x}])
+        task.after_step(SimpleNamespace(), [batch], [{"x": x, "x_labels": torch.tensor(labels)}])
     has = torch.tensor([arm in some for some in task.coalitions.names])
     values = task.saliency.values[:2]
     assert values[:, has].min() > 0.1 and values[:, ~has].abs().max() < 1e-3

@@ -94,7 +94,7 @@ class LongTail(Task):
         return torch.cat([x * there, there], dim=-1)
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """``loss``, ``loss_classes``, ``loss_mixed``, ``scores`` (N, K) of the clips as they are, and ``x``."""
+        """``loss``, ``loss_classes``, ``loss_mixed``, ``scores`` (N, K) of clips as they are; ``x`` and ``x_labels``."""
         x, labels, n = self.augmented(batch), batch["labels"], len(batch["labels"])
         mixed = self.mixed(batch, x)
         scores = widen(self.encoder(x if mixed is None else torch.cat([x, mixed.x])))
@@ -106,7 +106,9 @@ class LongTail(Task):
             loss = balanced_cross_entropy(raised[n:], soft.to(scores.dtype))
             outputs |= {"loss": classes + loss, "loss_mixed": loss.detach()}
         if self.settings.mixing == "shap_mix":
-            outputs["x"] = x[self._looked_at].detach()
+            # Every so many clips of a batch: however many processes share it, they look at the same ones.
+            looked_at = slice(None, None, max(1, round(1 / self.settings.saliency_clips)))
+            outputs |= {"x": x[looked_at].detach(), "x_labels": labels[looked_at]}
         return outputs
 
     def mixed(self, batch: dict[str, Any], x: Tensor) -> Mixed | None:
@@ -146,21 +148,15 @@ class LongTail(Task):
         if self.settings.mixing != "shap_mix":
             return
         for batch, given in zip(batches, outputs, strict=True):
-            self._estimate(batch, given["x"])
+            self._estimate(batch, given["x"], given["x_labels"])
 
-    @property
-    def _looked_at(self) -> slice:
-        """Every so many of a batch's clips, so that however many processes share it, they look at the same ones."""
-        return slice(None, None, max(1, round(1 / self.settings.saliency_clips)))
-
-    def _estimate(self, batch: dict[str, Any], x: Tensor) -> None:
+    def _estimate(self, batch: dict[str, Any], x: Tensor, labels: Tensor) -> None:
         released, early = self.settings.released, batch["epoch"] < self.settings.warmup_epochs
         draws = self.dice(batch, f"coalition {batch['micro']}").uniform(2 + len(self.coalitions.parts)).cpu()
         number = int(float(draws[0]) * len(self.coalitions))
         own, members = self.coalitions.joints[number], self.coalitions.members[number]
         others = [] if released and early else draw_context(members, float(draws[1]), draws[2:])
         context = self.coalitions.joints_of(others)
-        labels = batch["labels"][self._looked_at]
         chances, without = self.applied(self._chances, x, own | context, context)
         added = added_chance(chances, without, labels, released)
         memory = 0.0 if released and batch["epoch"] <= self.settings.warmup_epochs else MEMORY
