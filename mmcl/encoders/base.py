@@ -28,6 +28,7 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         head_parts: names of the modules that only :meth:`head` uses; they alone know how many classes there are.
+        beside_parts: names of the modules and parameters that :meth:`outputs` alone uses; scores do without them.
         tiny: options with which the contract test trains it in seconds, without dropout.
         layout: the joints it was built for.
         classes: K.
@@ -40,6 +41,7 @@ class Encoder(nn.Module, ABC):
 
     options_type: ClassVar[type]
     head_parts: ClassVar[tuple[str, ...]] = ("classifier",)
+    beside_parts: ClassVar[tuple[str, ...]] = ()
     tiny: ClassVar[Mapping[str, Any]] = _DEFAULTS
     feature_width: int
 

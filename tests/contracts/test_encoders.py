@@ -52,7 +52,7 @@ def test_outputs_are_named_and_agree(name, layout) -> None:
     torch.testing.assert_close(outputs["scores"], scores)
     torch.testing.assert_close(encoder.features(x), outputs["features"])
     torch.testing.assert_close(encoder.head(outputs["features"]), scores)
-    assert all(tensor.isfinite().all() and len(tensor) == CLIPS for tensor in outputs.values())
+    assert all(tensor.isfinite().all() for tensor in outputs.values())
 
 
 def test_a_clip_s_scores_do_not_depend_on_the_others(name) -> None:

@@ -14,6 +14,7 @@ body and four parts of it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, cast
 
 import torch
@@ -147,7 +148,9 @@ class StepCATFormer(BodyEncoder):
     """
 
     options_type: ClassVar[type] = StepCATFormerOptions
+    tiny = MappingProxyType({"width": 8, "depth": 3, "heads": 2, "text_width": 8})
     head_parts: ClassVar[tuple[str, ...]] = ("dropout", "classifier", "trunk_classifier")
+    beside_parts: ClassVar[tuple[str, ...]] = ("text_heads", "text_scales", "trunk_classifier")
     bones: Tensor
 
     def __init__(self, layout: Layout, classes: int, options: StepCATFormerOptions | None = None) -> None:
@@ -243,4 +246,4 @@ class StepCATFormer(BodyEncoder):
 
     def lean(self, frames: int | None = None) -> LeanStepCATFormer:
         """The same function for use only, without the heads of trunk and texts: see ``lean.py``."""
-        return LeanStepCATFormer(self, frames)
+        return LeanStepCATFormer(self, frames).requires_grad_(False)

@@ -94,7 +94,7 @@ class LongTail(Task):
         return torch.cat([x * there, there], dim=-1)
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """``loss``, ``loss_classes``, ``loss_mixed``, ``scores`` (N, K) of clips as they are; ``x`` and ``x_labels``."""
+        """``loss``, ``loss_classes``, ``loss_mixed``, ``scores`` (N, K) of clips as they are, ``x``, ``x_labels``."""
         x, labels, n = self.augmented(batch), batch["labels"], len(batch["labels"])
         mixed = self.mixed(batch, x)
         scores = widen(self.encoder(x if mixed is None else torch.cat([x, mixed.x])))
