@@ -30,7 +30,7 @@ from mmcl.engine.optimiser import RunOptimiser, whole
 from mmcl.engine.position import Position, read_position
 from mmcl.engine.probe import made_up_clips
 from mmcl.engine.random_states import random_states, restore_random_states
-from mmcl.models.folder import LEARNED, POSITION, PROBE, find_checkpoint
+from mmcl.models.folder import ENCODER, LEARNED, POSITION, PROBE, find_checkpoint
 from mmcl.tasks.base import Task
 
 TRAINING = "training.pt"
@@ -118,7 +118,9 @@ class Checkpoints:
 
         They are no recordings: a checkpoint may be passed on where a data set may not.
         """
-        self.encoder.load_state_dict(part_of(learned, "encoder"))
+        self.encoder.load_state_dict(
+            {key.removeprefix(ENCODER): tensor for key, tensor in learned.items() if key.startswith(ENCODER)}
+        )
         probe = made_up_clips(self.preprocess.source, channels=self.task.store.joints(0).shape[-1])
         with torch.no_grad():
             scores = self.encoder(self.preprocess(probe["joints"].to(self.preprocess.dtype), probe["lengths"]))
@@ -179,10 +181,3 @@ def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, list | tuple):
         for number, entry in enumerate(value):
             yield from _tensors(entry, f"{name}.{number}")
-
-
-def part_of(learned: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors of one part of a task (``encoder``, ``text_head``) among a checkpoint's, by their names in it."""
-    return {key.removeprefix(f"{name}."): tensor for key, tensor in learned.items() if key.startswith(f"{name}.")}
-
-

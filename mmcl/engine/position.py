@@ -112,20 +112,3 @@ def read_position(checkpoint: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise UserError(f"{file} is damaged: it holds no object")
     return state
-
-
-def trained_data(checkpoint: Path) -> str:
-    """Fingerprint of the clip store that a run was trained on."""
-    return str(read_position(checkpoint).get("data"))
-
-
-def epochs_done(checkpoint: Path, planned: int) -> tuple[int, bool]:
-    """How many epochs a checkpoint's run had finished, and whether those were all.
-
-    Args:
-        checkpoint: of this mmcl or an earlier one, which had one stage.
-        planned: ``schedule.epochs``, which says how long a run of an earlier mmcl was to be.
-    """
-    state = read_position(checkpoint)
-    done = int(state.get("epochs", state.get("epoch", 0)))
-    return done, bool(state.get("complete", done >= planned))

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from contracts.token_encoder import TokenEncoder
+from mmcl.encoders.options import fill
 from torch import nn
 
 from mmcl.encoders import ENCODERS
 from mmcl.encoders.base import Encoder, parse_options
-from mmcl.encoders.options import fill
 from mmcl.skeletons.layout import load_layout
 
 CLIPS, PERSONS, FRAMES, CLASSES = 3, 2, 16, 5
