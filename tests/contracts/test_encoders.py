@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from contracts.token_encoder import TokenEncoder
-from mmcl.encoders.options import fill
 from torch import nn
 
+from mmcl.common.options import fill
 from mmcl.encoders import ENCODERS
 from mmcl.encoders.base import Encoder, parse_options
 from mmcl.skeletons.layout import load_layout
