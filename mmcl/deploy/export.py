@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from mmcl.models.bundle import load_bundle, read_tensors, write_bundle
 from mmcl.models.description import Description, is_bundle
 from mmcl.models.folder import PROBE, find_model
 from mmcl.models.model import Model
+from mmcl.models.record import tensors_digest
 from mmcl.models.vocabulary import require_vocabulary
 
 NOTHING = ExportOptions()
@@ -112,8 +114,9 @@ def described(model: Model) -> Description:
     if model.vocabulary is not None:
         counts["text_head"] = count_parameters(model.vocabulary)
     provenance = {key: value for key, value in old.provenance.items() if key not in PRIVATE}
+    record = replace(model.record, weights=tensors_digest(model.encoder.state_dict()))
     return old.changed(
-        counts=counts, provenance=provenance, layout=model.layout, onnx={}, weights=True,
+        counts=counts, provenance=provenance, layout=model.layout, onnx={}, weights=True, record=record.to_json(),
         vocabulary=None if model.vocabulary is None else model.vocabulary.facts,
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from torch import Tensor
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
-from mmcl.data.learned import recorded_lessons
 from mmcl.encoders.base import Encoder, parse_options
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.parsing import parse
 from mmcl.engine.setup import Experiment
 from mmcl.models.folder import SavedModel, find_model
+from mmcl.models.learned import record_of
+from mmcl.models.record import Record, tensors_digest
 from mmcl.skeletons.layout import Layout, layout_names, load_layout
 from mmcl.skeletons.preprocess import PreprocessOptions
 
@@ -89,7 +90,6 @@ def start(config: TrainConfig, data: Experiment, encoder: Encoder) -> dict[str, 
         return None
     source = find_model(config.start.checkpoint)
     words = _load(config, source, data.class_names, encoder) if config.start.weights else {"loaded": "no weights"}
-    lessons = recorded_lessons(source.description.provenance)
     if config.start.train == "head":
         encoder.freeze_features()
     facts = {
@@ -99,7 +99,6 @@ def start(config: TrainConfig, data: Experiment, encoder: Encoder) -> dict[str, 
         "trained": "the classifier alone" if config.start.train == "head" else "all of it",
         **_changed(config, source),
         "sha256": hashlib.sha256(source.weights.read_bytes()).hexdigest(),
-        "lessons": [list(lesson) for lesson in lessons] if config.start.weights else [],
     }
     record = Path(config.out) / RECORD
     if config.resume and record.is_file() and json.loads(record.read_text(encoding="utf-8")) != facts:
@@ -122,6 +121,15 @@ def _load(config: TrainConfig, source: SavedModel, class_names: list[str], encod
         "not_loaded": f"{others} tensors of what helped it learn" if others else "nothing, there was no more",
         "classifier": f"new, for {count} classes that are not its {before}" if fresh else f"its own {count} classes",
     }
+
+
+def parent_records(config: TrainConfig) -> list[Record]:
+    """What the model that a run starts from had learned from; none where its weights are not taken."""
+    if not (config.start.checkpoint and config.start.weights):
+        return []
+    source = find_model(config.start.checkpoint)
+    weights = tensors_digest(source.encoder_tensors()[0])
+    return [replace(record_of(source.description, source.path), weights=weights)]
 
 
 def write_start(facts: Mapping[str, Any], folder: Path) -> None:

@@ -12,8 +12,10 @@ from mmcl.data.thinning import short_classes
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.loop import Loop
 from mmcl.engine.setup import Experiment, run_texts
+from mmcl.engine.start import parent_records
 from mmcl.models.bundle import describe
 from mmcl.models.description import Description
+from mmcl.models.record import Record
 from mmcl.models.vocabulary import Vocabulary
 from mmcl.tasks.base import Task
 
@@ -62,6 +64,14 @@ def _shots(config: TrainConfig, data: Experiment) -> dict[str, Any]:
     return {"clips_a_class": config.data.shots, "seed": config.seed, "fewer": fewer}
 
 
+def _that_counts(config: TrainConfig) -> dict[str, Any]:
+    """A configuration as mappings, without where the run is and whether it went on."""
+    import yaml
+
+    settings = yaml.safe_load(config.text)
+    return {key: value for key, value in settings.items() if key not in ("out", "resume", "config")}
+
+
 def describe_run(config: TrainConfig, data: Experiment, task: Task, begun: dict[str, Any] | None) -> Description:
     """What a run trains, for ``model.json``: written when it begins, and true for all of its checkpoints.
 
@@ -80,13 +90,17 @@ def describe_run(config: TrainConfig, data: Experiment, task: Task, begun: dict[
         "seed": config.seed,
         **({"control": "every class was given the text of another one"} if config.data.shuffle_texts else {}),
     }  # fmt: skip
+    record = Record.of(
+        store, data.split, config.data.protocol, None if data.texts is None else data.texts.content(),
+        _that_counts(config), parents=parent_records(config),
+    )  # fmt: skip
     vocabulary = None
     if head is not None:
         texts = data.texts or run_texts(config, Path(config.out), store)[0]
         vocabulary = Vocabulary(head, texts.templates, words=texts)
     description = describe(
         config.encoder_name, task.encoder, task.preprocess, data.class_names, provenance, vocabulary, config.surgeries,
-        count=False,
+        record.to_json(), count=False,
     )  # fmt: skip
     parameters = sum(parameter.numel() for parameter in task.encoder.parameters())
     return description.changed(counts={"parameters": parameters})

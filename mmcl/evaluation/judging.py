@@ -12,15 +12,15 @@ import torch
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import check_replaceable
-from mmcl.data.learned import overlap, recorded_lessons
 from mmcl.data.protocols import load_protocol
 from mmcl.data.selection import SIDES, Selection
 from mmcl.data.splitting import split
-from mmcl.data.store import ClipStore, open_store
+from mmcl.data.store import open_store
 from mmcl.evaluation import EVALUATIONS
 from mmcl.evaluation.base import Evaluation, make_apply
 from mmcl.evaluation.report import write_report
 from mmcl.models.folder import SavedModel, open_model
+from mmcl.models.learned import overlap
 from mmcl.models.model import Model
 
 
@@ -80,24 +80,29 @@ def judge(
         if data.side in SIDES:
             own |= {"split": data.side, "held_out": data.held_out}
         facts = {**{key: value for key, value in own.items() if key not in verdict.facts}, **facts}
-        lessons = recorded_lessons(model.description.provenance)
+        record, facts["split_digest"] = model.record, data.split.digest
         judged = data.clips if data.side in SIDES else np.concatenate([data.split.test, data.clips])
-        facts["learned_from"] = ", ".join(lesson.protocol for lesson in lessons) or None
-        facts["warning"] = (overlap(judged, data.store, lessons) or None) if data.side != "train" else None
-    notes = [verdict.facts.get("note"), *_changes(model, data.store)]
+        facts["learned_from"] = ", ".join(dict.fromkeys(one.protocol for one in record.lineage())) or None
+        own_side = data.side in ("train", "validation")  # of these it is known that the model has seen them
+        facts["warning"] = None if own_side else overlap(judged, data.store, record) or None
+    notes = [verdict.facts.get("note"), *_changes(model, data)]
     facts["note"] = "; ".join(filter(None, notes)) or None
     for word in filter(None, (facts["note"], facts.get("warning"))):
         print(f"note: {word}", file=sys.stderr)
     return write_report(out, verdict, facts, data.store, evaluation)
 
 
-def _changes(model: Model, store: ClipStore) -> list[str]:
-    """What has changed since a run was trained, where it is judged on its own store."""
-    own = model.description.provenance
+def _changes(model: Model, data: Selection) -> list[str]:
+    """What has changed since a model was trained, where it is judged on its own store or by its own protocol."""
+    own, store, record = model.description.provenance, data.store, model.record
     path, known = own.get("data"), own.get("data_fingerprint")
-    if path is None or known in (None, store.fingerprint) or Path(path).resolve() != Path(store.location).resolve():
-        return []
-    return [f"{store.location} is not what it was when the model was trained: its content has changed"]
+    same_place = path is not None and Path(path).resolve() == Path(store.location).resolve()
+    if same_place and known not in (None, store.fingerprint):
+        return [f"{store.location} is not what it was when the model was trained: its content has changed"]
+    same_rule = (record.protocol, record.store) == (data.protocol, store.fingerprint)
+    if same_rule and data.split is not None and record.test_side not in ("", data.split.test_digest):
+        return [f"{data.protocol} has another test side than when the model was trained"]
+    return []
 
 
 def model_facts(model: Model) -> dict[str, Any]:

@@ -9,11 +9,11 @@ import numpy as np
 from torch import Tensor
 
 from mmcl.common.errors import UserError
-from mmcl.data.learned import not_learned, recorded_lessons
 from mmcl.data.selection import Selection
 from mmcl.deploy.texts import class_texts, named_classes
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
 from mmcl.evaluation.top1 import scored
+from mmcl.models.learned import unlearned
 from mmcl.models.model import Model
 from mmcl.models.vocabulary import class_key, require_vocabulary
 
@@ -47,7 +47,7 @@ class OpenClasses(Evaluation):
         position = {class_key(name): number for number, name in enumerate(prompts.names)}
         answer = np.array([position.get(class_key(name), -1) for name in store.class_names])
         clips = np.flatnonzero(answer[store.labels] >= 0)
-        kept, side = not_learned(clips, store, recorded_lessons(model.description.provenance))
+        kept, side = unlearned(clips, store, model.record)
         clips = clips[kept]
         if not len(clips):
             raise UserError(f"{store.location} has no clip of {', '.join(prompts.names)}: it has {store.class_names}")

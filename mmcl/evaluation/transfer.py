@@ -18,11 +18,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mmcl.common.errors import UserError
-from mmcl.data.learned import not_learned, recorded_lessons
 from mmcl.data.selection import Selection
 from mmcl.data.store import ClipStore
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
 from mmcl.evaluation.top1 import scored
+from mmcl.models.learned import unlearned
 from mmcl.models.model import Model
 
 BUILTIN = Path(__file__).parent / "maps"
@@ -81,7 +81,7 @@ class Transfer(Evaluation):
                 f"'{done['dataset']}'"
             )
         clips, labels = mapped_clips(rule, store, names)
-        kept, side = not_learned(clips, store, recorded_lessons(done))
+        kept, side = unlearned(clips, store, model.record)
         clips, labels, note = clips[kept], labels[kept], None
         if rule.clips is not None and len(clips) != rule.clips and side == "all":
             note = f"{len(clips)} clips take part, the complete data set has {rule.clips}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from mmcl.models.session import open_checked_session
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.masks import present
+
+if TYPE_CHECKING:
+    from mmcl.models.record import Record
 
 
 class GraphModel(nn.Module):
@@ -45,6 +49,13 @@ class GraphModel(nn.Module):
     def device(self) -> torch.device:
         """Always the CPU."""
         return torch.device("cpu")
+
+    @property
+    def record(self) -> Record:
+        """What the model learned from, as far as that is known."""
+        from mmcl.models.learned import record_of
+
+        return record_of(self.description, self.path)
 
     def forward(self, joints: Tensor, lengths: Tensor | None = None, grad: bool = False) -> Tensor:
         """Class scores (N, K) of raw clips (N, M, T, V, C); clips of different lengths go through one by one.

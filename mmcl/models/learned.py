@@ -11,6 +11,7 @@ from mmcl.common.errors import UserError
 from mmcl.data.protocols import load_protocol
 from mmcl.data.splitting import Split, split
 from mmcl.data.store import ClipStore
+from mmcl.models.description import Description
 from mmcl.models.record import Record
 
 
@@ -26,6 +27,21 @@ def record_before_format_1(provenance: Mapping[str, Any]) -> Record:
     parents += [_named(dict(zip(keys, lesson, strict=False))) for lesson in lessons]
     own = _named(provenance)
     return Record(own.dataset, own.protocol, own.store, parents=tuple(p for p in parents if p.protocol and p.store))
+
+
+def record_of(description: Description, where: object) -> Record:
+    """What a model learned from, by its description.
+
+    Args:
+        description: of the model.
+        where: its folder, for messages.
+
+    Raises:
+        UserError: the record was edited or damaged.
+    """
+    if description.record is None:
+        return record_before_format_1(description.provenance)
+    return Record.from_json(description.record, str(where))
 
 
 def _named(facts: Mapping[str, Any]) -> Record:

@@ -51,15 +51,15 @@ class Model(nn.Module):
         return None if self.vocabulary is None else self.vocabulary.head
 
     @property
-    def record(self) -> Record | None:
-        """What the model learned from; None where that is not known.
+    def record(self) -> Record:
+        """What the model learned from, as far as that is known.
 
         Raises:
-            UserError: the record is damaged.
+            UserError: the record was edited or damaged.
         """
-        from mmcl.models.record import Record  # reads clip stores, which need more than inference does
+        from mmcl.models.learned import record_of  # reads clip stores, which needs more than inference does
 
-        return None if self.description.record is None else Record.from_json(self.description.record, str(self.path))
+        return record_of(self.description, self.path)
 
     @property
     def device(self) -> torch.device:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmcl.common.errors import UserError
@@ -17,6 +17,7 @@ from mmcl.surgery import SURGERIES
 
 if TYPE_CHECKING:  # reads clip stores, which needs more than loading a changed model does
     from mmcl.data.selection import Selection
+    from mmcl.models.record import Record
 
 
 class Surgery(ABC):
@@ -102,9 +103,27 @@ class Surgery(ABC):
         done = {"surgery": name, **asdict(self.options), **facts}
         provenance = {**old.provenance, "changed": [*old.provenance.get("changed", []), done]}
         description = old.changed(
-            surgeries=(*old.surgeries, operation), counts=counts, provenance=provenance, onnx={}
-        )
+            surgeries=(*old.surgeries, operation), counts=counts, provenance=provenance, onnx={},
+            record=_record(model, encoder, data).to_json(),
+        )  # fmt: skip
         return Model(description, encoder, fresh.preprocess, fresh.vocabulary).to(model.device)
+
+
+def _record(model: Model, encoder: Encoder, data: Selection | None) -> Record:
+    """What the changed model learned from: the clips it was shown, and all that its parent knows."""
+    from mmcl.models.record import ClipSet, Record, tensors_digest
+
+    parent = replace(model.record, weights=tensors_digest(model.encoder.state_dict()))
+    weights = tensors_digest(encoder.state_dict())
+    if data is None:
+        return replace(parent, weights=weights, parents=(parent,))
+    split = data.split
+    return Record(
+        dataset=data.store.dataset, protocol=data.protocol or "", store=data.store.fingerprint,
+        split="" if split is None else split.digest, test_side="" if split is None else split.test_digest,
+        classes=parent.classes, weights=weights, trained=ClipSet.of(data.store, data.clips), selected=ClipSet(),
+        parents=(parent,),
+    )  # fmt: skip
 
 
 def build_surgery(name: str, options: Any = None) -> Surgery:

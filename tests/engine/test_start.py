@@ -13,7 +13,6 @@ from running import SMALL, arguments, weights
 from safetensors.torch import load_file, save_file
 
 from mmcl.common.errors import UserError
-from mmcl.data.learned import Lesson, recorded_lessons
 from mmcl.data.protocols import load_protocol
 from mmcl.data.splitting import Split, split
 from mmcl.data.store import open_store
@@ -25,6 +24,7 @@ from mmcl.engine.setup import build_task, open_data
 from mmcl.engine.start import configure, start
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.folder import find_model
+from mmcl.models.learned import record_of
 from mmcl.models.model import Model
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
@@ -33,11 +33,6 @@ from mmcl.train import train
 FOREIGN = ["sit", "stand", "hop"]
 # What the checkpoint says is left out: the encoder's size, the window.
 PLAIN = [word for word in SMALL if not word.startswith(("--encoder", "--preprocess"))]
-
-
-def lessons_of(path: Path) -> tuple[Lesson, ...]:
-    """What a model says that it has learned from."""
-    return recorded_lessons(find_model(path).description.provenance)
 
 
 def make_source(folder: Path, names: list[str], layout: str = "kinect_v2_25") -> Path:
@@ -130,13 +125,16 @@ def test_a_run_and_one_of_its_checkpoints_are_sources_too(demo_store, source, tm
         again = command(demo_store, tmp_path / "x", path)
         assert configure(again).preprocess.streams == ("bone",) and configure(again).encoder.width == 8
         assert all(tensor.equal(encoder_of(out)[name]) for name, tensor in started(again).items())
-        assert lessons_of(path) == (Lesson("demo/cross_subject", open_store(demo_store).fingerprint, "demo"),)
+        (record,) = record_of(find_model(path).description, path).lineage()
+        assert (record.protocol, record.store) == ("demo/cross_subject", open_store(demo_store).fingerprint)
+        assert record.trained is not None and len(record.trained) > 0
     rule = tmp_path / "halves.yaml"
     rule.write_text(json.dumps({"halves": {"dataset": "demo", "train": {"subject": [1]}, "test": {"subject": [2]}}}))
     train(configure(command(demo_store, tmp_path / "next", out, f"--data.protocol={rule}", "--schedule.epochs=1")))
     export_run(tmp_path / "next", tmp_path / "bundle")
     for path in (tmp_path / "next", tmp_path / "bundle"):
-        assert [lesson.protocol for lesson in lessons_of(path)] == [str(rule), "demo/cross_subject"]
+        lineage = record_of(find_model(path).description, path).lineage()
+        assert [one.protocol for one in lineage] == [str(rule), "demo/cross_subject"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="neither a bundle .* nor a run folder"):
         configure(command(demo_store, tmp_path / "x", tmp_path / "empty"))

@@ -13,15 +13,18 @@ import torch
 from scipy.io import loadmat, savemat
 
 from mmcl.common.errors import UserError
-from mmcl.data.learned import Lesson, not_learned
 from mmcl.data.preparation.build import prepare
 from mmcl.data.prompts import class_names
+from mmcl.data.protocols import load_protocol
 from mmcl.data.readers import READERS
+from mmcl.data.splitting import split
 from mmcl.data.store import open_store
 from mmcl.encoders.base import build_encoder
 from mmcl.engine.scoring import score_clips
 from mmcl.evaluation.metrics import score_metrics
 from mmcl.evaluation.transfer import load_map, mapped_clips, transfer_facts, transfer_maps
+from mmcl.models.learned import unlearned
+from mmcl.models.record import Record
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 
@@ -105,7 +108,8 @@ def test_what_the_classifier_sees_is_the_published_pipeline(utd, test_data: Path
 
 def test_an_adapted_model_is_judged_on_the_other_half(utd) -> None:
     clips, _ = mapped_clips(load_map("ours/nw_ucla_to_utd_mhad"), utd, class_names("nw_ucla"))
-    kept, words = not_learned(clips, utd, (Lesson("utd_mhad/cross_subject", utd.fingerprint),))
+    sides = split(utd, load_protocol("utd_mhad/cross_subject"))
+    kept, words = unlearned(clips, utd, Record.of(utd, sides, "utd_mhad/cross_subject"))
     assert kept.tolist() == [utd.ids[clip].split("_")[1] in ("s2", "s4", "s6", "s8") for clip in clips]
     assert "cross_subject" in words and 0 < kept.sum() < len(clips)
 

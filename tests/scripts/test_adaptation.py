@@ -14,7 +14,6 @@ from scipy.io import savemat
 
 from mmcl.adapt import main as adapt
 from mmcl.common.errors import UserError
-from mmcl.data.learned import recorded_lessons
 from mmcl.data.preparation.build import prepare
 from mmcl.data.protocols import load_protocol
 from mmcl.data.readers.sysu import SYSU
@@ -94,8 +93,9 @@ def test_a_model_that_is_adapted_again_remembers_both_and_what_it_was_trained_on
     adapt(["--checkpoint", str(tmp_path / "once"), *words, str(tmp_path / "twice"), "--batch-size", "5"])
     description = find_model(tmp_path / "twice").description
     assert [operation.options["batch_size"] for operation in description.surgeries] == [64, 5]
-    lessons = recorded_lessons(description.provenance)
-    assert [lesson.protocol for lesson in lessons] == ["demo/cross_subject"] * 2 and description.provenance["dataset"]
+    lineage = list(load_bundle(tmp_path / "twice").record.lineage())
+    assert [one.protocol for one in lineage] == ["demo/cross_subject"] * 2 + ["elsewhere/xsub"]
+    assert [None if one.trained is None else len(one.trained) for one in lineage] == [24, 24, None]
 
 
 def test_sysu_s_twenty_joints_become_the_encoder_s_twenty_five(sysu, source, tmp_path) -> None:
