@@ -82,7 +82,7 @@ def judge(
         facts = {**{key: value for key, value in own.items() if key not in verdict.facts}, **facts}
         record, facts["split_digest"] = model.record, data.split.digest
         judged = data.clips if data.side in SIDES else np.concatenate([data.split.test, data.clips])
-        facts["learned_from"] = ", ".join(dict.fromkeys(one.protocol for one in record.lineage())) or None
+        facts["learned_from"] = ", ".join(filter(None, dict.fromkeys(one.protocol for one in record.lineage()))) or None
         own_side = data.side in ("train", "validation")  # of these it is known that the model has seen them
         facts["warning"] = None if own_side else overlap(judged, data.store, record) or None
     notes = [verdict.facts.get("note"), *_changes(model, data)]
