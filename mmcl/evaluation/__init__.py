@@ -7,6 +7,7 @@ EVALUATIONS = Registry(
     {
         "top1": "mmcl.evaluation.top1:Top1",
         "transfer": "mmcl.evaluation.transfer:Transfer",
+        "groups": "mmcl.evaluation.groups:Groups",
         "open_vocabulary": "mmcl.evaluation.open_vocabulary:OpenVocabulary",
         "classes": "mmcl.evaluation.open_classes:OpenClasses",
     },

@@ -1,0 +1,45 @@
+"""Accuracy by size of class, against a loop over classes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mmcl.common.errors import UserError
+from mmcl.evaluation.base import Verdict
+from mmcl.evaluation.groups import CURVE, Groups, GroupsOptions, by_groups
+
+
+@pytest.fixture
+def verdict() -> Verdict:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, 60)  # class 5 is never judged
+    correct = rng.random(60) < 0.6
+    return Verdict({"top1": float(correct.mean())}, "top1", [str(clip) for clip in range(60)], correct,
+                   {"labels": labels, "scores": np.zeros((60, 6))})  # fmt: skip
+
+
+def test_groups_are_means_over_their_classes(verdict: Verdict) -> None:
+    counts = np.array([200, 101, 100, 20, 19, 1])
+    found = by_groups(verdict, counts, GroupsOptions()).metrics["groups"]
+    labels, correct = verdict.arrays["labels"], verdict.correct
+
+    def mean(*classes: int) -> float:
+        return float(np.mean([correct[labels == one].mean() for one in classes]))
+
+    assert found["many"] == {"classes": 2, "accuracy": pytest.approx(mean(0, 1))}
+    assert found["medium"] == {"classes": 2, "accuracy": pytest.approx(mean(2, 3))}
+    assert found["few"] == {"classes": 2, "accuracy": pytest.approx(mean(4))}
+
+
+def test_a_group_without_classes_has_no_accuracy_and_is_drawn_all_the_same(verdict: Verdict, tmp_path) -> None:
+    groups = Groups(GroupsOptions(many=500, few=300))
+    found = by_groups(verdict, np.array([9, 8, 7, 6, 5, 4]), groups.options)
+    assert found.metrics["groups"]["many"] == {"classes": 0, "accuracy": None}
+    page = groups.draw(found, tmp_path, None)
+    assert (tmp_path / CURVE).stat().st_size > 5000 and any("| few | 6 |" in block for block in page)
+
+
+def test_groups_that_overlap_are_refused() -> None:
+    with pytest.raises(UserError, match="few is 50 and many 10"):
+        GroupsOptions(many=10, few=50)
