@@ -72,7 +72,7 @@ class Augmentation(_keys()):  # type: ignore[misc]  # its fields are those of th
         return span
 
     def apply(self, keys: Tensor, clips: Skeletons, layout: Layout) -> Skeletons:
-        """Vary a batch, one draw a clip; joints are centred (N, M, window, V, C)."""
+        """Vary a batch, one draw a clip; joints are centred (N, M, C, window, V)."""
         for transform in self.transforms:
             clips = transform.apply(keys, clips, layout)
         return clips

@@ -80,7 +80,7 @@ class Rotation(Transform):
         """Turn all bodies alike."""
         angles = self.signed(keys, (3,)) * torch.tensor(self.rotation, device=keys.device)
         matrix = rotation_matrices(angles)
-        return linear(clips, matrix if clips.joints.shape[-1] == 3 else planar_matrices(angles[:, 2]))
+        return linear(clips, matrix if clips.joints.shape[2] == 3 else planar_matrices(angles[:, 2]))
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Shear(Transform):
 
     def apply(self, keys: Tensor, clips: Skeletons, layout: Layout) -> Skeletons:
         """Ones on the matrix's diagonal, coefficients off it."""
-        width = clips.joints.shape[-1]
+        width = clips.joints.shape[2]
         amounts = self.shear * self.signed(keys, (width * width,)).view(-1, width, width)
         unit = torch.eye(width, device=keys.device)
         return linear(clips, amounts * (1 - unit) + unit)
@@ -210,7 +210,7 @@ class Noise(Transform):
     def apply(self, keys: Tensor, clips: Skeletons, layout: Layout) -> Skeletons:
         """Every coordinate on its own."""
         x = clips.joints
-        return clips._replace(joints=x + self.noise * self.normal(keys, tuple(x.shape[1:])) * clips.mask[..., None])
+        return clips._replace(joints=x + self.noise * self.normal(keys, tuple(x.shape[1:])) * clips.mask[:, :, None])
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,8 @@ class Swap(Transform):
 
 def linear(clips: Skeletons, matrix: Tensor) -> Skeletons:
     """Apply one (N, C, C) matrix a clip to its joints; zero stays zero."""
-    return clips._replace(joints=clips.joints @ matrix.to(clips.joints).transpose(1, 2)[:, None, None])
+    x = clips.joints
+    return clips._replace(joints=(matrix.to(x)[:, None] @ x.flatten(3)).view_as(x))
 
 
 def rotation_matrices(angles: Tensor) -> Tensor:
@@ -276,8 +277,8 @@ def mirror(clips: Skeletons, layout: Layout) -> Skeletons:
     order = list(range(layout.joint_count))
     for left, right in layout.left_right:
         order[left], order[right] = right, left
-    joints = clips.joints[:, :, :, order].clone()
-    joints[..., 0] = -joints[..., 0]
+    joints = clips.joints[..., order]
+    joints[:, :, 0] *= -1
     sure = None if clips.confidence is None else clips.confidence[..., order]
     return Skeletons(joints, clips.mask[..., order], sure)
 

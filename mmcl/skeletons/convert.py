@@ -54,14 +54,15 @@ def convert(x: Tensor, mask: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
     A joint that is made of several is made of those that are there, and is missing where none is.
 
     Args:
-        x: (..., V_source, C) joints, zero where missing.
-        mask: (..., V_source) bool.
+        x: (N, M, C, T, V_source) joints, zero where missing.
+        mask: (N, M, T, V_source) bool.
         matrix: (V_target, V_source).
 
     Returns:
-        joints (..., V_target, C) and their mask (..., V_target).
+        joints (N, M, C, T, V_target) and their mask (N, M, T, V_target).
     """
-    matrix = matrix.to(x)
-    share = matrix @ mask.to(x)[..., None]  # of the weights, which sum to 1
+    weights = matrix.to(x).T
+    share = mask.to(x) @ weights  # of the weights, which sum to 1
     there = share.abs() > 1e-6
-    return torch.where(there, matrix @ x / torch.where(there, share, 1), 0), there[..., 0]
+    x = x @ weights / torch.where(there, share, 1)[:, :, None]
+    return torch.where(there[:, :, None], x, 0), there

@@ -1,6 +1,7 @@
 """Which joints of a clip are there. The mask is made once, from raw joints, and goes along with them from then on.
 
-Wherever this package passes joints ``x`` (N, M, T, V, C) together with ``mask`` (N, M, T, V), ``x`` is zero where
+In between the borders of this package, where clips are (N, M, T, V, C), coordinates stand before frames: joints ``x``
+(N, M, C, T, V) go together with ``mask`` (N, M, T, V), so that a mask is applied to whole planes. ``x`` is zero where
 ``mask`` is False. The mask is never made again from zeros: a joint that is there may come to lie at the origin, as the
 centre joint does when it has been subtracted.
 """
@@ -20,7 +21,7 @@ class Skeletons(NamedTuple):
     """A batch of clips on its way to the encoder.
 
     Attributes:
-        joints: (N, M, T, V, C), zero where a joint is missing.
+        joints: (N, M, C, T, V), zero where a joint is missing.
         mask: (N, M, T, V) bool, which joints are there.
         confidence: (N, M, T, V) how sure a pose estimator was; None where nobody asked.
     """
@@ -40,57 +41,60 @@ def nowhere(condition: Tensor) -> bool:
 
 
 def present(
-    joints: Tensor, centre: Tensor, lengths: Tensor | None = None, confidence: Tensor | None = None
+    joints: Tensor, centre: Tensor, persons: int, lengths: Tensor | None = None, confidence: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Find out which raw joints are there, and set the others to zero.
+    """Find out which raw joints are there, set the others to zero, and take a number of bodies.
 
     A joint is missing where all its coordinates are zero, where one is not finite, behind a clip's end, and where its
     confidence is not positive. There is one exception: in a clip that was centred before, the centre joint lies at the
     origin and the body around it, on either side along every axis. No body lies around its own sensor, so that this
     centre joint is there.
 
+    Bodies that are there come first, in the order given: trackers leave slots of people who have gone empty.
+
     Args:
         joints: (N, M, T, V, C) raw.
         centre: (V,) bool, True at the layout's centre joint.
+        persons: how many bodies are taken; empty ones fill up.
         lengths: (N,) real frames of each clip; None where all have T.
         confidence: (N, M, T, V) or None.
 
     Returns:
-        joints (N, M, T, V, C) and mask (N, M, T, V) bool.
+        joints (N, persons, C, T, V), confidence behind the coordinates where it is given, and mask (N, persons, T, V).
     """
-    axes = joints.unbind(-1)
-    size = torch.stack([axis.abs() for axis in axes]).sum(dim=0)  # not a number where one is none: compares false
-    there = (size > 0) & (size < torch.inf)
-    kept = there if confidence is None else there & (confidence > 0)
+    x = joints.movedim(4, 2).contiguous()
+    size = x.abs().sum(dim=2)  # not a number where a coordinate is none, so that it compares false
+    mask, zero = (size > 0) & (size < torch.inf), size == 0
+    if confidence is not None:
+        mask = mask & (confidence > 0)
+        x = torch.cat([x, confidence.to(x)[:, :, None]], dim=2)
     if lengths is not None:
-        time = torch.arange(joints.shape[2], device=joints.device)
-        kept = kept & (time < lengths[:, None])[:, None, :, None]
-    lost = (size != 0) & ~kept
-    if not nowhere(lost):
-        joints = joints.masked_fill(lost[..., None], 0)
-    at_origin = centre & (size == 0) & kept.any(dim=3, keepdim=True)
+        time = torch.arange(x.shape[3], device=x.device)
+        mask = mask & (time < lengths[:, None])[:, None, :, None]
+    mask, x, zero = _fit(persons, mask, x, zero)
+    x = torch.where(mask[:, :, None], x, 0)
+    at_origin = centre & zero & mask.any(dim=3, keepdim=True)
     if joints.shape[-1] == 3 and not nowhere(at_origin):
-        around = [(axis > 0).any(dim=-1) & (axis < 0).any(dim=-1) for axis in joints.unbind(-1)]
-        kept = kept | (at_origin & torch.stack(around).all(dim=0)[..., None])
-    return joints, kept
+        axes = x[:, :, :3]
+        around = ((axes > 0).any(dim=-1) & (axes < 0).any(dim=-1)).all(dim=2)
+        mask = mask | (at_origin & around[..., None])
+    return x, mask
 
 
-def fit_persons(x: Tensor, mask: Tensor, persons: int) -> tuple[Tensor, Tensor]:
-    """Cut (N, M, T, V, C) to a number of bodies, or fill it up with empty ones.
-
-    Bodies that are there come first, in the order given: trackers leave slots of people who have gone empty.
-    """
-    clips, bodies = x.shape[:2]
+def _fit(persons: int, mask: Tensor, *others: Tensor) -> list[Tensor]:
+    """The bodies that are taken: of the mask (N, M, T, V), and of everything else that begins with (N, M)."""
+    clips, bodies = mask.shape[:2]
+    tensors = [mask, *others]
     if bodies > 1:
         absent = ~mask.flatten(2).any(dim=2)
-        places = torch.arange(bodies, device=x.device) + absent * MOST_BODIES
+        places = torch.arange(bodies, device=mask.device) + absent * MOST_BODIES
         order = places.argsort(dim=1)[:, :persons]
-        rows = torch.arange(clips, device=x.device)[:, None]
-        x, mask = x[rows, order], mask[rows, order]
+        rows = torch.arange(clips, device=mask.device)[:, None]
+        tensors = [each[rows, order] for each in tensors]
     if bodies < persons:
-        x = torch.cat([x, x.new_zeros(clips, persons - bodies, *x.shape[2:])], dim=1)
-        mask = torch.cat([mask, mask.new_zeros(clips, persons - bodies, *mask.shape[2:])], dim=1)
-    return x, mask
+        empty = (clips, persons - bodies)
+        tensors = [torch.cat([each, each.new_zeros(*empty, *each.shape[2:])], dim=1) for each in tensors]
+    return tensors
 
 
 def fill_gaps(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,7 +106,7 @@ def fill_gaps(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     missing.
 
     Args:
-        x: (N, M, T, V, C) joints, zero where missing.
+        x: (N, M, C, T, V) joints, zero where missing.
         mask: (N, M, T, V) bool.
 
     Returns:
@@ -114,18 +118,18 @@ def fill_gaps(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     filled = within[..., None] & mask.any(dim=2, keepdim=True)
     if nowhere(filled & ~mask):
         return x, mask
-    time = torch.arange(x.shape[2], device=x.device)[:, None]
+    time = torch.arange(mask.shape[2], device=x.device)[:, None]
     seen = mask.cumsum(dim=2)
     count = seen[:, :, -1:]
     # frames[k] is the k-th frame that shows the joint; what is missing writes into one place behind all of them.
-    place = torch.where(mask, seen - 1, x.shape[2])
-    frames = torch.zeros_like(place[:, :, :1]).expand(-1, -1, x.shape[2] + 1, -1)
+    place = torch.where(mask, seen - 1, mask.shape[2])
+    frames = torch.zeros_like(place[:, :, :1]).expand(-1, -1, mask.shape[2] + 1, -1)
     frames = frames.scatter(2, place, time.expand_as(place))
     before = frames.gather(2, (seen - 1).clamp(min=0))
     after = frames.gather(2, torch.minimum(seen, count - 1).clamp(min=0))
-    share = ((time - before) / (after - before).clamp(min=1)).clamp(0, 1).to(x.dtype)[..., None]
-    a, b = (x.gather(2, each[..., None].expand_as(x)) for each in (before, after))
-    return torch.where(filled[..., None], a + (b - a) * share, 0), filled
+    share = ((time - before) / (after - before).clamp(min=1)).clamp(0, 1).to(x.dtype)[:, :, None]
+    a, b = (x.gather(3, each[:, :, None].expand_as(x)) for each in (before, after))
+    return torch.where(filled[:, :, None], a + (b - a) * share, 0), filled
 
 
 def seen_span(mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,10 +151,10 @@ def show_bodies(x: Tensor, mask: Tensor) -> Tensor:
     A body that does not move has a motion stream of zeros, for example. Its joints are set to :data:`SPECK`.
 
     Args:
-        x: (N, M, T, V, C) encoder input.
+        x: (N, M, C, T, V) encoder input.
         mask: (N, M, T, V) bool.
     """
     hidden = (x.abs().flatten(2).amax(dim=2) == 0) & mask.flatten(2).any(dim=2)
     if nowhere(hidden):
         return x
-    return torch.where((mask & hidden[:, :, None, None])[..., None], SPECK, x)
+    return torch.where((mask & hidden[:, :, None, None])[:, :, None], SPECK, x)

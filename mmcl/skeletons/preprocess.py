@@ -19,7 +19,7 @@ from mmcl.common.errors import UserError
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import Layout
-from mmcl.skeletons.masks import Skeletons, fill_gaps, fit_persons, present, seen_span, show_bodies
+from mmcl.skeletons.masks import Skeletons, fill_gaps, present, seen_span, show_bodies
 from mmcl.skeletons.placing import Centring, centre, clip_origin, fill_box
 from mmcl.skeletons.streams import ancestors, channels, check_stream, to_stream
 from mmcl.skeletons.window import Timing, evaluated_span, frame_times, look
@@ -157,13 +157,15 @@ class Preprocess(nn.Module):
         Returns:
             encoder input (N, persons, window, V', channels) and (N, persons, window, V') bool, which joints are there.
         """
-        x, mask = self._taken(joints.to(self.dtype), lengths, confidence)
-        x, mask = fit_persons(x, mask, self.persons)
+        joints = joints.to(self.dtype)
+        if joints.shape[-1] != self.dimensions:  # cut off, or filled up with zeros
+            joints = pad(joints, (0, self.dimensions - joints.shape[-1]))
+        x, mask = present(joints, self.centre, self.persons, lengths, confidence)
         if self.options.gaps == "interpolate":
             x, mask = fill_gaps(x, mask)
         if self.matrix is not None:
             x, mask = convert(x, mask, self.matrix)
-        origin = clip_origin(x[..., : self.dimensions], mask, self.target.centre)
+        origin = clip_origin(x[:, :, : self.dimensions], mask, self.target.centre)
         clips = self._window(x, mask, keys, augmentation, view)
         placed = centre(clips.joints, clips.mask, origin, self.target.centre, self.options.centring)
         clips = clips._replace(joints=placed)
@@ -172,19 +174,8 @@ class Preprocess(nn.Module):
         if self.options.scaling == "box":
             clips = clips._replace(joints=fill_box(clips.joints, clips.mask))
         streams = [to_stream(clips, stream, getattr(self, f"ends_{stream}")) for stream in self.options.streams]
-        x = streams[0] if len(streams) == 1 else torch.cat(streams, dim=-1)
-        return show_bodies(x, clips.mask), clips.mask
-
-    def _taken(self, joints: Tensor, lengths: Tensor | None, confidence: Tensor | None) -> tuple[Tensor, Tensor]:
-        """As many coordinates as asked for, and behind them the confidence where that is a stream; and the mask."""
-        joints, mask = present(joints, self.centre, lengths, confidence)
-        x = joints
-        if x.shape[-1] != self.dimensions:  # cut off, or filled up with zeros
-            x = pad(x, (0, self.dimensions - x.shape[-1]))
-        if "confidence" in self.options.streams:
-            sure = mask if confidence is None else torch.where(mask, confidence, 0)
-            x = torch.cat([x, sure.to(x)[..., None]], dim=-1)
-        return x, mask
+        x = streams[0] if len(streams) == 1 else torch.cat(streams, dim=2)
+        return show_bodies(x, clips.mask).movedim(2, 4).contiguous(), clips.mask
 
     def _window(
         self, x: Tensor, mask: Tensor, keys: Tensor | None, augmentation: Augmentation | None, view: int
@@ -205,6 +196,6 @@ class Preprocess(nn.Module):
         x, mask = look(x, mask, first + span.start, times)
         if inside is not None:
             mask = mask & inside[:, None, :, None]
-            x = x.masked_fill(~mask[..., None], 0)
+            x = torch.where(mask[:, :, None], x, 0)
         width = self.dimensions
-        return Skeletons(x[..., :width], mask, x[..., width] if x.shape[-1] > width else None)
+        return Skeletons(x[:, :, :width], mask, x[:, :, width] if x.shape[2] > width else None)

@@ -56,7 +56,7 @@ def ancestors(layout: Layout, stream: str) -> Tensor | None:
 
 
 def to_stream(clips: Skeletons, stream: str, ends: Tensor | None = None) -> Tensor:
-    """Turn preprocessed joints (N, M, T, V, C) into a stream of the same shape; ``confidence`` has one channel.
+    """Turn preprocessed joints (N, M, C, T, V) into a stream of the same shape; ``confidence`` has one channel.
 
     Args:
         clips: joints with their mask.
@@ -65,20 +65,20 @@ def to_stream(clips: Skeletons, stream: str, ends: Tensor | None = None) -> Tens
     """
     x, mask = clips.joints, clips.mask
     if stream == "confidence":
-        return (mask.to(x) if clips.confidence is None else clips.confidence)[..., None]
+        return (mask.to(x) if clips.confidence is None else clips.confidence)[:, :, None]
     if "bone" in stream:
         if ends is None:
             raise ValueError("a bone stream needs to know where its bones end")
         mask = mask & mask.index_select(3, ends)
-        x = torch.where(mask[..., None], x - x.index_select(3, ends), 0)
+        x = torch.where(mask[:, :, None], x - x.index_select(4, ends), 0)
     return motion(x, mask) if stream.endswith("motion") else x
 
 
 def motion(x: Tensor, mask: Tensor) -> Tensor:
-    """Forward difference over time of (N, M, T, V, C); the last frame is zero."""
-    both = (mask[:, :, 1:] & mask[:, :, :-1])[..., None]
-    step = torch.where(both, x[:, :, 1:] - x[:, :, :-1], 0)
-    return torch.cat([step, torch.zeros_like(x[:, :, :1])], dim=2)
+    """Forward difference over time of (N, M, C, T, V); the last frame is zero."""
+    both = (mask[:, :, 1:] & mask[:, :, :-1])[:, :, None]
+    step = torch.where(both, x[:, :, :, 1:] - x[:, :, :, :-1], 0)
+    return torch.cat([step, torch.zeros_like(x[:, :, :, :1])], dim=3)
 
 
 def channels(streams: tuple[str, ...], dimensions: int) -> int:

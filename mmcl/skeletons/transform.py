@@ -41,7 +41,7 @@ class Transform:
         return span
 
     def apply(self, keys: Tensor, clips: Skeletons, layout: Layout) -> Skeletons:
-        """Change the clips, one draw a clip, all its bodies alike; joints are centred (N, M, window, V, C)."""
+        """Change the clips, one draw a clip, all its bodies alike; joints are centred (N, M, C, window, V)."""
         return clips
 
     def check(self, layout: Layout, timing: Timing) -> None:

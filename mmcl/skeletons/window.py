@@ -101,19 +101,19 @@ def look(x: Tensor, mask: Tensor, start: Tensor, times: Tensor) -> tuple[Tensor,
     own span. Between a frame that shows a joint and one that does not, the one that does counts alone.
 
     Args:
-        x: (N, M, T, V, C), zero where missing.
+        x: (N, M, C, T, V), zero where missing.
         mask: (N, M, T, V) bool.
         start: (N,) first frame of each clip's span.
         times: (N, window) frames from there on; whole numbers are frames.
 
     Returns:
-        joints (N, M, window, V, C) and mask (N, M, window, V).
+        joints (N, M, C, window, V) and mask (N, M, window, V).
     """
     low = torch.floor(times)
     first, second = ((each + start[:, None]).long()[:, None, :, None] for each in (low, torch.ceil(times)))
-    shape = (-1, x.shape[1], -1, x.shape[3])
-    seen_a, seen_b = (mask.gather(2, frame.expand(shape)) for frame in (first, second))
-    a, b = (x.gather(2, frame[..., None].expand(*shape, x.shape[4])) for frame in (first, second))
+    bodies, joints = x.shape[1], x.shape[4]
+    seen_a, seen_b = (mask.gather(2, frame.expand(-1, bodies, -1, joints)) for frame in (first, second))
+    a, b = (x.gather(3, frame[:, :, None].expand(-1, bodies, x.shape[2], -1, joints)) for frame in (first, second))
     blend = (times - low).to(x.dtype)[:, None, :, None]
-    blend = torch.where(seen_a & seen_b, blend, seen_b.to(x.dtype))[..., None]
+    blend = torch.where(seen_a & seen_b, blend, seen_b.to(x.dtype))[:, :, None]
     return a + (b - a) * blend, seen_a | seen_b

@@ -26,7 +26,7 @@ from mmcl.models.card import model_card
 from mmcl.models.description import is_bundle, read_bundle
 from mmcl.models.model import Model
 from mmcl.predict import main as predict
-from mmcl.skeletons.convert import conversion_matrix, convert
+from mmcl.skeletons.convert import conversion_matrix
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 
@@ -104,7 +104,7 @@ def test_one_clip_in_several_layouts_gets_one_answer(bundle) -> None:
     own = mmcl.load(bundle)
     joints = torch.randn(2, 1, 30, 20, 3)
     kinect_v1 = load_layout("kinect_v1_20")  # the same joints in another order
-    reordered, _ = convert(joints, (joints != 0).any(dim=-1), conversion_matrix(SOURCE, kinect_v1))
+    reordered = conversion_matrix(SOURCE, kinect_v1) @ joints
     torch.testing.assert_close(mmcl.load(bundle, layout="kinect_v1_20")(reordered), own(joints))
     with pytest.raises(UserError, match="takes joints .* of layout 'utd_mhad_20'"):
         own(torch.randn(1, 1, 30, 25, 3))

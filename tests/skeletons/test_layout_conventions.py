@@ -128,7 +128,8 @@ def test_converted_joints_lie_where_they_belong(target: str) -> None:
     expected = standing(LAYOUTS[target])
     for source in LAYOUTS.values():
         joints, matrix = torch.from_numpy(standing(source)), conversion_matrix(source, LAYOUTS[target]).double()
-        found, _ = convert(joints, torch.ones(len(joints), dtype=torch.bool), matrix)
+        found, _ = convert(joints.T[None, None, :, None], torch.ones(1, 1, 1, len(joints), dtype=torch.bool), matrix)
+        found = found[0, 0, :, 0].T
         wrong = {
             joint: round(float(distance), 3)
             for joint, distance in zip(LAYOUTS[target].joints, np.linalg.norm(found - expected, axis=1), strict=True)

@@ -47,7 +47,8 @@ def test_ctrgcn_ucla_bones_are_the_pairs_of_the_official_graph() -> None:
 def test_twenty_to_twenty_five_is_the_documented_interpolation() -> None:
     source, target = load_layout("utd_mhad_20"), load_layout("kinect_v2_25")
     x = torch.randn(2, 1, 4, 20, 3, dtype=torch.float64)
-    y, _ = convert(x, torch.ones(x.shape[:-1], dtype=torch.bool), conversion_matrix(source, target))
+    y, _ = convert(x.movedim(4, 2), torch.ones(x.shape[:-1], dtype=torch.bool), conversion_matrix(source, target))
+    y = y.movedim(2, 4)
     s = dict(zip(source.joints, x.unbind(3), strict=True))
     t = dict(zip(target.joints, y.unbind(3), strict=True))
     for name in source.joints:  # limbs and spine one to one
@@ -65,8 +66,8 @@ def test_a_joint_is_made_of_those_that_are_there() -> None:
     x = torch.randn(1, 1, 5, 17, 3) * 0.3 + 3.0
     x[..., source.joints.index("left_hip"), :] = 0
     x[:, :, 4] = 0  # nobody
-    made, _ = convert(x, (x != 0).any(dim=-1), matrix)
-    found = dict(zip(target.joints, made.unbind(3), strict=True))
+    made, _ = convert(x.movedim(4, 2), (x != 0).any(dim=-1), matrix)
+    found = dict(zip(target.joints, made.movedim(2, 4).unbind(3), strict=True))
     there = dict(zip(source.joints, x.unbind(3), strict=True))
     torch.testing.assert_close(found["base_spine"], there["right_hip"])
     assert not found["left_hip"].any() and not found["head"][:, :, 4].any()

@@ -18,7 +18,7 @@ from mmcl.skeletons import AUGMENTATIONS
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.masks import Skeletons, fill_gaps, fit_persons, present
+from mmcl.skeletons.masks import Skeletons, fill_gaps, present
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 
 UTD, KINECT = load_layout("utd_mhad_20"), load_layout("kinect_v2_25")
@@ -113,14 +113,15 @@ def test_gaps_are_filled_as_by_interpolation_of_each_joint_alone() -> None:
     padded = torch.zeros(3, 2, 30, 20, 3)
     for row, clip in zip(padded, batch, strict=True):
         row[:, : clip.shape[1]] = torch.from_numpy(clip)
-    x, mask = fill_gaps(*present(padded, torch.arange(20) == UTD.centre))
+    x, mask = fill_gaps(*present(padded, torch.arange(20) == UTD.centre, 2))
+    x = x.movedim(2, 4)
     for clip, row, there in zip(batch, x, mask, strict=True):
         expected = fill(raw(clip))
         frames = clip.shape[1]
         np.testing.assert_array_equal(there[:, :frames], ~np.isnan(expected).any(axis=-1))
         np.testing.assert_allclose(row[:, :frames], np.nan_to_num(expected), atol=1e-5)
         assert not row[:, frames:].any() and not there[:, frames:].any()
-    whole = torch.randn(1, 1, 9, 20, 3)
+    whole = torch.randn(1, 1, 3, 9, 20)
     assert fill_gaps(whole, torch.ones(1, 1, 9, 20, dtype=torch.bool))[0] is whole  # nothing to do
 
 
@@ -149,7 +150,8 @@ def test_joints_made_of_others_are_there_where_one_of_those_is() -> None:
     x = torch.randn(6, 20, 3) + 3
     mask = torch.from_numpy(rng.random((6, 20)) < 0.5)
     mask[0] = False
-    found, there = convert(x * mask[..., None], mask, matrix)
+    found, there = convert((x * mask[..., None]).movedim(2, 0)[None, None], mask[None, None], matrix)
+    found, there = found[0, 0].movedim(0, 2), there[0, 0]
     for t, v in np.ndindex(6, 25):
         parts = [u for u in range(20) if matrix[v, u] and mask[t, u]]
         weight = sum(float(matrix[v, u]) for u in parts)
@@ -168,12 +170,12 @@ def test_an_augmentation_leaves_missing_joints_missing_and_absent_bodies_absent(
     still = dict.fromkeys(("rotation", "scale", "shear", "flip", "noise", "swap"), 0)
     varied = Augmentation(**still | {"crop_min": 1.0} | dict(AUGMENTATIONS[name].example))
     keys = torch.from_numpy(clip_keys(0, 0, range(5)))
-    found = varied.apply(keys, Skeletons(x, mask, sure), UTD)
-    assert not found.joints[~found.mask].any() and not found.confidence[~found.mask].any()
+    found = varied.apply(keys, Skeletons(x.movedim(4, 2), mask, sure), UTD)
+    assert not found.joints.movedim(2, 4)[~found.mask].any() and not found.confidence[~found.mask].any()
     assert torch.equal(found.mask.flatten(1).sum(dim=1), mask.flatten(1).sum(dim=1)) and not found.mask[:, 2].any()
     assert torch.equal(found.mask[3, 1:], mask[3, 1:])
-    assert (name == "crop") == torch.equal(found.joints, x)
-    alone = varied.apply(keys[1:3], Skeletons(x[1:3], mask[1:3], sure[1:3]), UTD)
+    assert (name == "crop") == torch.equal(found.joints.movedim(2, 4), x)
+    alone = varied.apply(keys[1:3], Skeletons(x[1:3].movedim(4, 2), mask[1:3], sure[1:3]), UTD)
     torch.testing.assert_close(alone.joints, found.joints[1:3], rtol=1e-5, atol=1e-6)  # whatever else is in the batch
 
 
@@ -198,7 +200,7 @@ def test_a_clip_that_comes_centred_keeps_its_centre_joint() -> None:
     torch.testing.assert_close(x, clip)
     away = clip + 4.0
     away[:, :, 3, UTD.centre] = 0  # at the sensor, and nobody around it: missing
-    assert not present(away, torch.arange(20) == UTD.centre)[1][0, :, 3, UTD.centre].any()
+    assert not present(away, torch.arange(20) == UTD.centre, 2)[1][0, :, 3, UTD.centre].any()
 
 
 def test_empty_frames_at_the_ends_are_no_part_of_the_action() -> None:
@@ -215,5 +217,6 @@ def test_bodies_that_are_there_come_first() -> None:
     x = torch.randn(2, 4, 5, 20, 3) + 3
     x[0, 0] = 0
     x[0, 2] = torch.nan
-    made = fit_persons(*present(x, torch.zeros(20, dtype=torch.bool)), 2)
-    assert torch.equal(made[0][0], x[0, [1, 3]]) and torch.equal(made[0][1], x[1, :2]) and made[1].all()
+    found, mask = present(x, torch.zeros(20, dtype=torch.bool), 2)
+    found = found.movedim(2, 4)
+    assert torch.equal(found[0], x[0, [1, 3]]) and torch.equal(found[1], x[1, :2]) and mask.all()

@@ -18,8 +18,8 @@ LAYOUT = load_layout("kinect_v2_25")
 
 
 def whole(x: torch.Tensor) -> Skeletons:
-    """All joints are there."""
-    return Skeletons(x, torch.ones(x.shape[:-1], dtype=torch.bool))
+    """(N, M, T, V, C) of which all joints are there."""
+    return Skeletons(x.movedim(4, 2), torch.ones(x.shape[:-1], dtype=torch.bool))
 
 
 def test_bone_and_motion_streams_equal_loops() -> None:
@@ -36,12 +36,12 @@ def test_bone_and_motion_streams_equal_loops() -> None:
     for name, expected in {
         "joint": x, "bone": bone, "joint_motion": motion, "bone_motion": bone_motion
     }.items():  # fmt: skip
-        torch.testing.assert_close(to_stream(whole(x), name, ancestors(LAYOUT, name)), expected)
+        torch.testing.assert_close(to_stream(whole(x), name, ancestors(LAYOUT, name)).movedim(2, 4), expected)
 
 
 def test_k_bone_reaches_the_kth_ancestor() -> None:
     x = torch.randn(1, 1, 1, 25, 3)
-    bones = to_stream(whole(x), "3_bone", ancestors(LAYOUT, "3_bone"))[0, 0, 0]
+    bones = to_stream(whole(x), "3_bone", ancestors(LAYOUT, "3_bone"))[0, 0, :, 0].T
     x = x[0, 0, 0]
     hand, shoulder = LAYOUT.joints.index("left_hand"), LAYOUT.joints.index("left_shoulder")
     torch.testing.assert_close(bones[hand], x[hand] - x[shoulder])
@@ -55,6 +55,7 @@ def test_crop_resize_equals_torch_interpolation_clip_by_clip(window: int) -> Non
     x = torch.randn(4, 2, 50, 25, 3)
     start, frames = torch.tensor([0.0, 3.0, 10.0, 49.0]), torch.tensor([50.0, 40.0, 7.0, 1.0])
     result, _ = look(*whole(x)[:2], start, frame_times(frames, window, "resize")[0])
+    result = result.movedim(2, 4)
     for clip, s, f, out in zip(x, start.int().tolist(), frames.int().tolist(), result, strict=True):
         flat = clip[:, s : s + f].permute(0, 2, 3, 1).reshape(1, -1, f)
         expected = F.interpolate(flat, size=window, mode="linear", align_corners=False)
