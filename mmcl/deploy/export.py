@@ -173,4 +173,5 @@ def _embeddings(model: Model, probe: Path) -> Tensor | None:
         return None
     clips = read_tensors(probe)
     with torch.no_grad():
-        return model.text_head.embed(model.encoder.features(model.preprocess(clips["joints"], clips.get("lengths"))))
+        features = model.preprocess.averaged(model.encoder.features, clips["joints"], clips.get("lengths"))
+        return model.text_head.embed(features)

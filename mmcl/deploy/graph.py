@@ -17,7 +17,7 @@ from mmcl.encoders.bodies import present_bodies
 from mmcl.encoders.ctrgcn.lean_units import LeanSpatial, LeanTemporal, LeanUnit
 from mmcl.encoders.graph import SUBSETS
 from mmcl.encoders.lean import Folded, LeanBodies
-from mmcl.models.model import Model, nan_to_missing
+from mmcl.models.model import Model
 
 OUTPUTS = {
     "probabilities": "(clips, classes), in the order of class_names, each row sums to 1",
@@ -33,7 +33,7 @@ OUTPUTS = {
 
 
 class Graph(nn.Module):
-    """A model as one function of raw joints (N, M, T, V, 3), for any N, M, T.
+    """A model as one function of raw joints (N, M, T, V, C), for any N, M, T.
 
     Joints that are NaN count as missing. Of a clip with nobody in it nothing is said: its scores are all zero, so that
     its probabilities are equal.
@@ -54,16 +54,22 @@ class Graph(nn.Module):
         self.eval()
 
     def forward(self, joints: Tensor) -> tuple[Tensor, ...]:
-        """(N, M, T, V, 3) -> what :attr:`outputs` names."""
+        """(N, M, T, V, C) -> what :attr:`outputs` names."""
         N, _, T, V, C = joints.shape
-        joints = nan_to_missing(joints)
-        somebody = joints.abs().amax(dim=(1, 2, 3, 4))[:, None] > 0
         # Empty bodies that fill up, whatever their number is: preprocessing cuts off what is too many.
         joints = torch.cat([joints, joints.new_zeros(N, self.preprocess.persons, T, V, C)], dim=1)
-        features = self.encoder.features(self.preprocess(joints))  # type: ignore[operator]
-        scores = torch.where(somebody, self.encoder.head(features), 0.0)  # type: ignore[operator]
+        views = [self.preprocess.masked(joints, view=view) for view in range(self.preprocess.options.views)]
+        features = [self.encoder.features(x) for x, _ in views]  # type: ignore[operator]
+        scores = _mean([self.encoder.head(each) for each in features])  # type: ignore[operator]
+        somebody = views[0][1].flatten(1).any(dim=1, keepdim=True)
+        scores = torch.where(somebody, scores, 0.0)
         found = (scores.softmax(dim=-1), scores)
-        return found if self.text_head is None else (*found, self.text_head.embed(features))
+        return found if self.text_head is None else (*found, self.text_head.embed(_mean(features)))
+
+
+def _mean(views: list[Tensor]) -> Tensor:
+    """Of what was said of each view; no operation for a single one."""
+    return views[0] if len(views) == 1 else torch.stack(views).mean(dim=0)
 
 
 class Eager(Graph):

@@ -67,7 +67,7 @@ def export_graph(model: Model) -> ModelProto:
     import onnx
 
     graph = Graph(model)
-    example = torch.randn(3, 2, 2 * model.preprocess.options.window, model.layout.joint_count, 3)
+    example = torch.randn(3, 2, 2 * model.preprocess.options.window, model.layout.joint_count, model.preprocess.columns)
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)

@@ -33,7 +33,7 @@ save_file(answer, {answer!r})
 
 def export_program(model: Model) -> torch.export.ExportedProgram:
     """The graph of a model, any number of clips, persons, frames: joints -> probabilities, scores[, embedding]."""
-    example = torch.randn(3, 2, 2 * model.preprocess.options.window, model.layout.joint_count, 3)
+    example = torch.randn(3, 2, 2 * model.preprocess.options.window, model.layout.joint_count, model.preprocess.columns)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.export.export(Graph(model), (example,), dynamic_shapes=dynamic_shapes())

@@ -107,8 +107,9 @@ def write_probe(path: Path, model: Model, clips: int = 2) -> None:
         model: in evaluation mode, on the CPU; its network is used as it is, never in the lean form.
         clips: how many.
     """
-    shape = (clips, model.preprocess.persons, 2 * model.preprocess.options.window, model.layout.joint_count, 3)
+    shape = (clips, model.preprocess.persons, 2 * model.preprocess.options.window, model.layout.joint_count,
+             model.preprocess.columns)  # fmt: skip
     joints = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        scores = model.encoder(model.preprocess(joints))
+        scores = model.preprocess.averaged(model.encoder, joints)
     save_file({"joints": joints, "scores": scores.contiguous()}, path)

@@ -123,7 +123,7 @@ class Checkpoints:
         )
         probe = made_up_clips(self.preprocess.source, channels=self.task.store.joints(0).shape[-1])
         with torch.no_grad():
-            scores = self.encoder(self.preprocess(probe["joints"].to(self.preprocess.dtype), probe["lengths"]))
+            scores = self.preprocess.averaged(self.encoder, probe["joints"], probe["lengths"])
         return {**probe, "scores": scores.float()}
 
     def load_learned(self, name: str = "last") -> None:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
-from mmcl.skeletons.preprocess import PreprocessOptions
+from mmcl.models.description import current_preprocess
 
 
-def modernised(content: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The content of a run's ``config.yaml`` with keys that were renamed, joined or taken away since.
-
-    Raises:
-        UserError: its preprocessing is none.
-    """
+def modernised(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a run's ``config.yaml`` with keys that were renamed, joined or taken away since."""
     found = dict(content)
     if isinstance(options := found.get("preprocess"), Mapping):
-        found["preprocess"] = asdict(PreprocessOptions.from_dict(options, f"{where} preprocess"))
+        found["preprocess"] = current_preprocess(options)
     if isinstance(options := found.get("encoder"), Mapping):
         found["encoder"] = {key: value for key, value in options.items() if key != "channels"}  # follows from streams
     if isinstance(options := found.get("data"), Mapping):

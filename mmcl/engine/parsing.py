@@ -111,7 +111,7 @@ def read_run_config(folder: Path) -> TrainConfig:
     content = read_yaml(saved)
     if not isinstance(content, Mapping):
         raise UserError(f"{saved}: a run's configuration holds keys and values")
-    recipe = Recipe(saved, modernised(content, str(saved)))
+    recipe = Recipe(saved, modernised(content))
     found = recipe.names()
     names = {section: found.get(section, default) for section, default in _DEFAULT_NAMES.items()}
     return _typed(build_parser(names), ["--config", recipe.text()], names, found, ())

@@ -94,7 +94,7 @@ def in_layout(joints: Tensor, source: Layout, target: Layout) -> Tensor:
     Raises:
         UserError: the source cannot become the target.
     """
-    joints, mask = present(joints, torch.arange(source.joint_count) == source.centre)
-    if source.joints == target.joints:
-        return joints
-    return convert(joints, mask, conversion_matrix(source, target))[0]
+    x, mask = present(joints, torch.arange(source.joint_count) == source.centre, joints.shape[1])
+    if source.joints != target.joints:
+        x, _ = convert(x, mask, conversion_matrix(source, target))
+    return x.movedim(2, 4).contiguous()

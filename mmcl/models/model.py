@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -68,9 +69,7 @@ class Model(nn.Module):
 
     def forward(self, joints: Tensor, lengths: Tensor | None = None, grad: bool = False) -> Tensor:
         """Class scores of raw clips: (N, K), unnormalised. Arguments and errors as in :meth:`features`."""
-        features = self.features(joints, lengths, grad)
-        with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
-            return self.encoder.head(features)
+        return self._averaged(lambda network: network, joints, lengths, grad)
 
     def features(self, joints: Tensor, lengths: Tensor | None = None, grad: bool = False) -> Tensor:
         """Features of raw clips, which the head turns into scores.
@@ -89,13 +88,17 @@ class Model(nn.Module):
             UserError: joints of another shape than the layout's, no frame, a clip with nobody in it, infinite
                 coordinates, or lengths that do not fit. Only the shape is looked at while a graph is traced.
         """
+        return self._averaged(lambda network: network.features, joints, lengths, grad)
+
+    def _averaged(
+        self, part: Callable[[Any], Callable[[Tensor], Tensor]], joints: Tensor, lengths: Tensor | None, grad: bool
+    ) -> Tensor:
+        """What a part of the network says of raw clips, averaged over their views."""
         check_clips(joints, lengths, self.layout)
         if grad or torch.compiler.is_compiling():
-            return self.encoder.features(self.preprocess(nan_to_missing(joints), lengths))
+            return self.preprocess.averaged(part(self.encoder), joints, lengths)
         with torch.no_grad():
-            x = self.preprocess(nan_to_missing(joints), lengths)
-            found: Tensor = self._lean_encoder().features(x)  # type: ignore[operator]
-            return found
+            return self.preprocess.averaged(part(self._lean_encoder()), joints, lengths)
 
     def _lean_encoder(self) -> nn.Module:
         """The encoder with its constants folded, made anew where its tensors are other ones or have changed."""
@@ -105,9 +108,7 @@ class Model(nn.Module):
             self._lean = state, lean_form(self.encoder, self.preprocess.options.window)
         return self._lean[1]
 
-    def open_scores(
-        self, joints: Tensor, lengths: Tensor | None, fitted: Tensor, grad: bool = False
-    ) -> Tensor:
+    def open_scores(self, joints: Tensor, lengths: Tensor | None, fitted: Tensor, grad: bool = False) -> Tensor:
         """Scores of raw clips for classes given by text, trained or not.
 
         Args:
@@ -126,12 +127,6 @@ class Model(nn.Module):
         features = self.features(joints, lengths, grad)
         with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
             return head.scores(features, fitted)
-
-
-def nan_to_missing(joints: Tensor) -> Tensor:
-    """(N, M, T, V, C) -> the same in float32, joints with a coordinate that is NaN as zeros, which means missing."""
-    joints = joints.float()
-    return torch.where(joints.isnan().any(dim=-1, keepdim=True), 0.0, joints)
 
 
 def check_clips(joints: Tensor, lengths: Tensor | None, layout: Layout) -> None:

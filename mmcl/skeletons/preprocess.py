@@ -6,7 +6,7 @@ augmented (training only), scaled, streams.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -85,17 +85,14 @@ class PreprocessOptions:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any], where: str = "preprocess") -> PreprocessOptions:
-        """Options as a bundle or a run holds them, older ones too: those had one ``stream`` and filled no gaps.
+        """Options as a description of a model holds them; keys that are missing keep their defaults.
 
         Raises:
             UserError: an unknown key, or a value that is none.
         """
-        facts = dict(facts)
-        if "stream" in facts:
-            facts["streams"] = (facts.pop("stream"),)
         if unknown := sorted(str(key) for key in facts.keys() - {field.name for field in fields(cls)}):
             raise UserError(f"{where} has no option {', '.join(unknown)}")
-        return cls(**{"gaps": "zero"} | facts)
+        return cls(**facts)
 
 
 class Preprocess(nn.Module):
@@ -109,6 +106,8 @@ class Preprocess(nn.Module):
 
     Attributes:
         options: the same, dimensions given.
+        dimensions: coordinates of a joint that the encoder sees.
+        columns: C of the raw joints that it is made for: coordinates, and the confidence where that is a stream.
         channels: C of what it gives, all streams together.
     """
 
@@ -118,6 +117,7 @@ class Preprocess(nn.Module):
         self.dtype = torch.float32  # of what it gives; float64 where tests compare exactly
         self.dimensions = options.dimensions or 3
         self.options = replace(options, dimensions=self.dimensions)  # type: ignore[arg-type]
+        self.columns = self.dimensions + ("confidence" in options.streams)
         self.channels = channels(options.streams, self.dimensions)
         same = source.joints == target.joints
         self.matrix: Tensor | None
@@ -130,34 +130,35 @@ class Preprocess(nn.Module):
 
     def forward(
         self, joints: Tensor, lengths: Tensor | None = None, keys: Tensor | None = None,
-        augmentation: Augmentation | None = None, view: int = 0, confidence: Tensor | None = None,
+        augmentation: Augmentation | None = None, view: int = 0,
     ) -> Tensor:  # fmt: skip
         """Encoder input (N, persons, window, V', channels) alone; everything else as in :meth:`masked`."""
-        return self.masked(joints, lengths, keys, augmentation, view, confidence)[0]
+        return self.masked(joints, lengths, keys, augmentation, view)[0]
 
     def masked(
         self, joints: Tensor, lengths: Tensor | None = None, keys: Tensor | None = None,
-        augmentation: Augmentation | None = None, view: int = 0, confidence: Tensor | None = None,
+        augmentation: Augmentation | None = None, view: int = 0,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Preprocess a batch.
 
         A body that is absent is all zeros in what comes out, and no other body is.
 
         Args:
-            joints: (N, M, T, V, C) raw joints of any float type, C 2 or 3, metres, padded at the end to the longest
-                clip. A joint is missing where it is all zero or not finite (:func:`mmcl.skeletons.masks.present`).
+            joints: (N, M, T, V, C) raw joints of any float type, metres, padded at the end to the longest clip. C is
+                2 or 3; where the stream ``confidence`` is asked for, one column more may follow, from 0 to 1, and all
+                are sure without it. A joint is missing where :func:`mmcl.skeletons.masks.present` says so.
             lengths: (N,) real frames of each clip; None where all have T. Empty frames at either end do not count.
             keys: (N,) of the clips, from :func:`mmcl.common.draws.clip_keys`; with ``augmentation`` this is the
                 training path.
             augmentation: None for evaluation and inference.
             view: which of the ``views`` of evaluation, from 0.
-            confidence: (N, M, T, V) of a pose estimator; joints without a positive one are missing. Where the stream
-                ``confidence`` is asked for and this is None, it is 1 for every joint that is there.
 
         Returns:
             encoder input (N, persons, window, V', channels) and (N, persons, window, V') bool, which joints are there.
         """
-        joints = joints.to(self.dtype)
+        joints, confidence = joints.to(self.dtype), None
+        if joints.shape[-1] == self.columns > self.dimensions:
+            confidence = joints[..., self.dimensions]
         if joints.shape[-1] != self.dimensions:  # cut off, or filled up with zeros
             joints = pad(joints, (0, self.dimensions - joints.shape[-1]))
         x, mask = present(joints, self.centre, self.persons, lengths, confidence)
@@ -176,6 +177,11 @@ class Preprocess(nn.Module):
         streams = [to_stream(clips, stream, getattr(self, f"ends_{stream}")) for stream in self.options.streams]
         x = streams[0] if len(streams) == 1 else torch.cat(streams, dim=2)
         return show_bodies(x, clips.mask).movedim(2, 4).contiguous(), clips.mask
+
+    def averaged(self, network: Callable[[Tensor], Tensor], joints: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """What a network says of raw clips, averaged over the ``views`` of each; arguments as in :meth:`masked`."""
+        found = [network(self(joints, lengths, view=view)) for view in range(self.options.views)]
+        return found[0] if len(found) == 1 else torch.stack(found).mean(dim=0)
 
     def _window(
         self, x: Tensor, mask: Tensor, keys: Tensor | None, augmentation: Augmentation | None, view: int

@@ -196,11 +196,11 @@ class Task(nn.Module, ABC):
 
     def scores(self, joints: Tensor, lengths: Tensor) -> Tensor:
         """Class scores (N, K) of raw joints (N, M, T, V, C): exactly what the exported bundle computes."""
-        return self.encoder(self.preprocess(joints, lengths))
+        return self.preprocess.averaged(self.encoder, joints, lengths)
 
     def features(self, joints: Tensor, lengths: Tensor) -> Tensor:
         """The encoder's features (N, D) of raw joints (N, M, T, V, C)."""
-        return self.encoder.features(self.preprocess(joints, lengths))
+        return self.preprocess.averaged(self.encoder.features, joints, lengths)
 
     def augmented(self, batch: dict[str, Any]) -> Tensor:
         """Preprocessed encoder input (N, M, T, V, C) of a training batch, augmented where the stage says so."""

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from mmcl.common.draws import clip_keys
 from mmcl.common.errors import UserError
+from mmcl.models.description import current_preprocess
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.masks import Skeletons
@@ -184,25 +185,32 @@ def test_confidence_is_a_stream_where_it_is_asked_for_and_none_of_it_means_missi
     options = {"window": 16, "crop": 1.0, "centring": "none"}
     made = Preprocess(LAYOUT, LAYOUT, 1, PreprocessOptions(("joint", "confidence"), gaps="zero", **options))
     assert made.channels == 4
-    found, mask = made.masked(x, confidence=sure)
+    assert made.columns == 4
+    found, mask = made.masked(torch.cat([x, sure[..., None]], dim=-1))
     expected = torch.where(sure > 0, sure, 0)
     torch.testing.assert_close(found[..., 3], expected)
     assert torch.equal(mask, sure > 0) and not found[0, 0, 5, 7].any() and not found[0, 0, 9, 8].any()
     torch.testing.assert_close(found[..., :3], torch.where(mask[..., None], x, 0))
-    filled = Preprocess(LAYOUT, LAYOUT, 1, PreprocessOptions(("joint", "confidence"), **options))(x, confidence=sure)
+    filled = Preprocess(LAYOUT, LAYOUT, 1, PreprocessOptions(("joint", "confidence"), **options))(
+        torch.cat([x, sure[..., None]], dim=-1)
+    )
     line = np.interp(5, [4, 6], [float(sure[0, 0, 4, 7]), float(sure[0, 0, 6, 7])])
     assert float(filled[0, 0, 5, 7, 3]) == pytest.approx(line, abs=1e-6)
     assert torch.equal(made(x)[..., 3], torch.ones(1, 1, 16, 25))  # nobody says it: all are sure
-    turned = made(x, keys=torch.tensor([5]), augmentation=Augmentation(crop_min=1.0, flip=1.0), confidence=sure)
+    turned = made(
+        torch.cat([x, sure[..., None]], dim=-1),
+        keys=torch.tensor([5]),
+        augmentation=Augmentation(crop_min=1.0, flip=1.0),
+    )
     left, right = LAYOUT.left_right[0]
     torch.testing.assert_close(turned[..., left, 3], expected[..., right])
     with pytest.raises(UserError, match="unknown stream 'sure'"):
         PreprocessOptions(("joint", "sure"))
 
 
-def test_options_of_older_bundles_are_read_and_what_is_none_is_refused() -> None:
+def test_options_of_older_models_are_read_and_what_is_none_is_refused() -> None:
     old = {"stream": "bone", "window": 24, "centring": "every_frame", "crop": 0.9, "scaling": "box"}
-    found = PreprocessOptions.from_dict(old)
+    found = PreprocessOptions.from_dict(current_preprocess(old))
     assert (found.streams, found.window, found.gaps, found.timing) == (("bone",), 24, "zero", "resize")
     for key, value in {
         "streams": (), "window": "16", "crop": 0, "views": 0, "centring": "zzz", "scaling": "zzz", "gaps": None,

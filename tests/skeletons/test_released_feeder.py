@@ -26,12 +26,12 @@ def span_of(arrays: dict[str, torch.Tensor], name: str) -> Span:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_crop_resized_to_the_window_equals_the_released_one(name):
     arrays = load_doubles("stars", "crop_resize_rotate")
-    x = arrays["in/x"].permute(3, 1, 2, 0)[None]
+    x = arrays["in/x"].permute(3, 0, 1, 2)[None]
     span = span_of(arrays, name)
     times, inside = frame_times(span.frames, int(arrays["in/window"]), "resize")
-    found, _ = look(x, torch.ones(x.shape[:4], dtype=torch.bool), span.start, times)
+    found, _ = look(x, torch.ones_like(x[:, :, 0], dtype=torch.bool), span.start, times)
     assert inside is None
-    torch.testing.assert_close(found[0].permute(3, 1, 2, 0), arrays[name], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found[0].permute(1, 2, 3, 0), arrays[name], rtol=0, atol=1e-5)
 
 
 def test_a_rotation_is_the_released_one_by_the_opposite_angles():
