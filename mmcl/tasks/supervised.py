@@ -11,6 +11,7 @@ from torch import Tensor
 from mmcl.common.errors import UserError
 from mmcl.common.precision import widen
 from mmcl.tasks.base import Context, Task
+from mmcl.tasks.levels import head_parameters, level_groups
 from mmcl.tasks.stages import ParameterGroup, Stage
 
 
@@ -20,9 +21,12 @@ class SupervisedOptions:
 
     Attributes:
         label_smoothing: share of the target spread over all classes.
+        layer_decay: factor on the learning rate from one level of the encoder to the one before, for fine-tuning
+            (MAMP: 0.8); 1 trains all of it at one rate.
     """
 
     label_smoothing: float = 0.0
+    layer_decay: float = 1.0
 
 
 def check_smoothing(value: float) -> float:
@@ -44,6 +48,9 @@ class Supervised(Task):
     def __init__(self, context: Context, options: SupervisedOptions) -> None:
         super().__init__(context)
         self.label_smoothing = check_smoothing(options.label_smoothing)
+        if not 0.0 < options.layer_decay <= 1.0:
+            raise UserError(f"task.layer_decay is {options.layer_decay}: it must be in (0, 1]")
+        self.layer_decay = options.layer_decay
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """``loss``, ``loss_classes`` and ``scores`` (N, K)."""
@@ -52,5 +59,8 @@ class Supervised(Task):
         return {"loss": loss, "loss_classes": loss.detach(), "scores": scores.detach()}
 
     def parameter_groups(self, stage: Stage) -> list[ParameterGroup]:
-        """One group: the encoder."""
-        return [ParameterGroup("encoder", list(self.encoder.parameters()))]
+        """One group, the encoder; or its levels and the classifier, each level at its own rate."""
+        if self.layer_decay == 1.0:
+            return [ParameterGroup("encoder", list(self.encoder.parameters()))]
+        levels = level_groups(self.encoder, self.layer_decay)
+        return [*levels, ParameterGroup("classifier", head_parameters(self.encoder))]

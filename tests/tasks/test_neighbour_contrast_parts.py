@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from golden import check_double, count_parameters, load_doubles, load_json, under
 from released_mamp import as_batch, build_mamp, own_name, own_state
 
+from mmcl.tasks.levels import layer_scales
 from mmcl.tasks.neighbour_contrast.contrast import (
     ContrastHead,
     NeighbourQueue,
-    layer_scales,
     neighbour_loss,
     two_view_loss,
 )

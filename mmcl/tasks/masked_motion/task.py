@@ -22,6 +22,7 @@ from mmcl.encoders.mamp.patches import patchify
 from mmcl.encoders.masking import kept_count, mask_by_score
 from mmcl.encoders.tokens import TokenEncoder, whole_groups
 from mmcl.tasks.base import Apply, Context, Task
+from mmcl.tasks.levels import head_parameters
 from mmcl.tasks.masked_motion.decoder import MotionDecoder
 from mmcl.tasks.masked_motion.masks import mask_scores, masked_error, motion, normalise_patches
 from mmcl.tasks.masked_motion.options import MaskedMotionOptions
@@ -88,7 +89,7 @@ class MaskedMotion(Task):
         named = list(self.encoder.named_parameters())
         return [
             ParameterGroup("encoder", [tensor for name, tensor in named if not self.encoder.in_head(name)]),
-            ParameterGroup("classifier", [tensor for name, tensor in named if self.encoder.in_head(name)]),
+            ParameterGroup("classifier", head_parameters(self.encoder)),
             ParameterGroup("decoder", list(self.decoder.parameters())),
         ]
 

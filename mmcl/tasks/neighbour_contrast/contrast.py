@@ -128,11 +128,3 @@ def two_view_loss(first: Tensor, second: Tensor, released: bool = False) -> Tens
             order outside the graph: the loss has the same value, its gradient is that of half of ``first``.
     """
     return 0.5 * (first + (second.detach() if released else second))
-
-
-def layer_scales(levels: int, decay: float) -> list[float]:
-    """Factors on the learning rate for the levels of ``Encoder.depth()``: 1 for the last, ``decay`` for the one before.
-
-    STARS trains the levels from ``levels // 2`` on, which for MAMP are the second half of the blocks and the last norm.
-    """
-    return [decay ** (levels - 1 - level) for level in range(levels)]

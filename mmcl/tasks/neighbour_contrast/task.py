@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmcl.common.distributed import gather_rows, rank
 from mmcl.common.draws import derived_keys
 from mmcl.common.precision import widen
 from mmcl.tasks.base import Apply, Context, Task
+from mmcl.tasks.levels import head_parameters, level_groups
 from mmcl.tasks.nearest import NearestClip
 from mmcl.tasks.neighbour_contrast.contrast import (
     ContrastHead,
     NeighbourQueue,
-    layer_scales,
     neighbour_loss,
     two_view_loss,
 )
@@ -64,35 +64,21 @@ class NeighbourContrast(Task):
         return {"task.queue": 20, "task.hidden": 16}
 
     def stages(self) -> list[Stage]:
-        """One, or the head alone before it; nothing trains the classifier."""
-        augment = self.settings.views == "augmented"
-        tuned = [name for name, _, _ in self._levels() if name.startswith("level")]
+        """One, or the head alone before it; nothing trains the classifier, nor the levels that are not tuned."""
+        augment, levels = self.settings.views == "augmented", len(self.encoder.depth())
+        first = math.floor(levels * (1 - self.settings.tuned) + 1e-9)
+        tuned = [f"level{level}" for level in range(first, levels)]
         every = Stage("contrast", train=(*tuned, "head"), augment=augment)
         if not self.settings.head_epochs:
             return [every]
         return [Stage("head", epochs=self.settings.head_epochs, train=("head",), augment=augment), every]
 
-    def _levels(self) -> list[tuple[str, list[nn.Parameter], float]]:
-        """Name, parameters and factor on the rate of every level of the encoder."""
-        levels = [parameters_of(level) for level in self.encoder.depth()]
-        scales = layer_scales(len(levels), self.settings.decay)
-        first = math.floor(len(levels) * (1 - self.settings.tuned) + 1e-9)
-        return [
-            (f"level{number}" if number >= first else f"frozen{number}", parameters, scale)
-            for number, (parameters, scale) in enumerate(zip(levels, scales, strict=True))
-        ]
-
     def parameter_groups(self, stage: Stage) -> list[ParameterGroup]:
-        """A group for each level of the encoder, each at its own rate, and the contrast's head; by the run's optimiser.
-
-        The lower levels and the classifier are in groups that no stage trains.
-        """
-        clip, encoder = self.settings.clip, self.encoder
-        levels = [ParameterGroup(name, own, scale=scale, clip=clip) for name, own, scale in self._levels()]
-        classifier = [tensor for name, tensor in encoder.named_parameters() if encoder.in_head(name)]
+        """Levels of the encoder, each at its own rate, its classifier, and the head of the contrast."""
+        clip = self.settings.clip
         return [
-            *levels,
-            ParameterGroup("classifier", classifier),
+            *level_groups(self.encoder, self.settings.decay, clip),
+            ParameterGroup("classifier", head_parameters(self.encoder)),
             ParameterGroup("head", list(self.head.parameters()), clip=clip),
         ]
 
@@ -162,11 +148,3 @@ class NeighbourContrast(Task):
     def validation(self, apply: Apply, clips: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """``nearest_top1``: the loss says little of features, since neighbours come nearer as features collapse."""
         return {"nearest_top1": self.nearest.top1(self, apply, clips, labels)}
-
-
-def parameters_of(level: list[nn.Module | nn.Parameter]) -> list[nn.Parameter]:
-    """All parameters of a level of an encoder."""
-    return [
-        parameter for part in level
-        for parameter in (part.parameters() if isinstance(part, nn.Module) else (part,))
-    ]  # fmt: skip
