@@ -16,6 +16,7 @@ VERBS = {
     "show": ("mmcl.show", "one clip as an animation beside its video frames"),
     "train": ("mmcl.train", "train a recipe (on GPUs: accelerate launch mmcl/train.py …)"),
     "evaluate": ("mmcl.evaluate", "judge a run or bundle on its protocol's test clips"),
+    "probe": ("mmcl.probe", "what an encoder's features are worth: nearest neighbours, linear, few-shot, fine-tuning"),
     "zero-shot": ("mmcl.zero_shot", "judge it on a data set it never saw"),
     "ensemble": ("mmcl.ensemble", "fuse several models' scores by clip id"),
     "compare": ("mmcl.compare", "runs side by side, with intervals of their differences"),

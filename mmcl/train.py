@@ -93,7 +93,8 @@ def _train(config: TrainConfig, accelerator: Accelerator) -> int:
             f"stopped after step {loop.position.steps}; the same command with --resume=true goes on from there"
         )
         return STOPPED
-    accelerator.print(f"done: {folder} (next: mmcl evaluate --checkpoint {folder}, mmcl export --run {folder} --out …)")
+    verb = "evaluate" if task.classifies else "probe"
+    accelerator.print(f"done: {folder} (next: mmcl {verb} --checkpoint {folder}, mmcl export --run {folder} --out …)")
     return 0
 
 

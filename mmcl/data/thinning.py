@@ -90,6 +90,21 @@ def draw_shots(split: Split, store: ClipStore, shots: int, seed: int) -> Split:
     return replace(split, train=np.sort(np.concatenate(kept)))
 
 
+def draw_share(split: Split, share: float, seed: int) -> Split:
+    """Keep a random share of the training clips, whatever their classes, and at least one.
+
+    Of one seed, the clips of a smaller share are among those of a larger one.
+
+    Args:
+        split: of a store.
+        share: in (0, 1].
+        seed: of the draw.
+    """
+    by_name = split.train[np.argsort(np.asarray(split.ids)[split.train])]
+    order = np.random.default_rng(np.random.SeedSequence((seed, len(by_name)))).permutation(by_name)
+    return replace(split, train=np.sort(order[: max(1, round(share * len(order)))]))
+
+
 def short_classes(split: Split, store: ClipStore, shots: int) -> dict[str, int]:
     """Names of the classes that have fewer training clips than ``shots``, and how many they have."""
     counts = {int(label): int((store.labels[split.train] == label).sum()) for label in split.classes}

@@ -28,6 +28,7 @@ class DataOptions:
         eval_batch_size: clips at once in evaluation.
         workers: loader processes; 0 loads in the training process.
         shots: train on so many clips a class, drawn by the run's seed; 0 for all. A class with fewer gives all it has.
+        share: train on a random share of the training clips, whatever their classes, drawn by the run's seed.
     """
 
     path: str = ""
@@ -40,6 +41,7 @@ class DataOptions:
     eval_batch_size: int = 64
     workers: int = 2
     shots: int = 0
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ class TrainConfig:
             ("data.eval_batch_size", data.eval_batch_size, data.eval_batch_size >= 1, "at least 1"),
             ("data.workers", data.workers, data.workers >= 0, "0 or more"),
             ("data.shots", data.shots, data.shots >= 0, "0 or more"),
+            ("data.share", data.share, 0 < data.share <= 1, "in (0, 1]"),
             ("schedule.epochs", schedule.epochs, schedule.epochs >= 1, "at least 1"),
             ("schedule.warmup_epochs", schedule.warmup_epochs, schedule.warmup_epochs >= 0, "0 or more"),
             ("seed", self.seed, self.seed >= 0, "0 or more"),

@@ -15,7 +15,7 @@ from mmcl.data.prompts import Prompts, load_prompts, prompt_names
 from mmcl.data.protocols import load_protocol
 from mmcl.data.splitting import Split, split
 from mmcl.data.store import ClipStore, open_store
-from mmcl.data.thinning import draw_shots
+from mmcl.data.thinning import draw_share, draw_shots
 from mmcl.encoders.base import Encoder, build_encoder
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.plan import Plan
@@ -59,14 +59,19 @@ class Experiment:
 
 
 def open_data(config: TrainConfig) -> Experiment:
-    """Open the store and apply the protocol; of the training side, only the shots where those are asked for.
+    """Open the store and apply the protocol; of the training side, only the shots or the share asked for.
 
     Raises:
         UserError: no store, no such protocol, an empty side.
     """
-    store, shots = open_store(config.data.path), config.data.shots
+    store, shots, share = open_store(config.data.path), config.data.shots, config.data.share
     sides = split(store, load_protocol(config.data.protocol), config.data.validation)
-    return Experiment(store, draw_shots(sides, store, shots, config.seed) if shots else sides, len(sides.train))
+    count = len(sides.train)
+    if shots:
+        sides = draw_shots(sides, store, shots, config.seed)
+    if share < 1:
+        sides = draw_share(sides, share, config.seed)
+    return Experiment(store, sides, count)
 
 
 def target_layout(config: TrainConfig, source: Layout) -> Layout:

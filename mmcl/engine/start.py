@@ -107,19 +107,17 @@ def start(config: TrainConfig, data: Experiment, encoder: Encoder) -> dict[str, 
 
 
 def _load(config: TrainConfig, source: SavedModel, class_names: list[str], encoder: Encoder) -> dict[str, str]:
-    """Load what fits; the classifier only where its classes are the same, in the same order."""
+    """Load what fits; the classifier only where it was trained, for the same classes in the same order."""
     tensors, others = source.encoder_tensors()
-    names = source.description.class_names
-    fresh = names != class_names
-    if fresh:
+    new = _new_classifier(source, class_names, encoder, tensors)
+    if new:
         tensors = {name: tensor for name, tensor in tensors.items() if not encoder.in_head(name)}
-    _check_fit(config, source, tensors, encoder, fresh)
+    _check_fit(config, source, tensors, encoder, bool(new))
     encoder.load_state_dict(tensors, strict=False)
-    count, before = len(class_names), len(names)
     return {
         "loaded": f"{len(tensors)} tensors of the encoder",
         "not_loaded": f"{others} tensors of what helped it learn" if others else "nothing, there was no more",
-        "classifier": f"new, for {count} classes that are not its {before}" if fresh else f"its own {count} classes",
+        "classifier": new or f"its own {len(class_names)} classes",
     }
 
 
@@ -130,6 +128,22 @@ def parent_records(config: TrainConfig) -> list[Record]:
     source = find_model(config.start.checkpoint)
     weights = tensors_digest(source.encoder_tensors()[0])
     return [replace(record_of(source.description, source.path), weights=weights)]
+
+
+def _new_classifier(
+    source: SavedModel, class_names: list[str], encoder: Encoder, tensors: Mapping[str, Tensor]
+) -> str:  # fmt: skip
+    """Why the classifier is new, in words; empty where it is the source's."""
+    names, count = source.description.class_names, len(class_names)
+    if names != class_names:
+        return f"new, for {count} classes that are not its {len(names)}"
+    if source.description.provenance.get("untrained_classifier"):
+        return f"new, for {count} classes: the source has trained none"
+    own, given = (
+        {name: tensor.shape for name, tensor in state.items() if encoder.in_head(name)}
+        for state in (encoder.state_dict(), tensors)
+    )
+    return "" if own == given else f"new, for the same {count} classes: the source's is of another form"
 
 
 def write_start(facts: Mapping[str, Any], folder: Path) -> None:

@@ -87,7 +87,8 @@ def describe_run(config: TrainConfig, data: Experiment, task: Task, begun: dict[
         "data": config.data.path, "validation": dict(config.data.validation) or None, "task": config.task_name,
         "helped_by": task.loaded() or None, "started_from": begun,
         "shots": _shots(config, data) if config.data.shots else None, "epochs": config.schedule.epochs,
-        "seed": config.seed,
+        "seed": config.seed, "share": config.data.share if config.data.share < 1 else None,
+        "untrained_classifier": None if task.classifies else True,
         **({"control": "every class was given the text of another one"} if config.data.shuffle_texts else {}),
     }  # fmt: skip
     record = Record.of(

@@ -9,6 +9,11 @@ EVALUATIONS = Registry(
         "transfer": "mmcl.evaluation.transfer:Transfer",
         "groups": "mmcl.evaluation.groups:Groups",
         "open_vocabulary": "mmcl.evaluation.open_vocabulary:OpenVocabulary",
+        "knn": "mmcl.evaluation.knn:KNN",
+        "linear": "mmcl.evaluation.linear:Linear",
+        "few_shot": "mmcl.evaluation.few_shot:FewShot",
+        "finetune": "mmcl.evaluation.finetune:Finetune",
+        "semi": "mmcl.evaluation.semi:Semi",
         "classes": "mmcl.evaluation.open_classes:OpenClasses",
     },
 )

@@ -36,6 +36,8 @@ class Top1(Evaluation):
         if not len(clips):
             raise UserError(f"the run holds no clips out for validation: --split={data.side} is empty")
         notes = []
+        if model.description.provenance.get("untrained_classifier"):
+            notes.append("the classifier of this model was never trained: see `mmcl probe`")
         if (known := len(np.unique(data.outputs(model.class_names)))) < len(model.class_names):
             notes.append(
                 f"{data.store.location} shows {known} of the {len(model.class_names)} classes; the answer may be any "

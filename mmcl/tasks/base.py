@@ -100,6 +100,7 @@ class Task(nn.Module, ABC):
     """
 
     options: ClassVar[type]
+    classifies: ClassVar[bool] = True  # whether it trains the encoder's classifier
     own_rates: ClassVar[tuple[str, ...]] = ()  # all groups there may be with an update of their own: optimiser.rates
     text_head: TextHead | None
 

@@ -86,7 +86,7 @@ def check_training(page: str, words: list[str]) -> None:
     if any(word.startswith("--start.") for word in kept) or "adapt" in kept:
         return
     try:
-        parse([*kept, "--data.path=data/x"])
+        parse([*kept, "--data.path=data/x", "--start.checkpoint="])
     except Exception as error:
         raise AssertionError(f"{page}: mmcl train {' '.join(words)}: {error}") from error
 

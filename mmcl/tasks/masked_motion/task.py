@@ -46,6 +46,7 @@ class MaskedMotion(Task):
     """
 
     options = MaskedMotionOptions
+    classifies = False
     encoder: Any  # both an Encoder and a TokenEncoder
 
     def __init__(self, context: Context, options: MaskedMotionOptions) -> None:

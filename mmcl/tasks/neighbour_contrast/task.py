@@ -46,6 +46,7 @@ class NeighbourContrast(Task):
     """
 
     options = NeighbourContrastOptions
+    classifies = False
     labels: Tensor
 
     def __init__(self, context: Context, options: NeighbourContrastOptions) -> None:

@@ -1,0 +1,206 @@
+"""Probes: equal to the released code's votes, to closed forms, and run from a model folder to a report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from golden import load_arrays
+
+from mmcl.common.errors import UserError
+from mmcl.data.protocols import load_protocol
+from mmcl.data.splitting import split
+from mmcl.data.store import open_store
+from mmcl.data.thinning import draw_share
+from mmcl.engine.parsing import parse
+from mmcl.evaluation.base import build_evaluation, make_apply
+from mmcl.evaluation.few_shot import FewShotOptions, accuracies, draw_episodes
+from mmcl.evaluation.finetune import Amount
+from mmcl.evaluation.judging import select
+from mmcl.evaluation.knn import votes
+from mmcl.evaluation.linear import LinearOptions, train_probe
+from mmcl.evaluation.readouts import Sides, floors, readouts
+from mmcl.models.folder import find_model, open_model
+from mmcl.probe import main as probe
+from mmcl.train import train
+
+RUN = [
+    "--data.protocol=demo/cross_subject", "--data.batch_size=8", "--data.workers=0", "--preprocess.window=16",
+    "--augmentation.crop_floor=16", "--encoder.name=mamp", "--encoder.width=16", "--encoder.depth=2",
+    "--encoder.heads=2", "--encoder.frames=16", "--optimiser.name=adamw", "--optimiser.rate=0.003",
+    "--schedule.epochs=1", "--schedule.warmup_epochs=0", "--engine.trackers=[]",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model_folder(demo_store, tmp_path_factory) -> Path:
+    """A run of one epoch of masked motion prediction."""
+    out = tmp_path_factory.mktemp("probed") / "run"
+    words = ["--task.name=masked_motion", "--task.decoder.width=16", "--task.decoder.depth=1", "--task.decoder.heads=2"]
+    assert train(parse([*RUN, *words, f"--data.path={demo_store}", f"--out={out}"])) == 0
+    return out
+
+
+# ---- against the released code and closed forms
+
+
+def test_votes_of_neighbours_equal_the_released_ones():
+    arrays = load_arrays("stars", "knn")
+    bank, labels, queries = arrays["in/bank"], arrays["in/bank_labels"], arrays["in/query"]
+    right, compared = arrays["in/query_labels"], 0
+    for name in arrays:
+        if name.endswith("/ranking"):
+            k, temperature = name.split("/")[1][1:].split("_t")
+            found = votes(bank, labels, queries, int(k), 5, 1 / float(temperature))
+            np.testing.assert_array_equal(np.argsort(-found, axis=1, kind="stable"), arrays[name], err_msg=name)
+            share = (found.argmax(axis=1) == right).mean()
+            assert share == pytest.approx(float(arrays[name.replace("ranking", "accuracy")]))
+            compared += 1
+        if name.endswith("/prediction"):
+            found = votes(bank, labels, queries, int(name.split("/")[1][1:]), 5)
+            np.testing.assert_array_equal(found.argmax(axis=1), arrays[name], err_msg=name)
+            compared += 1
+    assert compared == 16
+
+
+def test_all_vote_where_there_are_fewer_than_k():
+    found = votes(np.eye(3), np.array([0, 2, 2]), np.array([[1.0, 0, 0]]), 10, 4)
+    np.testing.assert_allclose(found, [[1 / 3, 0, 2 / 3, 0]])
+
+
+def test_a_linear_probe_separates_what_a_plane_separates_whatever_the_scale():
+    draws = np.random.default_rng(0)
+    labels = torch.arange(120) % 3
+    rows = torch.from_numpy(draws.normal(size=(120, 8))).float()
+    rows[torch.arange(120), labels] += 8.0
+    scales = torch.tensor([1e-3, 1.0, 1e3, 1, 1, 1, 1, 1])
+    head = train_probe(rows * scales, labels, 3, LinearOptions(epochs=20, batch=30))
+    with torch.no_grad():
+        assert (head.eval()(rows * scales).argmax(dim=1) == labels).float().mean() == 1.0
+    again = train_probe(rows * scales, labels, 3, LinearOptions(epochs=20, batch=30))
+    assert torch.equal(head[1].weight, again[1].weight)
+    shuffled = labels[torch.randperm(120, generator=torch.Generator().manual_seed(1))]
+    head = train_probe(torch.randn(120, 2), shuffled, 3, LinearOptions(epochs=20, batch=30))
+    assert (head.eval()(torch.randn(300, 2)).argmax(dim=1) == torch.arange(300) % 3).float().mean() < 0.5
+
+
+def made_sides(classes: int, each: int) -> Sides:
+    labels = np.repeat(np.arange(classes), each)
+    return Sides(np.arange(len(labels)), labels, np.arange(len(labels)), labels, [str(c) for c in range(classes)])
+
+
+def test_episodes_hold_so_many_classes_and_clips_and_their_closed_forms():
+    sides, options = made_sides(6, 4), FewShotOptions(ways=3, queries=2, episodes=50)
+    episodes = draw_episodes(sides, 2, options)
+    assert len(episodes) == 50
+    for episode in episodes:
+        assert episode.support.shape == (3, 2) and len(np.unique(episode.support)) == 6
+        classes = sides.bank_labels[episode.support]
+        assert (classes == classes[:, :1]).all() and len(np.unique(classes[:, 0])) == 3
+        assert (sides.labels[episode.queries] == classes[episode.labels, 0]).all()
+        assert np.bincount(episode.labels).tolist() == [2, 2, 2]
+    rows = np.eye(6)[sides.bank_labels]
+    assert (accuracies(rows, rows, episodes) == 1.0).all()
+    assert (accuracies(rows, np.roll(np.eye(6), 1, axis=0)[sides.labels], episodes) < 0.6).all()
+    noise = np.random.default_rng(0).normal(size=(2, 24, 16))
+    chance = accuracies(noise[0], noise[1], draw_episodes(sides, 1, FewShotOptions(ways=3, queries=4, episodes=2000)))
+    assert chance.mean() == pytest.approx(1 / 3, abs=0.05)
+    with pytest.raises(UserError, match="6 classes have 2 clips"):
+        draw_episodes(sides, 2, FewShotOptions(ways=7))
+
+
+def test_a_share_of_the_clips_is_nested_and_by_seed(demo_store):
+    store = open_store(demo_store)
+    whole = split(store, load_protocol("demo/cross_subject"))
+    some = {share: draw_share(whole, share, 3).train for share in (0.01, 0.25, 0.5)}
+    assert [len(some[share]) for share in some] == [1, round(0.25 * len(whole.train)), round(0.5 * len(whole.train))]
+    assert set(some[0.01]) <= set(some[0.25]) <= set(some[0.5]) <= set(whole.train)
+    assert not np.array_equal(draw_share(whole, 0.5, 4).train, some[0.5])
+
+
+# ---- on a model
+
+
+def test_readouts_and_floors(model_folder, demo_store):
+    store, model = open_store(demo_store), open_model(model_folder)
+    apply = make_apply(store, torch.device("cpu"))
+    rows = {name: apply(function, np.arange(6)) for name, function in {**readouts(model), **floors(model)}.items()}
+    joints = model.layout.joint_count
+    raw = 2 * 32 * joints * 3
+    widths = {"features": 16, "joints": 16 * joints, "coordinates": raw, "velocities": raw, "random encoder": 16,
+              "random encoder, joints": 16 * joints}  # fmt: skip
+    assert {name: found.shape[1] for name, found in rows.items()} == widths
+    # Every joint counts the same, so that the mean token is the mean of the joints' ones.
+    means = rows["joints"].reshape(6, joints, 16).mean(axis=1)
+    np.testing.assert_allclose(means, rows["features"], atol=1e-5)
+    assert not np.allclose(rows["random encoder"], rows["features"], atol=1e-2)
+    coordinates = rows["coordinates"].reshape(6, 2, 32, joints, 3)
+    assert np.abs(coordinates[:, :, :, model.layout.centre]).max() < 1e-6
+    velocities = rows["velocities"].reshape(coordinates.shape)
+    np.testing.assert_allclose(velocities[:, :, 1:31].std(), np.diff(coordinates, axis=2)[:, :, 1:31].std(), rtol=0.05)
+    again = apply(floors(model)["random encoder"], np.arange(6))
+    np.testing.assert_array_equal(again, rows["random encoder"])
+    assert not np.allclose(apply(floors(model, seed=1)["random encoder"], np.arange(6)), again, atol=1e-3)
+
+
+def test_the_verb_judges_features_and_floors_and_writes_reports(model_folder, tmp_path, capsys):
+    words = ["--checkpoint", str(model_folder), "--out", str(tmp_path), "--probe", "knn", "--probe", "linear",
+             "--probe", "few_shot", "--option", "few_shot.episodes=20", "--option", "few_shot.shots=[1]",
+             "--option", "few_shot.neighbours=[1]", "--option", "knn.k=[1,3]",
+             "--option", "linear.epochs=5"]  # fmt: skip
+    assert probe(words) == 0
+    printed = capsys.readouterr().out
+    names = ["features", "joints", "coordinates", "velocities", "random encoder", "random encoder, joints"]
+    for name in ("knn", "linear", "few_shot"):
+        report = json.loads((tmp_path / name / "report.json").read_text())
+        assert list(report["top1_by_readout"]) == names and 0 <= report[report["main"]] <= 1
+        assert f"{name} on demo/cross_subject test" in printed and (tmp_path / name / "report.md").is_file()
+    few = json.loads((tmp_path / "few_shot" / "report.json").read_text())["top1_by_readout"]["coordinates"]
+    knn = json.loads((tmp_path / "knn" / "report.json").read_text())["top1_by_readout"]["coordinates"]
+    assert few["1 nearest of all"]["top1"] == knn["k=1"]
+    assert few["5-way 1-shot"]["low"] < few["5-way 1-shot"]["top1"] < few["5-way 1-shot"]["high"]
+
+
+def test_bad_options_are_named(model_folder):
+    for words, message in ((["--option", "linear.rate=1"], "PROBE.KEY=VALUE"), (["--option", "knn.k=[0]"], "knn.k"),
+                           (["--option", "knn.kk=1"], "knn.*no option kk|no option kk")):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            probe(["--checkpoint", str(model_folder), "--probe", "knn", *words])
+
+
+def test_few_labels_fine_tuned_and_from_scratch(model_folder, demo_store, tmp_path):
+    """Two draws of a clip a class, each trained twice; a second call finds the runs complete."""
+    saved = find_model(model_folder)
+    data = select(saved, None, None)
+    apply = make_apply(data.store, torch.device("cpu"))
+    training = {"epochs": 1, "batch": 8, "folder": str(tmp_path / "runs"),
+                "encoder": {"pooling": "joints", "head": "mlp", "hidden": 8}}  # fmt: skip
+    evaluation = build_evaluation("semi", {"shots": [1], "repeats": 2, "training": training})
+    verdict = evaluation.run(saved.load(), data, apply)
+    row = verdict.metrics["top1_by_readout"]["1 clip a class"]
+    assert set(row) == {"fine-tuned", "deviation", "from scratch", "gain", "coordinates, nearest clip",
+                        "velocities, nearest clip"}  # fmt: skip
+    assert row["gain"]["difference"] == pytest.approx(row["fine-tuned"] - row["from scratch"])
+    runs = sorted((tmp_path / "runs").iterdir())
+    assert len(runs) == 4
+    starts = [json.loads((run / "start.json").read_text())["loaded"] for run in runs]
+    assert sum(words == "no weights" for words in starts) == 2
+    before = [(run / "summary.json").stat().st_mtime_ns for run in runs]
+    again = evaluation.run(saved.load(), data, apply)
+    assert again.metrics == verdict.metrics
+    assert before == [(run / "summary.json").stat().st_mtime_ns for run in runs]
+    bank = Amount(shots=1, seed=0).subset(data).sides.train
+    assert len(bank) == len(data.sides.classes)
+
+
+def test_fine_tuning_on_all_clips(model_folder, tmp_path):
+    saved = find_model(model_folder)
+    data = select(saved, None, None)
+    options = {"epochs": 1, "batch": 8, "scratch": False, "folder": str(tmp_path / "runs")}
+    verdict = build_evaluation("finetune", options).run(saved.load(), data, make_apply(data.store, torch.device("cpu")))
+    assert list(verdict.metrics["top1_by_readout"]) == ["fine-tuned", "coordinates, nearest clip",
+                                                       "velocities, nearest clip"]  # fmt: skip
+    assert verdict.correct is not None and verdict.metrics["finetune_top1"] == verdict.correct.mean()
