@@ -14,6 +14,7 @@ from mmcl.deploy.options import MAX_DIFFERENCE, MIN_AGREEMENT, ExportOptions, pa
 from mmcl.models.description import is_bundle
 
 if TYPE_CHECKING:
+    from mmcl.deploy.verify import Verified
     from mmcl.models.description import Description
 
 ABOUT = """Write the skeleton branch of a run as a bundle: weights, config, model card. The bundle
@@ -87,13 +88,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def summary(out: Path, description: Description, difference: float) -> list[str]:
+def summary(out: Path, description: Description, verified: Verified) -> list[str]:
     """What was written, line by line."""
     size = sum(file.stat().st_size for file in out.iterdir()) / 2**20
     lines = [
         f"{out}: {description.counts['parameters']:,} parameters, {size:.1f} MiB, {len(description.class_names)} "
         "classes; same scores as the trained network in a fresh process without any training package (largest "
-        f"difference {difference:.1e})"
+        f"difference {verified.difference:.1e} in double precision; {verified.rounding:.1e} is rounding in single)"
     ]
     lines += [
         f"{graph['file']}: {graph['bytes'] / 2**20:.2f} MiB; names the network's class for {graph['agreement']:.2%} of "
@@ -125,11 +126,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     from mmcl.deploy.export import export_run
 
-    description, difference = export_run(
+    description, verified = export_run(
         arguments.run, arguments.out, arguments.which, arguments.classes, options, arguments.layout, arguments.data,
         arguments.protocol,
     )  # fmt: skip
-    print("\n".join(summary(arguments.out, description, difference)))
+    print("\n".join(summary(arguments.out, description, verified)))
     return 0
 
 

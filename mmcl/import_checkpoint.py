@@ -13,6 +13,7 @@ from mmcl.common.files import check_replaceable
 from mmcl.models.description import is_bundle
 
 if TYPE_CHECKING:
+    from mmcl.deploy.verify import Verified
     from mmcl.models.description import Description
 
 
@@ -56,11 +57,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def import_checkpoint(arguments: argparse.Namespace) -> tuple[str, Description, tuple[str, ...], float]:
+def import_checkpoint(arguments: argparse.Namespace) -> tuple[str, Description, tuple[str, ...], Verified]:
     """Convert, write and verify.
 
     Returns:
-        The network's name, the bundle's description, the tensors left behind, the verified difference.
+        The network's name, the bundle's description, the tensors left behind, and how far the bundle is from
+        the network that was converted.
     """
     from mmcl.data.prompts import class_names
     from mmcl.deploy.export import export_model
@@ -89,20 +91,21 @@ def import_checkpoint(arguments: argparse.Namespace) -> tuple[str, Description, 
     preprocess = Preprocess(encoder.layout, encoder.layout, network.options.persons, options)
     provenance = {"imported_from": arguments.file.name, "left_behind": len(network.ignored)}
     model = Model(describe(network.name, encoder, preprocess, names, provenance), encoder, preprocess)
-    description, difference = export_model(model, arguments.out)
-    return network.title, description, network.ignored, difference
+    description, verified = export_model(model, arguments.out)
+    return network.title, description, network.ignored, verified
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, import, say what was found."""
     arguments = build_parser().parse_args(argv)
     check_replaceable(arguments.out, is_bundle, arguments.overwrite)
-    title, description, ignored, difference = import_checkpoint(arguments)
+    title, description, ignored, verified = import_checkpoint(arguments)
     layout = description.layout
     print(
         f"{arguments.out}: {title}, {len(description.class_names)} classes, {layout.joint_count} joints "
         f"({layout.name}), {description.persons} person(s), {description.counts['parameters']:,} parameters; "
-        f"verified in a fresh process (largest difference {difference:.1e})"
+        f"verified in a fresh process (largest difference {verified.difference:.1e} in double precision; "
+        f"{verified.rounding:.1e} is rounding in single)"
     )
     if ignored:
         print(f"left behind: {len(ignored)} tensors that inference never used ({', '.join(_families(ignored))})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from mmcl.data.store import ClipStore
 from mmcl.deploy.graphs import MOST_COMPARED, GraphClips, evenly, write_graph_files
 from mmcl.deploy.options import ExportOptions
 from mmcl.deploy.texts import class_texts, named_classes
-from mmcl.deploy.verify import verify_bundle, write_probe
+from mmcl.deploy.verify import Verified, verify_bundle, write_probe
 from mmcl.encoders.counting import count_macs, count_parameters
 from mmcl.models.bundle import load_bundle, read_tensors, write_bundle
 from mmcl.models.description import Description, is_bundle
@@ -32,7 +33,7 @@ PRIVATE = ("data", "validation", "checkpoint")  # of a run's provenance: paths a
 def export_run(
     folder: Path, out: Path, which: str = "last", classes: str | None = None, options: ExportOptions = NOTHING,
     layout: str | None = None, data: str | None = None, protocol: str | None = None,
-) -> tuple[Description, float]:  # fmt: skip
+) -> tuple[Description, Verified]:  # fmt: skip
     """Write the skeleton branch of a run (or of a bundle, again) as a bundle, put in place once it has been verified.
 
     Args:
@@ -47,7 +48,7 @@ def export_run(
         protocol: whose training side that is; the run's own where not given.
 
     Returns:
-        The bundle's description, and the measured difference.
+        The bundle's description, and how far it is from the network that it was made of.
 
     Raises:
         UserError: no run, no checkpoint, ``classes`` for a model without a text head, the verification failed, or a
@@ -66,27 +67,26 @@ def export_run(
         asked = named_classes(classes, vocabulary)
         rows = class_texts(asked, vocabulary, torch.device("cpu")).rows
         model.vocabulary = vocabulary.extended(asked, rows)
-    probe = saved.checkpoint / PROBE if saved.checkpoint is not None and layout is None else None
-    return export_model(model, out, probe, options, data, protocol)
+    clips = read_tensors(saved.checkpoint / PROBE) if saved.checkpoint is not None and layout is None else None
+    return export_model(model, out, clips, options, data, protocol)
 
 
 def export_model(
-    model: Model, out: Path, probe: Path | None = None, options: ExportOptions = NOTHING, data: str | None = None,
-    protocol: str | None = None,
-) -> tuple[Description, float]:  # fmt: skip
+    model: Model, out: Path, clips: Mapping[str, Tensor] | None = None, options: ExportOptions = NOTHING,
+    data: str | None = None, protocol: str | None = None,
+) -> tuple[Description, Verified]:  # fmt: skip
     """Write a model in memory as a bundle, put in place once a fresh process gets the same scores from it.
 
     Args:
         model: on the CPU, in evaluation mode.
         out: bundle folder to write.
-        probe: file of clips with the scores that the trained network gave them; None makes clips up and takes the
-            model's scores as they are now.
+        clips: ``joints`` and ``lengths`` of clips to compare on; None makes some up.
         options: graphs to write beside the weights, or in their place.
         data: as for :func:`export_run`.
         protocol: as for :func:`export_run`.
 
     Returns:
-        The bundle's description, and the measured difference.
+        The bundle's description, and how far it is from the network that it was made of.
 
     Raises:
         UserError: as :func:`export_run`.
@@ -96,14 +96,13 @@ def export_model(
     parameters = description.counts["parameters"] + description.counts.get("text_head", 0)
     with atomic_folder(out, is_bundle) as folder, tempfile.TemporaryDirectory() as scratch:
         write_bundle(folder, model)
-        if probe is None:
-            probe = Path(scratch) / "probe.safetensors"
-            write_probe(probe, model)
-        difference = verify_bundle(folder, probe, parameters, _embeddings(model, probe))
+        probe = Path(scratch) / "probe.safetensors"
+        write_probe(probe, model, clips)
+        verified = verify_bundle(folder, probe, parameters)
         if options != NOTHING:
-            clips = graph_clips(folder, source, data, protocol) if options.onnx else None
-            description = write_graph_files(folder, probe, description, clips, options)
-    return description, difference
+            known = graph_clips(folder, source, data, protocol) if options.onnx else None
+            description = write_graph_files(folder, probe, description, known, options)
+    return description, verified
 
 
 def described(model: Model) -> Description:
@@ -165,13 +164,3 @@ def _compared_clips(model: Model, store: ClipStore, sides: Split, protocol: str)
         read=lambda clip: read(clip).numpy(), calibration=sides.train, compared=compared,
         reference=reference.softmax(dim=-1).numpy(), side=f"{protocol} {side}",
     )  # fmt: skip
-
-
-def _embeddings(model: Model, probe: Path) -> Tensor | None:
-    """(N, E) what the text head makes of the probe's clips, in memory; None without one."""
-    if model.text_head is None:
-        return None
-    clips = read_tensors(probe)
-    with torch.no_grad():
-        features = model.preprocess.averaged(model.encoder.features, clips["joints"], clips.get("lengths"))
-        return model.text_head.embed(features)

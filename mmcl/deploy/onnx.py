@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import warnings
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 TOLERANCE = 1e-4
+ROUNDINGS = 4.0  # times the rounding of the model itself that its graph may differ by
 INPUT = "joints"
 _FACTS = (
     "class_names", "encoder", "layout", "encoder_layout", "preprocess", "input", "counts", "provenance", "vocabulary",
@@ -125,17 +127,23 @@ def agree(proto: ModelProto, model: Model, probe: Path) -> float:
     """Compare a graph in single precision with its model, on clips of one and two bodies and of several lengths.
 
     Returns:
-        Largest difference of any output, relative to its largest magnitude where that exceeds 1.
+        Largest difference of any output, relative to its largest magnitude where that exceeds 1, from the model's in
+        double precision.
 
     Raises:
-        UserError: it is more than 1e-4.
+        UserError: it is more than 1e-4, and more than the model's own rounding in single precision can make it.
     """
-    graph, session, worst = Eager(model), open_session(proto.SerializeToString()), 0.0
+    single, exact = Eager(model), Eager(copy.deepcopy(model).double())
+    exact.preprocess.dtype = torch.float64
+    session, worst, rounding = open_session(proto.SerializeToString()), 0.0, 0.0
     for sample in probe_samples(probe):
         with torch.no_grad():
-            expected = graph(sample)
-        for found, truth in zip(session.run(graph.outputs, {INPUT: sample.numpy()}), expected, strict=True):
+            truths, rounded = exact(sample.double()), single(sample)
+        answers = session.run(single.outputs, {INPUT: sample.numpy()})
+        for found, own, truth in zip(answers, rounded, truths, strict=True):
             worst = max(worst, relative_difference(torch.from_numpy(found), truth))
-    if not worst <= TOLERANCE:
-        raise UserError(f"the ONNX graph's outputs differ from the model's by {worst:.2e} (> {TOLERANCE})")
+            rounding = max(rounding, relative_difference(own, truth))
+    allowed = max(TOLERANCE, ROUNDINGS * rounding)
+    if not worst <= allowed:
+        raise UserError(f"the ONNX graph's outputs differ from the model's by {worst:.2e} (> {allowed:.1e})")
     return worst

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,13 +16,14 @@ from safetensors.torch import load_file, save_file
 
 from mmcl.common.errors import UserError
 from mmcl.models.model import Model
+from mmcl.models.probe import made_up_clips
 
 # What inference must not need. The fresh process makes these names impossible to import.
 TRAINING_PACKAGES = (
     "accelerate", "av", "datasets", "decord", "jsonargparse", "matplotlib", "open_clip", "peft", "PIL", "pyarrow",
     "sklearn", "tensorboard", "timm", "torchvision", "tqdm", "transformers", "yaml", "scipy",
 )  # fmt: skip
-TOLERANCE = 1e-5
+TOLERANCE = 1e-7  # relative, in double precision: beyond the rounding of float64, and never another network
 
 _FRESH = """
 import sys
@@ -30,44 +34,80 @@ from safetensors.torch import load_file, save_file
 import mmcl
 model = mmcl.load({bundle!r})
 probe = load_file({probe!r})
-with torch.no_grad():
-    features = model.features(probe["joints"], probe.get("lengths"))
-    answer = {{"scores": model(probe["joints"], probe.get("lengths")).contiguous()}}
-    if model.vocabulary is not None:
-        answer["embeddings"] = model.text_head.embed(features).contiguous()
+joints, lengths = probe["joints"], probe["lengths"]
+answer = {{"single": model(joints, lengths).contiguous()}}
+model.double().preprocess.dtype = torch.float64
+answer["scores"] = model(joints.double(), lengths).contiguous()
+if model.text_head is not None:
+    with torch.no_grad():
+        answer["embeddings"] = model.text_head.embed(model.features(joints.double(), lengths)).contiguous()
 answer["parameters"] = torch.tensor([sum(parameter.numel() for parameter in model.parameters())])
 save_file(answer, {answer!r})
 """
 
 
-def verify_bundle(bundle: Path, probe: Path, parameters: int, embeddings: torch.Tensor | None = None) -> float:
-    """Compare a bundle with the scores that the trained network recorded.
+@dataclass(frozen=True)
+class Verified:
+    """How far a bundle is from the network that it was made of; relative to the largest score where that exceeds 1.
+
+    Attributes:
+        difference: in double precision, in which the two must be equal.
+        rounding: of the bundle's scores in single precision, from those in double precision.
+    """
+
+    difference: float
+    rounding: float
+
+
+def write_probe(path: Path, model: Model, clips: Mapping[str, torch.Tensor] | None = None) -> None:
+    """Write what a model gives for a few clips, in double precision, for :func:`verify_bundle`.
+
+    A badly conditioned network answers in single precision with few right digits, so that two ways to compute it
+    differ; in double precision they do not.
+
+    Args:
+        path: file to write.
+        model: in evaluation mode, on the CPU; its network is used as it is, never in the lean form.
+        clips: ``joints`` (N, M, T, V, C) and ``lengths`` (N,); None makes some up.
+    """
+    if clips is None:
+        clips = made_up_clips(model.layout, model.preprocess.dimensions)
+    joints, lengths = clips["joints"], clips["lengths"]
+    exact = copy.deepcopy(model).double()
+    exact.preprocess.dtype = torch.float64
+    with torch.no_grad():
+        found = {"scores": exact.preprocess.averaged(exact.encoder, joints.double(), lengths)}
+        if exact.text_head is not None:
+            features = exact.preprocess.averaged(exact.encoder.features, joints.double(), lengths)
+            found["embeddings"] = exact.text_head.embed(features)
+    found = {name: tensor.contiguous() for name, tensor in found.items()}
+    save_file({"joints": joints.contiguous(), "lengths": lengths, **found}, path)
+
+
+def verify_bundle(bundle: Path, probe: Path, parameters: int) -> Verified:
+    """Load a bundle in a fresh process and compare it with the network that it was made of.
 
     Args:
         bundle: folder to verify.
-        probe: safetensors file with ``joints`` (N, M, T, V, C), ``lengths`` (N,) and the ``scores`` (N, K) they got.
-        parameters: count of the encoder, and of the projection where there is one: what the bundle must have exactly.
-        embeddings: (N, D) what the trained projection makes of the probe; None where the run has no projection.
-
-    Returns:
-        Largest absolute difference of scores or embeddings, relative to their largest magnitude where that exceeds 1.
+        probe: file of :func:`write_probe`.
+        parameters: count of the encoder, and of the text head where there is one: what the bundle must have exactly.
 
     Raises:
-        UserError: the bundle does not load alone, differs by more than 1e-5, or has another number of parameters.
+        UserError: the bundle does not load alone, is another function, or has another number of parameters.
     """
-    expected = load_file(probe)["scores"]
+    expected = load_file(probe)
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.safetensors"
         code = _FRESH.format(blocked=TRAINING_PACKAGES, bundle=str(bundle), probe=str(probe), answer=str(answer))
         run_fresh(code, "the bundle")
         result = load_file(answer)
     if int(result["parameters"]) != parameters:
-        what = "the trained encoder" + ("" if embeddings is None else " with its projection")
+        what = "the trained encoder" + (" with its text head" if "embeddings" in expected else "")
         raise UserError(f"the bundle has {int(result['parameters'])} parameters, {what} {parameters}")
-    worst = _difference("scores", result["scores"], expected)
-    if embeddings is not None:
-        worst = max(worst, _difference("embeddings", result["embeddings"], embeddings))
-    return worst
+    differences = [
+        _difference(name, result.get(name), expected[name]) for name in ("scores", "embeddings") if name in expected
+    ]
+    return Verified(max(differences), relative_difference(result["single"], expected["scores"]))
 
 
 def run_fresh(code: str, what: str) -> None:
@@ -92,24 +132,10 @@ def relative_difference(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).abs().max()) / max(1.0, float(expected.abs().max()))
 
 
-def _difference(what: str, found: torch.Tensor, expected: torch.Tensor) -> float:
+def _difference(what: str, found: torch.Tensor | None, expected: torch.Tensor) -> float:
+    if found is None:
+        raise UserError(f"the bundle has no {what}, and the trained network has")
     difference = relative_difference(found, expected)
     if not difference <= TOLERANCE:
         raise UserError(f"the bundle's {what} differ from the trained network's by {difference:.2e} (> {TOLERANCE})")
     return difference
-
-
-def write_probe(path: Path, model: Model, clips: int = 2) -> None:
-    """Write a probe for :func:`verify_bundle` where none was recorded in training: made-up joints and their scores.
-
-    Args:
-        path: file to write.
-        model: in evaluation mode, on the CPU; its network is used as it is, never in the lean form.
-        clips: how many.
-    """
-    shape = (clips, model.preprocess.persons, 2 * model.preprocess.options.window, model.layout.joint_count,
-             model.preprocess.columns)  # fmt: skip
-    joints = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        scores = model.preprocess.averaged(model.encoder, joints)
-    save_file({"joints": joints, "scores": scores.contiguous()}, path)

@@ -28,9 +28,9 @@ from mmcl.common.errors import UserError
 from mmcl.common.files import recover_folder, replace_folder, write_json
 from mmcl.engine.optimiser import RunOptimiser, whole
 from mmcl.engine.position import Position, read_position
-from mmcl.engine.probe import made_up_clips
 from mmcl.engine.random_states import random_states, restore_random_states
 from mmcl.models.folder import ENCODER, LEARNED, POSITION, PROBE, find_checkpoint
+from mmcl.models.probe import made_up_clips
 from mmcl.tasks.base import Task
 
 TRAINING = "training.pt"

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
+from mmcl.common.precision import widen
 from mmcl.models.text_head import TextHead
 
 
@@ -69,13 +70,13 @@ class ProjectionHead(TextHead):
 
     def embed(self, features: Tensor) -> Tensor:
         """(N, Df) -> (N, D) of length 1, where texts are."""
-        return F.normalize(self.project(features.float()), dim=-1)
+        return F.normalize(self.project(widen(features)), dim=-1)
 
     def fit(self, rows: Tensor) -> Tensor:
         """(n, D) -> (n, D): each text less :attr:`origin`, brought to unit length."""
-        return F.normalize(rows.float() - self.origin.to(rows.device), dim=-1)
+        return F.normalize(rows.to(self.origin.dtype) - self.origin.to(rows.device), dim=-1)
 
     def scores(self, features: Tensor, fitted: Tensor) -> Tensor:
         """Cosine / temperature of (N, Df) features with (n, D) texts: (N, n)."""
-        cosines = self.embed(features) @ F.normalize(fitted.to(features.device, torch.float32), dim=-1).T
+        cosines = self.embed(features) @ F.normalize(fitted.to(features.device, self.origin.dtype), dim=-1).T
         return cosines / self.temperature if self.log_scale is None else cosines * self.log_scale.exp()

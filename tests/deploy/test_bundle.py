@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import subprocess
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 import mmcl
 from mmcl.common.errors import UserError
 from mmcl.common.files import check_replaceable
+from mmcl.deploy.export import export_model
 from mmcl.deploy.verify import TRAINING_PACKAGES, verify_bundle
 from mmcl.encoders.base import build_encoder
 from mmcl.encoders.counting import count_parameters
@@ -60,27 +62,44 @@ def bundle(trained, tmp_path) -> Path:
     return folder
 
 
-def test_logits_of_the_bundle_are_those_of_the_graph_without_any_training_package(trained, bundle, tmp_path) -> None:
-    encoder, preprocess = trained
-    joints = torch.randn(3, 2, 50, 20, 3)
+def naive_probe(trained, path: Path) -> dict[str, torch.Tensor]:
+    """Clips and the scores that the encoder itself gives them, in double precision."""
+    encoder, preprocess = (copy.deepcopy(part).double() for part in trained)
+    preprocess.dtype = torch.float64
+    joints, lengths = torch.randn(3, 2, 50, 20, 3), torch.tensor([50, 31, 44])
     with torch.no_grad():
-        scores = encoder(preprocess(joints))
-    save_file({"joints": joints, "scores": scores}, tmp_path / "probe.safetensors")
-    assert verify_bundle(bundle, tmp_path / "probe.safetensors", count_parameters(encoder)) <= 1e-5
+        probe = {"joints": joints, "lengths": lengths, "scores": encoder(preprocess(joints.double(), lengths))}
+    save_file(probe, path)
+    return probe
+
+
+def test_logits_of_the_bundle_are_those_of_the_graph_without_any_training_package(trained, bundle, tmp_path) -> None:
+    naive_probe(trained, tmp_path / "probe.safetensors")
+    found = verify_bundle(bundle, tmp_path / "probe.safetensors", count_parameters(trained[0]))
+    assert found.difference <= 1e-12 and 1e-9 < found.rounding < 1e-4  # single precision is no measure of the weights
     assert {"open_clip", "transformers", "peft", "accelerate", "datasets", "decord"} <= set(TRAINING_PACKAGES)
 
 
 def test_verification_can_fail(trained, bundle, tmp_path) -> None:
-    encoder, preprocess = trained
-    joints = torch.randn(3, 2, 50, 20, 3)
-    with torch.no_grad():
-        scores = encoder(preprocess(joints))
-    save_file({"joints": joints, "scores": scores + 1e-3}, tmp_path / "probe.safetensors")
-    with pytest.raises(UserError, match="differ from the trained network's"):
-        verify_bundle(bundle, tmp_path / "probe.safetensors", count_parameters(encoder))
-    save_file({"joints": joints, "scores": scores}, tmp_path / "probe.safetensors")
+    path, parameters = tmp_path / "probe.safetensors", count_parameters(trained[0])
+    probe = naive_probe(trained, path)
     with pytest.raises(UserError, match="parameters, the trained encoder"):
-        verify_bundle(bundle, tmp_path / "probe.safetensors", count_parameters(encoder) + 1)
+        verify_bundle(bundle, path, parameters + 1)
+    scale = float(probe["scores"].abs().max())
+    save_file({**probe, "scores": probe["scores"] + 1e-6 * scale}, path)  # less than single precision can tell
+    with pytest.raises(UserError, match="differ from the trained network's"):
+        verify_bundle(bundle, path, parameters)
+
+
+def test_a_badly_conditioned_network_is_exported_where_its_weights_are_right(trained, bundle, tmp_path) -> None:
+    """A batch norm that subtracts a thousand and adds it again: single precision has few digits left, double many."""
+    (encoder, preprocess), norm = trained, trained[0].data_bn
+    with torch.no_grad():
+        norm.running_mean.add_(1000.0)
+        norm.bias.add_(1000.0 * norm.weight / torch.sqrt(norm.running_var + norm.eps))
+    model = Model(describe("ctrgcn", encoder, preprocess, NAMES), encoder, preprocess)
+    _, found = export_model(model, tmp_path / "out")
+    assert found.difference < 1e-7 and found.rounding > 1e-5  # which the old gate of 1e-5 refused
 
 
 def test_the_bundle_holds_exactly_the_encoder(trained, bundle) -> None:

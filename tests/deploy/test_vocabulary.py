@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 import mmcl
 from mmcl.common.errors import UserError
 from mmcl.deploy.predictor import Predictor
-from mmcl.deploy.verify import verify_bundle
+from mmcl.deploy.verify import verify_bundle, write_probe
 from mmcl.encoders.base import build_encoder
 from mmcl.encoders.counting import count_parameters
 from mmcl.models.bundle import describe, write_bundle
@@ -229,10 +229,8 @@ def test_damaged_vocabularies_are_named(bundle) -> None:
 def test_onnx_gives_the_embedding_and_verification_compares_it(bundle, parts, tmp_path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     model, joints, lengths = mmcl.load(bundle), torch.randn(2, 2, 30, 20, 3), torch.tensor([30, 21])
-    with torch.no_grad():
-        scores, embeddings = model(joints, lengths), model.text_head.embed(model.features(joints, lengths))
     probe = tmp_path / "probe.safetensors"
-    save_file({"joints": joints, "lengths": lengths, "scores": scores}, probe)
+    write_probe(probe, model, {"joints": joints, "lengths": lengths})
     write_onnx(bundle, probe)
     session = onnxruntime.InferenceSession(str(bundle / "model.onnx"), providers=["CPUExecutionProvider"])
     x = torch.randn(3, 2, 17, 20, 3)
@@ -246,6 +244,8 @@ def test_onnx_gives_the_embedding_and_verification_compares_it(bundle, parts, tm
     assert "unit-length" in json.loads(facts["outputs"])["embedding"]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     assert parameters == count_parameters(parts[0]) + count_parameters(parts[2].head)
-    assert verify_bundle(bundle, probe, parameters, embeddings) <= 1e-5
+    assert verify_bundle(bundle, probe, parameters).difference <= 1e-12
+    recorded = load_file(probe)
+    save_file({**recorded, "embeddings": recorded["embeddings"] + 1e-6}, probe)
     with pytest.raises(UserError, match="embeddings differ from the trained network's"):
-        verify_bundle(bundle, probe, parameters, embeddings + 1e-3)
+        verify_bundle(bundle, probe, parameters)

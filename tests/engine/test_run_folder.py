@@ -23,10 +23,10 @@ from mmcl.common.errors import UserError
 from mmcl.data.store import open_store
 from mmcl.engine.loop import Loop
 from mmcl.engine.parsing import parse
-from mmcl.engine.probe import made_up_clips
 from mmcl.engine.writer import sole_writer
 from mmcl.evaluate import main as evaluate
 from mmcl.export import main as export
+from mmcl.models.probe import made_up_clips
 from mmcl.skeletons.layout import layout_names, load_layout
 from mmcl.tasks.supervised import Supervised
 from mmcl.train import train
