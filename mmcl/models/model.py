@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
-from mmcl.common.precision import widen
 from mmcl.encoders.base import Encoder, lean_form
 from mmcl.models.description import Description
 from mmcl.models.text_head import TextHead
