@@ -188,6 +188,8 @@ def test_few_labels_fine_tuned_and_from_scratch(model_folder, demo_store, tmp_pa
     assert len(runs) == 4
     starts = [json.loads((run / "start.json").read_text())["loaded"] for run in runs]
     assert sum(words == "no weights" for words in starts) == 2
+    rates = json.loads((runs[0] / "metrics.jsonl").read_text().splitlines()[0])
+    assert rates["rate/level0"] / rates["rate/classifier"] == pytest.approx(0.8**3)  # input, two blocks, last norm
     before = [(run / "summary.json").stat().st_mtime_ns for run in runs]
     again = evaluation.run(saved.load(), data, apply)
     assert again.metrics == verdict.metrics

@@ -13,6 +13,8 @@ from released_mamp import as_batch, build_mamp, own_name, own_state
 from mmcl.common.errors import UserError
 from mmcl.encoders.base import build_encoder
 from mmcl.skeletons.layout import load_layout
+from mmcl.tasks.masked_motion.options import MaskedMotionOptions
+from mmcl.tasks.masked_motion.task import MaskedMotion
 from mmcl.tasks.neighbour_contrast.options import NeighbourContrastOptions
 from mmcl.tasks.neighbour_contrast.task import NeighbourContrast
 
@@ -143,3 +145,19 @@ def test_nearest_clip_by_cosine():
 def test_bad_options_are_refused(given):
     with pytest.raises(UserError, match=f"task.{next(iter(given))} is"):
         NeighbourContrastOptions(**given).check()
+
+
+def test_published_sizes_of_what_each_stage_trains():
+    counts = load_json("stars", "parameter_counts")
+    encoder = build_encoder("mamp", load_layout("kinect_v2_25"), 60, {})
+    task = NeighbourContrast(context_of(encoder, 120, [0, 1]), NeighbourContrastOptions(head_epochs=20))
+    groups = {group.name: group for group in task.parameter_groups(task.stages()[0])}
+    sizes = [
+        sum(parameter.numel() for name in stage.train for parameter in groups[name].parameters)
+        for stage in task.stages()
+    ]
+    assert sizes == [counts["stars_encoder_student"]["head"], 5_265_664] and sizes[0] == 2_106_112
+    pretraining = MaskedMotion(context_of(encoder, 120, [0, 1]), MaskedMotionOptions())
+    trained = {group.name: group for group in pretraining.parameter_groups(pretraining.stages()[0])}
+    assert pretraining.stages()[0].train == ("encoder", "decoder")
+    assert sum(p.numel() for name in ("encoder", "decoder") for p in trained[name].parameters) == 8_789_004
