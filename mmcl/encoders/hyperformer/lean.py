@@ -58,14 +58,14 @@ class LeanAttention(Folded):
             self.keep(shortcut=attention.shortcut.weight)
 
     def attend(self, query: Tensor, key: Tensor, x: Tensor) -> Tensor:
-        """(B, h, T, V, d) twice, of which keys change, and the input (B, C_in, V, T) -> attention (B, h, T, V, V)."""
+        """(B, h, T, V, d) twice and the input (B, C_in, V, T) -> attention (B, h, T, V, V)."""
         edges = F.linear(torch.matmul(self.means, x).permute(0, 2, 3, 1), self.edge_weight)  # (B, P, T, C_out + h)
         edges, importance = edges.split([edges.shape[-1] - self.heads, self.heads], dim=-1)
         near = torch.matmul(query, self.table)  # (B, h, T, V, rows)
         near = near.gather(4, self.hops.expand(*near.shape[:4], -1))
         near.add_(torch.matmul(importance.permute(0, 3, 2, 1), self.members.T).unsqueeze(3))
         edges = edges.unflatten(3, (self.heads, -1)).permute(0, 3, 2, 1, 4)  # (B, h, T, P, d)
-        key = key.add_(torch.matmul(self.members, edges))
+        key = key + torch.matmul(self.members, edges)
         return torch.softmax(torch.matmul(query, key.transpose(3, 4)).add_(near), dim=-1)
 
     def values(self, x: Tensor) -> Tensor:
