@@ -37,7 +37,7 @@ class Adversary(Task):
         super().__init__(context)
         self.settings = options
         width = self.encoder.feature_width
-        self.critic = nn.Sequential(nn.Linear(width, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 1))
+        self.critic = nn.Sequential(nn.Linear(width, 16, bias=False), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 1))
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         features = self.encoder.features(self.augmented(batch))

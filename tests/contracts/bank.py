@@ -21,9 +21,11 @@ class BankOptions:
 
     Attributes:
         queue: rows that are remembered.
+        clip: largest norm of the gradient of each of the encoder's later tensors; 0 does not clip.
     """
 
     queue: int = 16
+    clip: float = 0.5
 
 
 class Bank(Task):
@@ -40,8 +42,9 @@ class Bank(Task):
 
     def __init__(self, context: Context, options: BankOptions) -> None:
         super().__init__(context)
+        self.settings = options
         width = self.encoder.feature_width
-        self.project = nn.Sequential(nn.Linear(width, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 8))
+        self.project = nn.Sequential(nn.Linear(width, 16, bias=False), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 8))
         self.clips, self.labels = context.training_clips, context.store.labels
         self.register_buffer("queue", torch.randn(options.queue, 8, generator=self.generator("queue")))
         self.register_buffer("place", torch.zeros((), dtype=torch.long))
@@ -62,7 +65,7 @@ class Bank(Task):
         rest = [parameter for name, parameter in named if not self.encoder.in_head(name)]
         return [
             ParameterGroup("early", [parameter for parameter in rest if id(parameter) in early]),
-            ParameterGroup("late", [p for p in rest if id(p) not in early], scale=0.5, clip=0.5),
+            ParameterGroup("late", [p for p in rest if id(p) not in early], scale=0.5, clip=self.settings.clip),
             ParameterGroup("head", head),
             ParameterGroup("project", list(self.project.parameters()), Update("adamw", 1e-3)),
         ]

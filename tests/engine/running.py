@@ -75,4 +75,4 @@ def assert_alike(one: Path, two: Path) -> None:
     expected, found = weights(one), weights(two)
     assert expected.keys() == found.keys()
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, rtol=2e-3, atol=5e-4, msg=name)
+        torch.testing.assert_close(found[name], tensor, rtol=2e-3, atol=5e-4, msg=lambda words, name=name: f"{name}: {words}")

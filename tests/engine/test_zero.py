@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from accelerate.utils import DistributedType
+from contracts.cases import command, install, look_again
 from forked import reset_accelerate, train_forked
 from launching import environment
 from running import arguments, assert_alike
@@ -101,3 +102,19 @@ def test_what_the_loop_cannot_do_is_refused(given, words) -> None:
     state = SimpleNamespace(deepspeed_plugin=SimpleNamespace(deepspeed_config=given))
     with pytest.raises(UserError, match=words):
         check_launch(SimpleNamespace(distributed_type=DistributedType.DEEPSPEED, state=state))
+
+
+@pytest.mark.slow
+def test_stages_are_wrapped_anew_by_deepspeed(demo_store, tmp_path, monkeypatch) -> None:
+    """Two stages, a queue, a bank that is filled between them; 25 seconds."""
+    _, variables = environment(RECIPES / "accelerate" / "deepspeed_zero2.yaml", monkeypatch)
+    install(tmp_path / "site", monkeypatch)
+    more = ["--engine.precision=fp32", "--task.clip=0", "--optimiser.rate=0.001"]
+    words = [command(("task", "bank"), demo_store, tmp_path / name, tmp_path, *more) for name in ("one", "two")]
+    reset_accelerate()
+    assert train(parse(words[0])) == 0
+    facts = train_forked(tmp_path / "counts", words[1], prepare=[compile_nothing, look_again], **variables)
+    assert [(found["status"], found["wrapper"]) for found in facts] == [(0, "DeepSpeedEngine")] * 2
+    reset_accelerate()
+    assert_alike(tmp_path / "one", tmp_path / "two")
+    look_again()
