@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from mmcl.common.errors import UserError
@@ -20,6 +17,7 @@ from mmcl.encoders.base import Encoder, build_encoder
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.plan import Plan
 from mmcl.engine.run_folder import check_texts, recorded_texts
+from mmcl.models.record import digest_of
 from mmcl.skeletons.layout import Layout, load_layout
 from mmcl.skeletons.preprocess import Preprocess
 from mmcl.surgery import SURGERIES
@@ -50,12 +48,7 @@ class Experiment:
 
     def digest(self, plan: Plan) -> str:
         """SHA-256 over the clips of every side, their outputs, and which of them each stage trains on."""
-        ids, found, sides = np.asarray(self.store.ids), hashlib.sha256(plan.digest.encode()), self.split
-        for clips in (sides.train, sides.validation, sides.test, sides.unseen):
-            entries = [[name, label] for name, label in zip(ids[clips], self.store.labels[clips].tolist(), strict=True)]
-            found.update(json.dumps(entries).encode())
-        found.update(json.dumps([sides.classes.tolist(), sides.unseen_classes.tolist()]).encode())
-        return found.hexdigest()
+        return digest_of([self.split.digest, plan.digest])
 
 
 def open_data(config: TrainConfig) -> Experiment:

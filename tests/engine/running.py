@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,4 +76,5 @@ def assert_alike(one: Path, two: Path) -> None:
     expected, found = weights(one), weights(two)
     assert expected.keys() == found.keys()
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, rtol=2e-3, atol=5e-4, msg=lambda words, name=name: f"{name}: {words}")
+        named = partial("{}: {}".format, name)
+        torch.testing.assert_close(found[name], tensor, rtol=2e-3, atol=5e-4, msg=named)
