@@ -26,7 +26,7 @@ class Sample:
     Attributes:
         clip: position in the store.
         label: output of the model.
-        joints: (M, T, V, C).
+        joints: (M, T, V, C), see :meth:`mmcl.data.store.ClipStore.numbers`.
         key: of its random numbers, :func:`mmcl.common.draws.clip_keys`.
         images: its crops, where they are wanted.
         step: optimiser step that it is for, see :class:`mmcl.data.sampler.Key`.
@@ -74,7 +74,7 @@ class ClipDataset(Dataset[Sample]):
         return Sample(
             clip=clip,
             label=int(outputs_of(self.classes, self.store.labels[[clip]])[0]),
-            joints=self.store.joints(clip),
+            joints=self.store.numbers(clip),
             key=int(clip_keys(self.seed, epoch, [clip])[0]),
             images=load_crops(self.store, seen) if self.images else [],
             step=step,

@@ -52,6 +52,7 @@ class ClipStore:
         fps: skeleton frames per second.
         fingerprint: sha256 over content and meaning; see :func:`mmcl.data.columns.content_fingerprint`.
         dimensions: C, coordinates of a joint: 3, or 2 where joints were found in pictures.
+        has_confidence: at least one clip says how sure a pose estimator was of its joints.
         has_video: at least one clip has crops.
         shard: (index from 1, count) where the store is one shard of the dataset; None where it is whole.
         ids: names of the clips, unique.
@@ -68,6 +69,7 @@ class ClipStore:
         self.fps: float = info["fps"]
         self.fingerprint: str = info["fingerprint"]
         self.dimensions: int = info.get("dimensions", 3)
+        self.has_confidence: bool = info.get("with_confidence", 0) > 0
         self.has_video: bool = info["with_video"] > 0
         shard = info.get("shard")
         self.shard: tuple[int, int] | None = (shard["index"], shard["count"]) if shard else None
@@ -116,6 +118,23 @@ class ClipStore:
         self.compare(index)
         found = self._confidence(index)
         return found.astype(np.float32).reshape(self._shape(index)) if len(found) else None
+
+    @property
+    def channels(self) -> int:
+        """Numbers a joint in :meth:`numbers`."""
+        return 4 if self.has_confidence else self.dimensions
+
+    def numbers(self, index: int) -> np.ndarray:
+        """All that is known of the joints of one clip, as a model takes it: (M, T, V, channels) float32.
+
+        These are its coordinates; or, where the store has confidences, x, y, z (0 where planar) and the confidence. A
+        clip without confidences in such a store is sure of every joint that is there.
+        """
+        if not self.has_confidence:
+            return self.joints(index)
+        joints, confidence = self.joints_in_space(index), self.confidence(index)
+        sure = np.asarray(joints.any(axis=-1)) if confidence is None else confidence
+        return np.concatenate([joints, sure[..., None]], axis=-1, dtype=np.float32)
 
     def crops(self, index: int) -> list[bytes]:
         """The m person crops of one clip, JPEG, in time order; empty where it has no video."""

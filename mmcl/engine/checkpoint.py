@@ -121,7 +121,7 @@ class Checkpoints:
         self.encoder.load_state_dict(
             {key.removeprefix(ENCODER): tensor for key, tensor in learned.items() if key.startswith(ENCODER)}
         )
-        probe = made_up_clips(self.preprocess.source, channels=self.task.store.joints(0).shape[-1])
+        probe = made_up_clips(self.preprocess.source, channels=self.task.store.channels)
         with torch.no_grad():
             scores = self.preprocess.averaged(self.encoder, probe["joints"], probe["lengths"])
         return {**probe, "scores": scores.float()}

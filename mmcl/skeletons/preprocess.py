@@ -146,7 +146,8 @@ class Preprocess(nn.Module):
         Args:
             joints: (N, M, T, V, C) raw joints of any float type, metres, padded at the end to the longest clip. C is
                 2 or 3; where the stream ``confidence`` is asked for, one column more may follow, from 0 to 1, and all
-                are sure without it. A joint is missing where :func:`mmcl.skeletons.masks.present` says so.
+                are sure without it. 4 are x, y, z and the confidence in any case, as clip stores hand them out. A joint
+                is missing where :func:`mmcl.skeletons.masks.present` says so.
             lengths: (N,) real frames of each clip; None where all have T. Empty frames at either end do not count.
             keys: (N,) of the clips, from :func:`mmcl.common.draws.clip_keys`; with ``augmentation`` this is the
                 training path.
@@ -157,8 +158,8 @@ class Preprocess(nn.Module):
             encoder input (N, persons, window, V', channels) and (N, persons, window, V') bool, which joints are there.
         """
         joints, confidence = joints.to(self.dtype), None
-        if joints.shape[-1] == self.columns > self.dimensions:
-            confidence = joints[..., self.dimensions]
+        if "confidence" in self.options.streams and joints.shape[-1] in (4, self.columns):
+            confidence = joints[..., -1]
         if joints.shape[-1] != self.dimensions:  # cut off, or filled up with zeros
             joints = pad(joints, (0, self.dimensions - joints.shape[-1]))
         x, mask = present(joints, self.centre, self.persons, lengths, confidence)

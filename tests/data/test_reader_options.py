@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from own_clips import LAYOUT, RNG, listed, made, text, write
 from recordings import person
 
 from mmcl.common.errors import BadClip, UserError
+from mmcl.data.dataset import ClipDataset, loader, plain_batches
 from mmcl.data.inspection.checks import check
 from mmcl.data.inspection.contact_sheet import contact_sheet
 from mmcl.data.preparation.build import prepare
@@ -24,6 +25,7 @@ from mmcl.data.store import open_store
 from mmcl.evaluate import main as evaluate
 from mmcl.prepare import build_parser
 from mmcl.prepare import main as prepare_verb
+from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 from mmcl.train import main as train
 
 
@@ -141,15 +143,37 @@ def test_planar_joints_keep_two_coordinates_and_their_score(tmp_path, capsys) ->
         prepare(Folder(root, options=FolderOptions(LAYOUT, columns="xyz")), tmp_path / "out", workers=1, progress=False)
 
 
-def test_planar_joints_are_trained_on_and_judged(tmp_path, capsys) -> None:
-    reader = Folder(planar(tmp_path, score=False), options=FolderOptions(LAYOUT, name="flat"))
+def test_confidence_goes_all_the_way_to_the_encoder(tmp_path) -> None:
+    reader = Folder(planar(tmp_path), options=FolderOptions(LAYOUT, columns="xyc"))
+    store = prepare(reader, tmp_path / "out", workers=1, progress=False).store
+    assert store.has_confidence and store.channels == 4
+    made = ClipDataset(store)[(0, 5)].joints
+    assert made.shape == (1, 20, 20, 4) and made.dtype == np.float32 and not made[..., 2].any()
+    batch = next(iter(loader(ClipDataset(store), plain_batches([5, 6], 2))))
+    options = PreprocessOptions(
+        streams=("joint", "confidence"), dimensions=2, window=20, crop=1.0, centring="none", gaps="zero"
+    )  # fmt: skip
+    preprocess = Preprocess(store.layout, store.layout, 1, options)
+    assert preprocess.channels == 3
+    x = preprocess(batch["joints"], batch["lengths"])  # the path of evaluation, export and prediction
+    np.testing.assert_allclose(x[:, 0, ..., :2], np.stack([store.joints(clip)[0] for clip in (5, 6)]), atol=1e-6)
+    np.testing.assert_allclose(x[:, 0, ..., 2], np.stack([store.confidence(clip)[0] for clip in (5, 6)]), atol=1e-6)
+    assert x[0, 0, 0, 3].abs().sum() == 0  # the joint without confidence is missing
+    alone = Preprocess(store.layout, store.layout, 1, replace(options, streams=("joint",)))
+    np.testing.assert_array_equal(alone(batch["joints"], batch["lengths"]), x[..., :2])
+
+
+@pytest.mark.parametrize("score", [False, True])
+def test_planar_joints_are_trained_on_and_judged(tmp_path, capsys, score) -> None:
+    columns, streams = ("xyc", "[joint,confidence]") if score else (None, "[joint]")
+    reader = Folder(planar(tmp_path, score), options=FolderOptions(LAYOUT, name="flat", columns=columns))
     assert reader.dimensions == 2
     prepare(reader, tmp_path / "out", workers=1, progress=False)
     (tmp_path / "own.yaml").write_text("a: {dataset: flat, train: {subject: [0, 1]}, test: {subject: 2}}")
     words = [f"--data.path={tmp_path / 'out'}", f"--data.protocol={tmp_path / 'own.yaml'}", "--data.workers=0"]
     words += ["--encoder.width=8", "--encoder.depth=3", "--data.batch_size=8", "--preprocess.window=16"]
     words += ["--schedule.epochs=1", "--engine.trackers=[]", f"--out={tmp_path / 'run'}"]
-    assert train([*words, "--preprocess.dimensions=2"]) == 0
+    assert train([*words, "--preprocess.dimensions=2", f"--preprocess.streams={streams}"]) == 0
     assert evaluate(["--checkpoint", str(tmp_path / "run")]) == 0
     assert "top-1" in capsys.readouterr().out
 

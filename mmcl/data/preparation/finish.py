@@ -112,6 +112,7 @@ def finish(
         "skipped": len(skipped),
         "left_out": len(left_out),
         "with_video": int(np.count_nonzero(index.column("video_frames").to_numpy())),
+        "with_confidence": sum(_confident(map_file(folder / "clips" / part["file"])) for part in parts),
         "fingerprint": content_fingerprint(index.column("digest").to_pylist(), about),
         "index_bytes": len(data),
         "skipped_bytes": len(skipped_data),
@@ -119,6 +120,12 @@ def finish(
     }
     write_json(folder / "store.json", facts)
     flush(folder / "store.json")
+
+
+def _confident(batches: Sequence[pa.RecordBatch]) -> int:
+    """How many clips say how sure a pose estimator was; none of a part that was written by format 3."""
+    known = [batch.column("confidence") for batch in batches if "confidence" in batch.schema.names]
+    return sum(int(np.count_nonzero(column.value_lengths().to_numpy())) for column in known)
 
 
 def _index(columns: pa.Schema, files: Iterable[Path]) -> pa.RecordBatch:
