@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -116,6 +118,14 @@ class _Collate:
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         return collate(samples, self.extras)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """End the workers that are left when Python exits: its own way, SIGTERM, is one of the signals they ignore."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def _leave_signals_to_the_main_process(worker: int) -> None:

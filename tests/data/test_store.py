@@ -7,6 +7,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,6 +130,15 @@ def test_loader_workers_share_the_store(large: ClipStore) -> None:
         sizes = [batch["own"] for batch in batches if batch["process"] == process]
         assert max(sizes) - sizes[0] < 24 * MB  # half of 115 MB went through it
     assert psutil.Process().memory_info().rss < 2 << 30
+
+
+def test_python_exits_though_workers_are_left(made: ClipStore) -> None:
+    """A loader that something still holds at the end, as a traceback does."""
+    code = (
+        "import sys; from mmcl.data.dataset import *; from mmcl.data.store import open_store\n"
+        "held = iter(loader(ClipDataset(open_store(sys.argv[1])), plain_batches(range(8), 4), workers=1)); next(held)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(made.path)], timeout=120).returncode == 0
 
 
 def test_index_mistakes_are_named(made: ClipStore, copy: Path, tmp_path: Path) -> None:
