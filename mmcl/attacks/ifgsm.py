@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +42,7 @@ class IFGSM(Attack):
     """
 
     options_type: ClassVar[type] = IFGSMOptions
+    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({"steps": 2})
 
     def perturb(
         self, model: Model, joints: Tensor, lengths: Tensor, labels: Tensor, mask: Tensor, limit: Tensor

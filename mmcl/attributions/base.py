@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -59,6 +61,7 @@ class Attribution(ABC):
     """
 
     options_type: ClassVar[type] = AttributionOptions
+    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({})  # options with which a test runs it in a second
 
     def __init__(self, options: Any) -> None:
         self.options = options

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -63,6 +64,7 @@ class Evaluation(ABC):
     """
 
     options_type: ClassVar[type]
+    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({})  # options with which a test runs it in a second
 
     def __init__(self, options: Any) -> None:
         self.options = options

@@ -6,7 +6,9 @@ sees far more than k clips of a class.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -73,6 +75,9 @@ class FewShot(Evaluation):
     """
 
     options_type: ClassVar[type] = FewShotOptions
+    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {"ways": 2, "shots": [1], "episodes": 5, "neighbours": [1]}
+    )
 
     def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:
         """``few_shot_top1`` of the features at the first k, with a 95 % interval over episodes.

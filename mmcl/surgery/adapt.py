@@ -6,8 +6,9 @@ AdaBN: Li, Wang, Shi, Hou, Liu, "Adaptive Batch Normalization for practical doma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -45,6 +46,7 @@ class Adapt(Surgery):
     """Running means and variances of the encoder's batch norms become those of the clips that it is shown."""
 
     options_type: ClassVar[type] = AdaptOptions
+    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({"batch_size": 8})
 
     def operate(
         self, model: Model, data: Selection | None

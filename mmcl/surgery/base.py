@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmcl.common.errors import UserError
@@ -33,6 +35,7 @@ class Surgery(ABC):
     """
 
     options_type: ClassVar[type]
+    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({})  # options with which a test runs it in a second
 
     def __init__(self, options: Any) -> None:
         self.options = options
