@@ -20,11 +20,12 @@ from torch.nn import functional as F
 from mmcl.encoders.ctrgcn.lean_units import LeanSpatial, LeanUnit
 from mmcl.encoders.lean import Folded, LeanBodies, folded, normalised, scale_and_shift
 from mmcl.encoders.step_catformer.parts import PartAttention, TransformerLayer
+from mmcl.encoders.step_catformer.refinement import Refinement
 from mmcl.encoders.step_catformer.temporal import TemporalAttention
 
 if TYPE_CHECKING:
     from mmcl.encoders.ctrgcn.units import Unit
-    from mmcl.encoders.step_catformer.network import Refinement, StepCATFormer
+    from mmcl.encoders.step_catformer.network import StepCATFormer
 
 
 def behind_norm(norm: nn.LayerNorm, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
