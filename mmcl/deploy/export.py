@@ -150,13 +150,13 @@ def _compared_clips(model: Model, store: ClipStore, sides: Split, protocol: str)
     from mmcl.engine.scoring import score_clips
     from mmcl.models.graph_model import in_layout
 
-    side = "validation" if len(sides.validation) else "train"
+    side, columns = "validation" if len(sides.validation) else "train", model.preprocess.columns
 
     def read(clip: int) -> Tensor:
-        return in_layout(torch.from_numpy(store.joints(clip).copy())[None], store.layout, model.layout)
+        return in_layout(torch.from_numpy(store.numbers(clip).copy())[None], store.layout, model.layout, columns)
 
     def scores(joints: Tensor, lengths: Tensor) -> Tensor:
-        return model(in_layout(joints, store.layout, model.layout), lengths)
+        return model(in_layout(joints, store.layout, model.layout, columns), lengths)
 
     compared = evenly(getattr(sides, side), MOST_COMPARED)
     reference = torch.from_numpy(score_clips(scores, store, compared, torch.device("cpu"), progress=True))

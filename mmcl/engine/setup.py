@@ -72,10 +72,11 @@ def target_layout(config: TrainConfig, source: Layout) -> Layout:
     return load_layout(config.data.layout) if config.data.layout else source
 
 
-def build_skeleton_branch(config: TrainConfig, source: Layout, classes: int) -> tuple[Encoder, Preprocess]:
+def build_skeleton_branch(config: TrainConfig, store: ClipStore, classes: int) -> tuple[Encoder, Preprocess]:
     """The encoder and what comes before it: all that is left after training."""
-    target = target_layout(config, source)
-    preprocess = Preprocess(source, target, config.encoder.persons, config.preprocess)
+    target = target_layout(config, store.layout)
+    prepared = replace(config.preprocess, dimensions=config.preprocess.dimensions or store.dimensions)
+    preprocess = Preprocess(store.layout, target, config.encoder.persons, prepared)
     options = replace(config.encoder, channels=preprocess.channels)
     encoder = build_encoder(config.encoder_name, target, classes, options)
     for operation in config.surgeries:
@@ -129,7 +130,7 @@ def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> T
         check_texts(config, data.texts)
         return data.texts
 
-    encoder, preprocess = build_skeleton_branch(config, store.layout, len(data.class_names))
+    encoder, preprocess = build_skeleton_branch(config, store, len(data.class_names))
     config.augmentation.check(preprocess.target, config.preprocess.timing)
     context = Context(
         encoder=encoder,

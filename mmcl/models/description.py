@@ -92,10 +92,15 @@ class Description:
     @property
     def input(self) -> str:
         """What the model takes and gives, in words."""
+        columns = 4 if "confidence" in self.preprocess.get("streams", ()) else 3
+        where = "raw joint positions in metres"
+        if self.preprocess.get("dimensions") == 2:
+            where = "raw joint positions in halves of the picture's height (z is not looked at)"
+        sure = ", each with its confidence" if columns == 4 else ""
         return (
-            f"float32 array (clips, persons, frames, {self.layout.joint_count}, 3): raw joint positions in metres, "
-            f"joints in the order of layout '{self.layout.name}'; any number of frames; up to {self.persons} person(s) "
-            "are used, the first that are there; missing joints are zero or NaN, missing persons may be left out. "
+            f"float32 array (clips, persons, frames, {self.layout.joint_count}, {columns}): {where}{sure}, joints in "
+            f"the order of layout '{self.layout.name}'; any number of frames; up to {self.persons} person(s) are used, "
+            "the first that are there; missing joints are zero or NaN, missing persons may be left out. "
             "Output: one score per class; softmax gives probabilities."
         )
 

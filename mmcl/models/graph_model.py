@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from mmcl.common.errors import UserError
 from mmcl.models.bundle import source_layout
@@ -17,6 +18,7 @@ from mmcl.models.session import open_checked_session
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.masks import present
+from mmcl.skeletons.preprocess import WITH_CONFIDENCE
 
 if TYPE_CHECKING:
     from mmcl.models.record import Record
@@ -66,11 +68,16 @@ class GraphModel(nn.Module):
         if grad:
             raise UserError(self._lacks("gradients"))
         check_clips(joints, lengths, self.layout)
-        device, joints = joints.device, in_layout(joints.float().cpu(), self.layout, self.description.layout)
+        device, joints = joints.device, self._as_trained(joints)
         if lengths is None or bool((lengths == joints.shape[2]).all()):
             return self._run(joints).to(device)
         rows = [self._run(clip[None, :, : int(length)]) for clip, length in zip(joints, lengths, strict=True)]
         return torch.cat(rows).to(device)
+
+    def _as_trained(self, joints: Tensor) -> Tensor:
+        """Joints as the graph takes them."""
+        columns = self.session.get_inputs()[0].shape[-1]
+        return in_layout(joints.float().cpu(), self.layout, self.description.layout, columns)
 
     def _run(self, joints: Tensor) -> Tensor:
         found: np.ndarray = self.session.run(["scores"], {"joints": joints.numpy()})[0]
@@ -88,13 +95,23 @@ class GraphModel(nn.Module):
         return f"{self.path} holds ONNX graphs alone, which have scores and no {what}: use the bundle with its weights"
 
 
-def in_layout(joints: Tensor, source: Layout, target: Layout) -> Tensor:
+def in_layout(joints: Tensor, source: Layout, target: Layout, columns: int) -> Tensor:
     """Raw joints (N, M, T, V, C) of one layout as those of another, missing ones zero.
+
+    Args:
+        joints: C is 2, 3, or 4: x, y, z and the confidence.
+        source: their layout.
+        target: the layout wanted.
+        columns: the C wanted, 3 or 4. z is 0 of joints in a plane; without confidences all joints are sure.
 
     Raises:
         UserError: the source cannot become the target.
     """
-    x, mask = present(joints, torch.arange(source.joint_count) == source.centre, joints.shape[1])
+    sure = joints[..., 3] if joints.shape[-1] == WITH_CONFIDENCE else None
+    coordinates = pad(joints[..., :3], (0, max(0, 3 - joints.shape[-1])))
+    x, mask = present(coordinates, torch.arange(source.joint_count) == source.centre, joints.shape[1], None, sure)
     if source.joints != target.joints:
-        x, _ = convert(x, mask, conversion_matrix(source, target))
-    return x.movedim(2, 4).contiguous()
+        x, mask = convert(x, mask, conversion_matrix(source, target))
+    if x.shape[2] < columns:
+        x = torch.cat([x, mask.to(x)[:, :, None]], dim=2)
+    return x[:, :, :columns].movedim(2, 4).contiguous()

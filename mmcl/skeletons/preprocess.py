@@ -27,6 +27,7 @@ from mmcl.skeletons.window import Timing, evaluated_span, frame_times, look
 Scaling = Literal["none", "box"]
 Gaps = Literal["interpolate", "zero"]
 MOST_FRAMES = 10_000
+WITH_CONFIDENCE = 4  # numbers of a raw joint: x, y, z, confidence
 MOST_VIEWS = 100
 
 
@@ -58,7 +59,7 @@ class PreprocessOptions:
     crop: float = 0.95
     scaling: Scaling = "none"
     gaps: Gaps = "interpolate"
-    dimensions: Literal[2, 3] | None = None
+    dimensions: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.streams, list):  # as JSON and YAML have it
@@ -79,7 +80,7 @@ class PreprocessOptions:
         yield "views", type(views) is int and 1 <= views <= MOST_VIEWS, f"from 1 to {MOST_VIEWS}"
         apart = views == 1 or self.timing == "segments" or crop < 1
         yield "views", apart, "1 where crop is 1 and timing is not segments: all views would be the same"
-        yield "dimensions", self.dimensions in (2, 3, None), "2 or 3"
+        yield "dimensions", self.dimensions is None or self.dimensions in (2, 3), "2 or 3"
         for key, kind in {"timing": Timing, "centring": Centring, "scaling": Scaling, "gaps": Gaps}.items():
             yield key, getattr(self, key) in get_args(kind), f"one of {', '.join(get_args(kind))}"
 
@@ -107,7 +108,7 @@ class Preprocess(nn.Module):
     Attributes:
         options: the same, dimensions given.
         dimensions: coordinates of a joint that the encoder sees.
-        columns: C of the raw joints that it is made for: coordinates, and the confidence where that is a stream.
+        columns: C of raw joints that say all that it can use, 3 or 4; it takes any.
         channels: C of what it gives, all streams together.
     """
 
@@ -116,8 +117,8 @@ class Preprocess(nn.Module):
         self.source, self.target, self.persons = source, target, persons
         self.dtype = torch.float32  # of what it gives; float64 where tests compare exactly
         self.dimensions = options.dimensions or 3
-        self.options = replace(options, dimensions=self.dimensions)  # type: ignore[arg-type]
-        self.columns = self.dimensions + ("confidence" in options.streams)
+        self.options = replace(options, dimensions=self.dimensions)
+        self.columns = WITH_CONFIDENCE if "confidence" in options.streams else 3
         self.channels = channels(options.streams, self.dimensions)
         same = source.joints == target.joints
         self.matrix: Tensor | None
@@ -145,9 +146,8 @@ class Preprocess(nn.Module):
 
         Args:
             joints: (N, M, T, V, C) raw joints of any float type, metres, padded at the end to the longest clip. C is
-                2 or 3; where the stream ``confidence`` is asked for, one column more may follow, from 0 to 1, and all
-                are sure without it. 4 are x, y, z and the confidence in any case, as clip stores hand them out. A joint
-                is missing where :func:`mmcl.skeletons.masks.present` says so.
+                2, 3, or 4: x, y, z (0 in a plane) and the confidence of a pose estimator, from 0 to 1. A joint is
+                missing where :func:`mmcl.skeletons.masks.present` says so.
             lengths: (N,) real frames of each clip; None where all have T. Empty frames at either end do not count.
             keys: (N,) of the clips, from :func:`mmcl.common.draws.clip_keys`; with ``augmentation`` this is the
                 training path.
@@ -158,8 +158,8 @@ class Preprocess(nn.Module):
             encoder input (N, persons, window, V', channels) and (N, persons, window, V') bool, which joints are there.
         """
         joints, confidence = joints.to(self.dtype), None
-        if "confidence" in self.options.streams and joints.shape[-1] in (4, self.columns):
-            confidence = joints[..., -1]
+        if joints.shape[-1] == WITH_CONFIDENCE:
+            joints, confidence = joints[..., :3], joints[..., 3]
         if joints.shape[-1] != self.dimensions:  # cut off, or filled up with zeros
             joints = pad(joints, (0, self.dimensions - joints.shape[-1]))
         x, mask = present(joints, self.centre, self.persons, lengths, confidence)

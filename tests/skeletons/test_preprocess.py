@@ -184,8 +184,7 @@ def test_confidence_is_a_stream_where_it_is_asked_for_and_none_of_it_means_missi
     sure[0, 0, 5, 7], sure[0, 0, 9, 8] = 0, torch.nan
     options = {"window": 16, "crop": 1.0, "centring": "none"}
     made = Preprocess(LAYOUT, LAYOUT, 1, PreprocessOptions(("joint", "confidence"), gaps="zero", **options))
-    assert made.channels == 4
-    assert made.columns == 4
+    assert made.channels == made.columns == 4
     found, mask = made.masked(torch.cat([x, sure[..., None]], dim=-1))
     expected = torch.where(sure > 0, sure, 0)
     torch.testing.assert_close(found[..., 3], expected)
@@ -197,6 +196,12 @@ def test_confidence_is_a_stream_where_it_is_asked_for_and_none_of_it_means_missi
     line = np.interp(5, [4, 6], [float(sure[0, 0, 4, 7]), float(sure[0, 0, 6, 7])])
     assert float(filled[0, 0, 5, 7, 3]) == pytest.approx(line, abs=1e-6)
     assert torch.equal(made(x)[..., 3], torch.ones(1, 1, 16, 25))  # nobody says it: all are sure
+    flat = Preprocess(
+        LAYOUT, LAYOUT, 1, PreprocessOptions(("confidence", "joint"), gaps="zero", dimensions=2, **options)
+    )
+    found = flat(torch.cat([x[..., :2], 0 * x[..., :1], sure[..., None]], dim=-1))
+    torch.testing.assert_close(found[..., 0], expected)
+    torch.testing.assert_close(found[..., 1:], torch.where(mask[..., None], x[..., :2], 0))
     turned = made(
         torch.cat([x, sure[..., None]], dim=-1),
         keys=torch.tensor([5]),
