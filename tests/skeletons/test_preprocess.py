@@ -144,6 +144,8 @@ def test_views_are_other_crops_or_other_frames() -> None:
     made = Preprocess(LAYOUT, LAYOUT, 1, segments)
     found = [made(numbered(24), view=view)[0, 0, :, 0, 0].tolist() for view in range(3)]
     assert found == [[2 + 6 * k for k in range(4)], [4 + 6 * k for k in range(4)], [6 + 6 * k for k in range(4)]]
+    said = made.averaged(lambda x: x[:, 0, :, 0, 0] ** 2, numbered(24))[0].tolist()
+    assert said == pytest.approx([sum(view[k] ** 2 for view in found) / 3 for k in range(4)])
     with pytest.raises(ValueError, match="view 3 of 3"):
         made(numbered(24), view=3)
     lengths = torch.arange(1, 300)
