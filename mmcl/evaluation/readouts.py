@@ -65,7 +65,12 @@ def readouts(model: Model) -> dict[str, ClipFunction]:
 
     ``joints`` is the mean token of every joint over time and over the persons who are there, one behind the other: it
     keeps what joint does what.
+
+    Raises:
+        UserError: a bundle of ONNX graphs alone, which tells no features.
     """
+    if not isinstance(model, Model):
+        raise UserError(f"{model.path} holds ONNX graphs alone, which have no features: use one with weights")
     found: dict[str, ClipFunction] = {"features": model.features}
     if _has_tokens(model.encoder):
         found["joints"] = _by_joint(model.encoder, model.preprocess)

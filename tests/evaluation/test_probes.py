@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -162,6 +163,11 @@ def test_the_verb_judges_features_and_floors_and_writes_reports(model_folder, tm
     knn = json.loads((tmp_path / "knn" / "report.json").read_text())["top1_by_readout"]["coordinates"]
     assert few["1 nearest of all"]["top1"] == knn["k=1"]
     assert few["5-way 1-shot"]["low"] < few["5-way 1-shot"]["top1"] < few["5-way 1-shot"]["high"]
+
+
+def test_graphs_alone_have_nothing_to_read():
+    with pytest.raises(UserError, match="holds ONNX graphs alone"):
+        readouts(SimpleNamespace(path="bundle"))
 
 
 def test_bad_options_are_named(model_folder):
