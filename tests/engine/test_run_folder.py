@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,11 @@ import yaml
 from forked import reset_accelerate
 from running import arguments, launch, records, weights
 from safetensors.torch import load_file
+from torch.utils.data import get_worker_info
 
 from mmcl.common.errors import UserError
+from mmcl.data.dataset import ClipDataset, Sample
+from mmcl.data.sampler import Key
 from mmcl.data.store import open_store
 from mmcl.engine.loop import Loop
 from mmcl.engine.parsing import parse
@@ -281,6 +285,32 @@ def test_a_stop_of_the_whole_process_group_saves_and_leaves_nobody_behind(demo_s
     assert "stopped after step" in output and (out / "checkpoints" / "last" / "position.json").is_file()
     with pytest.raises(ProcessLookupError):  # no process of the group is left
         os.killpg(process.pid, 0)
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_holds_nobody_up(demo_store, tmp_path) -> None:
+    """It reads ahead while the run is asked to stop; 20 seconds."""
+    words = arguments(demo_store, tmp_path / "run", "--data.workers=1", "--engine.log_every=1")
+    context = multiprocessing.get_context("forkserver")
+    process = context.Process(target=hang_in_a_worker, args=(words,))
+    process.start()
+    process.join(90)
+    ended = process.exitcode
+    process.kill()
+    assert ended == 130 and (tmp_path / "run" / "checkpoints" / "last" / "position.json").is_file()
+
+
+def hang_in_a_worker(words: list[str]) -> None:
+    load = ClipDataset.__getitem__
+
+    def slow(dataset: ClipDataset, key: Key) -> Sample:
+        if key.step == 2 and get_worker_info() is not None:
+            time.sleep(1e6)
+        return load(dataset, key)
+
+    ClipDataset.__getitem__ = slow  # type: ignore[method-assign]
+    Loop._asked_to_stop = lambda loop, _: loop.position.steps == 1  # type: ignore[method-assign]
+    sys.exit(train(parse(words)))
 
 
 def test_a_diverged_run_says_of_which_step_its_checkpoint_is(demo_store, tmp_path) -> None:

@@ -261,6 +261,23 @@ def test_a_critic_that_is_not_due_stays_bit_for_bit(base, demo_store, monkeypatc
     assert ["gradient_norm/critic" in line for line in lines] == [step % 3 == 0 for step in range(len(lines))]
 
 
+def test_a_step_that_a_gradient_scaler_skipped_is_followed_by_nothing(base, demo_store, monkeypatch) -> None:
+    """As fp16 does after an overflow: the queue takes in nothing."""
+    called: list[int] = []
+    after = Bank.after_step
+
+    def noted(task: Bank, *words: Any) -> None:
+        called.append(int(task.place))
+        after(task, *words)
+
+    steps = iter(range(100))
+    monkeypatch.setattr(Bank, "after_step", noted)
+    monkeypatch.setattr(Accelerator, "optimizer_step_was_skipped", property(lambda _: next(steps) == 1))
+    assert train(parse(command(("task", "bank"), demo_store, base / "skipped", base / "towers"))) == 0
+    reset_accelerate()
+    assert called[:3] == [0, 4, 8] and len(called) == 9  # of ten steps, the second one is missing
+
+
 def test_a_stage_leaves_what_it_does_not_train_bit_for_bit(base, demo_store, monkeypatch) -> None:
     states: list[dict[str, torch.Tensor]] = []
     enter, end = Loop.enter, Bank.end
