@@ -49,15 +49,28 @@ def test_epochs_and_seeds_shuffle_differently_and_a_later_start_continues() -> N
     assert list(StepBatches(clips, 8, 1, epoch=2, first_step=3)) == list(StepBatches(clips, 8, 1, epoch=2))[3:]
 
 
-def test_batches_are_numbered_over_the_whole_run_alike_on_all_processes_and_after_a_resume() -> None:
+def test_steps_are_numbered_over_the_stage_alike_on_all_processes_and_after_a_resume() -> None:
     def numbers(rank: int, epoch: int, first_step: int = 0) -> list[int]:
-        batches = StepBatches(np.arange(50), 8, 0, 2, rank, 2, epoch=epoch, first_step=first_step)
-        assert all(len({key.batch for key in batch}) == 1 for batch in batches)
-        return [batch[0].batch for batch in batches]
+        batches = StepBatches(
+            np.arange(50), 8, 0, 2, rank, 2, epoch=7 + epoch, first_step=first_step, steps_before=6 * epoch
+        )
+        assert all(len({key.step for key in batch}) == 1 for batch in batches)
+        assert all(key.epoch == 7 + epoch for batch in batches for key in batch)  # of the run, which has other stages
+        return [batch[0].step for batch in batches]
 
     whole = [number for epoch in range(3) for number in numbers(0, epoch)]
-    assert whole == list(range(3 * 6 * 2)) == [number for epoch in range(3) for number in numbers(1, epoch)]
+    assert whole == [step for step in range(3 * 6) for _ in range(2)]
+    assert whole == [number for epoch in range(3) for number in numbers(1, epoch)]
     assert numbers(0, 2, first_step=4) == whole[-4:]
+
+
+def test_clips_change_in_place_between_stages() -> None:
+    """A loader's workers outlive a stage: the sampler that they were started with gives the next one's clips."""
+    batches = StepBatches(np.arange(20), 4)
+    assert len(list(batches)) == 5
+    batches.clips, batches.epoch = np.arange(100, 108), 3
+    assert len(batches) == 2 and {key.clip for batch in batches for key in batch} == set(range(100, 108))
+    assert list(batches) == list(StepBatches(np.arange(100, 108), 4, epoch=3))
 
 
 def test_batches_that_do_not_divide_are_refused() -> None:
