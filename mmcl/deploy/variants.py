@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 SMALL = 1024  # bytes of a constant that is not worth the node it takes to unpack it
-COORDINATES = 3
 _QUANTISED = ("Conv", "MatMul", "Transpose", "Reshape", "Split", "MaxPool", "Concat", "Add", "Relu")
 
 
@@ -73,15 +72,18 @@ def integer(model: ModelProto, clips: Iterable[np.ndarray]) -> ModelProto:
 
 
 def _in_integers(model: ModelProto) -> Iterator[str]:
-    """Names of the nodes that are computed in integers: what lies behind the first convolution and is no exception."""
+    """Names of the nodes that are computed in integers: what lies behind the first convolution and is no exception.
+
+    A convolution whose weight is computed is one: its range is not known beforehand for each channel.
+    """
     graph = model.graph
-    constants = {constant.name: constant for constant in graph.initializer}
+    constants = {constant.name for constant in graph.initializer}
     after: set[str] = set()  # values that come from a convolution, by way of no mean
     for node in graph.node:
         if node.op_type == "Conv":
-            after.update(node.output)
-            if constants[node.input[1]].dims[1] != COORDINATES:
+            if node.input[0] in after and node.input[1] in constants:
                 yield node.name
+            after.update(node.output)
         elif node.op_type != "ReduceMean" and any(value in after for value in node.input):
             after.update(node.output)
             if node.op_type in _QUANTISED:
