@@ -23,6 +23,7 @@ from mmcl.data.readers.options import option
 from mmcl.data.readers.pyskl import PySKLOptions
 from mmcl.data.store import open_store
 from mmcl.evaluate import main as evaluate
+from mmcl.export import main as export
 from mmcl.prepare import build_parser
 from mmcl.prepare import main as prepare_verb
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
@@ -173,9 +174,16 @@ def test_planar_joints_are_trained_on_and_judged(tmp_path, capsys, score) -> Non
     words = [f"--data.path={tmp_path / 'out'}", f"--data.protocol={tmp_path / 'own.yaml'}", "--data.workers=0"]
     words += ["--encoder.width=8", "--encoder.depth=3", "--data.batch_size=8", "--preprocess.window=16"]
     words += ["--schedule.epochs=1", "--engine.trackers=[]", f"--out={tmp_path / 'run'}"]
-    assert train([*words, "--preprocess.dimensions=2", f"--preprocess.streams={streams}"]) == 0
+    assert train([*words, f"--preprocess.streams={streams}"]) == 0
     assert evaluate(["--checkpoint", str(tmp_path / "run")]) == 0
     assert "top-1" in capsys.readouterr().out
+    if score:  # a graph takes x, y and the confidence
+        words = ["--run", str(tmp_path / "run"), "--out", str(tmp_path / "bundle"), "--onnx", "--drop-weights"]
+        assert export(words) == 0
+        to_judge = ["--data", str(tmp_path / "out"), "--protocol", str(tmp_path / "own.yaml")]
+        assert evaluate(["--checkpoint", str(tmp_path / "bundle"), *to_judge, "--out", str(tmp_path / "report")]) == 0
+        own = np.load(tmp_path / "run" / "report-test" / "scores.npz")["scores"]
+        np.testing.assert_allclose(np.load(tmp_path / "report" / "scores.npz")["scores"], own, atol=1e-4)
 
 
 def test_a_clip_of_other_coordinates_than_the_first_costs_itself(tmp_path) -> None:
