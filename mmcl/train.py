@@ -62,8 +62,7 @@ def _train(config: TrainConfig, accelerator: Accelerator) -> int:
     data = open_data(config)
     step_batches(config, accelerator, data)  # refuses what it can before towers are loaded and caches filled
     set_seed(config.seed)
-    with accelerator.main_process_first():  # the first one fills the caches that the others read
-        task = build_task(config, data, accelerator.device)
+    task = build_task(config, data, accelerator.device)  # all processes together fill the caches of towers
     begun, folder = start(config, data, task.encoder), Path(config.out)
     description = describe_run(config, data, task, begun)
     if accelerator.num_processes > 1 and config.engine.sync_batchnorm:

@@ -43,7 +43,7 @@ class Sample:
 
 
 # Adds a task's own inputs (tower pixels, tokens, cached features) to a batch; runs in the loader's workers.
-Extras = Callable[[Sequence[Sample]], dict[str, Any]]
+ExtraInputs = Callable[[Sequence[Sample]], dict[str, Any]]
 
 
 class ClipDataset(Dataset[Sample]):
@@ -54,7 +54,7 @@ class ClipDataset(Dataset[Sample]):
         seed: run seed; with the key it determines all that is drawn for a clip.
         images: also decode the stored person crops.
         classes: (K,) store labels of the model's outputs, ascending; sample labels count among them. All where None.
-        pairing: (clips,) the clip whose pictures each clip gets; itself where None.
+        shown_clip: (clips,) the clip whose pictures each clip gets; itself where None.
 
     Raises:
         ValueError: of a clip whose class is not among them, when it is asked for.
@@ -62,9 +62,9 @@ class ClipDataset(Dataset[Sample]):
 
     def __init__(
         self, store: ClipStore, seed: int = 0, images: bool = False, classes: np.ndarray | None = None,
-        pairing: np.ndarray | None = None,
+        shown_clip: np.ndarray | None = None,
     ) -> None:  # fmt: skip
-        self.store, self.seed, self.images, self.pairing = store, seed, images, pairing
+        self.store, self.seed, self.images, self.shown_clip = store, seed, images, shown_clip
         self.classes = np.arange(len(store.class_names)) if classes is None else classes
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class ClipDataset(Dataset[Sample]):
 
     def __getitem__(self, key: Key | tuple[int, int]) -> Sample:
         epoch, clip, step = Key(*key)
-        seen = clip if self.pairing is None else int(self.pairing[clip])
+        seen = clip if self.shown_clip is None else int(self.shown_clip[clip])
         return Sample(
             clip=clip,
             label=int(outputs_of(self.classes, self.store.labels[[clip]])[0]),
@@ -88,7 +88,7 @@ def load_crops(store: ClipStore, clip: int) -> list[Image]:
     return [decode(jpeg) for jpeg in store.crops(clip)]
 
 
-def collate(samples: Sequence[Sample], extras: Extras | None = None) -> dict[str, Any]:
+def collate(samples: Sequence[Sample], extras: ExtraInputs | None = None) -> dict[str, Any]:
     """Pad clips to a batch.
 
     Returns:
@@ -113,7 +113,7 @@ def collate(samples: Sequence[Sample], extras: Extras | None = None) -> dict[str
 class _Collate:
     """Collation with a task's extras; a class, so that spawned workers can unpickle it."""
 
-    def __init__(self, extras: Extras | None) -> None:
+    def __init__(self, extras: ExtraInputs | None) -> None:
         self.extras = extras
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def _leave_signals_to_the_main_process(worker: int) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
-def loader(dataset: ClipDataset, batches: Any, workers: int = 0, extras: Extras | None = None) -> DataLoader[Any]:
+def loader(dataset: ClipDataset, batches: Any, workers: int = 0, extras: ExtraInputs | None = None) -> DataLoader[Any]:
     """A DataLoader over ``batches`` (lists of keys); pinned memory where there is a GPU, workers kept over epochs."""
     return DataLoader(
         dataset,

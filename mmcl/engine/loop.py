@@ -58,7 +58,7 @@ class Loop:
         self.config, self.accelerator, self.data, self.task = config, accelerator, data, task
         self.batches = step_batches(config, accelerator, data)
         self.plan = Plan(task, data.split.train, self.batches, config.schedule)
-        dataset = ClipDataset(data.store, config.seed, task.needs_images, data.split.classes, task.pairing)
+        dataset = ClipDataset(data.store, config.seed, task.needs_images, data.split.classes, task.shown_clip)
         self.loader = loader(dataset, self.batches, config.data.workers, task.extras())
         if config.engine.precision == "fp64":
             task.double()

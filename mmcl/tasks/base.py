@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mmcl.common.draws import Draws, named_seed
-from mmcl.data.dataset import ClipDataset, Extras, collate, to_device
+from mmcl.data.dataset import ClipDataset, ExtraInputs, collate, to_device
 from mmcl.data.prompts import Prompts
 from mmcl.data.sampler import Key
 from mmcl.data.store import ClipStore
@@ -175,7 +175,7 @@ class Task(nn.Module, ABC):
         """
         return {"top1": float((apply(self.scores, clips).argmax(axis=1) == labels).mean())}
 
-    def extras(self) -> Extras | None:
+    def extras(self) -> ExtraInputs | None:
         """What loader workers add to a training batch beyond skeletons; None for nothing."""
         return None
 
@@ -185,7 +185,7 @@ class Task(nn.Module, ABC):
         return False
 
     @property
-    def pairing(self) -> Any:
+    def shown_clip(self) -> Any:
         """(clips in the store,) the clip whose pictures each clip gets, or None where that is itself."""
         return None
 

@@ -234,16 +234,16 @@ def test_class_texts_share_the_projection_and_their_loss_is_cross_entropy_over_c
 def test_shuffled_pairs_show_every_clip_another_clips_video(demo_store, options, cache) -> None:
     alone = replace(options, refinement=RefinementOptions(weight=0), cache=cache)
     true, shuffled = build(demo_store, alone), build(demo_store, replace(alone, shuffle_pairs=True))
-    pairing = shuffled.pairing
-    assert true.pairing is None and pairing is not None
-    assert sorted(pairing[CLIPS]) == CLIPS and (pairing[CLIPS] != CLIPS).all()
-    assert np.array_equal(build(demo_store, replace(alone, shuffle_pairs=True)).pairing, pairing)
-    dataset = ClipDataset(open_store(demo_store), 0, not cache, pairing=pairing)
+    shown_clip = shuffled.shown_clip
+    assert true.shown_clip is None and shown_clip is not None
+    assert sorted(shown_clip[CLIPS]) == CLIPS and (shown_clip[CLIPS] != CLIPS).all()
+    assert np.array_equal(build(demo_store, replace(alone, shuffle_pairs=True)).shown_clip, shown_clip)
+    dataset = ClipDataset(open_store(demo_store), 0, not cache, shown_clip=shown_clip)
     mine = collate([dataset[(0, clip)] for clip in CLIPS], shuffled.extras())
     whole = batch_of(true, demo_store)
     key = "image_features" if cache else "pixels"
     for row, clip in enumerate(CLIPS):
-        assert torch.equal(mine[key][row], whole[key][CLIPS.index(int(pairing[clip]))])
+        assert torch.equal(mine[key][row], whole[key][CLIPS.index(int(shown_clip[clip]))])
     assert torch.equal(mine["joints"], whole["joints"]) and torch.equal(mine["labels"], whole["labels"])
 
 

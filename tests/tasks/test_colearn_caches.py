@@ -33,7 +33,7 @@ def options(request, tower_folder) -> CoLearningOptions:
 
 
 def batch(task, store, epoch=0, clips=CLIPS, number=0):
-    dataset = ClipDataset(open_store(store), 0, task.needs_images, pairing=task.pairing)
+    dataset = ClipDataset(open_store(store), 0, task.needs_images, shown_clip=task.shown_clip)
     return collate([dataset[(epoch, clip, number)] for clip in clips], task.extras())
 
 

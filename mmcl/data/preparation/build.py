@@ -16,7 +16,7 @@ from mmcl.data.clip import ClipSource, Reader, dimensions_of
 from mmcl.data.preparation.finish import Clips, Summary, finish, read_skipped
 from mmcl.data.preparation.parts import LOCK, PROGRESS, Parts, flush, groups, only_writer
 from mmcl.data.preparation.pool import default_workers, process_clips, worth_another_try
-from mmcl.data.preparation.sources import check_ids, list_digest, marks_of, options_of, stretch, together, vanished
+from mmcl.data.preparation.sources import check_ids, list_digest, marks_of, options_of, shard_of, together, vanished
 from mmcl.data.preparation.worker import Job
 from mmcl.data.store import open_store
 from mmcl.skeletons.layout import load_layout
@@ -54,7 +54,7 @@ def prepare(
         strict: a bad clip is an error, also one that an earlier call skipped; what is done stays for the next call.
         overwrite: replace a store made from something else.
         progress: show a progress bar on stderr.
-        shard: (i, n) takes the i-th (from 1) of n stretches of the clips; `mmcl merge` joins the n stores.
+        shard: (i, n) takes the i-th (from 1) of n runs of the clips; `mmcl merge` joins the n stores.
 
     Raises:
         UserError: nothing to read, two clips of one name, every clip is bad (a shard is empty then), ``out`` is
@@ -102,7 +102,7 @@ def _own(sources: list[ClipSource], left_out: Clips, index: int, count: int) -> 
         raise UserError(f"shard {index}/{count}: give I/N with I from 1 to N")
     if count > len(sources):
         raise UserError(f"shard {index}/{count}: there are only {len(sources)} clips; take fewer shards")
-    return list(stretch(sources, index, count)), list(stretch(left_out, index, count))
+    return list(shard_of(sources, index, count)), list(shard_of(left_out, index, count))
 
 
 def _about(reader: Reader) -> dict[str, Any]:

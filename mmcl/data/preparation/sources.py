@@ -125,7 +125,7 @@ def list_digest(sources: Sequence[ClipSource], left_out: Sequence[tuple[str, str
     return hashlib.sha256(json.dumps([facts, left_out]).encode()).hexdigest()
 
 
-def stretch(items: Sequence[T], index: int, count: int) -> Sequence[T]:
+def shard_of(items: Sequence[T], index: int, count: int) -> Sequence[T]:
     """The ``index``-th (from 1) of ``count`` runs of nearly equal length that make up ``items``."""
     return items[len(items) * (index - 1) // count : len(items) * index // count]
 

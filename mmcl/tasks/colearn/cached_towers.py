@@ -50,7 +50,7 @@ def answer_features(
 
 def answer_prefixes(
     tower: LLMTower, context: Context, questions: tuple[str, ...], answers: list[str] | None,
-    pairing: np.ndarray | None, at_once: int,
+    shown_clip: np.ndarray | None, at_once: int,
 ) -> list[PrefixCache]:  # fmt: skip
     """Hidden states that enter the first layer with LoRA in it; one cache a question. The tower keeps the rest alone.
 
@@ -59,7 +59,7 @@ def answer_prefixes(
         context: gives the training clips.
         questions: the instructions.
         answers: by class, where answers are learned.
-        pairing: clip -> the clip whose pictures it gets, or None.
+        shown_clip: clip -> the clip whose pictures it gets, or None.
         at_once: clips the tower takes at a time; 0 for the default.
 
     Returns:
@@ -74,7 +74,7 @@ def answer_prefixes(
             f"LLM '{tower.options.path}' runs live, its prefix is not cached: {reason}", file=sys.stderr, flush=True
         )  # fmt: skip
         return []
-    taught = _answers_of(context, answers, pairing) if answers is not None else None
+    taught = _answers_of(context, answers, shown_clip) if answers is not None else None
     identity = tower.prefix_fingerprint()
     caches = [
         PrefixCache(store, clips, identity, tower, Question(question, taught, at_once or AT_ONCE))
@@ -91,12 +91,12 @@ def describe_tower(name: str, tower: nn.Module, trained: bool) -> str:
     return f"{name}, {everything:,} parameters, " + (f"{tuned:,} of them trained" if trained else "frozen")
 
 
-def _answers_of(context: Context, answers: list[str], pairing: np.ndarray | None) -> dict[int, str]:
+def _answers_of(context: Context, answers: list[str], shown_clip: np.ndarray | None) -> dict[int, str]:
     """Training clip -> the answer that is learned with its pictures: that of the clip they are shown to."""
     store, clips = context.store, context.training_clips
     shown_to = np.arange(len(store))
-    if pairing is not None:
-        shown_to[pairing[clips]] = clips
+    if shown_clip is not None:
+        shown_to[shown_clip[clips]] = clips
     number = {name: label for label, name in enumerate(context.class_names)}
     return {int(clip): answers[number[store.class_names[store.labels[shown_to[clip]]]]] for clip in clips}
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
 from mmcl.common.precision import widen
-from mmcl.data.dataset import Extras
+from mmcl.data.dataset import ExtraInputs
 from mmcl.models.projection import ProjectionHead, ProjectionOptions
 from mmcl.tasks.base import Context, Task
 from mmcl.tasks.colearn.alignment import Alignment
@@ -73,7 +73,7 @@ class CoLearning(Task):
         if options.alignment.weight > 0 or options.refinement.weight > 0:
             require_video(context)
         if options.shuffle_pairs:
-            self.inputs.pairing = shuffled_pairs(context.training_clips, len(context.store))
+            self.inputs.shown_clip = shuffled_pairs(context.training_clips, len(context.store))
         if options.alignment.weight > 0:
             self._add_alignment(context)
         if options.refinement.weight > 0:
@@ -149,7 +149,7 @@ class CoLearning(Task):
         else:
             if options.cache_prefix and tower.trainable:
                 inputs.prefix_caches = answer_prefixes(
-                    tower, context, inputs.questions, inputs.answers, inputs.pairing, options.tower_batch
+                    tower, context, inputs.questions, inputs.answers, inputs.shown_clip, options.tower_batch
                 )
             self.hold("llm", tower)
             inputs.chat = None if inputs.prefix_caches else tower.chat
@@ -241,11 +241,11 @@ class CoLearning(Task):
         return groups
 
     @property
-    def pairing(self) -> np.ndarray | None:
+    def shown_clip(self) -> np.ndarray | None:
         """Only where pairs are shuffled."""
-        return self.inputs.pairing
+        return self.inputs.shown_clip
 
-    def extras(self) -> Extras | None:
+    def extras(self) -> ExtraInputs | None:
         """Tower inputs."""
         return self.inputs
 

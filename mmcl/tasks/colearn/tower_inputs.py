@@ -34,7 +34,7 @@ class TowerInputs:
         llm_caches: the LLM's answer features, one cache a question.
         prefix_caches: the LLM's hidden states before its first adapted layer, one cache a question.
         chat: pictures and text -> the LLM's input, where all of it runs live.
-        pairing: clip -> the clip whose features it gets from a cache; None where that is itself.
+        shown_clip: clip -> the clip whose features it gets from a cache; None where that is itself.
         views: of a clip's pictures for CLIP.
         mirror: see :func:`mmcl.towers.views.view`.
         share: of the clips that the LLM looks at.
@@ -49,7 +49,7 @@ class TowerInputs:
     llm_caches: list[FeatureCache] = field(default_factory=list)
     prefix_caches: list[PrefixCache] = field(default_factory=list)
     chat: Any = None
-    pairing: np.ndarray | None = None
+    shown_clip: np.ndarray | None = None
     views: int = 1
     mirror: bool = False
     share: float = 1.0
@@ -83,7 +83,7 @@ class TowerInputs:
 
     def _clips(self, samples: Sequence[Sample]) -> list[int]:
         """The clips whose pictures these clips get."""
-        return [sample.clip if self.pairing is None else int(self.pairing[sample.clip]) for sample in samples]
+        return [sample.clip if self.shown_clip is None else int(self.shown_clip[sample.clip]) for sample in samples]
 
     def _pictured(self, samples: Sequence[Sample]) -> dict[str, Any]:
         clips, views = self._clips(samples), [draw_view(sample.key, self.views) for sample in samples]
@@ -121,7 +121,7 @@ def draw_share(samples: Sequence[Sample], share: float) -> np.ndarray:
 
 
 def shuffled_pairs(clips: np.ndarray, total: int) -> np.ndarray:
-    """A pairing in which every training clip gets the video of another one: the control that co-learning must beat.
+    """Give every training clip the video of another one: the control that co-learning must beat.
 
     Args:
         clips: positions of the training clips.
@@ -132,9 +132,9 @@ def shuffled_pairs(clips: np.ndarray, total: int) -> np.ndarray:
     """
     generator = torch.Generator().manual_seed(torch.initial_seed())
     order = np.asarray(clips)[torch.randperm(len(clips), generator=generator).numpy()]
-    pairing = np.arange(total)
-    pairing[order] = np.roll(order, 1)
-    return pairing
+    shown = np.arange(total)
+    shown[order] = np.roll(order, 1)
+    return shown
 
 
 def require_video(context: Context) -> None:
