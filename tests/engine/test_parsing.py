@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from contracts.token_encoder import TokenOptions
 
@@ -14,6 +16,7 @@ from mmcl.common.errors import UserError
 from mmcl.encoders import ENCODERS
 from mmcl.encoders.base import build_encoder
 from mmcl.engine.parsing import parse, read_run_config
+from mmcl.engine.setup import build_skeleton_branch
 from mmcl.engine.start import configure
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.model import Model
@@ -94,6 +97,11 @@ def test_unknown_names_are_refused_in_any_form(words) -> None:
         ("--schedule.gamma=-3", "schedule.gamma is -3.0"),
         ("--schedule.floor=2", "schedule.floor is 2.0"),
         ("--schedule.milestones=[-5]", "schedule.milestones is"),
+        ("--preprocess.window=1000000000000", "preprocess.window is 1000000000000: it must be from 2 to 10000 frames"),
+        ("--preprocess={views: 3, crop: 1.0}", "all views would be the same"),
+        ("--preprocess.streams=[]", "preprocess.streams is .*: it must be a list of different streams"),
+        ("--preprocess.dimensions=4", "preprocess.dimensions is 4: it must be 2 or 3"),
+        ("--encoder.channels=6", "channels"),
         ("--augmentation.flip=7", "augmentation.flip is 7.0: it must be a probability"),
         ("--augmentation.noise=-1", "augmentation.noise is -1.0"),
         ("--augmentation.crop_min=0.9", ""),
@@ -187,3 +195,17 @@ def test_a_run_of_an_earlier_mmcl_is_read(tmp_path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     found = read_run_config(tmp_path)
     assert (found.encoder.width, found.optimiser.rate, found.preprocess.streams) == (16, 0.3, ("bone",))
+
+
+@pytest.mark.parametrize(("dimensions", "words", "channels"), [
+    (3, [], 3), (2, [], 2), (2, ["--preprocess.dimensions=3"], 3),
+    (3, ["--preprocess.streams=[joint,bone_motion]"], 6), (2, ["--preprocess.streams=[joint,bone,confidence]"], 5),
+])  # fmt: skip
+def test_an_encoder_is_built_for_the_streams_and_for_the_coordinates_of_the_store(dimensions, words, channels) -> None:
+    store: Any = SimpleNamespace(layout=load_layout("utd_mhad_20"), dimensions=dimensions)
+    config = parse([*DATA, "--encoder.width=8", "--encoder.depth=3", "--encoder.persons=1", *words])
+    encoder, preprocess = build_skeleton_branch(config, store, 4)
+    assert (encoder.options.channels, preprocess.channels) == (channels, channels)
+    clips = torch.randn(2, 1, 70, 20, dimensions)
+    assert encoder(preprocess(clips)).shape == (2, 4)
+    assert describe("ctrgcn", encoder, preprocess, list("abcd"), count=False).encoder.options["channels"] == channels
