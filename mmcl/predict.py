@@ -7,10 +7,11 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from mmcl.common.arguments import AtLeastOne
 from mmcl.common.errors import UserError, run
+from mmcl.data.readers.clip_file import Columns
 from mmcl.models.description import GRAPHS
 
 if TYPE_CHECKING:
@@ -23,10 +24,15 @@ or .csv holding (frames, joints, 3) or (persons, frames, joints, 3), NTU .skelet
 UTD-MHAD .mat. With an ONNX graph in the bundle, numpy and onnxruntime are all it needs
 (and scipy for .mat); without, torch and safetensors.
 
---follow classifies while frames arrive, one a line, from a pipe (-) or from a file that
-somebody appends to: a JSON array (joints, 3) or (persons, joints, 3), or the same numbers
-in a row with commas between them; null, nan and empty cells are missing joints, [] is a
-frame with nobody in it. A line that is no frame is left out, with a warning. It ends with its input, or with Ctrl-C."""
+--follow classifies while frames arrive, one a line, from a pipe (-) or from a file: a
+JSON array (joints, 3) or (persons, joints, 3), or the same numbers in a row with commas
+between them, with a header before them or without; null, NA, nan and empty cells are
+missing joints, [] is a frame with nobody in it. A line that is no frame is left out, with
+a warning. It ends with its input, or with Ctrl-C; --tail waits for what is appended.
+
+A clip that is hard to believe (upside down, mirrored, in another unit, a picture posing as
+space, stuck …) is named on stderr with what to do about it; what is surely wrong (empty
+frames at the ends, placeholders, slots exchanged) is mended, and said."""
 EXAMPLES = """examples:
   mmcl predict checkpoints/utd a1_s2_t1_skeleton.mat mine.npy --top 5
   mmcl predict checkpoints/open mine.npy --classes "wave,throw a ball"
@@ -45,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that mmcl export wrote")
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="skeleton files")
     parser.add_argument("--follow", type=Path, metavar="SOURCE", help="classify frames as they arrive: a file, or -")
+    parser.add_argument("--tail", action="store_true", help="with --follow: wait for what is appended to the file")
     parser.add_argument("--span", type=int, metavar="N", help="frames judged together (default: the model's window)")
     parser.add_argument("--hop", type=int, metavar="N", help="frames from label to label (default: a quarter of that)")
     parser.add_argument(
@@ -74,12 +81,33 @@ def build_parser() -> argparse.ArgumentParser:
         "--unit", choices=("m", "cm", "mm"), default="m", help="of the coordinates in these files (default: m)"
     )
     parser.add_argument(
+        "--axes", default="xyz", metavar="XYZ",
+        help="what their three columns are, with - where one grows the other way: --axes=-x-yz where y points down and "
+        "x to the right, as Azure Kinect, OpenCV and MediaPipe have it (default: xyz, y up)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--columns", choices=get_args(Columns), help="the numbers of a joint in these files; c is its confidence"
+    )
+    parser.add_argument(
+        "--picture", type=_picture, metavar="WxH", help="size of the picture, for joints of two coordinates in pixels"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse clips that are hard to believe, instead of warning of them"
+    )
+    parser.add_argument(
         "--backend", choices=("auto", "torch", "onnx", *GRAPHS), default="auto",
         help="what computes: torch, or one of the bundle's graphs; onnx is the most precise one. auto (the default): "
         "that if there is one and it does, torch for --classes, --device, and files in another layout",
     )  # fmt: skip
     parser.add_argument("--device", help="torch device (default: cpu)")
     return parser
+
+
+def _picture(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"'{text:.40}' is no size: give width and height in pixels, 1920x1080")
+    return int(width), int(height)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,6 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("give skeleton files, or --follow with a source of frames")
     if arguments.follow is None and (arguments.span, arguments.hop) != (None, None):
         raise UserError("--span and --hop belong to --follow: of a file, the whole clip is judged")
+    if arguments.tail and arguments.follow is None:
+        raise UserError("--tail belongs to --follow")
     predictor = open_predictor(arguments)
     only: list[str] | None = None
     if arguments.classes is not None:
@@ -115,6 +145,8 @@ def open_predictor(arguments: argparse.Namespace) -> Any:
     Raises:
         UserError: what was asked for is not to be had.
     """
+    from mmcl.data.readers.joints import Axes
+    from mmcl.deploy.files import Reading
     from mmcl.deploy.onnx_predictor import OnnxPredictor, choose_graph
 
     backend = arguments.backend
@@ -122,9 +154,11 @@ def open_predictor(arguments: argparse.Namespace) -> Any:
         if backend not in ("auto", "torch"):
             raise UserError(f"--classes and --device need torch: leave out --backend {backend}")
         backend = "torch"
+    Axes(arguments.axes)  # a mistake in them is said once, not of each file
+    reading = Reading(arguments.unit, arguments.axes, arguments.columns, arguments.picture, arguments.strict)
     graph = choose_graph(arguments.bundle, backend, arguments.files, arguments.layout)
     if graph is not None:
-        return OnnxPredictor(arguments.bundle, graph, arguments.layout, arguments.unit)
+        return OnnxPredictor(arguments.bundle, graph, arguments.layout, reading)
     try:
         from mmcl.deploy.predictor import Predictor
     except ImportError as error:
@@ -132,34 +166,30 @@ def open_predictor(arguments: argparse.Namespace) -> Any:
             f"this needs {error.name}, not installed here: `pip install torch`, or a bundle with an ONNX graph "
             "(`mmcl export --onnx`) and files in its own layout"
         ) from error
-    return Predictor(arguments.bundle, arguments.layout, arguments.device or "cpu", arguments.unit)
+    return Predictor(arguments.bundle, arguments.layout, arguments.device or "cpu", reading)
 
 
 def follow(predictor: Any, arguments: argparse.Namespace, only: list[str] | None) -> int:
     """Print a label per hop until the frames end, or somebody presses Ctrl-C."""
     from mmcl.common.errors import BadClip
-    from mmcl.data.readers.joints import UNITS
-    from mmcl.deploy.files import odd_size
-    from mmcl.deploy.follow import lines_of, parse_frame
-    from mmcl.deploy.stream import Stream
+    from mmcl.deploy.follow import Frames, lines_of
+    from mmcl.deploy.stream import Stream, Watched
     from mmcl.models.description import read_bundle
 
-    description, joints = read_bundle(arguments.bundle), predictor.joint_count
+    description, joints = read_bundle(arguments.bundle), predictor.joints
     span = arguments.span if arguments.span is not None else description.window
     hop = arguments.hop if arguments.hop is not None else max(1, span // 4)
-    stream = Stream(predictor.classify, joints, description.persons, span, hop)
-    looked = False
+    classify, frames = Watched(predictor.classify, joints, predictor.reading), Frames(joints, predictor.reading)
+    stream = Stream(classify, joints.joint_count, description.persons, span, hop)
     try:
-        for number, line in enumerate(lines_of(arguments.follow), 1):
+        for number, line in enumerate(lines_of(arguments.follow, arguments.tail), 1):
+            if number == 1 and frames.takes_header(line):
+                continue
             try:
-                frame = parse_frame(line, joints, UNITS[arguments.unit])
+                frame = frames.parse(line)
             except BadClip as error:
                 print(f"warning: line {number} is left out: {error}", file=sys.stderr)
                 continue
-            if not looked and frame.any():
-                looked = True
-                if warning := odd_size(frame[:, None]):
-                    print(f"warning: line {number}: {warning}", file=sys.stderr)
             found = stream.push(frame)
             if found is not None:
                 show(arguments, found.ranking, {"frame": found.frame}, f"{found.frame:>8}", only)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from mmcl.common.errors import BadClip
+from mmcl.skeletons.believable import Remark, mend
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class RawClip:
         picture: width and height of the picture that ``pixels`` are for. They are scaled where the video at hand has
             another size (a smaller copy); None: they fit the video as it is.
         confidence: (M, T, V), how sure a pose estimator was of each joint, 0 to 1; None where nobody says it.
+        remarks: what is to be said about how the clip was read.
     """
 
     joints: np.ndarray
@@ -63,6 +65,31 @@ class RawClip:
     recorded_frames: int = 0
     picture: tuple[int, int] | None = None
     confidence: np.ndarray | None = None
+    remarks: tuple[Remark, ...] = ()
+
+    def mended(self) -> RawClip:
+        """The clip with what is surely wrong put right, see :func:`mmcl.skeletons.believable.mend`.
+
+        Raises:
+            BadClip: nobody is left.
+        """
+        found = mend(self.joints)
+        if not found.remarks:
+            return self
+        if not found.joints.any():
+            raise BadClip(f"nobody is in it: {'; '.join(map(str, found.remarks))}")
+        recorded, frames = self.recorded, self.joints.shape[1]
+        if found.frames != slice(None):
+            recorded = (np.arange(frames, dtype=np.int32) if recorded is None else recorded)[found.frames]
+        return replace(
+            self,
+            joints=found.joints,
+            pixels=None if self.pixels is None else found.follow(self.pixels, np.nan),
+            recorded=recorded,
+            recorded_frames=self.recorded_frames or (frames if recorded is not None else 0),
+            confidence=None if self.confidence is None else found.follow(self.confidence),
+            remarks=(*self.remarks, *found.remarks),
+        )
 
 
 class Reader(Protocol):

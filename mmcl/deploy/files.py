@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,36 @@ from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import RawClip, check_joints
 from mmcl.data.readers.clip_file import SUFFIXES, read_clip
 from mmcl.data.readers.files import read_bytes
-from mmcl.data.readers.joints import UNITS, clip_in_space
+from mmcl.data.readers.joints import UNITS, Axes, clip_in_plane, clip_in_space
+from mmcl.skeletons.believable import NOTE, Remark, fill, look, mend
 from mmcl.skeletons.layout import Layout
 
-SMALLEST, LARGEST = 0.2, 5.0  # metres: from a child that sits to whatever trackers make of tall people
 # Formats of data sets say which joints they hold.
 LAYOUTS = {".mat": "utd_mhad_20", ".skeleton": "kinect_v2_25"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What somebody says about files whose format does not say it, and about clips that are hard to believe.
+
+    Attributes:
+        unit: of the coordinates: m, cm or mm.
+        axes: what the three columns are, see :class:`mmcl.data.readers.joints.Axes`.
+        columns: what the numbers of a joint are, xyz or xyzc; None: that is seen from the file.
+        picture: width and height of the picture in which joints of two coordinates were found, in pixels.
+        strict: refuse what is hard to believe instead of warning.
+        planar: whether the model was trained on keypoints of pictures, which have no depth.
+    """
+
+    unit: str = "m"
+    axes: str = "xyz"
+    columns: str | None = None
+    picture: tuple[int, int] | None = None
+    strict: bool = False
+    planar: bool = False
+
+
+AS_IT_IS = Reading()
 
 
 def implied_layout(path: Path) -> str | None:
@@ -24,50 +49,64 @@ def implied_layout(path: Path) -> str | None:
     return LAYOUTS.get(path.suffix.lower())
 
 
-def read_joints(path: Path, layout: Layout, unit: str = "m") -> np.ndarray:
-    """Read one clip.
+def read_joints(path: Path, layout: Layout, reading: Reading = AS_IT_IS) -> np.ndarray:
+    """Read one clip. What was mended, and what is hard to believe, is said on stderr.
 
-    ``.npy``, ``.npz``, ``.json``, ``.csv``: (T, V, 3) or (M, T, V, 3), see :mod:`mmcl.data.readers.folder`.
+    ``.npy``, ``.npz``, ``.json``, ``.csv``: (T, V, C) or (M, T, V, C), see :mod:`mmcl.data.readers.folder`.
     ``.skeleton``: NTU RGB+D. ``.mat``: UTD-MHAD's ``d_skel`` (20, 3, T).
 
     Args:
         path: the file.
         layout: which joints it is taken to hold.
-        unit: of the coordinates of the first four: m, cm or mm.
+        reading: what else is known of the first four.
 
     Returns:
-        (M, T, V, 3) float32 joints, metres; missing ones are zero.
+        (M, T, V, 3) float32 joints, metres, or (M, T, V, 2) where the model is planar; missing ones are zero.
 
     Raises:
-        UserError: the file is missing, damaged, of another kind, or holds no skeleton of that layout.
+        UserError: the file is missing, damaged, of another kind, holds no skeleton of that layout, or is refused.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix.lower() not in (*SUFFIXES, *LAYOUTS):
         raise UserError(f"{path}: skeleton files end in {', '.join((*SUFFIXES, *LAYOUTS))}")
     try:
-        joints = np.ascontiguousarray(_read(path, layout.joint_count, unit).joints, dtype=np.float32)
-        check_joints(joints, layout.joint_count)
+        clip = _read(path, layout, reading)
+        joints = np.ascontiguousarray(clip.joints, dtype=np.float32)
+        check_joints(joints, layout.joint_count, joints.shape[3])
+        clip = replace(clip, joints=joints).mended()
     except BadClip as error:
         raise UserError(f"{path}: {error} (read as layout '{layout.name}'; --layout names another)") from error
-    if warning := odd_size(joints):
-        print(f"warning: {path}: {warning}", file=sys.stderr)
+    joints, filled = fill(clip.joints)
+    say([*clip.remarks, *filled, *doubts(clip.joints, layout, reading)], str(path), reading.strict)
     return joints
 
 
-def odd_size(joints: np.ndarray) -> str | None:
-    """Say so if people cannot be as large as joints (M, T, V, 3) have them; None where they can, or nobody is there."""
-    there = (joints != 0).any(axis=-1, keepdims=True) & np.isfinite(joints)
-    low = np.where(there, joints, np.inf).min(axis=2)
-    high = np.where(there, joints, -np.inf).max(axis=2)
-    sizes = (high - low).max(axis=-1)  # of every body in every frame
-    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
-    if not len(sizes) or SMALLEST <= (size := float(np.median(sizes))) <= LARGEST:
-        return None
-    return f"bodies of {size:.3g} metres: are the coordinates in another unit (--unit)?"
+def believed(joints: np.ndarray, layout: Layout, reading: Reading) -> tuple[np.ndarray, list[Remark]]:
+    """A clip (M, T, V, 3) mended, and all that is to be said about it."""
+    mended = mend(joints)
+    filled, remarks = fill(mended.joints)
+    return filled, [*mended.remarks, *remarks, *doubts(mended.joints, layout, reading)]
 
 
-def _read(path: Path, joint_count: int, unit: str) -> RawClip:
+def doubts(joints: np.ndarray, layout: Layout, reading: Reading) -> list[Remark]:
+    """What is hard to believe about a clip that was mended."""
+    return look(joints[..., :2] if reading.planar else joints, layout)
+
+
+def say(remarks: list[Remark], where: str, strict: bool) -> None:
+    """Print remarks on stderr.
+
+    Raises:
+        UserError: one of them was not mended, and ``strict`` refuses that.
+    """
+    for remark in remarks:
+        if strict and remark.level != NOTE:
+            raise UserError(f"{where}: {remark} (refused by --strict)")
+        print(f"{'note' if remark.level == NOTE else 'warning'}: {where}: {remark}", file=sys.stderr)
+
+
+def _read(path: Path, layout: Layout, reading: Reading) -> RawClip:
     if path.suffix.lower() == ".mat":
         from mmcl.data.readers.utd_mhad import read_mat
 
@@ -77,7 +116,13 @@ def _read(path: Path, joint_count: int, unit: str) -> RawClip:
         from mmcl.data.readers.ntu_skeleton import parse
 
         return choose(*parse(read_bytes(path)))
-    coordinates = read_clip(path, joint_count)
-    if coordinates.shape[3] != 3:
-        raise BadClip("joints with two coordinates: a model needs them as `mmcl prepare` makes them, x, y up and z = 0")
-    return clip_in_space(coordinates, metres=UNITS[unit])
+    held = read_clip(path, layout, reading.columns)
+    if held.coordinates.shape[3] == 3:
+        clip = clip_in_space(Axes(reading.axes).straight(held.coordinates), held.confidence, UNITS[reading.unit])
+    elif not reading.planar:
+        raise BadClip(f"two coordinates a joint (shape {held.values.shape}), and this model takes three")
+    elif reading.picture is None:
+        raise BadClip("two coordinates a joint: say how large the picture was in which they are pixels (--picture)")
+    else:
+        clip = clip_in_plane(held.coordinates, reading.picture, held.confidence)
+    return replace(clip, remarks=tuple(held.remarks))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from mmcl.common.errors import UserError
 from mmcl.data.readers.joints import zero_where_missing
-from mmcl.deploy.files import implied_layout, read_joints
+from mmcl.deploy.files import AS_IT_IS, Reading, implied_layout, read_joints
 from mmcl.models.description import GRAPHS, graphs_in, read_bundle
 from mmcl.models.session import open_checked_session
 from mmcl.skeletons.layout import Layout, load_layout
@@ -54,17 +55,21 @@ class OnnxPredictor:
         bundle: folder of an exported bundle.
         graph: one of its ONNX files.
         layout: layout of what it will be shown, if somebody says so; it must be the bundle's own.
-        unit: of the coordinates in its files: m, cm or mm.
+        reading: what is known of its files.
     """
 
-    def __init__(self, bundle: Path, graph: Path, layout: str | None = None, unit: str = "m") -> None:
+    def __init__(self, bundle: Path, graph: Path, layout: str | None = None, reading: Reading = AS_IT_IS) -> None:
         description = read_bundle(bundle)
-        self.graph, self.unit, self.named = graph, unit, layout
+        self.graph, self.named, self.reading = graph, layout, replace(reading, planar=description.planar)
         self.own, self.class_names = description.layout, description.class_names
-        self.joint_count = self.own.joint_count
         if not same_joints(layout, self.own):
             raise UserError(_foreign(layout, graph, self.own))
         self.session = open_checked_session(graph, description)
+
+    @property
+    def joints(self) -> Layout:
+        """The joints it will be shown."""
+        return self.own
 
     def classify(self, joints: np.ndarray) -> list[tuple[int, str, float]]:
         """Rank the classes of one clip (M, T, V, 3): (label, name, probability), most probable first.
@@ -87,7 +92,7 @@ class OnnxPredictor:
         layout = implied_layout(path) or self.named
         if not same_joints(layout, self.own):
             raise UserError(f"{path}: {_foreign(layout, self.graph, self.own)}")
-        return self.classify(read_joints(path, self.own, self.unit))
+        return self.classify(read_joints(path, self.own, self.reading))
 
 
 def same_joints(name: str | None, own: Layout) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from torch import Tensor
 from mmcl.common.device import pick_device
 from mmcl.common.errors import UserError
 from mmcl.data.readers.joints import zero_where_missing
-from mmcl.deploy.files import implied_layout, read_joints
+from mmcl.deploy.files import AS_IT_IS, Reading, implied_layout, read_joints
 from mmcl.models.bundle import load_bundle
 from mmcl.models.description import read_bundle
 from mmcl.models.model import Model
 from mmcl.models.vocabulary import Vocabulary, require_vocabulary
+from mmcl.skeletons.layout import Layout
 
 
 class Predictor:
@@ -26,12 +28,16 @@ class Predictor:
         bundle: folder of an exported bundle.
         layout: layout of what it will be shown, where it is not the bundle's own.
         device: torch device.
-        unit: of the coordinates in its files: m, cm or mm.
+        reading: what is known of its files.
     """
 
-    def __init__(self, bundle: Path, layout: str | None = None, device: str = "cpu", unit: str = "m") -> None:
-        self.path, self.layout, self.device, self.unit = bundle, layout, str(pick_device(device)), unit
-        self.own_layout = read_bundle(bundle).layout.name
+    def __init__(
+        self, bundle: Path, layout: str | None = None, device: str = "cpu", reading: Reading = AS_IT_IS
+    ) -> None:
+        description = read_bundle(bundle)
+        self.path, self.layout, self.device = bundle, layout, str(pick_device(device))
+        self.reading = replace(reading, planar=description.planar)
+        self.own_layout = description.layout.name
         self._models: dict[str, Model] = {}
         self._open: tuple[list[str], Tensor] | None = None
 
@@ -45,9 +51,9 @@ class Predictor:
         return require_vocabulary(self.model().vocabulary, self.path)
 
     @property
-    def joint_count(self) -> int:
-        """V of the joints it will be shown."""
-        return self.model(self.layout).layout.joint_count
+    def joints(self) -> Layout:
+        """The joints it will be shown."""
+        return self.model(self.layout).layout
 
     def judge_only(self, names: Sequence[str], rows: Tensor | None = None) -> None:
         """From now on, judge only these classes, trained or not, by the similarity of clips with their texts.
@@ -97,4 +103,4 @@ class Predictor:
             UserError: the file cannot be read, or has other joints than the model's layout.
         """
         layout = implied_layout(path) or self.layout
-        return self.classify(read_joints(path, self.model(layout).layout, self.unit), layout)
+        return self.classify(read_joints(path, self.model(layout).layout, self.reading), layout)

@@ -9,6 +9,9 @@ import numpy as np
 
 from mmcl.common.errors import UserError
 from mmcl.data.readers.joints import zero_where_missing
+from mmcl.deploy.files import Reading, believed, say
+from mmcl.skeletons.believable import NOTE
+from mmcl.skeletons.layout import Layout
 
 Ranking = list[tuple[int, str, float]]
 SLOTS = 6  # as many as a Kinect v2 tracks
@@ -87,3 +90,29 @@ class Stream:
         there = window.any(axis=(1, 2, 3))
         ranking = self.classify(np.ascontiguousarray(window[there])) if there.any() else []
         return Prediction(self.frames, ranking)
+
+
+class Watched:
+    """A predictor's ``classify`` that looks at each window as `mmcl predict` does at a file, and warns once of a kind.
+
+    Args:
+        classify: (M, T, V, 3) -> ranking.
+        layout: of the joints.
+        reading: whether to refuse what is hard to believe.
+    """
+
+    def __init__(self, classify: Callable[[np.ndarray], Ranking], layout: Layout, reading: Reading) -> None:
+        self.classify, self.layout, self.reading = classify, layout, reading
+        self.told: set[str] = set()
+
+    def __call__(self, window: np.ndarray) -> Ranking:
+        """Rank the classes of a window; nothing where nobody is left in it.
+
+        Raises:
+            UserError: it is hard to believe, and to be refused then.
+        """
+        joints, remarks = believed(window, self.layout, self.reading)
+        new = [remark for remark in remarks if remark.level != NOTE and remark.kind not in self.told]
+        self.told |= {remark.kind for remark in new}
+        say(new, "stream", self.reading.strict)
+        return self.classify(joints) if joints.any() else []

@@ -90,6 +90,11 @@ class Description:
         return int(self.preprocess["window"])
 
     @property
+    def planar(self) -> bool:
+        """Whether it was made for keypoints of pictures, which have no depth."""
+        return self.preprocess.get("dimensions") == 2
+
+    @property
     def input(self) -> str:
         """What the model takes and gives, in words."""
         columns = 4 if "confidence" in self.preprocess.get("streams", ()) else 3

@@ -24,6 +24,19 @@ def made(bodies: int = 1, frames: int = 6, joints: int = 20, coordinates: int = 
     return RNG.normal(size=(bodies, frames, joints, coordinates))
 
 
+def person(frames: int = 30, x: float = 0.0, seed: int = 0) -> np.ndarray:
+    """(T, 20, 3): somebody who stands and whose arms move."""
+    rng = np.random.default_rng(seed)
+    middle = [(0.0, 0.0), (0.0, 0.25), (0.0, 0.5), (0.0, 0.7)]
+    arm = [(0.2, 0.45), (0.25, 0.2), (0.27, 0.0), (0.28, -0.08)]
+    leg = [(0.1, -0.05), (0.11, -0.45), (0.12, -0.8), (0.13, -0.85)]
+    places = middle + [(side * a, b) for limb in (arm, leg) for side in (-1, 1) for a, b in limb]
+    joints = np.array([(a + x, b, 2.5) for a, b in places]) + rng.normal(0, 0.004, (frames, 20, 3))
+    joints[:, [6, 7, 10, 11], 1] += 0.3 * np.sin(np.linspace(seed, 6, frames))[:, None]
+    joints[:, [15, 19], 2] -= 0.1
+    return joints
+
+
 def text(joints: np.ndarray, separator: str = ",", header: str = "") -> str:
     rows = [separator.join(repr(float(value)) for value in frame.ravel()) for frame in joints]
     return "\n".join([*([header] if header else []), *rows])

@@ -57,7 +57,7 @@ def test_a_sound_store_passes(takes: Path, tmp_path: Path) -> None:
 
 
 BROKEN = {  # action: what is done to its take by subject 1, what the finding says, its level
-    5: ("millimetres", "another unit", BAD),
+    5: ("millimetres", "not of a person's size", BAD),
     6: ("swapped", "left and right swapped", WARN),
     7: ("legs swapped", "hips and shoulders disagree", WARN),
     8: ("frozen", "never move (left_hand)", BAD),
@@ -89,8 +89,8 @@ def test_nothing_else_is_found_and_the_worst_comes_first(broken: Report) -> None
 @pytest.mark.parametrize(
     ("change", "words", "advice"),
     [
-        ("millimetres", "hips to head 6", "millimetres (divide by 1000)"),
-        ("upside down", "stand on their heads", "negate"),
+        ("millimetres", "not of a person's size", "millimetres: divide by 1000 (--unit mm)"),
+        ("upside down", "upside down", "negate"),
         ("swapped", "left and right swapped", "swap the joints' sides"),
         ("legs swapped", "hips and shoulders disagree", "joint order"),
     ],

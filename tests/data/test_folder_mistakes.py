@@ -77,8 +77,12 @@ def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
 
 WRONG_FILES = {
     "joints.npy": (made(joints=25), "25 joints, expected 20"),
-    "shape.npy": (np.ones((6, 60)), r"holds float64 \(6, 60\), expected numbers \(frames, joints, coordinates\)"),
-    "four.npy": (made(coordinates=4), "4 coordinates a joint"),
+    "shape.npy": (
+        np.ones((6, 3, 5, 4, 2)),
+        r"numbers of shape \(6, 3, 5, 4, 2\), expected \(persons, frames, 20 joints",
+    ),
+    "four.npy": (made(coordinates=4), "four numbers a joint .*no confidence"),
+    "five.npy": (made(coordinates=5), "5 numbers a joint, expected 2 or 3 or 4"),
     "words.npy": (np.full((6, 20, 3), "x"), "not numbers"),
     "zeros.npy": (made() * 0, "all coordinates are zero"),
     "unknown.npy": (made() * np.nan, "all coordinates are zero"),
@@ -92,8 +96,9 @@ WRONG_FILES = {
     "object.json": ('{"frames": []}', "no joints, skeletons, keypoints in the JSON object"),
     "text.json": ("walk", "not a JSON file"),
     "deep.json": ("[" * 100_000, "not a JSON file|not an array"),
-    "width.csv": (text(made(joints=19)[0]), "57 numbers a line, expected 20 joints x 3, or 2 in pixels"),
-    "indexed.csv": ("0," + text(made()[0]), "61 numbers a line.*is there a column, or a separator"),
+    "width.csv": (text(made(joints=19)[0]), "57 numbers a line, expected 20 joints x 2 or 3"),
+    "indexed.csv": ("\n".join("0," + line for line in text(made()[0]).split()), "61 numbers a line.*is there a column"),
+    "uneven.csv": ("0," + text(made()[0]), "lines of different length .60 and 61"),
     "ragged.csv": (text(made()[0]) + "\n1,2,3", "lines of different length"),
     "words.csv": (text(made()[0]).replace("0.", "zero"), "no numbers"),
     "header.csv": ("frame,x,y", "no frames"),

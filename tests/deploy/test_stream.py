@@ -16,11 +16,14 @@ import torch
 from making import people, write_small
 
 from mmcl.common.errors import BadClip, UserError
-from mmcl.deploy.follow import parse_frame
+from mmcl.deploy.files import Reading
+from mmcl.deploy.follow import Frames
 from mmcl.deploy.predictor import Predictor
 from mmcl.deploy.stream import Stream
 from mmcl.models.bundle import load_bundle
 from mmcl.predict import main as predict
+from mmcl.skeletons.believable import fill
+from mmcl.skeletons.layout import load_layout
 
 
 @pytest.fixture(scope="module")
@@ -87,25 +90,54 @@ def test_short_and_empty_streams(bundle) -> None:
             Stream(predictor.classify, 20, 2, span, hop)
 
 
+def somebody(frames: int = 20) -> np.ndarray:
+    """(T, 20, 3) in UTD-MHAD's joints: a person who is believed."""
+    rng = np.random.default_rng(3)
+    middle = [(0.0, 0.7), (0.0, 0.5), (0.0, 0.25), (0.0, 0.0)]  # head, spine_shoulder, mid_spine, base_spine
+    arm = [(0.2, 0.45), (0.25, 0.2), (0.27, 0.0), (0.28, -0.08)]
+    leg = [(0.1, -0.05), (0.11, -0.45), (0.12, -0.8), (0.12, -0.85)]
+    places = middle + [(side * x, y) for limb in (arm, leg) for side in (-1, 1) for x, y in limb]
+    person = np.array([(x, y, 2.5) for x, y in places], dtype=np.float32)
+    person[[15, 19], 2] -= 0.1  # toes point to the sensor
+    return (person + rng.normal(0, 0.004, (frames, 20, 3))).astype(np.float32)
+
+
+KINECT = load_layout("kinect_v1_20")
+
+
 def test_lines_are_frames_or_refused() -> None:
-    frame = np.random.default_rng(0).normal(size=(2, 20, 3))
+    frame, frames = np.random.default_rng(0).normal(size=(2, 20, 3)), Frames(KINECT)
     for line in (
         json.dumps(frame.tolist()), json.dumps(frame.ravel().tolist()), ",".join(map(str, frame.ravel())),
         "; ".join(map(str, frame.ravel())), " ".join(map(str, frame.ravel())) + "\n",
+        ";".join(map(str, frame.ravel())).replace(".", ","), "\t".join(map(str, frame.ravel())).replace(".", ","),
     ):  # fmt: skip
-        np.testing.assert_allclose(parse_frame(line, 20), frame, rtol=1e-6)
-    np.testing.assert_allclose(parse_frame(json.dumps(frame[0].tolist()), 20, 0.001), frame[:1] / 1000, rtol=1e-6)
-    holes = [["", "1", "1"] if number == 3 else ["1", "2", "3"] for number in range(20)]
-    assert not parse_frame(",".join(sum(holes, [])), 20)[0, 3].any()
+        np.testing.assert_allclose(frames.parse(line), frame, rtol=1e-6)
+    turned = Frames(KINECT, Reading(unit="mm", axes="-x-yz")).parse(json.dumps(frame[0].tolist()))
+    np.testing.assert_allclose(turned, frame[:1] * [-1, -1, 1] / 1000, rtol=1e-6)
+    for nothing in ("", "NA", "null", "NaN", " none "):
+        holes = [[nothing, "1", "1"] if number == 3 else ["1", "2", "3"] for number in range(20)]
+        assert not frames.parse(",".join(sum(holes, [])))[0, 3].any()
     null = json.dumps([[None, 1, 1] if number == 3 else [1, 2, 3] for number in range(20)])
-    assert not parse_frame(null, 20)[0, 3].any() and parse_frame(null, 20)[0, 4].tolist() == [1, 2, 3]
+    assert not frames.parse(null)[0, 3].any() and frames.parse(null)[0, 4].tolist() == [1, 2, 3]
     for line in ("", "words", "1,2,3", "[1,2", "[[1,2],[3]]", '["a"]', ",".join(["inf"] * 60), "[" * 100_000, "1e400"):
         with pytest.raises(BadClip):
-            parse_frame(line, 20)
+            frames.parse(line)
+
+
+def test_a_header_says_which_number_is_which() -> None:
+    frame, frames = np.random.default_rng(0).normal(size=(20, 3)), Frames(KINECT)
+    assert frames.takes_header(",".join(["time", *(f"{axis}{joint}" for axis in "xyz" for joint in range(20))]))
+    np.testing.assert_allclose(frames.parse(",".join(map(str, [0.5, *frame.T.ravel()])))[0], frame, rtol=1e-6)
+    with pytest.raises(BadClip, match="60 numbers, and the header names 61"):
+        frames.parse(",".join(map(str, frame.ravel())))
+    sure = np.concatenate([frame, np.arange(20)[:, None] / 19], axis=1)
+    four = Frames(KINECT).parse(",".join(map(str, sure.ravel())))
+    assert not four[0, 0].any() and four[0, 1:] == pytest.approx(frame[1:], rel=1e-6)  # no confidence: not seen
 
 
 def test_a_pipe_is_followed_and_a_bad_line_costs_itself(bundle, tmp_path, monkeypatch, capsys) -> None:
-    frames = people(1, 1, 50)[0].numpy()
+    frames = somebody(50)[None]
     lines = [",".join(map(str, frames[0, number].ravel())) for number in range(50)]
     lines.insert(10, "not a frame")
     lines.insert(20, "1" * (3 << 20))  # longer than any frame
@@ -126,7 +158,7 @@ def test_a_pipe_is_followed_and_a_bad_line_costs_itself(bundle, tmp_path, monkey
 
 
 def test_bytes_that_are_no_text_cost_their_own_line(bundle) -> None:
-    frame = ",".join(map(str, people(1, 1, 1)[0, 0, 0].ravel().tolist()))
+    frame = ",".join(map(str, somebody(1).ravel().tolist()))
     command = [sys.executable, "-m", "mmcl", "predict", str(bundle), "--follow", "-", "--span", "1", "--hop", "1"]
     done = subprocess.run(
         command, input=b"\xff\xfe\n" + frame.encode() + b"\n", capture_output=True, check=False,
@@ -136,10 +168,11 @@ def test_bytes_that_are_no_text_cost_their_own_line(bundle) -> None:
 
 
 def test_a_growing_file_is_followed_until_ctrl_c(bundle, tmp_path) -> None:
-    source, lines = tmp_path / "frames.txt", [json.dumps(people(1, 1, 1)[0, 0, 0].tolist()) for _ in range(12)]
+    source, lines = tmp_path / "frames.txt", [json.dumps(frame.tolist()) for frame in somebody(12)]
     source.write_text("\n".join(lines[:6]) + "\n")
-    command = [sys.executable, "-u", "-m", "mmcl", "predict", str(bundle), "--follow", str(source), "--span", "4"]
-    process = subprocess.Popen([*command, "--hop", "4"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-u", "-m", "mmcl", "predict", str(bundle), "--follow", str(source), "--tail"]
+    command += ["--span", "4", "--hop", "4"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         assert process.stdout.readline().split()[0] == "4"
@@ -158,16 +191,17 @@ def test_a_growing_file_is_followed_until_ctrl_c(bundle, tmp_path) -> None:
 
 
 def test_frames_with_nobody_count_and_objects_are_frames(bundle, monkeypatch, capsys) -> None:
-    frames = people(1, 1, 20)[0, 0].numpy() * 0.2
+    frames = somebody()
     lines = [json.dumps({"joints": frame.tolist()}) for frame in frames]
-    for number in range(1, 20, 2):
+    for number in (3, 4, 10, 19):
         lines[number], frames[number] = "[]", 0
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines)))
     words = [str(bundle), "--follow", "-", "--span", "20", "--hop", "1", "--json"]
     assert predict(words) == 0
     out, complaints = capsys.readouterr()
     assert not complaints and [json.loads(line)["frame"] for line in out.splitlines()] == [20]
-    offline = load_bundle(bundle)(torch.from_numpy(frames[None, None])).softmax(-1)[0]
+    filled = torch.from_numpy(fill(frames[None])[0])
+    offline = load_bundle(bundle)(filled[None]).softmax(-1)[0]
     assert json.loads(out)["predictions"][0]["probability"] == pytest.approx(float(offline.detach().max()), abs=1e-5)
     monkeypatch.setattr(sys, "stdin", io.StringIO('1,2,3\n{"bones": []}\n'))
     with pytest.raises(UserError, match="no frames came"):
@@ -175,19 +209,41 @@ def test_frames_with_nobody_count_and_objects_are_frames(bundle, monkeypatch, ca
     assert capsys.readouterr().err.count("is left out") == 2
 
 
-def test_a_wrong_unit_is_suspected(bundle, tmp_path, monkeypatch, capsys) -> None:
-    person = people(1, 1, 20)[0, 0].numpy() * 0.2
+def test_what_is_hard_to_believe_is_said_of_files_and_streams(bundle, tmp_path, monkeypatch, capsys) -> None:
+    person = somebody()
     np.save(tmp_path / "metres.npy", person)
     np.save(tmp_path / "millimetres.npy", person * 1000)
-    assert predict([str(bundle), str(tmp_path / "metres.npy")]) == 0 and not capsys.readouterr().err
-    assert predict([str(bundle), str(tmp_path / "millimetres.npy")]) == 0
-    assert "coordinates in another unit (--unit)?" in capsys.readouterr().err
-    assert (
-        predict([str(bundle), str(tmp_path / "millimetres.npy"), "--unit", "mm"]) == 0 and not capsys.readouterr().err
-    )
-    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(json.dumps((frame * 100).tolist()) for frame in person)))
-    assert predict([str(bundle), "--follow", "-", "--span", "4", "--hop", "4"]) == 0
-    assert capsys.readouterr().err.count("another unit") == 1
+    np.save(tmp_path / "azure.npy", person * [-1, -1, 1])
+    ends = np.concatenate([np.zeros((7, 20, 3)), person])
+    ends[10, 4] = -9999
+    ends[15, 4] = -9999
+    np.save(tmp_path / "ends.npy", ends)
+    words = [str(bundle), "--json"]
+
+    def said(name: str, *more: str) -> tuple[list[object], str]:
+        assert predict([*words, str(tmp_path / name), *more]) == 0
+        out, complaints = capsys.readouterr()
+        return json.loads(out)["predictions"], complaints
+
+    right, nothing = said("metres.npy")
+    assert nothing == ""
+    assert "divide by 1000 (--unit mm)" in said("millimetres.npy")[1]
+    assert said("millimetres.npy", "--unit", "mm")[1] == ""
+    assert "negate x and y, a half turn (--axes=-x-yz)" in said("azure.npy")[1]
+    assert said("azure.npy", "--axes=-x-yz") == (right, "")
+    complaint = said("ends.npy")[1]
+    assert complaint.count("note: ") == 2 and "7 in front" in complaint and "-9999 in all coordinates" in complaint
+    assert predict([*words, str(tmp_path / "azure.npy"), str(tmp_path / "ends.npy"), "--strict"]) == 2
+    assert "stands on its head" in capsys.readouterr().err
+    lines = [json.dumps((frame * [-1, -1, 1]).tolist()) for frame in person]
+    for strict in ([], ["--strict"]):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines)))
+        follow = [*words, "--follow", "-", "--span", "8", "--hop", "4", *strict]
+        if strict:
+            with pytest.raises(UserError, match="stands on its head.*refused by --strict"):
+                predict(follow)
+        else:
+            assert predict(follow) == 0 and capsys.readouterr().err.count("stands on its head") == 1
 
 
 def test_a_bad_file_costs_itself(bundle, tmp_path, capsys) -> None:
@@ -203,6 +259,8 @@ def test_a_bad_file_costs_itself(bundle, tmp_path, capsys) -> None:
 
 
 def test_files_or_follow(bundle) -> None:
+    with pytest.raises(UserError, match="--tail belongs to --follow"):
+        predict([str(bundle), "a.npy", "--tail"])
     for words in ([], ["a.npy", "--follow", "-"]):
         with pytest.raises(UserError, match="give skeleton files, or --follow"):
             predict([str(bundle), *words])

@@ -7,9 +7,10 @@ from collections import Counter, defaultdict
 import numpy as np
 
 from mmcl.common.errors import UserError
-from mmcl.data.inspection.findings import BAD, WARN, Report, Splits
+from mmcl.data.inspection.findings import BAD, NOTE, WARN, Report, Splits
 from mmcl.data.inspection.geometry import geometry
 from mmcl.data.inspection.measures import column, gather
+from mmcl.data.preparation.finish import read_skipped
 from mmcl.data.protocols import list_names, load_protocol, protocol_names
 from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore
@@ -31,7 +32,7 @@ def check(store: ClipStore, splits: Splits | None = None, progress: bool = True,
     """
     damaged_files = store.damaged_parts() if full else []
     measures, damaged = gather(store, progress)
-    report = Report(store, measures, splits or {})
+    report = Report(store, measures, splits or {}, read_skipped(store)[2])
     advice = "a damaged disk or copy: prepare the store again with --overwrite, or copy it again"
     found = report.whole(BAD, "files whose bytes have changed", bool(damaged_files), damaged_files, advice)
     if report.clips(BAD, "not what was prepared", damaged, advice) or found:
@@ -40,7 +41,7 @@ def check(store: ClipStore, splits: Splits | None = None, progress: bool = True,
     report.passed.append("content as it was prepared")
     for part in (_identity, _values, _still, geometry, _video, _coverage):
         part(report)
-    report.findings.sort(key=lambda finding: finding.level != BAD)
+    report.findings.sort(key=lambda finding: (BAD, WARN, NOTE).index(finding.level))
     return report
 
 

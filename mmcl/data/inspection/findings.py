@@ -11,12 +11,12 @@ from mmcl.data.inspection.measures import Measures
 from mmcl.data.store import ClipStore
 
 Splits = Mapping[str, Mapping[str, np.ndarray]]  # protocol -> side ("train", "test") -> clip positions
-OK, WARN, BAD = "OK", "WARN", "BAD"
+OK, NOTE, WARN, BAD = "OK", "NOTE", "WARN", "BAD"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report: level (WARN or BAD), what is wrong, how many, first few names, what to do."""
+    """One line of the report: level (NOTE, WARN or BAD), what is wrong, how many, first few names, what to do."""
 
     level: str
     what: str
@@ -37,6 +37,7 @@ class Report:
         store: the clips.
         measures: of each clip.
         splits: protocol -> side -> clip positions.
+        mended: (id, what, kind of remark) of what was mended while the clips were prepared.
         findings: what is wrong, worst first.
         passed: names of the checks that found nothing.
         unchecked: names of the checks that this store does not allow, with the reason.
@@ -45,6 +46,7 @@ class Report:
     store: ClipStore
     measures: list[Measures]
     splits: Splits
+    mended: list[tuple[str, str, str]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     passed: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)

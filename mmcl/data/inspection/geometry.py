@@ -1,144 +1,123 @@
-"""Checks of geometry: metres, which way is up, and whether left is left."""
+"""Checks of geometry: what is hard to believe about each clip, and what the clips together say of scale and sides."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections import Counter
 
 import numpy as np
 
-from mmcl.data.inspection.findings import BAD, WARN, Report
+from mmcl.data.inspection.findings import BAD, NOTE, WARN, Report
 from mmcl.data.inspection.measures import column
 from mmcl.data.readers import READERS
 from mmcl.data.readers.options import options_type
+from mmcl.skeletons.believable import KINDS, Remark
+from mmcl.skeletons.believable.axes import compose, described
 
 HEIGHT = (0.3, 1.0)  # metres from hips to head that a data set's median person has
-OFF, FAR_OFF = 2.0, 10.0  # times the median height: odd clip, other unit
-UPRIGHT = 0.5  # share of an axis in the direction from hips to head that makes it the vertical
-FAR = 0.8  # metres by which people keep away from a sensor, and from its middle line do not
-ORDINAL = ("first", "second", "third")
+OFF = 2.0  # times the median size: an odd clip
+FEW = 0.05  # share of the clips up to which people who lie, or one odd recording, are an explanation
+PASSED = {  # check -> kinds of remarks that stand against it
+    "every clip shows people": ("score", "flat", "normalised", "picture"),
+    "y points up": ("upside down", "turned", "lying"),
+    "left is left": ("mirrored",),
+    "hips and shoulders agree on left and right": ("sides",),
+    "bodies stay who and where they are": ("jump", "outlier", "exchange", "ghost", "copy", "statue"),
+    "bodies move": ("still", "repeated", "rate"),
+}
+NUMBERS = ("score", "flat", "normalised", "picture", "scale")  # no metres
+ELSEWHERE = ("gap", "missing")  # looked at by measures of their own, which are stricter
+HARMLESS = ("ends", "order")  # mended without a doubt: no reason to look at the clips
 
 
 def geometry(report: Report) -> None:
-    """Look at scale, axes and sides."""
+    """Look at scale, axes, sides and motion."""
+    changed = _mended(report)
+    doubted = _doubted(report)
     _scale(report)
-    if _axes(report):
-        _side(
-            report,
-            "handedness",
-            "left is left",
-            "left and right swapped",
-            "swap the joints' sides, or negate x if one axis is mirrored",
-            "feet, hips and shoulders",
-        )
+    _sides(report)
+    for name, kinds in PASSED.items():
+        report.settle(name, *(kind in changed | doubted for kind in kinds))
+
+
+def _mended(report: Report) -> set[str]:
+    """Say what was mended while the store was prepared; returns the kinds."""
+    places = {name: index for index, name in enumerate(report.store.ids)}
+    kinds: dict[str, list[int]] = {}
+    for name, _, kind in report.mended:
+        if name in places and kind in KINDS:
+            kinds.setdefault(kind, []).append(places[name])
+    for kind, clips in kinds.items():
+        level = NOTE if kind in HARMLESS else WARN
+        report.clips(level, KINDS[kind].many, clips, f"mended in the store; better at the source: {KINDS[kind].advice}")
+    return set(kinds) - set(HARMLESS)
+
+
+def _doubted(report: Report) -> set[str]:
+    """Say what is hard to believe about clips as they are; returns the kinds."""
+    kinds: dict[str, dict[int, Remark]] = {}
+    for index, entry in enumerate(report.measures):
+        for remark in entry.remarks:
+            if remark.kind not in ELSEWHERE:
+                kinds.setdefault(remark.kind, {})[index] = remark
+    for kind in KINDS:
+        if kind in kinds:
+            clips = kinds[kind]
+            few = len(clips) < FEW * len(report.measures) and kind in ("upside down", "turned", "mirrored", "sides")
+            report.clips(WARN if few else KINDS[kind].level, KINDS[kind].many, clips, _advice(report, kind, clips))
+    return set(kinds)
+
+
+def _advice(report: Report, kind: str, clips: dict[int, Remark]) -> str:
+    """The remedy that most of these clips need."""
+    words = Counter(remark.axes for remark in clips.values() if remark.axes).most_common(1)
+    if not words:
+        remedies = Counter(remark.remedy for remark in clips.values()).most_common(1)
+        return remedies[0][0]
+    plan, (axes, count) = report.store.info["plan"], words[0]
+    reader = READERS.get(plan.get("dataset"))
+    if count < len(report.measures) / 2:
+        remedy = f"{described(axes)} in these clips alone, before they are prepared"
+    elif reader is not None and "axes" in getattr(options_type(reader), "__dataclass_fields__", {}):
+        remedy = f"{described(axes)}: prepare again with --axes={compose(plan.get('axes', 'xyz'), axes)}"
     else:
-        report.unchecked.append("left is left (put the axes right first)")
-    _side(
-        report,
-        "agreement",
-        "hips and shoulders agree on left and right",
-        "hips and shoulders disagree on left and right",
-        "the legs or the arms are swapped: correct the joint order",
-        "hips and shoulders",
-    )
+        remedy = described(axes)
+    return remedy + (", or swap the joints' sides if they are named wrongly" if kind == "mirrored" else "")
 
 
 def _scale(report: Report) -> None:
-    height = column(report.measures, "height")
-    if not np.isfinite(height).any():
-        planar = column(report.measures, "planar").all()
-        reason = "planar keypoints have no metres" if planar else "the layout names no head and hips"
-        report.unchecked.append(f"body scale ({reason})")
+    """Compare bodies with people, and with each other."""
+    planar = bool(column(report.measures, "planar").all())
+    size, height = column(report.measures, "size"), column(report.measures, "height")
+    if planar or not np.isfinite(size).any():
+        report.unchecked.append("metres (planar keypoints have none)")
         return
-    usual = float(np.nanmedian(height))
-    factor = np.where(height > 0, height / usual, np.nan)
-    far = (factor >= FAR_OFF) | (factor <= 1 / FAR_OFF)
-    odd = ((factor >= OFF) | (factor <= 1 / OFF)) & ~far
-    unit, words = ("mm", "millimetres (divide by 1000)") if usual > 100 else ("cm", "centimetres (divide by 100)")
-    again = f"; prepare again with --unit {unit}" if _takes(report, "unit") else ""
-    unit, again = (words, again) if usual > 10 else ("no metres", "")
-    report.settle(
-        f"body scale (hips to head {usual:.2f} m)",
-        report.whole(
-            BAD,
-            f"hips to head {usual:.3g} 'metres' in the median clip",
-            not HEIGHT[0] <= usual <= HEIGHT[1],
-            [],
-            f"these look like {unit}, or they are normalised; a store wants metres{again}",
-        ),
-        report.clips(BAD, "body of another unit than most", np.flatnonzero(far), "convert these clips to metres"),
-        report.clips(
-            WARN, "body twice or half the usual size", np.flatnonzero(odd), "bad tracking: look at these clips"
-        ),
-    )
+    usual = float(np.nanmedian(size))
+    odd_numbers = [any(remark.kind in NUMBERS for remark in entry.remarks) for entry in report.measures]
+    found = any(odd_numbers)
+    if np.isfinite(height).any() and not found:
+        median = float(np.nanmedian(height))
+        what = f"hips to head {median:.3g} 'metres' in the median clip"
+        advice = "a store wants metres: say which unit these are (--unit), or undo what normalised them"
+        found |= report.whole(BAD, what, not HEIGHT[0] <= median <= HEIGHT[1], [], advice)
+    factor = np.where(size > 0, size, np.nan) / usual
+    odd = ((factor >= OFF) | (factor <= 1 / OFF)) & ~np.array(odd_numbers)
+    advice = "bad tracking, or somebody who crouches: look at these clips"
+    found |= report.clips(WARN, "body twice or half the usual size", np.flatnonzero(odd), advice)
+    report.settle(f"body scale (bodies of {usual:.2f} m)", found)
 
 
-def _axes(report: Report) -> bool:
-    """Find the vertical. Returns whether it is where it belongs, the second axis, pointing up or down."""
-    shares = column(report.measures, "up")
-    if not np.isfinite(shares).any():
-        report.unchecked.append("y points up (the layout names no head and hips)")
-        return True
-    up = np.nanmedian(shares, axis=0)
-    vertical = int(np.abs(up).argmax())
-    if abs(up[vertical]) < UPRIGHT:
-        what = "no axis is the vertical"
-        report.whole(WARN, what, True, [], "people lie, or the coordinates are turned: see the contact sheet")
-        return False
-    direction = "points down" if up[vertical] < 0 else "points up"
-    if vertical != 1:
-        what = f"the second axis is not the vertical; the {ORDINAL[vertical]} looks like it, and {direction}"
-        report.whole(BAD, what, True, [], _reorder(report, vertical))
-        return False
-    report.settle(
-        "y points up",
-        report.whole(BAD, "bodies stand on their heads", up[1] < 0, [], _turn(report)),
-    )
-    return True
-
-
-def _reorder(report: Report, vertical: int) -> str:
-    """What to do about a vertical that is another axis than the second."""
-    store = report.store
-    place = np.abs(np.nanmedian(column(report.measures, "place"), axis=0))
-    depth, across = sorted({0, 1, 2} - {vertical}, key=lambda axis: -place[axis])
-    if place[depth] < FAR or place[depth] < 2 * place[across]:  # centred on the body, say
-        return "reorder the coordinates: x to the right, y up, z away from the sensor"
-    letters = {vertical: "y", depth: "z", across: "x"}
-    order = "".join(letters[axis] for axis in range(3))
-    if not _takes(report, "axes"):
-        return f"reorder the coordinates: the three are {', '.join(order)}"
-    # The store's axes are the file's columns as they were taken to be: look through that to the columns themselves.
-    taken = store.info["plan"].get("axes", "xyz")
-    return f"prepare again with --axes={''.join(order['xyz'.index(a)] if a in 'xyz' else a for a in taken)}"
-
-
-def _turn(report: Report) -> str:
-    """What to do about y that points down: with x turned as well where left is left, or else everybody is mirrored."""
-    handed = column(report.measures, "handedness")
-    mirrored = bool(np.isfinite(handed).any() and np.nanmedian(handed) < 0)
-    if _takes(report, "axes") and report.store.info["plan"].get("axes", "xyz") == "xyz":
-        return f"y points down: prepare again with --axes={'x-yz' if mirrored else '-x-yz'}"
-    return "y points down: negate it" if mirrored else "y points down: negate x and y"
-
-
-def _takes(report: Report, option: str) -> bool:
-    """Whether the reader that the store was prepared by has an option."""
-    name = report.store.info["plan"].get("dataset")
-    return name in READERS and option in (entry.name for entry in fields(options_type(READERS[name])))
-
-
-def _side(report: Report, measure: str, passed: str, what: str, advice: str, needs: str) -> None:
-    """Look at a number that is negative where sides are swapped.
-
-    In 861 UTD-MHAD and 1483 NW-UCLA clips the median handedness is 0.5 and 0.6, and one clip in a hundred falls below
-    zero, to -0.4 at most: so a few slightly negative clips are noise, and many are a mistake.
-    """
-    values = column(report.measures, measure)
-    if not np.isfinite(values).any():
-        planar = measure == "handedness" and column(report.measures, "planar").all()
-        reason = "planar keypoints have no depth" if planar else f"the layout does not name {needs}"
-        report.unchecked.append(f"{passed} ({reason})")
-        return
-    most = np.nanmedian(values) < 0
-    wrong = np.flatnonzero(values < (0 if most else -0.3))
-    report.settle(passed, report.clips(BAD if most else WARN, what, wrong, advice))
+def _sides(report: Report) -> None:
+    """Say what could not be looked at; where single clips tell little about left and right, ask all of them."""
+    up, handedness = column(report.measures, "up"), column(report.measures, "handedness")
+    planar = bool(column(report.measures, "planar").all())
+    if not np.isfinite(up).any():
+        what = "y points up could not be checked: neither names of joints nor the tree show head and hips"
+        report.whole(WARN, what, True, [], "call them head, base_spine, left_hip … in the layout")
+    if planar:
+        report.unchecked.append("left is left (planar keypoints have no depth)")
+    elif not np.isfinite(handedness).any():
+        what = "left and right could not be checked: the layout does not name hips or shoulders, and hands or feet"
+        report.whole(WARN, what, True, [], "call them left_hip, right_hip, left_hand … in the layout")
+    elif not column(report.measures, "sure").any() and np.nanmedian(handedness) < 0:
+        what = "left and right swapped: hands are mostly behind the body"
+        report.whole(BAD, what, True, [], KINDS["mirrored"].advice)

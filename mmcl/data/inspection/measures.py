@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmcl.data.store import ClipStore, DamagedClip
+from mmcl.skeletons.believable import Remark, look
+from mmcl.skeletons.believable.boxes import boxes, present
 from mmcl.skeletons.believable.posture import Posture, posture
 
 STILL = 1e-6  # metres: a sensor's joint always jitters more than this
@@ -25,7 +27,9 @@ class Measures:
         dead: joints that are zero throughout while their body is not.
         frozen: joints that never move while their body does; none of planar clips, where a joint may well rest on a
             pixel.
+        size: longest side of the box around a body, in the median.
         posture: how its bodies stand.
+        remarks: what is hard to believe about it.
         inside: share of the known joints that lie in the crop made of their frame.
         content: digest of the joints; equal for copies.
     """
@@ -35,18 +39,22 @@ class Measures:
     missing: float
     dead: tuple[int, ...]
     frozen: tuple[int, ...]
+    size: float
     posture: Posture
+    remarks: list[Remark]
     inside: float
     content: str
 
 
 def measure(store: ClipStore, index: int) -> Measures:
     """Measure one clip of a store."""
-    joints = store.joints_in_space(index)
-    finite = np.nan_to_num(joints, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float64)
-    there = finite.any(axis=(2, 3))  # (M, T): in which frames a body is there at all
-    dead, frozen = _still_joints(finite, there)
-    bodies = finite[there]  # one after the other, without the frames in which they are absent
+    joints = store.joints(index)
+    finite = np.nan_to_num(joints, nan=0.0, posinf=0.0, neginf=0.0)
+    if store.info["format"] < 4 and not finite[..., 2].any():  # keypoints of pictures, which had a third zero then
+        finite = finite[..., :2]
+    at = boxes(finite, present(finite))
+    dead, frozen = _still_joints(finite.astype(np.float64), at.there)
+    bodies = finite[at.there]  # one after the other, without the frames in which they are absent
     stance = posture(bodies, store.layout)
     return Measures(
         nan_frames=int((~np.isfinite(joints)).any(axis=(0, 2, 3)).sum()),
@@ -54,7 +62,9 @@ def measure(store: ClipStore, index: int) -> Measures:
         missing=float((~bodies.any(axis=-1)).mean()) if len(bodies) else np.nan,
         dead=dead,
         frozen=() if stance.planar else frozen,
+        size=at.size if len(bodies) else np.nan,
         posture=stance,
+        remarks=look(finite, store.layout, store.fps),
         inside=_share_inside(store.pixels(index), store.boxes(index)),
         content=hashlib.sha256(joints.tobytes()).hexdigest(),
     )

@@ -51,7 +51,8 @@ def prepare(
         crop_size: side of a stored person crop, pixels.
         workers: processes; the result does not depend on it. None: as many as there are processors.
         timeout: seconds a clip may take.
-        strict: a bad clip is an error, also one that an earlier call skipped; what is done stays for the next call.
+        strict: a bad clip is an error, also one that an earlier call skipped, and one that is hard to believe; what is
+            done stays for the next call.
         overwrite: replace a store made from something else.
         progress: show a progress bar on stderr.
         shard: (i, n) takes the i-th (from 1) of n runs of the clips; `mmcl merge` joins the n stores.
@@ -78,7 +79,8 @@ def prepare(
         return finished
     began = time.monotonic()
     partial = out.with_name(out.name + ".partial")
-    job = Job(reader, load_layout(reader.layout).joint_count, frames_per_clip, crop_size, timeout)
+    layout = load_layout(reader.layout)
+    job = Job(reader, layout.joint_count, frames_per_clip, crop_size, timeout, layout if strict else None)
     with sigterm_as_interrupt(), only_writer(partial):
         _open_partial(partial, options)
         done = [together(group) for group in groups(marks)]
@@ -91,9 +93,9 @@ def prepare(
             shutil.rmtree(partial)
             name, reason = parts.skipped[0]
             raise UserError(f"all {len(sources)} clips are bad, nothing was written; the first is {name}: {reason}")
-        finish(partial, {**_about(reader), **about, "plan": plan}, parts.facts, parts.skipped, left_out)
+        finish(partial, {**_about(reader), **about, "plan": plan}, parts.facts, parts.skipped, left_out, parts.mended)
         _move(partial, out)
-    return Summary(open_store(out), parts.skipped, left_out, time.monotonic() - began, processed)
+    return Summary(open_store(out), parts.skipped, left_out, parts.mended, time.monotonic() - began, processed)
 
 
 def _own(sources: list[ClipSource], left_out: Clips, index: int, count: int) -> tuple[list[ClipSource], Clips]:

@@ -21,6 +21,7 @@ from mmcl.data.store import INDEX, ClipStore
 SKIPPED = "skipped.csv"
 BAD, LEFT_OUT = "bad", "left out"
 Clips = list[tuple[str, str]]  # (id, reason)
+Changes = list[tuple[str, str, str]]  # (id, what was mended, kind of remark)
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Summary:
         store: the finished store.
         skipped: (id, reason) of each bad clip.
         left_out: (id, reason) of each clip that its reader never offers, such as those on an official list.
+        mended: what was mended in the clips of the store.
         seconds: this call took; 0 where the store was there already.
         processed: clips that this call went through (the others were done by an earlier one).
     """
@@ -38,11 +40,12 @@ class Summary:
     store: ClipStore
     skipped: Clips
     left_out: Clips = field(default_factory=list)
+    mended: Changes = field(default_factory=list)
     seconds: float = 0.0
     processed: int = 0
 
     def __str__(self) -> str:
-        lines = describe(self.store, self.skipped, self.left_out)
+        lines = describe(self.store, self.skipped, self.left_out) + told(self.mended)
         if self.processed:
             rate = self.processed / self.seconds
             done = f"{self.processed} clips in {self.seconds:.1f} s ({rate:.1f} clips/s)"
@@ -72,12 +75,22 @@ def describe(store: ClipStore, skipped: Clips, left_out: Clips) -> list[str]:
     return lines
 
 
-def read_skipped(store: ClipStore) -> tuple[Clips, Clips]:
-    """Bad clips, and those that were left out, of a finished store; fetched where it lies behind a URL."""
+def told(mended: Changes) -> list[str]:
+    """What was mended, kind by kind."""
+    lines = []
+    for kind in dict.fromkeys(kind for _, _, kind in mended):
+        some = [(name, what) for name, what, other in mended if other == kind]
+        names = ", ".join(name for name, _ in some[:4]) + (", …" if len(some) > 4 else "")
+        lines.append(f"mended in {len(some)} clip{'s' * (len(some) != 1)} ({names}): {some[0][1]}")
+    return lines
+
+
+def read_skipped(store: ClipStore) -> tuple[Clips, Clips, Changes]:
+    """Bad clips, those that were left out, and what was mended in the others; fetched where it lies behind a URL."""
     with store.folder.file(SKIPPED, store.info["skipped_bytes"]).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    found = {kind: [(row["id"], row["reason"]) for row in rows if row["kind"] == kind] for kind in (BAD, LEFT_OUT)}
-    return found[BAD], found[LEFT_OUT]
+        rows = [(row["id"], row["reason"], row["kind"]) for row in csv.DictReader(file)]
+    bad, left_out = ([(name, why) for name, why, kind in rows if kind == wanted] for wanted in (BAD, LEFT_OUT))
+    return bad, left_out, [row for row in rows if row[2] not in (BAD, LEFT_OUT)]
 
 
 def finish(
@@ -86,6 +99,7 @@ def finish(
     parts: Sequence[dict[str, Any]],
     skipped: Clips,
     left_out: Clips,
+    mended: Sequence[tuple[str, str, str]] = (),
 ) -> None:
     """Write what makes a store of a folder with parts; ``store.json`` last.
 
@@ -95,9 +109,11 @@ def finish(
         parts: file, clips and bytes of each part, in order.
         skipped: (id, reason) of the bad clips.
         left_out: (id, reason) of clips that the reader never offered.
+        mended: what was mended in the clips.
     """
     table = io.StringIO()
     rows = [(*entry, kind) for kind, entries in ((BAD, skipped), (LEFT_OUT, left_out)) for entry in entries]
+    rows += mended
     csv.writer(table, lineterminator="\n").writerows([("id", "reason", "kind"), *rows])
     (folder / SKIPPED).write_bytes(skipped_data := table.getvalue().encode())
     flush(folder / SKIPPED)

@@ -44,11 +44,12 @@ def merge(locations: Sequence[str | Path], out: Path, overwrite: bool = False) -
                 _take(store.folder.file(f"clips/{part['file']}", part["bytes"]), folder / "clips" / name)
                 parts.append({**part, "file": name})
         lists = [read_skipped(store) for store in shards]
-        skipped = [entry for bad, _ in lists for entry in bad]
-        left_out = [entry for _, left in lists for entry in left]
-        finish(folder, _about(shards), parts, skipped, left_out)
+        skipped = [entry for bad, _, _ in lists for entry in bad]
+        left_out = [entry for _, left, _ in lists for entry in left]
+        mended = [entry for _, _, changes in lists for entry in changes]
+        finish(folder, _about(shards), parts, skipped, left_out, mended)
     flush(out.parent)
-    return Summary(open_store(out), skipped, left_out)
+    return Summary(open_store(out), skipped, left_out, mended)
 
 
 def _check_set(shards: list[ClipStore]) -> None:

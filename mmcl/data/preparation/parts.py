@@ -37,6 +37,7 @@ class Parts:
     Attributes:
         done: groups that are written already.
         skipped: (id, reason) of the bad clips in them.
+        mended: (id, what was done, kind) of what was mended in the good ones.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Parts:
         self.schema = schema()
         self.sizes: dict[str, list[int]] = {}  # part -> clips, bytes
         self.skipped: list[tuple[str, str]] = []
+        self.mended: list[tuple[str, str, str]] = []
         self.done = 0
         self._take_up(again)
 
@@ -66,7 +68,9 @@ class Parts:
                 file.write(batch.serialize())
                 clips, size = clips + len(rows), file.tell()
                 _to_disk(file)
+        mended = [(row["id"], what, kind) for row in rows for kind, what in row.get("remarks", ())]
         entry = {"mark": self.marks[self.done], "part": name, "clips": clips, "bytes": size, "skipped": skipped}
+        entry |= {"mended": mended} if mended else {}
         with open(self.journal, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
             _to_disk(file)
@@ -75,6 +79,7 @@ class Parts:
     def _note(self, entry: dict[str, Any]) -> None:
         self.done += 1
         self.skipped += [(name, reason) for name, reason in entry["skipped"]]
+        self.mended += [(name, what, kind) for name, what, kind in entry.get("mended", ())]
         if entry["bytes"]:
             self.sizes[entry["part"]] = [entry["clips"], entry["bytes"]]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from mmcl.common.errors import BadClip
 from mmcl.data.clip import ClipSource, RawClip, Reader, check_joints, dimensions_of
 from mmcl.data.crops import crop, person_box, sample_frames, video_frames
 from mmcl.data.video import read_frames
+from mmcl.skeletons.believable import BAD, look
+from mmcl.skeletons.layout import Layout
 
 GRACE = 10.0  # seconds beyond the limit after which a worker ends itself, should nobody be left to do it
 
@@ -31,6 +33,7 @@ class Job:
         frames_per_clip: m.
         crop_size: side of a crop, pixels.
         timeout: wall-clock limit for a clip, seconds.
+        layout: of the reader's joints, where clips that are hard to believe are to be refused; else None.
     """
 
     reader: Reader
@@ -38,6 +41,7 @@ class Job:
     frames_per_clip: int
     crop_size: int
     timeout: float
+    layout: Layout | None = None
 
 
 _job: Job | None = None
@@ -80,7 +84,7 @@ def _arm(seconds: float) -> None:
 
 
 def make_row(source: ClipSource, job: Job, decord: bool = True) -> dict[str, Any]:
-    """Read one clip and its video: one value for each column of the store.
+    """Read one clip and its video: one value for each column of the store, and ``remarks`` on what was mended.
 
     Raises:
         BadClip: skeleton or video cannot be used.
@@ -88,6 +92,12 @@ def make_row(source: ClipSource, job: Job, decord: bool = True) -> dict[str, Any
     raw = job.reader.read(source)
     joints = np.ascontiguousarray(raw.joints, dtype=np.float32)
     check_joints(joints, job.joint_count, dimensions_of(job.reader))
+    raw = replace(raw, joints=joints).mended()
+    joints = np.ascontiguousarray(raw.joints)
+    if job.layout is not None:
+        for remark in look(joints, job.layout, job.reader.fps):
+            if remark.level == BAD:
+                raise BadClip(str(remark))
     bodies, frames = joints.shape[:2]
     indices = sample_frames(frames, job.frames_per_clip)
     row: dict[str, Any] = {
@@ -107,6 +117,7 @@ def make_row(source: ClipSource, job: Job, decord: bool = True) -> dict[str, Any
         "crops": [],
         "boxes": np.zeros(0, dtype=np.float32),
         "pixels": np.zeros(0, dtype=np.float32),
+        "remarks": [(remark.kind, str(remark)) for remark in raw.remarks],
     }
     if source.video is not None:
         at = indices if raw.recorded is None else raw.recorded[indices]

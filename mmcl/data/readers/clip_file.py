@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from mmcl.common.errors import BadClip
+from mmcl.data.readers.array_order import arranged
 from mmcl.data.readers.arrays import parse_npy, parse_npz
 from mmcl.data.readers.files import FILE_LIMIT, read_bytes
+from mmcl.data.readers.text_table import by_header, parse_table, without_asides
+from mmcl.skeletons.believable import Remark
+from mmcl.skeletons.layout import Layout
 
 SUFFIXES = (".npy", ".npz", ".json", ".csv")
 NAMES = ("joints", "skeletons", "keypoints")  # what a clip may be called inside a file
+Columns = Literal["xyz", "xyzc", "xy", "xyc"]  # what the numbers of a joint may be; c is its confidence
 TEXT_LIMIT = 64 << 20  # bytes of JSON or CSV: Python's numbers take twenty times the space of their text
 
 
-def read_clip(path: Path, joint_count: int, numbers: tuple[int, ...] = (2, 3)) -> np.ndarray:
-    """What a file holds of one clip, coordinates and what else belongs to a joint.
+@dataclass(frozen=True)
+class ClipNumbers:
+    """What a file holds of one clip.
+
+    Attributes:
+        values: (M, T, V, C), coordinates and what else belongs to a joint, of any type of number.
+        columns: what these C numbers are, one of :data:`Columns`.
+        remarks: what is to be said about how they were read.
+    """
+
+    values: np.ndarray
+    columns: str
+    remarks: list[Remark] = field(default_factory=list)
+
+    @property
+    def coordinates(self) -> np.ndarray:
+        """(M, T, V, 2 or 3)."""
+        return self.values[..., :-1] if self.columns.endswith("c") else self.values
+
+    @property
+    def confidence(self) -> np.ndarray | None:
+        """(M, T, V), or None where the file says none."""
+        return self.values[..., -1] if self.columns.endswith("c") else None
+
+
+def read_clip(path: Path, layout: Layout, columns: str | None = None) -> ClipNumbers:
+    """Read one file, in whatever order it holds persons, frames, joints and coordinates.
 
     Args:
         path: the file; its suffix says what it is.
-        joint_count: V; a ``.csv`` line does not show where a joint ends.
-        numbers: how many a joint may have.
-
-    Returns:
-        (M, T, V, C), C one of ``numbers``, of any type of number.
+        layout: which joints it holds.
+        columns: what the numbers of a joint are, where somebody says so.
 
     Raises:
         BadClip: not such a file, damaged, or not that many joints.
@@ -37,29 +63,34 @@ def read_clip(path: Path, joint_count: int, numbers: tuple[int, ...] = (2, 3)) -
     if suffix not in SUFFIXES:
         raise BadClip(f"{path.name}: files of clips end in {', '.join(SUFFIXES)}")
     data = read_bytes(path, FILE_LIMIT if suffix in (".npy", ".npz") else TEXT_LIMIT)
-    if suffix == ".npy":
+    if suffix == ".csv":
+        table = parse_table(data)
+        named = by_header(table, layout) if table.header else None
+        if named is not None and columns in (None, named[1]):
+            return ClipNumbers(named[0][None], named[1])
+        values = without_asides(table)
+    elif suffix == ".npy":
         values = parse_npy(data)
-    elif suffix == ".npz":
-        values = parse_npz(data, NAMES, FILE_LIMIT)
     else:
-        values = _parse_json(data) if suffix == ".json" else _parse_csv(data, joint_count, numbers)
-    if values.ndim == 3:
-        values = values[None]
-    if values.ndim != 4 or values.dtype.kind not in "fiu":
-        raise BadClip(
-            f"holds {values.dtype} {values.shape}, expected numbers (frames, joints, coordinates) or "
-            "(bodies, frames, joints, coordinates)"
-        )
-    if values.shape[2] != joint_count:
-        raise BadClip(f"{values.shape[2]} joints, expected {joint_count} (shape {values.shape})")
-    if values.shape[0] > max(2, values.shape[1]):
-        raise BadClip(
-            f"{values.shape[0]} bodies in {values.shape[1]} frames (shape {values.shape}): expected the order (bodies, "
-            "frames, joints, coordinates)"
-        )
-    if values.shape[3] not in numbers:
-        raise BadClip(f"{values.shape[3]} coordinates a joint, expected {_expected(numbers)} (shape {values.shape})")
-    return values
+        values = parse_npz(data, NAMES, FILE_LIMIT) if suffix == ".npz" else _parse_json(data)
+    return recognise(values, layout, columns)
+
+
+def recognise(values: np.ndarray, layout: Layout, columns: str | None = None) -> ClipNumbers:
+    """Numbers of one clip in any order, put into mmcl's; arguments and errors as in :func:`read_clip`."""
+    if values.dtype.kind not in "fiu":
+        raise BadClip(f"holds {values.dtype} {values.shape}, expected numbers")
+    if columns is not None:
+        array, remarks = arranged(values, layout, (len(columns),))
+        return ClipNumbers(array, columns, remarks)
+    array, remarks = arranged(values, layout, (3, 2, 4))
+    if array.shape[3] < 4:
+        return ClipNumbers(array, "xyz"[: array.shape[3]], remarks)
+    fourth = array[..., 3][np.isfinite(array[..., 3])]
+    if not len(fourth) or fourth.min() < 0 or fourth.max() > 1.001:
+        raise BadClip(f"four numbers a joint (shape {values.shape}), of which the last is no confidence from 0 to 1")
+    said = Remark("order", "the fourth number of each joint is taken for its confidence, as --columns xyzc says")
+    return ClipNumbers(array, "xyzc", [*remarks, said])
 
 
 def _parse_json(data: bytes) -> np.ndarray:
@@ -76,45 +107,3 @@ def _parse_json(data: bytes) -> np.ndarray:
         return np.array(content, dtype=np.float64)  # null becomes NaN
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BadClip(f"not an array of numbers ({error})") from error
-
-
-def _expected(numbers: tuple[int, ...]) -> str:
-    """How many numbers a joint has, in words."""
-    if numbers == (2, 3):
-        return "3, or 2 in pixels; --columns xyzc says that a fourth is a confidence"
-    return " or ".join(map(str, numbers))
-
-
-def _parse_csv(data: bytes, joint_count: int, numbers: tuple[int, ...]) -> np.ndarray:
-    """(T, V, C) from T lines of V * C numbers, one body."""
-    try:
-        text = data.decode("utf-8-sig")
-        first = text.partition("\n")[0]
-        separator = max(",;\t", key=first.count)
-        lines = (line.strip(" \r\n") for line in io.StringIO(text))
-        reader = csv.reader(lines, delimiter=separator if separator in first else " ", skipinitialspace=True)
-        rows = [row for row in reader if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadClip(f"not a CSV file ({error})") from error
-    if rows and _is_header(rows[0]):
-        del rows[0]
-    if not rows:
-        raise BadClip("no frames")
-    coordinates, rest = divmod(len(rows[0]), joint_count)
-    if rest or coordinates not in numbers:
-        hint = "; is there a column, or a separator at the end, that is no coordinate?" if rest == 1 else ""
-        raise BadClip(f"{len(rows[0])} numbers a line, expected {joint_count} joints x {_expected(numbers)}{hint}")
-    try:
-        cells = [[float(cell or "nan") for cell in row] for row in rows]
-        return np.array(cells, dtype=np.float64).reshape(len(rows), joint_count, coordinates)
-    except ValueError as error:
-        raise BadClip(f"lines of different length, or no numbers ({error})") from error
-
-
-def _is_header(row: list[str]) -> bool:
-    """Words, or the numbers 0, 1, 2 … with which pandas heads columns that have no names."""
-    try:
-        float(row[0] or "nan")
-    except ValueError:
-        return True
-    return row == [str(column) for column in range(len(row))]

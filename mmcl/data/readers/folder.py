@@ -15,15 +15,17 @@ camera, setup, trial, file, video, width and height; others are left alone.
 
 A file holds (T, V, C) or (M, T, V, C) numbers: ``.npy``; ``.npz`` with one array, or one called joints, skeletons or
 keypoints; ``.json`` with nested lists, alone or under one of these names; ``.csv`` with T lines of V * C numbers, with
-a header or without. C is 3 (x, y, z in ``unit``, y up unless ``axes`` says otherwise) or 2 (pixels, y down), the same
-for all clips; where ``columns`` says so, one more is the joint's confidence. A joint with a coordinate that is NaN
-(``null``, an empty cell) or without a positive confidence is missing: it becomes zero, as missing joints are in mmcl.
+a header or without (:mod:`mmcl.data.readers.text_table`). Other orders of persons, frames, joints and coordinates are
+recognised (:mod:`mmcl.data.readers.array_order`). C is 3 (x, y, z in ``unit``, y up unless ``axes`` says otherwise) or
+2 (pixels, y down), the same for all clips; where ``columns`` says so, one more is the joint's confidence. A joint with
+a coordinate that is NaN (``null``, ``NA``, an empty cell) or without a positive confidence is missing: it becomes zero,
+as missing joints are in mmcl.
 """
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -31,7 +33,7 @@ import numpy as np
 
 from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import ClipSource, RawClip
-from mmcl.data.readers.clip_file import SUFFIXES, read_clip
+from mmcl.data.readers.clip_file import SUFFIXES, Columns, read_clip
 from mmcl.data.readers.clip_list import LIST, ClipList, Line
 from mmcl.data.readers.files import find_videos, require_folder
 from mmcl.data.readers.joints import UNITS, Axes, check_fps, clip_in_plane, clip_in_space
@@ -41,7 +43,6 @@ from mmcl.skeletons.layout import layout_names, load_layout
 
 LOOKED_AT = 20  # clips, for one that can be read
 Unit = Literal["m", "cm", "mm"]
-Columns = Literal["xyz", "xyzc", "xy", "xyc"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Folder:
                 raise UserError(f"{what} '{chosen:.40}': choose one of {', '.join(get_args(kind))}")
         self.source, self.video, self.options = source, video, options
         self.layout, self.fps, self.axes = str(options.layout), options.fps, Axes(options.axes)
-        self.joint_count = load_layout(options.layout).joint_count
+        self.joints = load_layout(options.layout)
         self.title = options.name or source.resolve().name
         self.dataset = safe_name(self.title)
         listed = ClipList(source)
@@ -139,7 +140,7 @@ class Folder:
             return 3 if "z" in self.options.columns else 2
         for clip in self.scan()[:LOOKED_AT]:
             with contextlib.suppress(BadClip):
-                return int(read_clip(Path(clip.skeleton), self.joint_count).shape[3])
+                return int(read_clip(Path(clip.skeleton), self.joints).coordinates.shape[3])
         return 3
 
     def read(self, source: ClipSource) -> RawClip:
@@ -151,18 +152,18 @@ class Folder:
         """
         if not source.skeleton:
             raise BadClip(f"no file {source.id}{'/'.join(SUFFIXES)} in the folder, nor in its folder skeletons")
-        columns = self.options.columns
-        values = read_clip(Path(source.skeleton), self.joint_count, (len(columns),) if columns else (2, 3))
-        score = values[..., -1] if columns and columns.endswith("c") else None
-        values = values if score is None else values[..., :-1]
+        held = read_clip(Path(source.skeleton), self.joints, self.options.columns)
+        values, score = held.coordinates, held.confidence
         if values.shape[3] != self.dimensions:
             raise BadClip(f"{values.shape[3]} coordinates a joint, the first clip has {self.dimensions}")
         if self.dimensions == 3:
-            return clip_in_space(self.axes.straight(values), score, UNITS[self.options.unit])
-        if not source.member:
+            clip = clip_in_space(self.axes.straight(values), score, UNITS[self.options.unit])
+        elif source.member:
+            width, height = source.member.split("x")
+            clip = clip_in_plane(values, (int(width), int(height)), score)
+        else:
             raise BadClip("joints with two coordinates need the columns width and height in clips.csv")
-        width, height = source.member.split("x")
-        return clip_in_plane(values, (int(width), int(height)), score)
+        return replace(clip, remarks=tuple(held.remarks))
 
     def pixels(self, joints: np.ndarray, width: int, height: int) -> None:
         """None: the camera is not known. Joints with two coordinates bring their pixels along."""

@@ -8,12 +8,14 @@ Accepted are PYSKL's form, which MMAction2 1.x took over, a dictionary with ``an
 
 - ``frame_dir`` (or ``filename``): name of the clip;
 - ``label``: class from 0; a clip without one is skipped;
-- ``keypoint``: (M, T, V, C) of any float type. C = 3: metres, y up, as the sensor has them. C = 2: pixels;
+- ``keypoint``: (M, T, V, C) of any float type, or another order of these. C = 3: metres, y up, as the sensor has them,
+  or pixels and a score from 0 to 1 where the picture has a size. C = 2: pixels;
 - ``keypoint_score``, if any: (M, T, V), 0 where a joint was not found; it is kept as the joints' confidence;
 - ``img_shape`` or ``original_shape``, for C = 2: height and width of the picture.
 
-``total_frames`` is not needed: T says it. Kinetics, whose joints lie in files of their own (``raw_file``), is not read.
-Pickles are programs; :mod:`mmcl.data.readers.safe_pickle` sees to it that none of this one is run.
+Where ``total_frames`` is less than T, what follows is padding and is cut. Kinetics, whose joints lie in files of their
+own (``raw_file``), is not read. Pickles are programs; :mod:`mmcl.data.readers.safe_pickle` sees to it that none of this
+one is run.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +32,16 @@ import numpy as np
 from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.prompts import class_names
+from mmcl.data.readers.array_order import arranged
 from mmcl.data.readers.files import find_videos, require_folder
 from mmcl.data.readers.joints import check_fps, clip_in_plane, clip_in_space
 from mmcl.data.readers.naming import MAX_CLASSES, plain_classes, safe_name, unique_ids
 from mmcl.data.readers.options import option
 from mmcl.data.readers.safe_pickle import load_pickle
+from mmcl.skeletons.believable import Remark
 from mmcl.skeletons.layout import layout_names, load_layout
 
+PIXELS = 20.0  # a coordinate beyond that is no metre
 NTU = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 LAYOUTS = {
     17: "coco_17", 18: "openpose_18", 20: "kinect_v1_20", 25: "kinect_v2_25", 26: "halpe_26",
@@ -84,7 +89,7 @@ class PySKL:
         self.is_ntu = all(map(NTU.fullmatch, self.stems))
         self.layout = str(options.layout or self._guess_layout())
         self.dimensions = 3 if self._most_common(3) == 3 else 2
-        self.joint_count = load_layout(self.layout).joint_count
+        self.joints = load_layout(self.layout)
         labels = {row: label for row, entry in enumerate(self.annotations) if (label := _label(entry)) is not None}
         count = max(labels.values(), default=0) + 1
         # A selection of NTU's classes may be numbered anew, and then NTU's names of classes are not its own.
@@ -118,7 +123,7 @@ class PySKL:
 
     def _most_common(self, axis: int) -> int | None:
         """The size that most arrays of keypoints have along an axis; None where there are no such arrays."""
-        found = [entry.get("keypoint") for entry in self.annotations if isinstance(entry, dict)]
+        found = [_numbers(entry)[0] for entry in self.annotations if isinstance(entry, dict)]
         counts = Counter(array.shape[axis] for array in found if isinstance(array, np.ndarray) and array.ndim == 4)
         return counts.most_common(1)[0][0] if counts else None
 
@@ -164,18 +169,20 @@ class PySKL:
         if not isinstance(source.payload, dict):
             raise BadClip(str(source.payload))
         keypoint, score = source.payload["keypoint"], source.payload["score"]
-        if keypoint.ndim != 4 or keypoint.dtype.kind not in "fiu" or keypoint.shape[3] not in (2, 3):
-            raise BadClip(f"'keypoint' is {keypoint.dtype} {keypoint.shape}, expected (bodies, frames, joints, 2 or 3)")
-        if keypoint.shape[2] != self.joint_count:
-            raise BadClip(f"{keypoint.shape[2]} joints, expected {self.joint_count}")
+        if keypoint.dtype.kind not in "fiu":
+            raise BadClip(f"'keypoint' holds {keypoint.dtype}, not numbers")
+        keypoint, remarks = arranged(keypoint, self.joints)
         if keypoint.shape[3] != self.dimensions:
             raise BadClip(f"{keypoint.shape[3]} coordinates a joint, most other clips have {self.dimensions}")
+        if source.payload["frames"]:
+            keypoint, score = keypoint[:, : source.payload["frames"]], _first(score, source.payload["frames"])
+        remarks += source.payload["remarks"]
         if self.dimensions == 3:
-            return clip_in_space(keypoint, score)
+            return replace(clip_in_space(keypoint, score), remarks=tuple(remarks))
         if source.payload["shape"] is None:
             raise BadClip("joints in pixels need the picture's 'img_shape' (height, width)")
         height, width = source.payload["shape"]
-        return clip_in_plane(keypoint, (width, height), score)
+        return replace(clip_in_plane(keypoint, (width, height), score), remarks=tuple(remarks))
 
     def pixels(self, joints: np.ndarray, width: int, height: int) -> None:
         """None: joints in pixels bring them along, and for others the file says nothing about the camera."""
@@ -216,12 +223,32 @@ def _payload(entry: Any) -> dict[str, Any] | str:
         return f"the annotation is a {type(entry).__name__}, not a dictionary"
     if _label(entry) is None:
         return "no 'label' that is a class number"
-    keypoint, score = entry.get("keypoint"), entry.get("keypoint_score")
+    keypoint, score, remarks = _numbers(entry)
     if not isinstance(keypoint, np.ndarray):
         return "no array 'keypoint'" + " (it lies in a file of its own, 'raw_file')" * ("raw_file" in entry)
     if score is not None and not (isinstance(score, np.ndarray) and score.dtype.kind in "fiu"):
         return "'keypoint_score' is not an array of numbers"
-    return {"keypoint": keypoint, "score": score, "shape": _shape(entry)}
+    total = entry.get("total_frames")
+    frames = int(total) if isinstance(total, (int, np.integer)) and total > 0 else 0
+    return {"keypoint": keypoint, "score": score, "shape": _shape(entry), "frames": frames, "remarks": remarks}
+
+
+def _numbers(entry: dict[str, Any]) -> tuple[Any, Any, list[Remark]]:
+    """Coordinates and scores of an annotation. Pixels may have their score as a third number."""
+    keypoint, score = entry.get("keypoint"), entry.get("keypoint_score")
+    if not isinstance(keypoint, np.ndarray) or score is not None or _shape(entry) is None:
+        return keypoint, score, []
+    if keypoint.ndim != 4 or keypoint.shape[3] != 3 or keypoint.dtype.kind != "f" or not keypoint.size:
+        return keypoint, score, []
+    third = keypoint[..., 2]
+    if not (third.min() >= 0 and third.max() <= 1.001 and np.abs(keypoint[..., :2]).max() > PIXELS):
+        return keypoint, score, []
+    return keypoint[..., :2], third, [Remark("order", "the third number of each joint, beside pixels, is its score")]
+
+
+def _first(score: np.ndarray | None, frames: int) -> np.ndarray | None:
+    """Scores (M, T, V) of the first frames."""
+    return None if score is None else score[:, :frames]
 
 
 def _shape(entry: dict[str, Any]) -> tuple[int, int] | None:

@@ -39,22 +39,23 @@ def words_of(matrix: np.ndarray) -> str:
 
 
 def advice(matrix: np.ndarray) -> str:
-    """The same in a sentence."""
+    """The same in a sentence, with the option that does it."""
     words = words_of(matrix)
+    return f"{described(words)} (--axes={words})"
+
+
+def described(words: str) -> str:
+    """What ``--axes`` does, in words."""
+    matrix = _matrix(words)
     if np.abs(np.diag(matrix)).sum() < 3:
-        return f"reorder the coordinates, the columns are {', '.join(_columns(words))} (--axes={words})"
+        return f"reorder the coordinates, the columns are {', '.join(sign + letter for sign, letter in _pairs(words))}"
     negative = [letter for letter, value in zip(LETTERS, np.diag(matrix), strict=True) if value < 0]
-    turn = ", a half turn" if len(negative) == 2 else ""
-    return f"negate {' and '.join(negative)}{turn} (--axes={words})"
+    return f"negate {' and '.join(negative)}" + (", a half turn" if len(negative) == 2 else "")
 
 
 def compose(taken: str, further: str) -> str:
     """``--axes`` of a file whose columns were already taken to be ``taken``, and need ``further`` behind that."""
     return words_of(_matrix(further) @ _matrix(taken))
-
-
-def _columns(words: str) -> list[str]:
-    return [sign + letter for sign, letter in _pairs(words)]
 
 
 def _pairs(words: str) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ import numpy as np
 from mmcl.skeletons.believable.axes import LETTERS, advice, straightening, words_of
 from mmcl.skeletons.believable.boxes import Boxes, boxes, present
 from mmcl.skeletons.believable.mending import SHORT
+from mmcl.skeletons.believable.outliers import elsewhere, lost_joints
 from mmcl.skeletons.believable.posture import Posture, posture
 from mmcl.skeletons.believable.remarks import KINDS, Remark
 from mmcl.skeletons.layout import Layout
@@ -15,7 +16,7 @@ FLAT = 0.02  # share of a body's extent: no body that has a depth has so little
 EXTENT = (0.25, 3.0)  # metres: from a child that sits to whatever trackers make of tall people with their arms up
 HEIGHT = (0.15, 1.2)  # metres from hips to head of a single clip's person
 UPRIGHT, TURNED = 0.35, 0.75  # shares of the second axis, and of another, in the direction from hips to head
-MIRRORED = -0.1  # handedness below which a single clip is mirrored: one in a thousand real ones is
+MIRRORED = -0.05  # handedness below which a single clip is mirrored: two in a thousand real ones are
 MISSING = 0.25  # share of joints, in frames in which their body is there
 STUCK, COPIES = 1 / 3, (0.3, 0.7)  # shares of a clip's frames that are like the one before
 FEW = 5  # frames: a clip must have more of them to be called stuck
@@ -45,6 +46,8 @@ def look(joints: np.ndarray, layout: Layout, fps: float | None = None) -> list[R
     if numbers:
         return numbers  # what else there is follows from that
     remarks = _axes(found) + _gaps(there, at) + _motion(joints, at)
+    for kind, stray in (("outlier", lost_joints(joints, there, at)), ("jump", elsewhere(at))):
+        remarks += [] if stray is None else _remark(kind, stray.what)
     if fps is not None and joints.shape[-1] == 3 and not any(remark.kind == "repeated" for remark in remarks):
         remarks += _rate(joints, there, fps)
     return remarks
@@ -107,11 +110,11 @@ def _scale(at: Boxes, found: Posture) -> list[Remark]:
     if not (tall or small or odd):
         return []
     if 280 < at.size < 4000:
-        unit = "these look like millimetres (--unit mm)"
+        unit = "these look like millimetres: divide by 1000 (--unit mm)"
     elif 25 < at.size < 280:
-        unit = "these look like centimetres (--unit cm)"
+        unit = "these look like centimetres: divide by 100 (--unit cm)"
     else:
-        unit = "no metres (--unit), or normalised: scale them"
+        unit = "these are no metres (--unit), or they are normalised: scale them"
     return _remark("scale", f"bodies of {at.size:.3g} metres", unit)
 
 

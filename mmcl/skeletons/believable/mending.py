@@ -77,15 +77,14 @@ def _without(joints: np.ndarray, there: np.ndarray, lost: np.ndarray) -> tuple[n
 def _stray(joints: np.ndarray, there: np.ndarray, at: Boxes, remarks: list[Remark]) -> np.ndarray | None:
     """(M, T, V) bool, joints and whole bodies that are far from where they should be."""
     lost = None
-    if (joint := lost_joints(joints, there, at)) is not None:
-        lost = joint[0]
-        remarks.append(joint[1])
-        if lost.any():
-            joints, there = _without(joints, there, lost)
-            at = boxes(joints, there)
-    if len(joints) == 1 and (body := elsewhere(at)) is not None:
-        remarks.append(body[1])
-        away = body[0][..., None] & there
+    if (stray := lost_joints(joints, there, at)) is not None and stray.few:
+        lost = stray.where
+        remarks.append(Remark("outlier", f"{stray.what}: taken for missing"))
+        joints, there = _without(joints, there, lost)
+        at = boxes(joints, there)
+    if len(joints) == 1 and (stray := elsewhere(at)) is not None and stray.few:
+        remarks.append(Remark("jump", f"{stray.what}: taken for missing there"))
+        away = stray.where[..., None] & there
         lost = away if lost is None else lost | away
     return lost
 

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from mmcl.skeletons.believable.boxes import Boxes
-from mmcl.skeletons.believable.remarks import KINDS, Remark
 
 STRETCHED = 2.2  # times the usual extent of the clip's bodies that a body with a lost joint has
 JUMP = 2.0  # times that extent by which nobody moves from one frame to the next
 MANY = 0.2  # share of a clip above which it is not mended
 
 
-def lost_joints(joints: np.ndarray, there: np.ndarray, at: Boxes) -> tuple[np.ndarray, Remark] | None:
+class Stray(NamedTuple):
+    """What is not where it should be.
+
+    Attributes:
+        where: joints (M, T, V) or bodies (M, T), bool.
+        what: the same in words.
+        few: so few of them that they are surely wrong, and not the others.
+    """
+
+    where: np.ndarray
+    what: str
+    few: bool
+
+
+def lost_joints(joints: np.ndarray, there: np.ndarray, at: Boxes) -> Stray | None:
     """Joints far from their body.
 
     Args:
@@ -21,7 +36,7 @@ def lost_joints(joints: np.ndarray, there: np.ndarray, at: Boxes) -> tuple[np.nd
         at: boxes of these joints.
 
     Returns:
-        (M, T, V) bool and what to say; None where there are none. Too many of them are not to be mended.
+        None where there are none.
     """
     stretched = at.extent > STRETCHED * at.size
     if not stretched.any():
@@ -34,16 +49,14 @@ def lost_joints(joints: np.ndarray, there: np.ndarray, at: Boxes) -> tuple[np.nd
     count, total = int(found.sum()), int(there.sum())
     if not count:
         return None
-    what = f"{_joints(count)} far from the body, by up to {np.nanmax(away):.3g} metres"
-    if count > MANY * total:
-        return None if count > total / 2 else (np.zeros_like(there), Remark("outlier", what, KINDS["outlier"].advice))
-    return found, Remark("outlier", f"{what}: taken for missing")
+    what = f"{count} joint{'s' * (count != 1)} far from the body, by up to {np.nanmax(away):.3g} metres"
+    return Stray(found, what, count <= MANY * total)
 
 
-def elsewhere(at: Boxes) -> tuple[np.ndarray, Remark] | None:
-    """Frames in which a body is somewhere else; (M, T) bool and what to say, None where there are none.
+def elsewhere(at: Boxes) -> Stray | None:
+    """Frames in which a body is somewhere else; None where there are none.
 
-    A body that goes back after a few frames is mended. One that stays there is two people in one slot, it may be.
+    A body that goes back after a few frames was there the whole time. One that stays may be two people in one slot.
     """
     found, stays, furthest = np.zeros_like(at.there), False, 0.0
     for body, there in enumerate(at.there):
@@ -68,10 +81,4 @@ def elsewhere(at: Boxes) -> tuple[np.ndarray, Remark] | None:
         return None
     frames = np.flatnonzero(found.any(axis=0))
     what = f"a body jumps by {furthest:.3g} metres (frame {frames[0]}{' and others' if len(frames) > 1 else ''})"
-    if stays:
-        return np.zeros_like(found), Remark("jump", what, KINDS["jump"].advice)
-    return found, Remark("jump", f"{what}: taken for missing there")
-
-
-def _joints(count: int) -> str:
-    return f"{count} joint{'s' if count != 1 else ''}"
+    return Stray(found, what, not stays)

@@ -50,6 +50,8 @@ class Kind:
 LOOK = "look at these clips (`mmcl show`), repair them or leave them out"
 # Those that are mended come first, in the order in which that is done.
 KINDS = {
+    "order": Kind(WARN, "arrays in another order than (persons, frames, joints, coordinates)",
+                  "nothing: they were read in the order that shows people"),
     "placeholder": Kind(WARN, "joints at one and the same place, a placeholder for missing ones",
                         "write NaN or leave the cell empty where a joint was not seen"),
     "outlier": Kind(WARN, "limbs metres long: joints far from their body", "bad tracking: " + LOOK),
@@ -73,7 +75,7 @@ KINDS = {
     "turned": Kind(BAD, "bodies whose vertical is another axis than the second", "reorder the coordinates"),
     "lying": Kind(WARN, "no axis is the vertical", "people lie, or the coordinates are turned: " + LOOK),
     "mirrored": Kind(BAD, "left and right swapped", "negate x if one axis is mirrored, or swap the joints' sides"),
-    "sides": Kind(WARN, "hips and shoulders disagree on left and right",
+    "sides": Kind(BAD, "hips and shoulders disagree on left and right",
                   "the legs or the arms are swapped: correct the joint order"),
     "still": Kind(WARN, "nothing moves in most of the clip", "the tracker was lost, or frames were repeated: " + LOOK),
     "repeated": Kind(WARN, "every other frame is a copy", "leave the copies out, and halve the frame rate (--fps)"),

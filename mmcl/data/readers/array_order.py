@@ -1,0 +1,123 @@
+"""In which order an array holds persons, frames, joints and coordinates.
+
+Its shape tells, and where that leaves a choice, the choice that shows people is taken. The order of this package is
+(M, T, V, C). ST-GCN's feeders write (C, T, V, M), MATLAB (V, C, T), spreadsheets (T, V * C).
+"""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+
+from mmcl.common.errors import BadClip
+from mmcl.skeletons.believable import Remark
+from mmcl.skeletons.believable.posture import posture
+from mmcl.skeletons.layout import Layout
+
+WORDS = {"M": "persons", "T": "frames", "V": "joints", "C": "coordinates"}
+STGCN = "ST-GCN's order, channels first"
+KNOWN = {"CTVM": STGCN, "NCTVM": STGCN, "VCT": "MATLAB's order"}
+MOST_PERSONS = 10
+SAMPLED = 12  # frames that a choice is judged by
+CLEARLY = 0.9  # of the score of a usual order that an unusual one must have to be taken instead
+
+
+def arranged(values: np.ndarray, layout: Layout, numbers: tuple[int, ...] = (2, 3)) -> tuple[np.ndarray, list[Remark]]:
+    """Bring an array into the order (M, T, V, C).
+
+    Args:
+        values: numbers of one clip, in whatever order.
+        layout: which joints they are.
+        numbers: how many belong to a joint.
+
+    Returns:
+        (M, T, V, C), a view, and what to say where the order was another one.
+
+    Raises:
+        BadClip: no order makes sense of the shape.
+    """
+    V, shape = layout.joint_count, values.shape
+    plain = values.ndim == 4 and shape[2] == V and shape[3] in numbers and shape[0] <= max(2, shape[1])
+    if plain and (shape[0], shape[3]) != (3, 2):  # three people in a plane, or ST-GCN's order of two in space
+        return values, []
+    choices = _choices(values, V, numbers)
+    if not choices:
+        raise BadClip(_complaint(shape, V, numbers))
+    order, best = choices[0]
+    if len(choices) > 1:
+        scores = [_score(array, layout) * _familiar(order) for order, array in choices]
+        order, best = choices[int(np.argmin(scores))]
+    if order in ("MTVC", "TVC"):
+        return best, []
+    words = ", ".join(WORDS.get(letter, "clips") for letter in order if letter != "*")
+    name = KNOWN.get(order, "another order")
+    said = f"shape {tuple(map(int, shape))} is {name} ({words}): read as (persons, frames, joints, coordinates)"
+    return best, [Remark("order", said)]
+
+
+def _choices(values: np.ndarray, V: int, numbers: tuple[int, ...]) -> list[tuple[str, np.ndarray]]:
+    """Orders that the shape allows, mmcl's own first, with the array brought into mmcl's order."""
+    if values.ndim == 5 and values.shape[0] == 1:  # a batch of one clip
+        return [("N" + order, array) for order, array in _choices(values[0], V, numbers) if order == "CTVM"]
+    found: list[tuple[str, np.ndarray]] = []
+    if values.ndim in (3, 4):
+        letters = "MTVC" if values.ndim == 4 else "TVC"
+        for order in permutations(letters):
+            if _fits(dict(zip(order, values.shape, strict=True)), V, numbers):
+                array = values.transpose([order.index(letter) for letter in letters])
+                found.append(("".join(order), array if values.ndim == 4 else array[None]))
+    if values.ndim in (2, 3) and not found:
+        count, rest = divmod(values.shape[-1], V)
+        if not rest and count in numbers:
+            rows = values if values.ndim == 3 else values[None]
+            by_joint = rows.reshape(*rows.shape[:2], V, count)
+            blocks = rows.reshape(*rows.shape[:2], count, V).swapaxes(2, 3)
+            found = [("MTVC", by_joint), ("TCV", blocks)]
+    return sorted(found, key=lambda choice: choice[0] not in ("MTVC", "TVC"))
+
+
+def _familiar(order: str) -> float:
+    """Less than 1 for orders that people use: their score may be somewhat worse."""
+    if order in ("MTVC", "TVC"):
+        return CLEARLY**2
+    return CLEARLY if order.endswith("VC") or order in ("TCV", *KNOWN) else 1.0
+
+
+def _fits(sizes: dict[str, int], V: int, numbers: tuple[int, ...]) -> bool:
+    persons = sizes.get("M", 1)
+    few = persons <= MOST_PERSONS and persons <= max(2, sizes["T"])
+    return sizes["V"] == V and sizes["C"] in numbers and few
+
+
+def _score(array: np.ndarray, layout: Layout) -> float:
+    """How little an array (M, T, V, C) looks like people: bones long and of changing length, jumps, nobody upright."""
+    frames = np.linspace(0, max(array.shape[1] - 2, 0), SAMPLED).astype(int)
+    body = np.nan_to_num(np.asarray(array[:, frames], dtype=np.float64), posinf=0.0, neginf=0.0)
+    after = np.nan_to_num(np.asarray(array[:, (frames + 1) % array.shape[1]], dtype=np.float64), posinf=0.0, neginf=0.0)
+    there = body.any(axis=(2, 3))
+    if not there.any() or not layout.edges:
+        return np.inf
+    body, after = body[there], after[there]
+    spread = np.abs(body - body.mean(axis=1, keepdims=True)).mean() + 1e-12
+    child, parent = (list(side) for side in zip(*layout.edges, strict=True))
+    bones = np.sqrt(((body[:, child] - body[:, parent]) ** 2).sum(axis=-1))
+    changing = np.median(bones.std(axis=0) / np.maximum(bones.mean(axis=0), 1e-9))
+    moved = np.abs(after - body).mean()
+    up = posture(body[..., :3], layout, planar=body.shape[-1] == 2).up
+    lying = 1 - max(map(abs, up)) if np.isfinite(up).all() else 0.5  # whichever axis is the vertical
+    return float((bones.mean() / 2 + moved) / spread + 2 * (changing + lying))
+
+
+def _complaint(shape: tuple[int, ...], V: int, numbers: tuple[int, ...]) -> str:
+    """What is wrong with a shape."""
+    shape, counts = tuple(map(int, shape)), " or ".join(map(str, sorted(numbers)))
+    if len(shape) == 2:
+        hint = "; is there a column, or a separator at the end, that is no coordinate?" if shape[1] % V == 1 else ""
+        return f"{shape[1]} numbers a line, expected {V} joints x {counts}{hint}"
+    if len(shape) in (3, 4) and shape[-1] in (2, 3, 4) and shape[-2] != V:
+        return f"{shape[-2]} joints, expected {V} (shape {shape})"
+    if len(shape) in (3, 4) and shape[-2] == V and shape[-1] not in numbers:
+        hint = "; --columns xyzc says that a fourth is a confidence" if shape[-1] == 4 else ""
+        return f"{shape[-1]} numbers a joint, expected {counts} (shape {shape}){hint}"
+    return f"holds numbers of shape {shape}, expected (persons, frames, {V} joints, {counts}) in any order"
