@@ -8,7 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ def sole_writer(config: TrainConfig) -> Iterator[None]:
         UserError: another process writes there; which one.
     """
     folder = Path(config.out)
+    made = [parent for parent in folder.parents if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
@@ -50,6 +51,9 @@ def sole_writer(config: TrainConfig) -> Iterator[None]:
         if [path.name for path in folder.iterdir()] == [LOCK]:  # refused before anything was written
             (folder / LOCK).unlink()
             folder.rmdir()
+            with suppress(OSError):  # what somebody else has put there meanwhile stays
+                for parent in made:
+                    parent.rmdir()
 
 
 def _acquire(lock: FileLock, folder: Path) -> None:

@@ -25,7 +25,7 @@ def copy(open_run, tmp_path) -> Path:
     return shutil.copytree(open_run, tmp_path / "run", ignore=shutil.ignore_patterns("report*"))
 
 
-@pytest.mark.parametrize(("key", "value"), [("window", 24), ("crop", 0.5), ("stream", "bone")])
+@pytest.mark.parametrize(("key", "value"), [("window", 24), ("crop", 0.5), ("streams", ["bone"])])
 def test_an_edited_description_under_which_the_weights_still_fit_is_refused(copy, key, value) -> None:
     facts = json.loads((copy / "model.json").read_text())
     facts["preprocess"][key] = value
