@@ -93,8 +93,8 @@ def test_axes_units_rates_and_confidence_are_told_on_the_command_line(tmp_path) 
         columns = np.concatenate([truth * (-100, -100, 100), visible], axis=-1)
         (root / f"{name}.csv").write_text(text(columns))
     words = ["folder", "--source", str(root), "--out", str(tmp_path / "out"), "--layout", LAYOUT, "--workers", "1"]
-    with pytest.raises(UserError, match="80 numbers a line, expected 20 joints x 3.*--columns xyzc says"):
-        prepare_verb(words)
+    prepare_verb([*words[:4], str(tmp_path / "guessed"), *words[5:]])  # of four, the last is how sure it is
+    np.testing.assert_array_equal(open_store(tmp_path / "guessed").numbers(0)[0, ..., 3] > 0, visible[..., 0] > 0)
     prepare_verb([*words, "--unit", "cm", "--axes=-x-yz", "--fps", "25", "--columns", "xyzc"])
     store = open_store(tmp_path / "out")
     assert store.fps == 25 and store.dimensions == 3
@@ -138,7 +138,7 @@ def test_planar_joints_keep_two_coordinates_and_their_score(tmp_path, capsys) ->
     np.testing.assert_allclose(store.joints(3)[0], expected, atol=1e-6)
     np.testing.assert_allclose(store.confidence(3)[0], np.where(expected.any(-1), 0.53, 0), atol=5e-4)
     report = check(store, progress=False)
-    assert "body scale (planar keypoints have no metres)" in report.unchecked and not report.store.has_video
+    assert "metres (planar keypoints have none)" in report.unchecked and not report.store.has_video
     contact_sheet(store)
     with pytest.raises(UserError, match="another store .different columns, dimensions|all 12 clips are bad|different"):
         prepare(Folder(root, options=FolderOptions(LAYOUT, columns="xyz")), tmp_path / "out", workers=1, progress=False)

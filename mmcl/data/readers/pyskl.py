@@ -248,7 +248,7 @@ def _numbers(entry: dict[str, Any]) -> tuple[Any, Any, list[Remark]]:
 
 def _first(score: np.ndarray | None, frames: int) -> np.ndarray | None:
     """Scores (M, T, V) of the first frames."""
-    return None if score is None else score[:, :frames]
+    return None if score is None else score[:, :frames] if score.ndim >= 2 else score
 
 
 def _shape(entry: dict[str, Any]) -> tuple[int, int] | None:
