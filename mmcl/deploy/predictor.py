@@ -34,8 +34,8 @@ class Predictor:
     def __init__(
         self, bundle: Path, layout: str | None = None, device: str = "cpu", reading: Reading = AS_IT_IS
     ) -> None:
-        description = read_bundle(bundle)
         self.path, self.layout, self.device = bundle, layout, str(pick_device(device))
+        description = read_bundle(bundle)
         self.reading = replace(reading, planar=description.planar)
         self.own_layout = description.layout.name
         self._models: dict[str, Model] = {}

@@ -69,7 +69,7 @@ def test_no_verb_lists_the_verbs() -> None:
         (["export", "--run", "nowhere", "--out", "never"], "nowhere is neither a bundle"),
         (["zero-shot"], "needs --checkpoint (or --list-protocols)"),
         (["predict", "nowhere", "file.npy"], "nowhere is no bundle"),
-        (["evaluate", "--checkpoint", "nowhere", "--device", "warp"], "nowhere is neither a bundle"),
+        (["predict", "nowhere", "file.npy", "--device", "warp"], "--device warp is not to be had here"),
         (["import-checkpoint", "nowhere.pt", "--out", "never"], "nowhere.pt"),
         (["prepare", "utd-mhad", "--source", "nowhere", "--out", "never"], "nowhere"),
         (["check", "nowhere"], "nowhere: not a clip store"),
