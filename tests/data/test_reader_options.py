@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import pytest
 from own_clips import LAYOUT, RNG, listed, made, text, write
+from own_clips import person as one_person
 from recordings import person
 
 from mmcl.common.errors import BadClip, UserError
@@ -85,7 +86,7 @@ def test_a_strangers_reader_brings_its_own_flags(tmp_path, monkeypatch) -> None:
 
 def test_axes_units_rates_and_confidence_are_told_on_the_command_line(tmp_path) -> None:
     """MediaPipe's world landmarks: y down and x to the right, centimetres here, and a visibility behind each joint."""
-    truth = made()[0].astype(np.float32)
+    truth = one_person(6).astype(np.float32)  # of noise, no geometry could tell in which order it lies
     visible = RNG.random((6, 20, 1)).astype(np.float32)
     visible[3, 4] = 0
     root = listed(tmp_path / "in", "a,0", "b,1")
