@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from abc import abstractmethod
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mmcl.attacks import ATTACKS
 from mmcl.common.errors import UserError
-from mmcl.common.options import build
+from mmcl.common.method import Method
 from mmcl.models.model import Model
 
 SLACK = 1e-6  # relative, of the budget: rounding of adding and subtracting in float32
@@ -69,21 +67,13 @@ class AttackOptions:
         return Budget(self.epsilon, self.unit)
 
 
-class Attack(ABC):
+class Attack(Method):
     """A change of clips within a budget.
 
-    A subclass sets ``options_type`` to its frozen dataclass, which extends :class:`AttackOptions`, and implements
-    :meth:`perturb`.
-
-    Args:
-        options: of the subclass.
+    The options of a subclass extend :class:`AttackOptions`, and it implements :meth:`perturb`.
     """
 
-    options_type: ClassVar[type] = AttackOptions
-    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({})  # options with which a test runs it in a second
-
-    def __init__(self, options: Any) -> None:
-        self.options = options
+    registry, options_type = ATTACKS, AttackOptions
 
     @abstractmethod
     def perturb(
@@ -136,26 +126,15 @@ class Attack(ABC):
         return found
 
     def _check(self, found: Tensor, clean: Tensor, mask: Tensor, limit: Tensor) -> None:
-        name = ATTACKS.name_of(type(self))
         if found.shape != clean.shape or not bool(torch.isfinite(found).all()):
-            raise RuntimeError(f"attack '{name}' gave joints of another shape, or such that are not finite")
+            raise RuntimeError(f"attack '{self.name}' gave joints of another shape, or such that are not finite")
         moved = (found - clean).abs()
         room = limit * (1 + SLACK) + SLACK * clean.abs()  # float32 keeps seven digits of the coordinate itself
         if bool((moved > room).any()):
-            raise RuntimeError(f"attack '{name}' moved a coordinate by {float(moved.max()):.3g}, beyond its budget")
+            most = float(moved.max())
+            raise RuntimeError(f"attack '{self.name}' moved a coordinate by {most:.3g}, beyond its budget")
         if bool((moved[~mask] != 0).any()):
-            raise RuntimeError(f"attack '{name}' moved joints that are not there")
+            raise RuntimeError(f"attack '{self.name}' moved joints that are not there")
 
 
-def build_attack(name: str, options: Any = None) -> Attack:
-    """An attack by name.
-
-    Args:
-        name: a name in ``ATTACKS``.
-        options: its own dataclass, or a mapping with any of its fields.
-
-    Raises:
-        UserError: unknown name, or options that are wrong.
-    """
-    found: Attack = build(ATTACKS, name, options)
-    return found
+build_attack = Attack.build

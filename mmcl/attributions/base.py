@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from abc import abstractmethod
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mmcl.attributions import ATTRIBUTIONS
 from mmcl.common.errors import UserError
-from mmcl.common.options import build
+from mmcl.common.method import Method
 from mmcl.models.model import Model
 
 
@@ -50,21 +48,13 @@ class AttributionOptions:
     seed: int = 0
 
 
-class Attribution(ABC):
+class Attribution(Method):
     """A way to share a score among joints.
 
-    A subclass sets ``options_type`` to its frozen dataclass, which extends :class:`AttributionOptions`, and implements
-    :meth:`attribute`.
-
-    Args:
-        options: of the subclass.
+    The options of a subclass extend :class:`AttributionOptions`, and it implements :meth:`attribute`.
     """
 
-    options_type: ClassVar[type] = AttributionOptions
-    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({})  # options with which a test runs it in a second
-
-    def __init__(self, options: Any) -> None:
-        self.options = options
+    registry, options_type = ATTRIBUTIONS, AttributionOptions
 
     @abstractmethod
     def attribute(
@@ -99,7 +89,7 @@ class Attribution(ABC):
             raise UserError(f"target must be from 0 to {len(model.class_names) - 1}, the classes of the model")
         values = self.attribute(model, joints, lengths, target, background).detach()
         if values.dim() == 2 and self.options.over == "frames":
-            raise UserError(f"'{ATTRIBUTIONS.name_of(type(self))}' gives one number a joint, and none a frame")
+            raise UserError(f"'{self.name}' gives one number a joint, and none a frame")
         if values.dim() == 3 and self.options.over == "joints":
             values = values.sum(dim=1)
         scores = model(joints, lengths).gather(1, target[:, None])[:, 0]
@@ -116,15 +106,4 @@ def target_gradient(model: Model, joints: Tensor, lengths: Tensor | None, target
     return gradient
 
 
-def build_attribution(name: str, options: Any = None) -> Attribution:
-    """An attribution by name.
-
-    Args:
-        name: a name in ``ATTRIBUTIONS``.
-        options: its own dataclass, or a mapping with any of its fields.
-
-    Raises:
-        UserError: unknown name, or options that are wrong.
-    """
-    found: Attribution = build(ATTRIBUTIONS, name, options)
-    return found
+build_attribution = Attribution.build

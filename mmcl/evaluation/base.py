@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mmcl.common.errors import UserError
-from mmcl.common.options import build
+from mmcl.common.method import Method
 from mmcl.data.selection import Selection
 from mmcl.data.store import ClipStore
 from mmcl.evaluation import EVALUATIONS
@@ -53,21 +52,13 @@ class Verdict:
             raise ValueError(f"{len(self.ids)} clips and correct {self.correct.shape}")
 
 
-class Evaluation(ABC):
+class Evaluation(Method):
     """A way to judge a model.
 
-    A subclass sets ``options_type`` to its frozen dataclass of options, every field with a default, and keeps nothing
-    from one :meth:`run` to the next.
-
-    Args:
-        options: of the subclass.
+    A subclass implements :meth:`run`, and keeps nothing from one run to the next.
     """
 
-    options_type: ClassVar[type]
-    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({})  # options with which a test runs it in a second
-
-    def __init__(self, options: Any) -> None:
-        self.options = options
+    registry = EVALUATIONS
 
     @abstractmethod
     def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:
@@ -87,18 +78,7 @@ class Evaluation(ABC):
         return []
 
 
-def build_evaluation(name: str, options: Any = None) -> Evaluation:
-    """An evaluation by name.
-
-    Args:
-        name: a name in ``EVALUATIONS``.
-        options: its own dataclass, or a mapping with any of its fields.
-
-    Raises:
-        UserError: unknown name, or options that are wrong.
-    """
-    found: Evaluation = build(EVALUATIONS, name, options)
-    return found
+build_evaluation = Evaluation.build
 
 
 def make_apply(

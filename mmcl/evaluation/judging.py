@@ -16,7 +16,6 @@ from mmcl.data.protocols import load_protocol
 from mmcl.data.selection import SIDES, Selection
 from mmcl.data.splitting import split
 from mmcl.data.store import open_store
-from mmcl.evaluation import EVALUATIONS
 from mmcl.evaluation.base import Evaluation, make_apply
 from mmcl.evaluation.report import write_report
 from mmcl.models.folder import SavedModel, open_model
@@ -72,7 +71,7 @@ def judge(
                        device=device)  # fmt: skip
     verdict = evaluation.run(model, data, make_apply(data.store, device, batch_size, progress=True))
     facts: dict[str, Any] = {
-        "evaluation": EVALUATIONS.name_of(type(evaluation)), "data": data.store.location,
+        "evaluation": evaluation.name, "data": data.store.location,
         "data_fingerprint": data.store.fingerprint, **model_facts(model),
     }  # fmt: skip
     if data.split is not None:

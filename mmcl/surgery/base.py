@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from abc import abstractmethod
 from dataclasses import asdict, replace
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from mmcl.common.errors import UserError
-from mmcl.common.options import build
+from mmcl.common.method import Method
 from mmcl.encoders.base import Encoder
 from mmcl.encoders.counting import count_macs, count_parameters
 from mmcl.models.description import Operation
@@ -22,23 +20,16 @@ if TYPE_CHECKING:  # reads clip stores, which needs more than loading a changed 
     from mmcl.models.record import Record
 
 
-class Surgery(ABC):
+class Surgery(Method):
     """A change of a trained model.
 
-    A subclass sets ``options_type`` to its frozen dataclass of options, every field with a default, and implements
-    :meth:`operate`. Where that exchanges modules, it returns as ``structure`` what :meth:`reshape` needs to make the
-    same modules in a newly built encoder, as plain data: that is how the result is loaded, trained on, exported and
-    changed again. The name and options of every surgery stay in the model's description.
-
-    Args:
-        options: of the subclass.
+    A subclass implements :meth:`operate`. Where that exchanges modules, it returns as ``structure`` what
+    :meth:`reshape` needs to make the same modules in a newly built encoder, as plain data: that is how the result is
+    loaded, trained on, exported and changed again. The name and options of every surgery stay in the model's
+    description.
     """
 
-    options_type: ClassVar[type]
-    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({})  # options with which a test runs it in a second
-
-    def __init__(self, options: Any) -> None:
-        self.options = options
+    registry = SURGERIES
 
     @abstractmethod
     def operate(
@@ -98,12 +89,12 @@ class Surgery(ABC):
         encoder, structure, facts = self.operate(fresh, data)
         encoder.altered = encoder.altered or structure is not None
         encoder.eval()
-        name, old = SURGERIES.name_of(type(self)), model.description
-        operation = Operation(name, asdict(self.options), structure)
+        old = model.description
+        operation = Operation(self.name, asdict(self.options), structure)
         counts = {**old.counts, "parameters": count_parameters(encoder)}
         if "macs" in counts and structure is not None:
             counts["macs"] = count_macs(encoder, model.preprocess.options.window)
-        done = {"surgery": name, **asdict(self.options), **facts}
+        done = {"surgery": self.name, **asdict(self.options), **facts}
         provenance = {**old.provenance, "changed": [*old.provenance.get("changed", []), done]}
         description = old.changed(
             surgeries=(*old.surgeries, operation), counts=counts, provenance=provenance, onnx={},
@@ -129,15 +120,4 @@ def _record(model: Model, encoder: Encoder, data: Selection | None) -> Record:
     )  # fmt: skip
 
 
-def build_surgery(name: str, options: Any = None) -> Surgery:
-    """A surgery by name.
-
-    Args:
-        name: a name in ``SURGERIES``.
-        options: its own dataclass, or a mapping with any of its fields.
-
-    Raises:
-        UserError: unknown name, or options that are wrong.
-    """
-    found: Surgery = build(SURGERIES, name, options)
-    return found
+build_surgery = Surgery.build
