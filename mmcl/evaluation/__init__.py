@@ -14,6 +14,7 @@ EVALUATIONS = Registry(
         "few_shot": "mmcl.evaluation.few_shot:FewShot",
         "finetune": "mmcl.evaluation.finetune:Finetune",
         "semi": "mmcl.evaluation.semi:Semi",
+        "continual": "mmcl.evaluation.continual:ContinualEvaluation",
         "classes": "mmcl.evaluation.open_classes:OpenClasses",
     },
 )

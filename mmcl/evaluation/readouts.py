@@ -93,13 +93,18 @@ def floors(model: Model, seed: int = 0) -> dict[str, ClipFunction]:
     for name, stream in (("coordinates", "joint"), ("velocities", "joint_motion")):
         raw = Preprocess(own.source, own.target, own.persons, replace(plain, streams=(stream,))).to(model.device)
         found[name] = _flat(raw)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        encoder = build_network(model.description, "the model")[0].to(model.device).eval()
+    encoder = random_encoder(model, seed)
     found["random encoder"] = lambda joints, lengths: encoder.features(own(joints, lengths))
     if _has_tokens(encoder):
         found["random encoder, joints"] = _by_joint(encoder, own)
     return found
+
+
+def random_encoder(model: Model, seed: int = 0) -> Encoder:
+    """A network of the model's shape with random weights, in evaluation mode on the model's device."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build_network(model.description, "the model")[0].to(model.device).eval()
 
 
 def rows_of(

@@ -41,7 +41,8 @@ from mmcl.train import train
 
 WITHHELD, D, CPU = [2, 7], 6, torch.device("cpu")
 TEXT = {"source": "sentence", "model": "made-up", "clip_model": None, "clip_pretrained": None}
-TRAININGS = ("finetune", "semi")  # these train whole runs of a model in a folder: tests/evaluation/test_probes.py
+# These need a run, or train some, of a model in a folder: tests/evaluation/test_probes.py and test_continual.py.
+RUNS = ("finetune", "semi", "continual")
 SURGERIES_TOO = {"factored": "contracts.factored:Factored"}
 
 
@@ -122,7 +123,7 @@ def close(one: object, two: object) -> None:
         assert one == two
 
 
-@pytest.mark.parametrize("name", [name for name in EVALUATIONS if name not in TRAININGS])
+@pytest.mark.parametrize("name", [name for name in EVALUATIONS if name not in RUNS])
 def test_an_evaluation_keeps_its_promises(name, store, rules, tmp_path) -> None:
     judged, data, options = evaluation_case(name, store, rules)
     before = copy.deepcopy(judged.state_dict())

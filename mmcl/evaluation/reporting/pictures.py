@@ -167,3 +167,40 @@ def draw_reliability(path: Path, found: Calibration, title: str) -> None:
     below.set(xlim=(0, 1), xlabel="confidence: probability of the answer", ylabel="clips")
     below.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)
+
+
+def draw_stream(path: Path, free: np.ndarray, told: np.ndarray) -> None:
+    """Accuracy on every part after every part, beside the mean over what has been learned so far.
+
+    Args:
+        path: of the picture.
+        free: (J, P) any class being an answer.
+        told: (J, P) the part being told.
+    """
+    from matplotlib.figure import Figure
+
+    rows, columns = free.shape
+    side = max(2.6, 0.34 * columns)
+    figure = Figure(figsize=(1, 1), dpi=DPI)  # axes are placed in inches; the file grows around them
+    grid = figure.add_axes((0, 0, side, side * rows / columns))
+    grid.imshow(100 * free, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    for (row, column), value in np.ndenumerate(free):
+        if not np.isnan(value):
+            colour = "white" if value > 0.6 else "black"
+            grid.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=7, color=colour)
+    grid.set_xticks(range(columns), [str(part + 1) for part in range(columns)], fontsize=8)
+    grid.set_yticks(range(rows), [str(part + 1) for part in range(rows)], fontsize=8)
+    grid.set_xlabel("accuracy on part, %")
+    grid.set_ylabel("after part")
+    if rows > 1:
+        curve = figure.add_axes((side + 0.9, 0, 3.6, side * rows / columns))
+        for table, name, colour in ((told, "part told", GREY), (free, "any class", BLUE)):
+            means = [100 * np.nanmean(values[: row + 1]) for row, values in enumerate(table)]
+            curve.plot(range(1, rows + 1), means, "o-", color=colour, markersize=4, label=name)
+        curve.set_ylim(0, 103)
+        curve.set_xticks(range(1, rows + 1))
+        curve.set_xlabel("parts learned")
+        curve.set_ylabel("mean accuracy on them, %")
+        curve.grid(alpha=0.3)
+        curve.legend(frameon=False, fontsize=8)
+    save_figure(figure, path)
