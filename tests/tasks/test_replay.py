@@ -115,7 +115,10 @@ class Charon:
         order = torch.argsort(bodies.rows % 2, stable=True)
         every = torch.zeros(x.shape[0] * 2, noise.shape[1]).index_copy(0, bodies.rows[order], noise.float())
         every = every.unflatten(0, (-1, 2))
-        return masked_pass(self.encoder, self.decoder, x, every, self.facts["masking_ratio"], released=True)
+        features, completed = masked_pass(
+            self.encoder, self.decoder, x, every, self.facts["masking_ratio"], released=True
+        )
+        return self.encoder.head(features), completed
 
     def step(self, name):
         """One training step, compared with the released one."""
@@ -221,7 +224,8 @@ def test_an_absent_person_is_completed_by_zeros_and_the_loss_reaches_all_parts()
     encoder, decoder = build_sttformer(config, released=False)
     x = torch.randn(3, 2, 10, 4, 3, dtype=torch.float64)
     x[1, 1] = x[2] = 0.0
-    scores, completed = masked_pass(encoder, decoder, x, torch.rand(3, 2, 4), 0.99)
+    features, completed = masked_pass(encoder, decoder, x, torch.rand(3, 2, 4), 0.99)
+    scores = encoder.head(features)
     assert scores.shape == (3, 5) and completed.shape == x.shape
     assert not completed[1, 1].any() and not completed[2].any() and completed[0, 1].any()
     (F.cross_entropy(scores, torch.tensor([0, 1, 2])) + completion_loss(completed, x)).backward()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mmcl.common.errors import UserError
+from mmcl.tasks.colearn.alignment import AlignmentOptions
+from mmcl.towers.clip import ClipOptions
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class ContinualOptions:
         probe_epochs: of the classifier alone, on whole clips and a network that holds still, after each part; charon
             alone. 0 leaves it out.
         memory_batch: clips of each of the two batches from the memory in a step; 0 takes as many as of the stream.
+        alignment: of the stream's clips with CLIP's embeddings of their video, which are computed once; of a remembered
+            clip the video is not kept. Its weight is 0 unless asked for, and its space must be skeleton.
+        clip: which CLIP; it is not trained.
         released: as the released code has it: three passes a step, each with batch statistics of its own; clips are
             offered to the memory at every probing epoch (other methods: at every epoch) instead of once, with the
             logits of the moment; frames between the kept ones are interpolated out of phase; logits are refreshed on
@@ -41,6 +46,8 @@ class ContinualOptions:
     ratio: float = 0.3
     probe_epochs: int = 3
     memory_batch: int = 0
+    alignment: AlignmentOptions = field(default_factory=lambda: AlignmentOptions(weight=0.0))
+    clip: ClipOptions = field(default_factory=ClipOptions)
     released: bool = False
 
     def check(self) -> None:
@@ -61,6 +68,10 @@ class ContinualOptions:
         for key, good, wanted in checks:
             if not good:
                 raise UserError(f"task.{key} is {getattr(self, key)}: it must be {wanted}")
+        self.alignment.check()
+        if self.alignment.weight and (self.alignment.space != "skeleton" or self.clip.trainable):
+            raise UserError("task continual aligns with a frozen CLIP in the skeleton's space: leave "
+                            "task.alignment.space and task.clip.trainable as they are")  # fmt: skip
 
     @property
     def replays(self) -> bool:

@@ -124,7 +124,7 @@ class ReplayMemory(nn.Module):
 def masked_pass(
     encoder: STTFormer, decoder: TupleDecoder, x: Tensor, noise: Tensor, ratio: float, released: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Scores of clips of which a part of the tuples is seen, and the whole clips as the decoder completes them.
+    """Features of clips of which a part of the tuples is seen, and the whole clips as the decoder completes them.
 
     Args:
         encoder: sees the kept tuples.
@@ -135,7 +135,7 @@ def masked_pass(
         released: count kept tuples as the released code does, see :func:`~mmcl.encoders.masking.kept_count`.
 
     Returns:
-        (N, K) scores and (N, M, T, V, C) clips, 0 for absent persons.
+        (N, Df) features, which the encoder's head turns into scores, and (N, M, T, V, C) clips, 0 for absent persons.
     """
     bodies = encoder.bodies(x)
     tuples = encoder.embed(bodies.values)
@@ -143,9 +143,9 @@ def masked_pass(
     noise = noise.flatten(0, 1)
     mask = mask_by_score(noise if bodies.rows is None else noise[bodies.rows], kept, in_order=True)
     encoded = encoder.encode(mask.take(tuples, axis=2))
-    scores = encoder.head(encoder.combine(encoder.pool(encoded), bodies))
+    features = encoder.combine(encoder.pool(encoded), bodies)
     completed = bodies.spread(decoder(encoded, mask.restore, frames=x.shape[2]))
-    return scores, completed * bodies.present[:, :, None, None, None]
+    return features, completed * bodies.present[:, :, None, None, None]
 
 
 def logit_loss(scores: Tensor, remembered: Tensor) -> Tensor:

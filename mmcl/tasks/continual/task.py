@@ -19,13 +19,18 @@ from mmcl.common.distributed import gather_rows
 from mmcl.common.draws import uniform
 from mmcl.common.errors import UserError
 from mmcl.common.precision import widen
+from mmcl.data.dataset import ExtraInputs
 from mmcl.encoders.sttformer.decoder import TupleDecoder
 from mmcl.encoders.sttformer.network import STTFormer
 from mmcl.tasks.base import Apply, Context, Task
+from mmcl.tasks.colearn.alignment import Alignment
+from mmcl.tasks.colearn.cached_towers import clip_features, describe_tower
+from mmcl.tasks.colearn.tower_inputs import TowerInputs, require_video
 from mmcl.tasks.continual.options import ContinualOptions
 from mmcl.tasks.continual.recollection import Recollection, Rows
 from mmcl.tasks.continual.replay import ReplayMemory, completion_loss, masked_pass, replay_loss
-from mmcl.tasks.stages import ParameterGroup, Stage
+from mmcl.tasks.stages import ParameterGroup, Stage, Update
+from mmcl.towers.clip import ClipTower
 
 PROBE = "probe"  # how stages of the classifier alone begin
 AT_ONCE = 64  # remembered clips that are passed through the network together
@@ -43,11 +48,13 @@ class Continual(Task):
     """
 
     options = ContinualOptions
+    own_rates = ("projection",)
     arrived: Tensor
 
     def __init__(self, context: Context, options: ContinualOptions) -> None:
         super().__init__(context)
         options.check()
+        self._words: dict[str, str] = {}
         if not context.stream:
             raise UserError(
                 "task continual needs a protocol whose classes arrive in parts (a rule with 'stream'), for instance "
@@ -65,6 +72,19 @@ class Continual(Task):
         if options.method == "charon" and options.ratio and isinstance(self.encoder, STTFormer):
             self.decoder = TupleDecoder(self.encoder)
         self.recollection = Recollection(self, options)
+        self.inputs, self.alignment = TowerInputs(), None
+        if options.alignment.weight:
+            self._add_alignment(context)
+
+    def _add_alignment(self, context: Context) -> None:
+        """Compute what CLIP says of the training clips, once for all runs."""
+        require_video(context)
+        clip = self.settings.clip
+        tower = ClipTower(clip)
+        self._words = {"CLIP": f"{describe_tower(clip.model, tower, False)}, features cached"}
+        self.inputs.views, self.inputs.mirror = clip.views, clip.mirror
+        self.inputs.clip_cache = clip_features(tower, context, 0)
+        self.alignment = Alignment(self.encoder.feature_width, tower.width, self.settings.alignment)
 
     @classmethod
     def tiny(cls, folder: Path) -> dict[str, Any]:
@@ -97,31 +117,46 @@ class Continual(Task):
         groups = [ParameterGroup("encoder", body), ParameterGroup("head", head)]
         if self.decoder is not None:
             groups.append(ParameterGroup("decoder", list(self.decoder.parameters())))
+        if self.alignment is not None:
+            groups.append(ParameterGroup("projection", list(self.alignment.parameters()), Update("adamw", 1e-3)))
         return groups
 
+    def extras(self) -> ExtraInputs | None:
+        """What CLIP says of the stream's clips, where they are aligned with it."""
+        return self.inputs if self.alignment is not None else None
+
+    def loaded(self) -> dict[str, str]:
+        """Which CLIP."""
+        return dict(self._words)
+
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """``loss``; its terms ``loss_stream``, ``loss_logits``, ``loss_labels``; ``scores`` of the stream's clips."""
+        """``loss``; ``loss_stream``, ``_logits``, ``_labels``, ``_alignment``; ``scores`` of the stream's clips."""
         stream = Rows("stream", self.augmented(batch), batch["labels"], batch["keys"])
         remembered = self.recollection.batches(self.memory, batch, len(stream.x)) if self.memory is not None else []
         rows = [stream, *remembered]
         passes = [[one] for one in rows] if self.settings.released else [rows]
-        terms, scores = {}, None
+        terms: dict[str, Tensor] = {}
+        features = scores = None
         for some in passes:
-            for one, found, loss in zip(some, *self._pass(batch, some), strict=True):
+            for one, seen, found, loss in zip(some, *self._pass(batch, some), strict=True):
                 terms[one.name] = loss * one.share
-                scores = found if scores is None else scores
+                if one is stream:
+                    features, scores = seen, found
+        assert features is not None and scores is not None
         loss = replay_loss(terms["stream"], terms.get("logits"), terms.get("labels"), *self.settings.weights)
-        if self.decoder is not None and self._probes(batch["stage"]):
-            loss = loss + self.idle(self.decoder)
-        assert scores is not None
+        if self._probes(batch["stage"]):
+            loss = loss + self.idle(self.decoder, self.alignment)
+        elif self.alignment is not None:
+            terms["alignment"] = self.alignment(features, batch["image_features"], batch["labels"])
+            loss = loss + self.settings.alignment.weight * terms["alignment"]
         parts = {f"loss_{name}": term.detach() for name, term in terms.items()}
         return {"loss": loss, **parts, "scores": scores.detach()}
 
     def _probes(self, stage: str) -> bool:
         return stage.startswith(PROBE)
 
-    def _pass(self, batch: dict[str, Any], rows: list[Rows]) -> tuple[list[Tensor], list[Tensor]]:
-        """One pass through the network: scores and losses of each of the terms."""
+    def _pass(self, batch: dict[str, Any], rows: list[Rows]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """One pass through the network: features, scores and losses of each of the terms."""
         x, sizes = torch.cat([one.x for one in rows]), [len(one.x) for one in rows]
         completed: list[Tensor] | None = None
         if self.decoder is not None and not self._probes(batch["stage"]):
@@ -129,13 +164,13 @@ class Continual(Task):
             assert isinstance(encoder, STTFormer)
             tuples = -(-x.shape[2] // encoder.options.tuple_frames)
             noise = [uniform(one.keys, f"mask {one.name}", (x.shape[1], tuples)) for one in rows]
-            found, whole = masked_pass(
+            features, whole = masked_pass(
                 encoder, self.decoder, x, torch.cat(noise), self.settings.ratio, self.settings.released
             )
             completed = list(widen(whole).split(sizes))
         else:
-            found = self.encoder(x)
-        scores = list(widen(found).split(sizes))
+            features = self.encoder.features(x)
+        scores = list(widen(self.encoder.head(features)).split(sizes))
         losses = []
         for number, (one, own) in enumerate(zip(rows, scores, strict=True)):
             if one.name == "logits":
@@ -146,7 +181,7 @@ class Continual(Task):
             if completed is not None:
                 loss = loss + self.settings.gamma * completion_loss(completed[number], one.x)
             losses.append(loss)
-        return scores, losses
+        return list(features.split(sizes)), scores, losses
 
     def after_step(
         self, stage: Stage, batches: list[dict[str, Any]], outputs: list[dict[str, Tensor]]
