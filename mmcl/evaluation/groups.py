@@ -16,11 +16,14 @@ from mmcl.common.errors import UserError
 from mmcl.data.selection import Selection
 from mmcl.data.store import ClipStore
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
-from mmcl.evaluation.reporting.pictures import BLUE, GREY, ORANGE, save_figure
+from mmcl.evaluation.reporting.pictures import BLUE, GREY, ORANGE, draw_table, save_figure
 from mmcl.evaluation.top1 import Top1, Top1Options
+from mmcl.models.bundle import read_tensors
+from mmcl.models.folder import LEARNED
 from mmcl.models.model import Model
 
 CURVE = "classes_by_size.png"
+SALIENCY = "saliency.png"
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,21 @@ class Groups(Evaluation):
     def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:
         """Metrics of ``top1``, ``groups`` (accuracy and classes of each) and arrays ``training_clips``, ``accuracy``.
 
+        A run of task ``long_tail`` with ``mixing: shap_mix`` has an array ``saliency`` (K, P), too: what each body part
+        says of each class.
+
         Raises:
             UserError: as of ``top1``.
         """
         verdict = Top1(Top1Options()).run(model, data, apply)
         K = len(model.class_names)
         counts = np.bincount(data.targets(data.sides.train, model.class_names), minlength=K)
-        return by_groups(verdict, counts, self.options)
+        found = by_groups(verdict, counts, self.options)
+        saliency = part_saliency(model)
+        if saliency is None:
+            return found
+        parts = {"saliency": saliency, "part_names": np.array(list(model.encoder.layout.parts))}
+        return replace(found, arrays={**found.arrays, **parts})
 
     def draw(self, verdict: Verdict, folder: Path, store: ClipStore | None) -> list[str]:
         """Accuracy of every class, from the most frequent to the rarest."""
@@ -65,7 +76,32 @@ class Groups(Evaluation):
             for name, group in verdict.metrics["groups"].items()
         ]
         table = "\n".join(["| training clips | classes | mean accuracy |", "|---|---|---|", *rows])
-        return ["## Classes by how often they were trained", table, f"![Accuracy by class]({CURVE})"]
+        blocks = ["## Classes by how often they were trained", table, f"![Accuracy by class]({CURVE})"]
+        if "saliency" in verdict.arrays:
+            names, parts = (verdict.arrays[key].tolist() for key in ("class_names", "part_names"))
+            draw_table(folder / SALIENCY, verdict.arrays["saliency"], names, parts)
+            blocks += ["## Which body parts classes are recognised by", f"![Saliency by class and part]({SALIENCY})"]
+        return blocks
+
+
+def part_saliency(model: Model) -> np.ndarray | None:
+    """(K, P) what a training by Shap-Mix found out: the mean saliency of the coalitions that a part belongs to.
+
+    In chance of the true class for ten joints, as the coalitions are counted. None for every other model.
+    """
+    from mmcl.tasks.long_tail.coalitions import Coalitions
+
+    checkpoint, parts = model.description.provenance.get("checkpoint"), model.encoder.layout.parts
+    file = Path(str(checkpoint)) / LEARNED
+    if checkpoint is None or not file.is_file() or len(parts) < 4:
+        return None
+    values = read_tensors(file).get("saliency.values")
+    coalitions = Coalitions(list(parts.values()), model.encoder.layout.joint_count)
+    if values is None or values.shape != (len(model.class_names), len(coalitions)):
+        return None
+    members = coalitions.members.double()
+    found: np.ndarray = (values.double() @ members / members.sum(dim=0)).numpy()
+    return found
 
 
 def by_groups(verdict: Verdict, counts: np.ndarray, options: GroupsOptions) -> Verdict:

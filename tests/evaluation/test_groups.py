@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from mmcl.common.errors import UserError
 from mmcl.evaluation.base import Verdict
-from mmcl.evaluation.groups import CURVE, Groups, GroupsOptions, by_groups
+from mmcl.evaluation.groups import CURVE, Groups, GroupsOptions, by_groups, part_saliency
+from mmcl.evaluation.reporting.pictures import draw_table
+from mmcl.models.folder import LEARNED
+from mmcl.skeletons.layout import load_layout
+from mmcl.tasks.long_tail.coalitions import Coalitions
 
 
 @pytest.fixture
@@ -38,6 +46,27 @@ def test_a_group_without_classes_has_no_accuracy_and_is_drawn_all_the_same(verdi
     assert found.metrics["groups"]["many"] == {"classes": 0, "accuracy": None}
     page = groups.draw(found, tmp_path, None)
     assert (tmp_path / CURVE).stat().st_size > 5000 and any("| few | 6 |" in block for block in page)
+
+
+def test_saliency_of_a_part_is_the_mean_over_its_coalitions(tmp_path) -> None:
+    """From a checkpoint as task ``long_tail`` writes one, against a loop; other models have none."""
+    layout, K = load_layout("kinect_v1_20"), 6
+    coalitions = Coalitions(list(layout.parts.values()), layout.joint_count)
+    values = torch.randn(K, len(coalitions), generator=torch.Generator().manual_seed(0))
+    save_file({"saliency.values": values}, tmp_path / LEARNED)
+
+    def model(folder: object) -> SimpleNamespace:
+        description = SimpleNamespace(provenance={"checkpoint": folder})
+        encoder = SimpleNamespace(layout=layout)
+        return SimpleNamespace(description=description, encoder=encoder, class_names=[f"class {k}" for k in range(K)])
+
+    found = part_saliency(model(str(tmp_path)))
+    for part in range(len(layout.parts)):
+        own = [number for number, some in enumerate(coalitions.names) if part in some]
+        np.testing.assert_allclose(found[:, part], values[:, own].mean(dim=1), rtol=1e-5)
+    assert part_saliency(model(None)) is None and part_saliency(model(str(tmp_path / "elsewhere"))) is None
+    draw_table(tmp_path / "table.png", found, [f"class {k}" for k in range(K)], list(layout.parts))
+    assert (tmp_path / "table.png").stat().st_size > 5000
 
 
 def test_groups_that_overlap_are_refused() -> None:

@@ -169,6 +169,30 @@ def draw_reliability(path: Path, found: Calibration, title: str) -> None:
     save_figure(figure, path)
 
 
+def draw_table(path: Path, values: np.ndarray, rows: list[str], columns: list[str]) -> None:
+    """Draw numbers of classes and parts: blue above zero, orange below.
+
+    Args:
+        path: of the picture.
+        values: (rows, columns).
+        rows: names.
+        columns: names.
+    """
+    from matplotlib.colors import LinearSegmentedColormap
+
+    cell = 0.24 if len(rows) <= MANY else 0.17
+    figure, axes = _figure(0.8 * len(columns), cell * len(rows))
+    most = float(np.abs(values).max()) or 1.0
+    colours = LinearSegmentedColormap.from_list("both ways", [ORANGE, "white", BLUE])
+    axes.imshow(values, cmap=colours, vmin=-most, vmax=most, aspect="auto")
+    _name_axis(axes.xaxis, columns, 8)
+    _name_axis(axes.yaxis, rows, cell * 72 * 0.5)
+    for (row, column), value in np.ndenumerate(values):
+        ink = "white" if abs(value) > 0.6 * most else "black"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=cell * 72 * 0.42, color=ink)
+    save_figure(figure, path)
+
+
 def draw_stream(path: Path, free: np.ndarray, told: np.ndarray) -> None:
     """Accuracy on every part after every part, beside the mean over what has been learned so far.
 
