@@ -10,6 +10,7 @@ from mmcl.common.errors import UserError, run
 # verb -> (module, what it does); a verb's module is imported only when it is asked for
 VERBS = {
     "demo": ("mmcl.demo", "the whole path on generated recordings, in a few minutes"),
+    "pose": ("mmcl.estimate_pose", "videos -> skeleton clips, by a pose estimator"),
     "prepare": ("mmcl.prepare", "a raw dataset folder -> clip store"),
     "check": ("mmcl.check", "look over a clip store: verdict and contact sheet"),
     "merge": ("mmcl.merge", "shards that several machines prepared -> one clip store"),

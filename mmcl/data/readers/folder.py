@@ -20,18 +20,23 @@ recognised (:mod:`mmcl.data.readers.array_order`). C is 3 (x, y, z in ``unit``, 
 2 (pixels, y down), the same for all clips; where ``columns`` says so, one more is the joint's confidence. A joint with
 a coordinate that is NaN (``null``, ``NA``, an empty cell) or without a positive confidence is missing: it becomes zero,
 as missing joints are in mmcl.
+
+``ROOT/folder.yaml``, which `mmcl pose` writes, may hold layout, fps, name, unit, axes and columns: they are taken where
+the command line leaves an option at its default.
 """
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 
 from mmcl.common.errors import BadClip, UserError
+from mmcl.common.files import read_yaml
+from mmcl.common.options import fill
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.readers.clip_file import SUFFIXES, Columns, read_clip
 from mmcl.data.readers.clip_list import LIST, ClipList, Line
@@ -42,6 +47,7 @@ from mmcl.data.readers.options import option
 from mmcl.skeletons.layout import layout_names, load_layout
 
 LOOKED_AT = 20  # clips, for one that can be read
+FACTS = "folder.yaml"  # options that belong to a folder
 Unit = Literal["m", "cm", "mm"]
 
 
@@ -78,6 +84,7 @@ class Folder:
     def __init__(self, source: Path, video: Path | None = None, options: FolderOptions = FolderOptions()) -> None:
         if not source.is_dir():
             raise UserError(f"{source}: no such folder; --source is the folder that holds clips.csv")
+        options = _with_facts(options, source / FACTS)
         require_folder(video, "the video folder")
         if options.layout is None:
             raise UserError(
@@ -168,6 +175,24 @@ class Folder:
     def pixels(self, joints: np.ndarray, width: int, height: int) -> None:
         """None: the camera is not known. Joints with two coordinates bring their pixels along."""
         return None
+
+
+def _with_facts(options: FolderOptions, path: Path) -> FolderOptions:
+    """Options with those of the folder's own file in place of defaults.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+    if not path.is_file():
+        return options
+    facts: FolderOptions = fill(str(path), read_yaml(path), FolderOptions)
+    defaults = FolderOptions()
+    chosen = {
+        field.name: getattr(options, field.name)
+        for field in fields(options)
+        if getattr(options, field.name) != getattr(defaults, field.name)
+    }
+    return replace(facts, **chosen)
 
 
 def _picture(listed: ClipList, line: Line) -> str:

@@ -1,0 +1,133 @@
+"""Pictures of a video or a camera, one after the other, with the seconds at which they were taken."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmcl.common.errors import BadClip
+from mmcl.data.readers.files import VIDEO_SUFFIXES
+
+LONGEST = 1280  # pixels of a picture's longer side; larger ones tell an estimator nothing more
+CAMERA = re.compile(r"camera(?::([0-9]+))?|/dev/video([0-9]+)")
+# What PyAV opens a camera by: (format, name of the first camera)
+DEVICES = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a film before its pictures are looked at.
+
+    Attributes:
+        width: of its pictures, as they are to be shown.
+        height: the same.
+        rate: frames a second by its header; 0 where that says nothing.
+        frames: as many as its header announces; 0 where it does not, as with cameras.
+    """
+
+    width: int
+    height: int
+    rate: float
+    frames: int
+
+
+def is_camera(source: str | Path) -> bool:
+    """Whether a source names a camera: ``camera``, ``camera:1``, ``/dev/video1``."""
+    return CAMERA.fullmatch(str(source)) is not None
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file is a video by its name."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+class Film:
+    """An open video or camera.
+
+    Args:
+        source: video file, or the name of a camera.
+        longest: pictures are made smaller until their longer side is no longer than that.
+
+    Attributes:
+        facts: what its header says.
+
+    Raises:
+        BadClip: it cannot be opened, or shows no pictures.
+    """
+
+    def __init__(self, source: Path, longest: int = LONGEST) -> None:
+        import av
+
+        av.logging.set_level(None)
+        if not is_camera(source) and not source.is_file():
+            raise BadClip(f"{source}: no such video file")
+        try:
+            self._container: Any = _open_camera(source) if is_camera(source) else av.open(str(source))
+            self._stream = self._container.streams.video[0]
+        except (av.FFmpegError, IndexError, ValueError, OSError) as error:
+            raise BadClip(f"{source}: not a readable {'camera' if is_camera(source) else 'video'} ({error})") from error
+        self._stream.thread_type = "AUTO"
+        self._longest, self._source = longest, source
+        self._frames = self._decoded()
+        self._first = next(self._frames, None)
+        if self._first is None:
+            raise BadClip(f"{source}: the video has no frames")
+        height, width = _turned(self._first)
+        rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
+        self.facts = Facts(width, height, rate, 0 if is_camera(source) else int(self._stream.frames))
+
+    def __iter__(self) -> Iterator[tuple[int, float, np.ndarray]]:
+        """Number, seconds since the first frame, and (h, w, 3) uint8 RGB of each; damage ends it."""
+        begin, last, number = None, -1.0, 0
+        frame: Any = self._first
+        while frame is not None:
+            step = 1 / (self.facts.rate or 30.0)
+            at = frame.time if frame.time is not None else last + step
+            begin = at if begin is None else begin
+            seconds = at - begin
+            if seconds <= last:  # some containers repeat times, or go back
+                seconds = last + step
+            yield number, seconds, self._picture(frame)
+            last, number, frame = seconds, number + 1, next(self._frames, None)
+
+    def close(self) -> None:
+        """Let go of the file or camera."""
+        self._container.close()
+
+    def _decoded(self) -> Iterator[Any]:
+        import av
+
+        with contextlib.suppress(av.FFmpegError):
+            yield from self._container.decode(self._stream)
+
+    def _picture(self, frame: Any) -> np.ndarray:
+        share = min(1.0, self._longest / max(frame.width, frame.height))
+        if share < 1:
+            frame = frame.reformat(width=round(frame.width * share / 2) * 2, height=round(frame.height * share / 2) * 2)
+        return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), _quarters(frame)))
+
+
+def _quarters(frame: Any) -> int:
+    """Quarter turns by which a telephone says its picture is to be turned."""
+    return round(getattr(frame, "rotation", 0) / 90)
+
+
+def _turned(frame: Any) -> tuple[int, int]:
+    """Height and width of a picture as it is to be shown."""
+    return (frame.width, frame.height) if _quarters(frame) % 2 else (frame.height, frame.width)
+
+
+def _open_camera(source: Path) -> Any:
+    import av
+
+    kind, name = DEVICES.get(sys.platform, DEVICES["linux"])
+    found = CAMERA.fullmatch(str(source))
+    assert found is not None
+    return av.open(name.format(found.group(1) or found.group(2) or 0), format=kind)

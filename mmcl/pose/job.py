@@ -1,0 +1,247 @@
+"""Videos in, a folder of skeleton clips out: the ``folder`` form, which ``mmcl prepare`` and ``mmcl predict`` read.
+
+``clips.csv`` lists the clips, ``folder.yaml`` says how their files are to be read, ``skeletons/ID.npy`` holds (persons,
+frames, joints, 4) metres and confidence, or 3 in pixels, ``recordings/ID.json`` says what was done and how good it is.
+A video that has its record is not looked at again, unless it or the options have changed.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from tqdm import tqdm
+
+from mmcl.common.errors import BadClip, UserError
+from mmcl.common.files import atomic_file, write_json, write_text
+from mmcl.data.readers.clip_list import LIST
+from mmcl.data.readers.folder import FACTS
+from mmcl.data.readers.naming import unique_ids
+from mmcl.pose.base import Estimator
+from mmcl.pose.film import Facts, is_video
+from mmcl.pose.quality import Quality, judge
+from mmcl.pose.recording import Recording, Refinement, gather
+from mmcl.pose.sheet import strip, write_sheet
+from mmcl.pose.timing import runs
+from mmcl.pose.worker import TIMEOUT, Glance, Watch
+from mmcl.skeletons.layout import load_layout
+
+RECORDS, CLIPS, PICTURES, SHEET = "recordings", "skeletons", "pictures", "contact_sheet.jpg"
+COLUMNS = ("id", "label", "file", "video", "width", "height")
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Video:
+    """A recording to look at: its id, its file (or the name of a camera), and what it shows."""
+
+    id: str
+    path: Path
+    label: str
+
+
+@dataclass(frozen=True)
+class Estimation:
+    """How videos are looked at.
+
+    Attributes:
+        name: of the estimator.
+        estimator: the same, made.
+        how: what is made of what it finds.
+        cut: a clip of each stretch with somebody in it, where nobody is seen for longer than a gap may be.
+        timeout: seconds for one frame.
+        sheet: keep small pictures, for the contact sheet.
+    """
+
+    name: str
+    estimator: Estimator
+    how: Refinement
+    cut: bool = False
+    timeout: float = TIMEOUT
+    sheet: bool = True
+
+    def key(self, video: Video) -> str:
+        """Digest of all that a result depends on."""
+        state = os.stat(video.path)
+        facts = [
+            self.name,
+            asdict(self.estimator.options),
+            asdict(self.how),
+            self.cut,
+            state.st_size,
+            state.st_mtime_ns,
+        ]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def find_recordings(source: Path, label: str | None = None) -> list[Video]:
+    """A video alone, or all of a folder and its folders, by name.
+
+    Args:
+        source: file or folder.
+        label: what they show; None: the name of the folder inside ``source`` that a video is in, or unknown.
+
+    Raises:
+        UserError: there are none.
+    """
+    if source.is_file():
+        return [Video(unique_ids([source.stem])[0], source, label or UNKNOWN)]
+    if not source.is_dir():
+        raise UserError(f"{source}: no such video, folder or camera (camera, camera:1 …)")
+    paths = sorted(path for path in source.rglob("*") if is_video(path) and path.is_file())
+    if not paths:
+        raise UserError(f"{source}: no videos in this folder")
+    inner = [path.relative_to(source) for path in paths]
+    ids = unique_ids(str(path.with_suffix("")).replace(os.sep, "_") for path in inner)
+    labels = [label or (path.parts[0] if len(path.parts) > 1 else UNKNOWN) for path in inner]
+    return [Video(*row) for row in zip(ids, paths, labels, strict=True)]
+
+
+def watched(
+    watch: Watch, title: str, progress: bool, enough: Callable[[Glance], bool] | None = None
+) -> Iterator[Glance]:
+    """The frames of a film as they come, with a progress bar; Ctrl-C ends a camera's film, and nothing else."""
+    bar = tqdm(desc=title, unit="frame", disable=not progress, leave=False)
+    frames = iter(watch)
+    try:
+        for glance in frames:
+            if bar.total is None and watch.facts.frames:
+                bar.total = watch.facts.frames
+            bar.update(glance.frame + 1 - bar.n)
+            yield glance
+            if enough is not None and enough(glance):
+                return
+    except KeyboardInterrupt:
+        if enough is None:
+            raise
+    finally:
+        bar.close()
+        frames.close()  # type: ignore[attr-defined]
+
+
+def record_of(
+    watch: Watch, work: Estimation, title: str, progress: bool, enough: Callable[[Glance], bool] | None = None
+) -> Recording:
+    """Look at one film.
+
+    Raises:
+        BadClip: it cannot be read, or nobody is in it.
+    """
+    glances = list(watched(watch, title, progress, enough))
+    facts: Facts = watch.facts
+    return gather(glances, (facts.width, facts.height), load_layout(work.estimator.layout), work.how)
+
+
+class PoseFolder:
+    """The folder of results.
+
+    Args:
+        path: where it is, or shall be.
+        work: how videos are looked at.
+        progress: show bars.
+
+    Raises:
+        UserError: something else is there, or results of another kind of joints.
+    """
+
+    def __init__(self, path: Path, work: Estimation, progress: bool = True) -> None:
+        self.path, self.work, self.progress = path, work, progress
+        if path.exists() and any(path.iterdir()) and not (path / RECORDS).is_dir():
+            raise UserError(f"{path} exists and holds something else: choose another --out")
+        for inner in (RECORDS, CLIPS, *((PICTURES,) if work.sheet else ())):
+            (path / inner).mkdir(parents=True, exist_ok=True)
+        depth = work.estimator.dimensions == 3
+        facts = {"layout": work.estimator.layout, "fps": work.how.fps, "columns": "xyzc" if depth else "xyc"}
+        text = yaml.safe_dump(facts, sort_keys=False)
+        if (path / FACTS).is_file() and (path / FACTS).read_text(encoding="utf-8") != text:
+            raise UserError(f"{path} holds clips of other joints or another frame rate: choose another --out")
+        write_text(path / FACTS, text)
+
+    def done(self, video: Video) -> dict[str, Any] | None:
+        """The record of a video that has been looked at in this way."""
+        try:
+            record: dict[str, Any] = json.loads((self.path / RECORDS / f"{video.id}.json").read_text(encoding="utf-8"))
+            same = record["key"] == self.work.key(video)
+            return record if same and all((self.path / clip["file"]).is_file() for clip in record["clips"]) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def estimate(self, video: Video) -> dict[str, Any]:
+        """Look at one video; the record that is kept.
+
+        Raises:
+            BadClip: it cannot be read, or nobody is in it.
+        """
+        watch = Watch(self.work.estimator, video.path, self.work.how.fps, self.work.timeout)
+        recording = record_of(watch, self.work, video.id, self.progress)
+        return self.keep(video, recording, watch.tiles, self.work.key(video))
+
+    def keep(self, video: Video, recording: Recording, tiles: dict[int, bytes], key: str) -> dict[str, Any]:
+        """Write a recording's clips and its record, the record last."""
+        quality = judge(recording)
+        parts = runs(np.asarray(recording.there.any(axis=0))) if self.work.cut else [slice(None)]
+        clips = []
+        for number, frames in enumerate(parts, 1):
+            name = video.id if len(parts) == 1 else f"{video.id}-{number}"
+            part = recording.part(frames)
+            with atomic_file(self.path / CLIPS / f"{name}.npy") as temporary, temporary.open("wb") as file:
+                np.save(file, part.columns())
+            clips.append({
+                "id": name, "label": video.label, "file": f"{CLIPS}/{name}.npy", "persons": len(part.pixels),
+                "video": str(video.path.resolve()) if len(parts) == 1 and video.path.is_file() else "",
+                "begin": round(float(part.seconds[0]), 4), "end": round(float(part.seconds[-1]), 4),
+                "width": recording.picture[0], "height": recording.picture[1],
+            })  # fmt: skip
+        if self.work.sheet:
+            with atomic_file(self.path / PICTURES / f"{video.id}.jpg") as temporary:
+                strip(recording, tiles, video.id, str(quality)).save(temporary, "JPEG", quality=88)
+        record = {"key": key, "estimator": self.work.name, "clips": clips, "quality": quality.to_json()}
+        write_json(self.path / RECORDS / f"{video.id}.json", record)
+        return record
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Write the list of clips and the contact sheet from all records; labels that somebody wrote in stay."""
+        records = [
+            json.loads(path.read_text(encoding="utf-8")) for path in sorted((self.path / RECORDS).glob("*.json"))
+        ]
+        listed = _listed(self.path / LIST)
+        text = io.StringIO()
+        rows = [clip for record in records for clip in record["clips"]]
+        extra = [column for row in listed.values() for column in row if column not in COLUMNS]
+        writer = csv.DictWriter(text, [*COLUMNS, *dict.fromkeys(extra)], lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows({**clip, **listed.get(clip["id"], {})} for clip in rows)
+        write_text(self.path / LIST, text.getvalue())
+        if self.work.sheet:
+            write_sheet(sorted((self.path / PICTURES).glob("*.jpg")), self.path / SHEET)
+        return records
+
+
+def _listed(path: Path) -> dict[str, dict[str, str]]:
+    """What an earlier list says of each clip."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {row["id"]: {key: cell for key, cell in row.items() if key and cell} for row in csv.DictReader(file)}
+    except (OSError, KeyError, UnicodeDecodeError):
+        return {}
+
+
+def quality_of(record: dict[str, Any]) -> Quality:
+    """The quality that a record holds."""
+    facts = dict(record["quality"])
+    return Quality(**{**facts, "reasons": tuple(facts["reasons"])})
+
+
+def bad(error: BadClip, video: Video) -> str:
+    """A line about a video that is left out."""
+    words = str(error)
+    return words if words.startswith(str(video.path)) else f"{video.path}: {words}"

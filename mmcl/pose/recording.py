@@ -1,0 +1,215 @@
+"""From what was found in each frame to people with joints over time: one array a person, at a steady rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mmcl.common.errors import BadClip, UserError
+from mmcl.pose.path import ANGLE, places, smooth_path
+from mmcl.pose.smoothing import OneEuro
+from mmcl.pose.timing import at_times, fill_gaps, steady_times
+from mmcl.pose.tracking import GAP, Tracker
+from mmcl.pose.worker import Glance
+from mmcl.skeletons.layout import Layout
+
+SHORTEST, FEWEST = 0.4, 0.05  # seconds, and share of the film, in which somebody must be seen to be more than a ghost
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What is made of what the estimator found.
+
+    Attributes:
+        fps: frames a second of the result.
+        mirrored: the film shows left and right exchanged, as Kinect's and many webcams' do.
+        longest_gap: seconds out of sight that are filled in, and after which somebody who comes is somebody new.
+        smooth: filter of joints over time; None leaves them as found.
+        path: put bodies where they stand in the room; without, they stay around their own middle.
+        angle: degrees that the picture's longer side covers.
+    """
+
+    fps: float = 30.0
+    mirrored: bool = False
+    longest_gap: float = GAP
+    smooth: OneEuro | None = None
+    path: bool = True
+    angle: float = ANGLE
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (("fps", self.fps, 0.1, 1000), ("angle", self.angle, 5, 170),
+                                       ("gap", self.longest_gap, 0, 60)):  # fmt: skip
+            if not low <= value <= high:
+                raise UserError(f"{name} is {value:g}: it must be from {low:g} to {high:g}")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The M people of a film.
+
+    Attributes:
+        pixels: (M, T, V, 2) in the film's own pictures; NaN where missing.
+        confidence: (M, T, V); 0 where missing.
+        joints: (M, T, V, 3) metres, y up, as seen by a camera that does not mirror; NaN where missing. None from
+            estimators that know no depth.
+        seconds: (T,) since the film's first frame.
+        frames: (T,) of the film, the nearest ones.
+        picture: width and height.
+        layout: of the joints.
+        mirrored: the film's pictures, and so ``pixels``, show left on the right; joints are named as people have them.
+    """
+
+    pixels: np.ndarray
+    confidence: np.ndarray
+    joints: np.ndarray | None
+    seconds: np.ndarray
+    frames: np.ndarray
+    picture: tuple[int, int]
+    layout: Layout
+    mirrored: bool = False
+
+    @property
+    def there(self) -> np.ndarray:
+        """(M, T) bool: in which frames each person is."""
+        return np.asarray((self.confidence > 0).any(axis=2))
+
+    def part(self, frames: slice) -> Recording:
+        """Some of its frames, with the people who are in them."""
+        people = self.there[:, frames].any(axis=1)
+        cut = {key: getattr(self, key)[people][:, frames] for key in ("pixels", "confidence")}
+        joints = None if self.joints is None else self.joints[people][:, frames]
+        return replace(self, joints=joints, seconds=self.seconds[frames], frames=self.frames[frames], **cut)
+
+    def columns(self) -> np.ndarray:
+        """(M, T, V, 3 or 4) float32 as the ``folder`` form has it: xyzc in metres, or xyc in pixels."""
+        values = self.pixels if self.joints is None else self.joints
+        if self.joints is None and self.mirrored:
+            values = values * (-1, 1) + (self.picture[0], 0)
+        values = np.where(self.confidence[..., None] > 0, values, 0)
+        return np.concatenate([values, self.confidence[..., None]], axis=-1).astype(np.float32)
+
+
+def gather(glances: Iterable[Glance], picture: tuple[int, int], layout: Layout, how: Refinement) -> Recording:
+    """Follow people through the frames of a film, and refine what was found.
+
+    Args:
+        glances: the frames, in their order.
+        picture: width and height of the film.
+        layout: in which the estimator's joints come.
+        how: what is made of them.
+
+    Raises:
+        BadClip: nobody is in any frame.
+    """
+    found = _followed(glances, layout.joint_count, how.longest_gap)
+    if found is None:
+        raise BadClip("nobody was found in any frame")
+    seconds, frames, pixels, confidence, space = found
+    for person in range(len(pixels)):
+        sure = confidence[person].copy()
+        fill_gaps(pixels[person], confidence[person], seconds, how.longest_gap)
+        if space is not None:
+            fill_gaps(space[person], sure, seconds, how.longest_gap)
+    joints = None if space is None else np.stack(
+        [_in_room(*parts, seconds, picture, how) for parts in zip(space, pixels, confidence, strict=True)]
+    )  # fmt: skip
+    if how.mirrored:
+        order = exchanged(layout)
+        pixels, confidence = pixels[:, :, order], confidence[:, :, order]
+        joints = None if joints is None else joints[:, :, order]
+    if joints is not None:  # from the picture's axes to mmcl's: a half turn, and nobody is mirrored unless the film is
+        joints = joints * ((1 if how.mirrored else -1), -1, 1)
+    recording = Recording(pixels, confidence, joints, seconds, frames, picture, layout, how.mirrored)
+    return smoothed(at_steady_rate(recording, how.fps), how.smooth)
+
+
+Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, "np.ndarray | None"]
+
+
+def _followed(glances: Iterable[Glance], joint_count: int, gap: float) -> Found | None:
+    """Seconds and frame numbers (T,); pixels (M, T, V, 2), confidence (M, T, V) and space (M, T, V, 3) of each person.
+
+    Nobody who is seen for a moment alone is among them, unless there is nobody else. None where nobody is.
+    """
+    tracker, seen = Tracker(gap), []
+    for glance in glances:
+        poses, numbers = tracker.follow(glance.seconds, glance.poses)
+        seen.append((glance.frame, glance.seconds, poses, numbers))
+    people = max((number for *_, numbers in seen for number in numbers), default=-1) + 1
+    if not people:
+        return None
+    frames, seconds = np.array([row[0] for row in seen]), np.array([row[1] for row in seen])
+    shape, depth = (people, len(seen), joint_count), any(poses.space is not None for _, _, poses, _ in seen)
+    pixels, confidence = np.full((*shape, 2), np.nan), np.zeros(shape)
+    space = np.full((*shape, 3), np.nan) if depth else None
+    for row, (*_, poses, numbers) in enumerate(seen):
+        pixels[numbers, row], confidence[numbers, row] = poses.pixels, poses.confidence
+        if space is not None and poses.space is not None:
+            space[numbers, row] = np.where(poses.confidence[..., None] > 0, poses.space, np.nan)
+    kept = _people(confidence, pixels, seconds)
+    return seconds, frames, pixels[kept], confidence[kept], None if space is None else space[kept]
+
+
+def _people(confidence: np.ndarray, pixels: np.ndarray, seconds: np.ndarray) -> list[int]:
+    """Who is no ghost; those first who are seen longest and largest."""
+    there = np.asarray((confidence > 0).any(axis=2))
+    step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 1.0
+    frames = there.sum(axis=1)
+    least = max(SHORTEST / max(step, 1e-6), FEWEST * len(seconds))
+    kept = np.flatnonzero(frames >= min(least, frames.max()))
+    with np.errstate(invalid="ignore"):
+        extent = np.nanmax(pixels[kept], axis=2, initial=-np.inf) - np.nanmin(pixels[kept], axis=2, initial=np.inf)
+    tall = [float(np.median(extent[row, there[person], 1])) for row, person in enumerate(kept)]
+    weight = frames[kept] * np.array(tall)
+    return [int(kept[row]) for row in np.argsort(-weight, kind="stable")]
+
+
+def _in_room(
+    space: np.ndarray, pixels: np.ndarray, confidence: np.ndarray, seconds: np.ndarray, picture: tuple[int, int],
+    how: Refinement,
+) -> np.ndarray:  # fmt: skip
+    """One person's (T, V, 3) joints where they stand in the room, on the picture's axes."""
+    if not how.path:
+        return space
+    path = smooth_path(places(space, pixels, confidence, picture, how.angle), seconds)
+    return space if np.isnan(path).any() else np.asarray(space + path[:, None])
+
+
+def at_steady_rate(recording: Recording, fps: float) -> Recording:
+    """The same at so many frames a second; as it is where its frames come at that rate."""
+    wanted = steady_times(recording.seconds, fps)
+    if wanted is None:
+        return recording
+
+    def moved(values: np.ndarray) -> np.ndarray:
+        return at_times(values.swapaxes(0, 1), recording.seconds, wanted).swapaxes(0, 1)
+
+    between = (recording.seconds[1:] + recording.seconds[:-1]) / 2
+    nearest = np.searchsorted(between, wanted)
+    confidence = np.where(recording.confidence > 0, recording.confidence, np.nan)
+    return replace(
+        recording, pixels=moved(recording.pixels), confidence=np.nan_to_num(moved(confidence)), seconds=wanted,
+        joints=None if recording.joints is None else moved(recording.joints), frames=recording.frames[nearest],
+    )  # fmt: skip
+
+
+def smoothed(recording: Recording, smooth: OneEuro | None) -> Recording:
+    """The same with joints filtered over time: those in the room, or else those in the picture."""
+    if smooth is None:
+        return recording
+    if recording.joints is not None:
+        joints = np.stack([smooth(person, recording.seconds) for person in recording.joints])
+        return replace(recording, joints=joints)
+    half = recording.picture[1] / 2  # the unit of joints in a plane
+    pixels = np.stack([smooth(person / half, recording.seconds) * half for person in recording.pixels])
+    return replace(recording, pixels=pixels)
+
+
+def exchanged(layout: Layout) -> list[int]:
+    """Order of the joints in which left and right have changed places."""
+    order = list(range(layout.joint_count))
+    for left, right in layout.left_right:
+        order[left], order[right] = right, left
+    return order
