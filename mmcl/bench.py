@@ -21,6 +21,7 @@ SUBJECTS = {
         "a bundle's ONNX graphs, one clip at a time: speed, size, cold start, accuracy",
     ),
     "colearn": ("mmcl.benchmarks.colearn", "what co-learning adds to a training step, part by part, cached and live"),
+    "step": ("mmcl.benchmarks.step", "training steps of any recipes, side by side, as a run takes them"),
     "scale": ("mmcl.benchmarks.scale", "what 1, 2 and 4 processes exchange per step, and 8 and 64 GPUs would"),
 }
 

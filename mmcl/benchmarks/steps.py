@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmcl.benchmarks.machine import PeakMemory
 from mmcl.common.allocator import return_freed_memory
+from mmcl.common.errors import UserError
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.launch import make_accelerator
 from mmcl.engine.loop import Loop
@@ -62,15 +63,21 @@ class Steps:
         config: of the run.
         data: its clips.
         task: what is trained.
-        folder: for what a run writes; nothing is, here.
+        folder: for what a run writes.
+        after: stages that are over, without a step of theirs: what a task does at their ends is done.
 
     Attributes:
         parts: seconds by part, of each step so far.
     """
 
-    def __init__(self, config: TrainConfig, data: Experiment, task: Task, folder: Path) -> None:
+    def __init__(self, config: TrainConfig, data: Experiment, task: Task, folder: Path, after: int = 0) -> None:
         self.loop = Loop(config, make_accelerator(config), data, task, folder)
         self.device = self.loop.accelerator.device
+        if after >= len(self.loop.plan):
+            raise UserError(f"the run has {len(self.loop.plan)} stages: none is left after {after}")
+        for _ in range(after):
+            self.loop.enter()
+            self.loop.leave()
         self.loop.enter()
         self.loop.trainable.train(self.loop.current.stage)
         self.clock, self.parts = Clock(), list[dict[str, float]]()

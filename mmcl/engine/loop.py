@@ -102,7 +102,7 @@ class Loop:
                     if position.epoch < self.current.epochs:
                         self._validate()
                     self.checkpoints.save(self.optimiser)
-                self._leave()
+                self.leave()
         return True
 
     def enter(self) -> None:
@@ -120,7 +120,7 @@ class Loop:
             self._call(self.task.begin)
         self.batches.clips = self.current.clips
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """End the stage, whose optimiser is needed no more; go on to stand before the next one."""
         position = self.position
         if self.stepper is not None and not self.accelerator.is_fsdp2:

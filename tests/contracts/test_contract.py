@@ -118,7 +118,7 @@ def test_a_run_that_dies_in_an_epoch_and_while_it_ends_goes_on_bit_for_bit(
 ) -> None:
     expected, out = straight(case).folder, base / "killed" / "-".join(case)
     words = command(case, demo_store, out, base / "towers", "--resume=true")
-    leave, asked = Loop._leave, Loop._asked_to_stop
+    leave, asked = Loop.leave, Loop._asked_to_stop
 
     def die_in_the_second_epoch(loop: Loop, stops: list[int]) -> bool:
         if loop.position.steps == loop.plan.steps - 1:
@@ -129,7 +129,7 @@ def test_a_run_that_dies_in_an_epoch_and_while_it_ends_goes_on_bit_for_bit(
         loop._validate = die  # type: ignore[method-assign]
         leave(loop)
 
-    for name, killer in (("_asked_to_stop", die_in_the_second_epoch), ("_leave", die_after_the_end)):
+    for name, killer in (("_asked_to_stop", die_in_the_second_epoch), ("leave", die_after_the_end)):
         with monkeypatch.context() as patch, pytest.raises(Killed):
             patch.setattr(Loop, name, killer)
             train(parse(words))

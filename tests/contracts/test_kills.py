@@ -58,7 +58,7 @@ def kill_at(place: str, stage: int, task: type) -> None:
     elif place in ("inside begin", "inside end"):
         wrap(task, place.split()[1], lambda self, now, *_: now.name == self.stages()[stage].name)
     elif place == "before end":
-        wrap(Loop, "_leave", ends, before=True)
+        wrap(Loop, "leave", ends, before=True)
     elif place == "after end":
         wrap(Loop, "_validate", ends)
     elif place in ("between stages", "after the last"):
