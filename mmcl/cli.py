@@ -22,6 +22,7 @@ VERBS = {
     "ensemble": ("mmcl.ensemble", "fuse several models' scores by clip id"),
     "compare": ("mmcl.compare", "runs side by side, with intervals of their differences"),
     "adapt": ("mmcl.adapt", "a trained model's batch-norm statistics -> those of another data set"),
+    "fuse": ("mmcl.fuse", "ARN-LSTM streams that were trained apart -> one network"),
     "study": ("mmcl.study", "arms x seeds from one recipe, and one table with intervals"),
     "export": ("mmcl.export", "a run -> skeleton-only bundle, verified"),
     "import-checkpoint": ("mmcl.import_checkpoint", "an official CTR-GCN or MMCL checkpoint -> bundle"),

@@ -2,4 +2,4 @@
 
 from mmcl.common.registry import Registry
 
-SURGERIES = Registry("surgery", {"adapt": "mmcl.surgery.adapt:Adapt"})
+SURGERIES = Registry("surgery", {"adapt": "mmcl.surgery.adapt:Adapt", "fuse": "mmcl.surgery.fuse:Fuse"})

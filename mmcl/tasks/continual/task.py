@@ -72,7 +72,8 @@ class Continual(Task):
         if options.method == "charon" and options.ratio and isinstance(self.encoder, STTFormer):
             self.decoder = TupleDecoder(self.encoder)
         self.recollection = Recollection(self, options)
-        self.inputs, self.alignment = TowerInputs(), None
+        self.inputs = TowerInputs()
+        self.alignment: Alignment | None = None
         if options.alignment.weight:
             self._add_alignment(context)
 
