@@ -5,4 +5,18 @@ An attack is one file and one line here.
 
 from mmcl.common.registry import Registry
 
-ATTACKS = Registry("attack", {"noise": "mmcl.attacks.noise:Noise", "ifgsm": "mmcl.attacks.ifgsm:IFGSM"})
+ATTACKS = Registry(
+    "attack",
+    {
+        "noise": "mmcl.attacks.noise:Noise",
+        "fgsm": "mmcl.attacks.fgsm:FGSM",
+        "ifgsm": "mmcl.attacks.ifgsm:IFGSM",
+        "mifgsm": "mmcl.attacks.mifgsm:MIFGSM",
+        "dim": "mmcl.attacks.dim:DIM",
+        "mig": "mmcl.attacks.mig:MIG",
+        "ensemble": "mmcl.attacks.ensemble:Ensemble",
+        "smart": "mmcl.attacks.smart:SMART",
+        "basar": "mmcl.attacks.basar:BASAR",
+        "tasar": "mmcl.attacks.tasar:TASAR",
+    },
+)

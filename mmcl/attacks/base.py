@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -12,8 +12,13 @@ from torch import Tensor
 from mmcl.attacks import ATTACKS
 from mmcl.common.errors import UserError
 from mmcl.common.method import Method
+from mmcl.common.precision import widen
 from mmcl.models.model import Model
 
+if TYPE_CHECKING:  # reads clip stores, which needs more than attacking does
+    from mmcl.data.selection import Selection
+
+AXES = 3  # what follows the coordinates is the confidence of a pose estimator
 SLACK = 1e-6  # relative, of the budget: rounding of adding and subtracting in float32
 
 
@@ -75,6 +80,21 @@ class Attack(Method):
 
     registry, options_type = ATTACKS, AttackOptions
 
+    def prepare(self, model: Model, data: Selection | None) -> Model:
+        """Make ready what the attack needs beside the clips, once, before :meth:`run`.
+
+        Args:
+            model: that will be attacked.
+            data: clips that the attack may learn from, never those that it will change.
+
+        Returns:
+            The model to give to :meth:`run`: the same, or one that was fitted further.
+
+        Raises:
+            UserError: it needs clips, or files that are not there.
+        """
+        return model
+
     @abstractmethod
     def perturb(
         self, model: Model, joints: Tensor, lengths: Tensor, labels: Tensor, mask: Tensor, limit: Tensor
@@ -87,7 +107,7 @@ class Attack(Method):
             lengths: (N,) frames of each clip up to the last in which anybody is there.
             labels: as in :meth:`run`.
             mask: (N, M, T, V) bool.
-            limit: (N, 1, 1, 1, 1), the budget in metres.
+            limit: (N, 1, 1, 1, C), the budget in metres; zero for what is no coordinate.
 
         Returns:
             (N, M, T, V, C).
@@ -98,7 +118,8 @@ class Attack(Method):
 
         Args:
             model: one's own; attacks that need gradients take them from it.
-            joints: (N, M, T, V, C) float32 clips, metres.
+            joints: (N, M, T, V, C) clips, metres; float32, or float64 where the model computes in it. A confidence
+                behind the coordinates stays as it is.
             labels: (N,) true classes, or with ``targeted`` those that the model shall answer.
             mask: (N, M, T, V) bool, joints that are there; where not given, those that are neither zero nor NaN. Frames
                 behind the end of a clip are absent.
@@ -115,10 +136,11 @@ class Attack(Method):
             raise UserError(f"labels must be whole numbers ({len(joints)},), not {labels.dtype} {tuple(labels.shape)}")
         if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < len(model.class_names)):
             raise UserError(f"labels must be from 0 to {len(model.class_names) - 1}, the classes of the model")
-        clean = joints.detach().float().nan_to_num(nan=0.0)
+        clean = widen(joints.detach()).nan_to_num(nan=0.0)
         there = (joints.isfinite().all(dim=-1) & (clean != 0).any(dim=-1)) if mask is None else mask
         clean = clean * there[..., None]
-        limit = self.options.budget.limit(clean, there)
+        limit = self.options.budget.limit(clean[..., :AXES], there)
+        limit = limit * (torch.arange(clean.shape[-1], device=clean.device) < AXES)
         frames = torch.arange(1, joints.shape[2] + 1, device=joints.device)
         lengths = (there.any(dim=3).any(dim=1) * frames).amax(dim=1)
         found = self.perturb(model, clean, lengths, labels, there, limit).detach()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from mmcl.attacks.base import Attack
-from mmcl.common.draws import clip_keys, uniform
+from mmcl.attacks.scene import Scene, per_coordinate
 from mmcl.models.model import Model
 
 
@@ -16,7 +15,7 @@ class Noise(Attack):
     def perturb(
         self, model: Model, joints: Tensor, lengths: Tensor, labels: Tensor, mask: Tensor, limit: Tensor
     ) -> Tensor:
-        """One draw by the seed and the place of a clip in the batch; the model is not looked at."""
-        keys = torch.from_numpy(clip_keys(self.options.seed, 0, range(len(joints)))).to(joints.device)
-        coin = uniform(keys, "noise attack", tuple(joints.shape[1:]))
+        """One draw by the seed and the clip; the model is not looked at."""
+        scene = Scene(model, joints, lengths, labels, mask, limit)
+        coin = per_coordinate(scene.draws(self.options.seed, "noise attack"), joints)
         return joints + (2.0 * (coin >= 0.5) - 1.0) * limit * mask[..., None]

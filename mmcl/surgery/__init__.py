@@ -2,4 +2,11 @@
 
 from mmcl.common.registry import Registry
 
-SURGERIES = Registry("surgery", {"adapt": "mmcl.surgery.adapt:Adapt", "fuse": "mmcl.surgery.fuse:Fuse"})
+SURGERIES = Registry(
+    "surgery",
+    {
+        "adapt": "mmcl.surgery.adapt:Adapt",
+        "low_rank": "mmcl.surgery.low_rank:LowRank",
+        "posterior_heads": "mmcl.surgery.posterior_heads:PosteriorHeadsSurgery",
+    },
+)

@@ -32,6 +32,16 @@ from mmcl.skeletons.layout import Layout
 IDENTITY = 2  # numbers that say which joint an object is
 
 
+class AveragedClassifiers(nn.ModuleList):
+    """Classifiers of equal parts of the features, whose probabilities are averaged."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, D) -> (N, K), logarithms of the average."""
+        parts = features.chunk(len(self), dim=-1)
+        rows = torch.stack([layer(part).log_softmax(dim=-1) for layer, part in zip(self, parts, strict=True)])
+        return rows.logsumexp(dim=0) - math.log(len(self))
+
+
 class ARNLSTM(Encoder):
     """Relation networks over windows of a clip, and LSTMs over what they find.
 
@@ -72,7 +82,7 @@ class ARNLSTM(Encoder):
         heads = 1 if options.lstms else len(tails)  # each has a classifier where their probabilities are averaged
         self.feature_width = tails[0].width * heads
         classifiers = [nn.Linear(tails[0].width, classes) for _ in range(heads)]
-        self.classifier: nn.Module = classifiers[0] if heads == 1 else nn.ModuleList(classifiers)
+        self.classifier: nn.Module = classifiers[0] if heads == 1 else AveragedClassifiers(classifiers)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -145,12 +155,7 @@ class ARNLSTM(Encoder):
 
     def head(self, features: Tensor) -> Tensor:
         """(N, D) -> (N, K) scores; where probabilities are averaged, logarithms of the average."""
-        if isinstance(self.classifier, nn.Linear):
-            return self.classifier(features)
-        heads = list(self.classifier.children())
-        parts = features.chunk(len(heads), dim=-1)
-        rows = torch.stack([layer(part).log_softmax(dim=-1) for layer, part in zip(heads, parts, strict=True)])
-        return rows.logsumexp(dim=0) - math.log(len(heads))
+        return self.classifier(features)
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
         """Features and scores, and for every window, zeros where a clip lacks it.

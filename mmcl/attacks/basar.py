@@ -1,0 +1,181 @@
+"""BASAR: an attack that sees nothing but answers, and keeps to bodies whose bones fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmcl.attacks.base import Attack, AttackOptions
+from mmcl.attacks.scene import Scene, per_clip, per_coordinate
+from mmcl.attacks.walk import around, keep_bones, released_around, towards
+from mmcl.common.errors import UserError
+from mmcl.models.model import Model
+
+if TYPE_CHECKING:
+    from mmcl.data.selection import Selection
+
+FIRST_DELTA, MOST_DELTA, CHANGE = 0.1, 0.4, 0.9  # of the exploration
+FEW, MANY = 0.2, 0.8  # shares of trials that hit: below the first the exploration gets smaller, above the second larger
+FIRST_SHARE = 0.9  # of the way to the clean clip, and again where it would be all of it
+HALVINGS = 12  # of the search for the border at the beginning
+
+
+@dataclass(frozen=True)
+class BASAROptions(AttackOptions):
+    """Options of :class:`BASAR`.
+
+    Attributes:
+        steps: rounds; each asks the model ``trials`` + 1 times, and once more where bones are fitted.
+        trials: random displacements of a round.
+        fit_every: rounds from one fit of the bones to the next.
+        starts: clips of other classes that may be begun at.
+        released: explore as the released code does, see :func:`mmcl.attacks.walk.released_around`; clips with one body
+            and no more joints than frames.
+    """
+
+    steps: int = 100
+    trials: int = 5
+    fit_every: int = 25
+    starts: int = 20
+    released: bool = False
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "trials", "fit_every", "starts"):
+            if getattr(self, key) < 1:
+                raise UserError(f"basar.{key} is {getattr(self, key)}: it must be at least 1")
+
+
+class BASAR(Attack):
+    """Diao, Shao, Yang, Zhou, Wang, "BASAR: black-box attack on skeletal action recognition", CVPR 2021.
+
+    It begins at a clip of another class and walks along the border of the classes towards the clean clip. The released
+    code fits bones and joint angles by a solver; here every bone is brought to its own length. What is still further
+    away than the budget at the end is cut to it, and may not fool anybody then.
+
+    Attributes:
+        begins: clips (n, M, T, V, C) to begin at and their lengths, from :meth:`prepare`.
+    """
+
+    options_type = BASAROptions
+    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({"steps": 2, "trials": 2, "fit_every": 1, "starts": 4})
+
+    def __init__(self, options: BASAROptions) -> None:
+        super().__init__(options)
+        self.begins: tuple[Tensor, Tensor] | None = None
+
+    def prepare(self, model: Model, data: Selection | None) -> Model:
+        """Keep some clips of every class to begin at.
+
+        Raises:
+            UserError: there are none.
+        """
+        if data is None or not len(data.clips):
+            raise UserError("basar begins at clips of other classes: give it training clips")
+        from mmcl.data.dataset import ClipDataset, collate
+
+        order = np.random.default_rng(self.options.seed).permutation(data.clips)
+        first = [clip for place, clip in enumerate(order)
+                 if data.store.labels[clip] not in data.store.labels[order[:place]]]  # fmt: skip
+        batch = collate([ClipDataset(data.store)[(0, int(clip))] for clip in first])
+        self.begins = batch["joints"], batch["lengths"]
+        return model
+
+    def perturb(
+        self, model: Model, joints: Tensor, lengths: Tensor, labels: Tensor, mask: Tensor, limit: Tensor
+    ) -> Tensor:
+        """The nearest clip found that fools the model, within the budget; the clean one where none was found."""
+        if self.begins is None:
+            raise UserError("basar needs clips to begin at: call attack.prepare(model, data) first")
+        scene = Scene(model, joints, lengths, labels, mask, limit, self.options.targeted)
+
+        def fools(x: Tensor) -> Tensor:
+            return per_clip(scene.fooled(model(x, lengths)))
+
+        current = self._start(scene, fools)
+        delta, share = (per_clip(joints.new_full((len(joints),), value)) for value in (FIRST_DELTA, FIRST_SHARE))
+        for number in range(self.options.steps):
+            current, delta = self._explore(scene, fools, current, delta, number)
+            nearer = current + towards(current, joints, share)
+            hit = fools(nearer)
+            current = torch.where(hit, nearer, current)
+            share = torch.where(hit, 2 * share, share / 2)
+            share = torch.where(share >= 1, FIRST_SHARE, share)
+            if (number + 1) % self.options.fit_every == 0:
+                current = self._accept(fools, current, keep_bones(current, joints, mask, model.layout.parents))
+        found = joints + scene.inside(current - joints)
+        fitted = joints + scene.inside(keep_bones(current, joints, mask, model.layout.parents) - joints)
+        return self._accept(fools, found, fitted)
+
+    def _accept(self, fools: Callable[[Tensor], Tensor], current: Tensor, other: Tensor) -> Tensor:
+        """The other clips where they fool the model."""
+        return torch.where(fools(other), other, current)
+
+    def _start(self, scene: Scene, fools: Callable[[Tensor], Tensor]) -> Tensor:
+        """Clips on the far side of the border, as near to it as a bisection finds; the clean ones where none is."""
+        assert self.begins is not None
+        begins = [part.to(scene.joints.device) for part in self.begins]
+        far, done = scene.joints, fools(scene.joints)
+        order = scene.draws(self.options.seed, "begin").order(len(begins[0]))
+        for place in range(min(self.options.starts, order.shape[1])):
+            other = fitted_to(scene, begins[0][order[:, place]], begins[1][order[:, place]])
+            hit = fools(other) & ~done
+            far, done = torch.where(hit, other, far), done | hit
+        near = scene.joints
+        for _ in range(HALVINGS):
+            middle = (near + far) / 2
+            hit = fools(middle)
+            near, far = torch.where(hit, near, middle), torch.where(hit, middle, far)
+        return torch.where(done, far, scene.joints)
+
+    def _explore(
+        self, scene: Scene, fools: Callable[[Tensor], Tensor], current: Tensor, delta: Tensor, number: int
+    ) -> tuple[Tensor, Tensor]:
+        """Another clip that fools the model as far away, and how far to look for the next one."""
+        found, hits = current, torch.zeros_like(delta)
+        for trial in range(self.options.trials):
+            moved = current + self._aside(scene, current, delta, f"explore {number} {trial}")
+            hit = fools(moved)
+            found, hits = torch.where(hit, moved, found), hits + hit
+        ratio = hits / self.options.trials
+        delta = torch.where(ratio <= FEW, delta * CHANGE, torch.where(ratio >= MANY, delta / CHANGE, delta))
+        return found, delta.clamp(max=MOST_DELTA)
+
+    def _aside(self, scene: Scene, current: Tensor, delta: Tensor, name: str) -> Tensor:
+        draws = scene.draws(self.options.seed, name)
+        if self.options.released:
+            T, V = current.shape[2:4]
+            if current.shape[1] > 1 or V > T:
+                raise UserError(f"basar released takes one body and at most as many joints as frames, not {V} of {T}")
+            noise = draws.normal(1, T, T, current.shape[-1]).to(current)
+            return released_around(current, scene.joints, noise, delta) * scene.movable
+        noise = per_coordinate(draws, current, normal=True) * scene.movable
+        return around(current, scene.joints, noise, delta) * scene.movable
+
+
+def fitted_to(scene: Scene, joints: Tensor, lengths: Tensor) -> Tensor:
+    """Other clips in the clean ones' place: their length, their middle, and their joints that are there.
+
+    Args:
+        scene: with the clean clips (N, M, T, V, C).
+        joints: (N, M', T', V, C').
+        lengths: (N,).
+    """
+    clean, there = scene.joints, scene.mask[..., None]
+    time = (torch.arange(clean.shape[2], device=clean.device)[None] + 0.5) / scene.lengths[:, None]
+    frames = (time * lengths[:, None]).long().clamp(max=joints.shape[2] - 1)
+    bodies = torch.arange(clean.shape[1], device=clean.device).clamp(max=joints.shape[1] - 1)
+    rows = torch.arange(len(joints), device=clean.device)
+    taken = joints[rows[:, None, None], bodies[None, :, None], frames[:, None]]
+    other = clean.clone()
+    axes = min(3, clean.shape[-1])
+    other[..., :axes] = taken[..., :axes].to(clean)
+    known = there & (other != 0).any(dim=-1, keepdim=True)
+    count = known.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1)
+    shift = ((clean - other) * known).sum(dim=(1, 2, 3), keepdim=True) / count
+    return torch.where(known, other + shift * (scene.limit >= 0), clean) * there

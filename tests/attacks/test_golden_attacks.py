@@ -1,0 +1,176 @@
+"""Attacks under ``released`` against arrays that the released code made, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from attacks.stand_in import StandIn, clips, released_heads, scene_arguments
+from golden import check_double, load_doubles, load_json
+from torch import Tensor
+
+from mmcl.attacks.base import build_attack
+from mmcl.attacks.iterative import Iterative
+from mmcl.attacks.mifgsm import with_momentum
+from mmcl.attacks.motion import Carry, carried
+from mmcl.attacks.scene import Scene
+from mmcl.attacks.smart import terms, unit
+from mmcl.attacks.tasar import separate_gradients
+
+
+def watched(attack: Iterative) -> list[tuple[Tensor, Tensor]]:
+    """The joints that every step of the next run begins at, and its direction."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    inner = attack.ascent
+
+    def ascent(scene: Scene) -> Callable[[Tensor, int], Tensor]:
+        own = inner(scene)
+
+        def watch(joints: Tensor, number: int) -> Tensor:
+            direction = own(joints, number)
+            seen.append((joints, direction))
+            return direction
+
+        return watch
+
+    attack.ascent = ascent  # type: ignore[method-assign]
+    return seen
+
+
+GRADIENT_RUNS = [("fgsm", "untargeted"), ("fgsm", "targeted"), ("mifgsm", "untargeted"), ("mifgsm", "targeted"),
+                 ("mig", "untargeted")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "kind"), GRADIENT_RUNS)
+def test_gradient_attacks_take_the_released_steps(name: str, kind: str) -> None:
+    arrays, facts = load_doubles("tasar", name), load_json("tasar", "fgsm_config" if name != "mig" else "mig_config")
+    options = {"steps": facts["iterations"], "step": 1.0, "epsilon": facts["clip"], "released": True}
+    options |= {"mifgsm": {"decay": 0.1}, "mig": {"decay": 1.0, "points": 20}}.get(name, {})
+    attack = build_attack("ifgsm" if name == "fgsm" else name, {**options, "targeted": kind == "targeted"})
+    seen = watched(attack)
+    labels = arrays["in/target_labels" if kind == "targeted" else "in/y"]
+    model, arguments = StandIn(arrays), scene_arguments(arrays, labels, facts["clip"])
+    found = attack.perturb(model, *arguments)
+    assert len(seen) == facts["iterations"]
+    count = len(labels) * (20 if name == "mig" else 1)  # the released loss is a mean over clips, and over the path
+    tight = 1e-7 if name == "mig" else 1e-9  # the released path's factors are float32
+    for step, (joints, direction) in enumerate(seen):
+        case = f"{kind}/iter{step}"
+        check_double(joints, clips(arrays[f"{case}/x_before"]), f"{case} x", tight)
+        check_double(-direction / count, clips(arrays[f"{case}/cgs"]), f"{case} direction", tight)
+        if name != "mig":
+            check_double(model(joints), arrays[f"{case}/logits"], f"{case} scores")
+    check_double(found, clips(arrays[f"{kind}/x_final"]), "final", tight)
+    check_double(model(found).argmax(dim=1), arrays[f"{kind}/predicted_final"], "answers")
+
+
+@pytest.mark.parametrize("case", ["tasar_attack", "tasar_attack_no_temporal"])
+def test_tasar_takes_the_released_steps(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays, facts = load_doubles("tasar", case), load_json("tasar", f"{case}_config")
+    heads = released_heads(arrays)
+    model, labels = StandIn(arrays, tail=heads), arrays["in/y"]
+    carry = Carry(clips(arrays["in/ar1_aligned_first_lag"]), clips(arrays["in/ar2_two_step"]))
+    attack = build_attack("tasar", {
+        "steps": facts["iterations"], "step": facts["step"] / facts["clip"], "epsilon": facts["clip"],
+        "scale": facts["scale"], "samples": facts["samples_per_head"], "motion": facts["temporal"], "released": True,
+    })  # fmt: skip
+    monkeypatch.setattr("mmcl.attacks.tasar.fit_motion", lambda *_: carry)
+    drawn = [heads.sample(arrays[f"attack/iter{step}/weight_noise"], facts["scale"]).detach()
+             for step in range(facts["iterations"])]  # fmt: skip
+    monkeypatch.setattr(attack, "weights", lambda heads, step: drawn[step])
+    seen = watched(attack)
+    arguments = scene_arguments(arrays, labels, facts["clip"])
+    found = attack.perturb(model, *arguments)
+    momentum = summed = torch.zeros_like(found)
+    N = len(labels)
+    for step, (joints, _) in enumerate(seen):
+        key = f"attack/iter{step}"
+        check_double(joints, clips(arrays[f"{key}/x_before"]), f"{key} x")
+        check_double(model(joints), arrays[f"{key}/logits"], f"{key} scores")
+        own, posterior = separate_gradients(Scene(model, *arguments), heads, joints, drawn[step])
+        share = carried(own, carry)
+        check_double(-share / N, clips(arrays[f"{key}/AR_grad"]), f"{key} motion")
+        momentum, summed = momentum + own + share, summed + posterior
+        check_double(-momentum / N, clips(arrays[f"{key}/cgs"]), f"{key} momentum")
+        check_double(-momentum / N, clips(arrays[f"{key}/momentum"]), f"{key} momentum")
+        check_double(-summed / N, clips(arrays[f"{key}/ce_grad_sum"]), f"{key} posterior sum")
+        check_double(-summed / N / len(drawn[step]), clips(arrays[f"{key}/final_grad"]), f"{key} posterior mean")
+        rows = heads.each(_surrogate(model, joints), drawn[step])
+        last = Scene(model, *arguments).losses(rows[-1]).mean()
+        check_double(-last, arrays[f"{key}/classLoss"], f"{key} loss")
+    check_double(found, clips(arrays["attack/x_final"]), "final")
+    check_double(model(found).argmax(dim=1), arrays["attack/predicted_final"], "answers")
+    check_double(drawn[-1][:2], arrays["attack/last_iteration_sampled_weights_first_two_of_head0"], "samples")
+    check_double(drawn[-1].sum(dim=1), arrays["attack/last_iteration_sampled_weights_sum_each"], "samples")
+
+
+def _surrogate(model: StandIn, joints: Tensor) -> Tensor:
+    return StandIn({f"surrogate/{key}": value for key, value in model.own.items()})(joints)
+
+
+def test_the_perceptual_terms_of_smart_are_the_released_ones() -> None:
+    arrays, facts = load_doubles("tasar", "smart"), load_json("tasar", "smart_config")
+    clean, changed = clips(arrays["in/x"]), clips(arrays["terms/x_adversarial"])
+    weights, parents = arrays["in/joint_weights"].flatten(), arrays["in/parents"]
+    attack = build_attack("smart", {"released": True, "recon_weight": facts["recon_weight"]})
+    total, leaf = 0.0, changed.clone().requires_grad_(True)
+    for person in range(2):
+        there = torch.ones(clean[:, [person]].shape[:4], dtype=torch.bool)
+        found = terms(leaf[:, [person]], clean[:, [person]], there, parents, weights)
+        for name, values in found.items():
+            check_double(values.mean(), arrays[f"terms/person{person}/{name}"], name)
+        own = attack.perceptual(found).mean()
+        check_double(own, arrays[f"terms/person{person}/perceptual"], "together")
+        total = total + own
+    check_double(total, arrays["terms/perceptual_sum"], "sum")
+    check_double(torch.autograd.grad(total, leaf)[0], clips(arrays["terms/perceptual_gradient"]), "gradient")
+
+
+def test_the_papers_own_combination_of_smarts_terms() -> None:
+    arrays = load_doubles("tasar", "smart_original_terms")
+    frames = arrays["in/reference"].shape[1]
+    clean = arrays["in/reference"].view(3, 1, frames, 25, 3)
+    leaf = arrays["in/adversarial"].view(3, 1, frames, 25, 3).clone().requires_grad_(True)
+    there = torch.ones(clean.shape[:4], dtype=torch.bool)
+    weights = torch.full((25,), 0.02, dtype=torch.float64)
+    weights[10:15] = 0.04
+    found = terms(leaf, clean, there, arrays["in/parents"], weights)
+    for name, values in found.items():
+        check_double(values.mean(), arrays[name], name, 1e-6)
+    attack = build_attack("smart", {key: float(arrays[key]) for key in ("bone_weight", "recon_weight")})
+    total = attack.perceptual(found).mean()
+    check_double(total, arrays["perceptual"], "together")
+    (gradient,) = torch.autograd.grad(total, leaf)
+    check_double(gradient.view(3, frames, 75), arrays["gradient"], "gradient", 1e-6)
+
+
+@pytest.mark.parametrize("kind", ["untargeted", "small_clip"])
+def test_smart_takes_the_released_steps(kind: str) -> None:
+    arrays, facts = load_doubles("tasar", "smart"), load_json("tasar", "smart_config")
+    epsilon = facts["clip" if kind == "untargeted" else "small_clip"]
+    options = {"steps": facts["iterations"], "epsilon": epsilon, "step": facts["step"] / epsilon, "released": True}
+    attack = build_attack("smart", {**options, "recon_weight": facts["recon_weight"]})
+    seen = watched(attack)
+    model = StandIn(arrays, tuple(arrays["in/parents"].tolist()))
+    arguments = scene_arguments(arrays, arrays["in/y"], epsilon)
+    found = attack.perturb(model, *arguments)
+    for step, (joints, direction) in enumerate(seen):
+        check_double(joints, clips(arrays[f"{kind}/iter{step}/x_before"]), f"step {step}")
+        if kind == "untargeted" and step:
+            classes = unit(clips(arrays[f"{kind}/iter{step}/cgs"]))
+            perceptual = unit(clips(arrays[f"{kind}/iter{step}/pgs"]))
+            standing = (model(joints).argmax(dim=1) == arrays["in/y"]).view(-1, 1, 1, 1, 1)
+            check_double(direction, -(0.6 * classes + 0.4 * perceptual) * standing, f"step {step} direction")
+    check_double(found, clips(arrays[f"{kind}/x_final"]), "final")
+    check_double(model(found).argmax(dim=1), arrays[f"{kind}/predicted_final"], "answers")
+
+
+def test_momentum_forgets_nothing_where_it_should_keep_all() -> None:
+    """The closure adds each step's direction to the last whole one: with decay 1/2, a geometric sum."""
+    ones, there = torch.ones(1, 1, 1, 1, 1), torch.ones(1, 1, 2, 1, dtype=torch.bool)
+    scene = Scene(None, torch.zeros(1, 1, 2, 1, 1), torch.tensor([2]), torch.tensor([0]), there, ones)
+    ascent = with_momentum(scene, lambda joints, number: torch.full_like(joints, 2.0**number), 0.5, normalise=False)
+    found = [float(ascent(torch.zeros(1, 1, 2, 1, 1), number)[0, 0, 0, 0, 0]) for number in range(4)]
+    naive = [sum(2.0**j * 0.5 ** (i - j) for j in range(i + 1)) for i in range(4)]
+    assert found == naive

@@ -1,0 +1,60 @@
+"""Decision-based steps: the released arithmetic, and what they promise of lengths and directions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from golden import check_double, load_doubles, under
+from torch import Tensor
+
+from mmcl.attacks.walk import around, distances, frame_distance, keep_bones, outwards, released_around, towards
+from mmcl.skeletons.layout import load_layout
+
+TIES = ((5, 0), (10, 0), (17, 19), (22, 24))  # joints of the released HDM05 that are at one place
+
+
+def one_body(x: Tensor) -> Tensor:
+    """(C, T, V) -> (1, 1, T, V, C)."""
+    return x.permute(1, 2, 0)[None, None]
+
+
+@pytest.mark.parametrize("case", ["long", "long_hdm05"])
+def test_steps_are_the_released_ones(case: str) -> None:
+    arrays = under(load_doubles("tasar", "decision_based_primitives"), f"{case}/")
+    current, clean, noise = (one_body(arrays[key]) for key in ("current", "target", "noise"))
+    close = 1e-5  # the released distances are float32
+    check_double(distances(current, clean).flatten(), arrays["distance_per_axis"], "distance", close)
+    check_double(towards(current, clean, 0.95), one_body(arrays["forward_step"]), "towards", close)
+    found = released_around(current, clean, noise, float(arrays["delta"]), TIES if case.endswith("hdm05") else ())
+    check_double(found, one_body(arrays["orthogonal_step"]), "around", close)
+    check_double(frame_distance(current, clean)[0], arrays["mean_joint_distance_as_stopping_value"], "stop", close)
+
+
+def test_a_step_around_stays_as_far_away() -> None:
+    generator = torch.Generator().manual_seed(0)
+    current, clean, noise = (torch.randn(3, 2, 10, 5, 3, dtype=torch.float64, generator=generator) for _ in range(3))
+    step = around(current, clean, noise, 0.1)
+    inner = (step * (clean - current)).sum(dim=(1, 2, 3))
+    torch.testing.assert_close(inner, torch.zeros_like(inner), rtol=0, atol=1e-9)
+    lengths = distances(step, torch.zeros_like(step)).flatten(1)
+    mean = distances(current, clean).flatten(1).mean(dim=1, keepdim=True)
+    assert bool((lengths < 0.1 * mean + 1e-9).all()) and bool((lengths > 0.09 * mean).all())
+
+
+def test_bones_keep_their_lengths_and_their_directions() -> None:
+    layout, generator = load_layout("kinect_v2_25"), torch.Generator().manual_seed(0)
+    clean = torch.randn(2, 1, 4, 25, 3, dtype=torch.float64, generator=generator)
+    changed = clean + 0.3 * torch.randn(clean.shape, dtype=torch.float64, generator=generator)
+    mask = torch.ones(clean.shape[:4], dtype=torch.bool)
+    mask[0, 0, 1, 3] = False
+    found = keep_bones(changed, clean, mask, layout.parents)
+    for joint, parent in layout.edges:
+        bone, before = (x[:, :, :, joint] - x[:, :, :, parent] for x in (found, changed))
+        length = (clean[:, :, :, joint] - clean[:, :, :, parent]).norm(dim=-1)
+        there = mask[:, :, :, joint] & mask[:, :, :, parent]
+        torch.testing.assert_close(bone.norm(dim=-1)[there], length[there])
+        same = torch.nn.functional.cosine_similarity(bone, before, dim=-1)[there]
+        torch.testing.assert_close(same, torch.ones_like(same))
+    assert torch.equal(found[0, 0, 1, 3], changed[0, 0, 1, 3])
+    order = [next(joint for joint, parent in enumerate(layout.parents) if joint == parent), *outwards(layout.parents)]
+    assert sorted(order) == [*range(25)] and all(order.index(b) < order.index(a) for a, b in layout.edges)
