@@ -4,5 +4,13 @@ from mmcl.common.registry import Registry
 
 ATTRIBUTIONS = Registry(
     "attribution",
-    {"gradient": "mmcl.attributions.gradient:Gradient", "random": "mmcl.attributions.random:Random"},
+    {
+        "shapley": "mmcl.attributions.shapley:Shapley",
+        "deep_lift": "mmcl.attributions.deep_lift:DeepLift",
+        "integrated_gradients": "mmcl.attributions.integrated_gradients:IntegratedGradients",
+        "expected_gradients": "mmcl.attributions.expected_gradients:ExpectedGradients",
+        "gradient": "mmcl.attributions.gradient:Gradient",
+        "random": "mmcl.attributions.random:Random",
+    },
+    "mmcl.attributions",
 )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from mmcl.attributions.base import Attribution, target_gradient
-from mmcl.models.model import Model
+from mmcl.attributions.base import Attribution
+from mmcl.attributions.view import View
 
 
 class Gradient(Attribution):
@@ -15,9 +16,10 @@ class Gradient(Attribution):
     important features through propagating activation differences", ICML 2017, section 2.2).
     """
 
-    def attribute(
-        self, model: Model, joints: Tensor, lengths: Tensor | None, target: Tensor, background: Tensor
-    ) -> Tensor:
-        """(N, T, V): summed over persons and coordinates."""
-        gradient = target_gradient(model, joints, lengths, target)
-        return (gradient * (joints - background.mean(dim=0))).sum(dim=(1, 4))
+    def attribute(self, view: View) -> Tensor:
+        """(N, M, W, V, C)."""
+        found = [
+            view.gradient(x[None], target[None])[0] * (x - view.background_of(clip).mean(dim=0))
+            for clip, (x, target) in enumerate(zip(view.x, view.target, strict=True))
+        ]
+        return torch.stack(found)

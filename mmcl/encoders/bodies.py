@@ -8,12 +8,16 @@ there. The first batch norm, on the input, sees every slot as published.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 EMPTY_BODIES = ("once", "each")
+_EVERY: ContextVar[bool] = ContextVar("computing every body", default=False)
 
 
 class Packing(NamedTuple):
@@ -33,6 +37,28 @@ def present_bodies(x: Tensor) -> Tensor:
     return (x != 0).flatten(2).any(dim=2)
 
 
+@contextmanager
+def computing_every_body() -> Iterator[None]:
+    """Within it no body, and nothing else, stands for others like it, wherever that is free to choose.
+
+    Gradients by the input then reach every body, and shapes inside a network do not depend on who is there.
+    """
+    token = _EVERY.set(True)
+    try:
+        yield
+    finally:
+        _EVERY.reset(token)
+
+
+def each_is_computed() -> bool:
+    """Whether nothing is to stand for others like it.
+
+    A compiler that traces cannot have it, since a number of rows that depends on the data breaks the graph; and
+    somebody may have asked by :func:`computing_every_body`.
+    """
+    return torch.compiler.is_compiling() or _EVERY.get()
+
+
 def pack(x: Tensor, exact: bool) -> Packing | None:
     """Choose the bodies to compute: those that are there, and of each slot the first that is empty.
 
@@ -41,10 +67,10 @@ def pack(x: Tensor, exact: bool) -> Packing | None:
         exact: whether the choice changes nothing but the time it takes, so that it may be left.
 
     Returns:
-        None if all bodies are to be computed: there is nothing to save, or a compiler, for which a number of rows that
-        depends on the data breaks the graph, is tracing and the choice is free.
+        None if all bodies are to be computed: there is nothing to save, or the choice is free and
+        :func:`each_is_computed`.
     """
-    if exact and torch.compiler.is_compiling():
+    if exact and each_is_computed():
         return None
     present = present_bodies(x)
     first = ~present & ((~present).cumsum(dim=0) == 1)

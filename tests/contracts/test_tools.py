@@ -293,9 +293,9 @@ def test_an_attribution_shares_a_score_among_joints_and_says_what_is_left(name, 
     except UserError as error:
         assert "none a frame" in str(error)
     else:
-        assert parts.shape == (4, joints.shape[2], V)
+        assert parts.shape == (4, 16, V)  # frames of the model's window
         torch.testing.assert_close(parts.sum(dim=1), found.values)
-    for wrong in (background[:0], background[:, :, :5]):
+    for wrong in (background[:0], background[:, :, :, :5]):
         with pytest.raises(UserError, match="background clips must be"):
             build_attribution(name).run(model, joints, lengths, labels, wrong)
     with pytest.raises(UserError, match="target must be from 0 to 11"):

@@ -27,6 +27,7 @@ from mmcl.encoders.arn_lstm.relations import (
 )  # fmt: skip
 from mmcl.encoders.arn_lstm.tail import Tail
 from mmcl.encoders.base import Encoder
+from mmcl.encoders.bodies import each_is_computed
 from mmcl.skeletons.layout import Layout
 
 IDENTITY = 2  # numbers that say which joint an object is
@@ -125,7 +126,7 @@ class ARNLSTM(Encoder):
         """
         shape = objects.shape[:2]
         objects, real = objects.flatten(0, 1), real.flatten()
-        if shape[1] == 1 or torch.compiler.is_compiling():  # a number of rows that depends on the data breaks a graph
+        if shape[1] == 1 or each_is_computed():
             return stream(objects).unflatten(0, shape)
         order = (~real).long().argsort(stable=True)
         count = int(real.sum())

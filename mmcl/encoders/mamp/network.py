@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import fusion
 
 from mmcl.encoders.base import Encoder
-from mmcl.encoders.bodies import pack, present_bodies
+from mmcl.encoders.bodies import each_is_computed, pack, present_bodies
 from mmcl.encoders.mamp.blocks import Block, init_dense
 from mmcl.encoders.mamp.options import MAMPOptions
 from mmcl.encoders.mamp.patches import Positions
@@ -116,7 +116,7 @@ class MAMP(Encoder, TokenEncoder):
         ``released`` computes one body of zeros for all of a slot.
         """
         shape, bodies, present = x.shape[:2], x.flatten(0, 1), present_bodies(x)
-        if torch.compiler.is_compiling():
+        if each_is_computed():
             found = function(bodies)
             if not self.options.released:
                 found = found * present.flatten().view(-1, *[1] * (found.dim() - 1))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
 from mmcl.encoders.base import Encoder
+from mmcl.encoders.bodies import each_is_computed
 from mmcl.encoders.graph import normalise_columns, pool_matrices, pooled_graph, undirected_graph
 from mmcl.encoders.skelet.blocks import Block
 from mmcl.encoders.skelet.options import SkeletOptions
@@ -72,7 +73,7 @@ class Skelet(Encoder):
     def bodies(self, x: Tensor) -> tuple[Bodies, Tensor]:
         """(N, M, T, V, C) -> who counts, and the normalised coordinates (B, T, V, C) of the bodies to compute."""
         self.check(x)
-        dense = torch.compiler.is_compiling() and not self.training
+        dense = each_is_computed() and not self.training
         bodies = find_bodies(x, self.options.released, dense)
         if self.options.input_norm == "person":
             return bodies, bodies.pick(self.data_bn(x))

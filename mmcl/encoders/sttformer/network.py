@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import fusion
 
 from mmcl.encoders.base import Encoder
-from mmcl.encoders.bodies import present_bodies
+from mmcl.encoders.bodies import each_is_computed, present_bodies
 from mmcl.encoders.sttformer.layers import SLOPE, TupleLayer, conv_norm, position_code, to_tuples
 from mmcl.encoders.sttformer.options import STTFormerOptions
 from mmcl.encoders.tokens import whole_groups
@@ -83,7 +83,7 @@ class STTFormer(Encoder):
             present = x.flatten(2).sum(dim=2) > 0
             present[:, 0] = True
         values = x.flatten(0, 1)
-        if torch.compiler.is_compiling() and not self.training:
+        if each_is_computed() and not self.training:
             return Bodies(present, None, values)
         computed = present.flatten()
         computed = torch.cat([computed[:1] | ~computed.any(), computed[1:]])

@@ -1,0 +1,89 @@
+"""What an attribution works on: clips as the encoder sees them, beside background clips that stand for "nothing"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmcl.encoders.base import Encoder, lean_form
+from mmcl.encoders.bodies import computing_every_body
+from mmcl.models.model import Model
+
+Watched = Callable[[list[Tensor]], Iterable[Tensor]]  # wraps the batches of a loop: a progress bar, for instance
+
+
+@dataclass(frozen=True)
+class View:
+    """One view of some clips. A joint that a clip does not show is shown in none of the background clips either.
+
+    Attributes:
+        encoder: with which gradients are computed.
+        lean: the same function, fast and without gradients.
+        x: (N, M, W, V, C) encoder input.
+        mask: (N, M, W, V) which joints are there.
+        background: (B, M, W, V, C) encoder input of the background clips.
+        target: (N,) the class whose score is shared out.
+        rows: clips at once in a forward pass.
+        watched: what the batches of a long loop go through.
+    """
+
+    encoder: Encoder
+    lean: nn.Module
+    x: Tensor
+    mask: Tensor
+    background: Tensor
+    target: Tensor
+    rows: int = 64
+    watched: Watched = iter
+
+    @classmethod
+    def of(
+        cls, model: Model, clips: tuple[Tensor, Tensor | None], background: tuple[Tensor, Tensor | None],
+        target: Tensor, number: int = 0, rows: int = 64, watched: Watched = iter,
+    ) -> View:  # fmt: skip
+        """One of a model's ``preprocess.views`` of raw clips and background clips, both with their lengths."""
+        x, mask = model.preprocess.masked(*clips, view=number)
+        behind = model.preprocess(*background, view=number)
+        lean = lean_form(model.encoder, model.preprocess.options.window)
+        return cls(model.encoder, lean, x, mask, behind, target, rows, watched)
+
+    def background_of(self, clip: int) -> Tensor:
+        """(B, M, W, V, C) what stands for "nothing" in a clip: the background where it has joints, and zero elsewhere.
+
+        A body of the clip stays in the view where a background clip has fewer bodies or frames: it is then absent.
+        """
+        return torch.where(self.mask[clip, ..., None], self.background, 0)
+
+    def pairs(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Every clip with every background clip, in batches: clip numbers (R,), x (R, …) and background (R, …)."""
+        N, B = len(self.x), len(self.background)
+        for part in self.watched(list(torch.arange(N * B, device=self.x.device).split(self.rows))):
+            clip = part // B
+            yield clip, self.x[clip], torch.where(self.mask[clip, ..., None], self.background[part % B], 0)
+
+    @torch.no_grad()
+    def scores(self, x: Tensor, target: Tensor) -> Tensor:
+        """(R,) scores of inputs (R, M, W, V, C) for their targets (R,)."""
+        found = [
+            self.lean(part).gather(1, wanted[:, None])[:, 0]
+            for part, wanted in zip(x.split(self.rows), target.split(self.rows), strict=True)
+        ]
+        return torch.cat(found)
+
+    def background_scores(self) -> Tensor:
+        """(N, B) scores of each clip's target when all joints of the clip are those of a background clip."""
+        return torch.stack(
+            [self.scores(self.background_of(clip), target.expand(len(self.background))) for clip, target in
+             enumerate(self.target)]
+        )  # fmt: skip
+
+    def gradient(self, x: Tensor, target: Tensor) -> Tensor:
+        """(R, M, W, V, C) gradient of each input's target score."""
+        leaf = x.detach().clone().requires_grad_(True)
+        with torch.enable_grad(), computing_every_body():
+            total = self.encoder(leaf).gather(1, target[:, None]).sum()
+            (gradient,) = torch.autograd.grad(total, leaf)
+        return gradient

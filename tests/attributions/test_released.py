@@ -1,0 +1,52 @@
+"""The released aggregation of SHAP tensors against what the released code made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from golden import load_arrays
+from torch import Tensor
+
+from mmcl.attributions.base import build_attribution
+from mmcl.attributions.released import joint_sets, released_shares
+from mmcl.common.errors import UserError
+
+
+def shares(tensor: np.ndarray, target: int) -> Tensor:
+    """Released tensors (N, inputs, C, T, V, K) as shares (N, 1, T, V, channels) of one class's score."""
+    of_class = torch.from_numpy(tensor[..., target]).flatten(1, 2)
+    return of_class.permute(0, 2, 3, 1)[:, None]
+
+
+def test_scores_of_joints_and_the_sets_that_are_perturbed() -> None:
+    arrays = {key.removeprefix("ntu/"): each for key, each in load_arrays("shapgcn", "shap_scores").items()}
+    seeds = [shares(arrays[key], int(arrays["target_class"])) for key in arrays if key.startswith("shap_seed")]
+    scores = released_shares(torch.stack(seeds).mean(dim=0))[:, 0]  # over background seeds, as over their clips
+    torch.testing.assert_close(scores.double(), torch.from_numpy(arrays["joint_score"]), rtol=1e-5, atol=1e-7)
+    order = (-torch.from_numpy(arrays["joint_score"])).argsort(dim=1, stable=True)
+    assert torch.equal(order, torch.from_numpy(arrays["order_desc"]))
+    counts = {int(key.split("_k")[1].split("/")[0]) for key in arrays if key.startswith("important")}
+    for count in counts:
+        for name in ("important", "unimportant"):
+            found = joint_sets(torch.from_numpy(arrays["joint_score"]), count, name == "important")
+            expected = [arrays[f"{name}_k{count}/{clip}"].tolist() for clip in range(len(found))]
+            assert [sorted(each) for each in found] == [sorted(each) for each in expected]
+
+
+def test_scores_for_each_of_two_classes() -> None:
+    arrays = load_arrays("shapgcn", "shap_scores")
+    for target in (0, 1):
+        expected = torch.from_numpy(arrays[f"cp/class{target}/joint_score"])
+        found = released_shares(shares(arrays["cp/shap"], target))[:, 0]
+        torch.testing.assert_close(found, expected.to(found), rtol=1e-4, atol=1e-6)
+        assert torch.equal((-expected).argsort(dim=1), torch.from_numpy(arrays[f"cp/class{target}/order_desc"]))
+
+
+def test_the_switch_keeps_the_first_body_and_averages_over_its_first_frames() -> None:
+    values = torch.randn(2, 3, 200, 5, 4)
+    naive = torch.stack([sum(values[:, 0, frame].sum(dim=-1) for frame in range(150)) / 150])[0]
+    found = build_attribution("gradient", {"released": True})._gathered(values)
+    torch.testing.assert_close(found, naive, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match="does not tell bodies and frames apart"):
+        build_attribution("shapley", {"released": True})._gathered(values[:, 0, 0, :, 0])
