@@ -115,7 +115,7 @@ class Attribution(Method):
         """Shares of an attribution as its options want them."""
         if self.options.released:
             if shares.dim() != 5:
-                raise UserError(f"'{self.name}' does not tell bodies and frames apart, as the released aggregation does")
+                raise UserError(f"'{self.name}' tells no bodies and frames apart, as the released aggregation does")
             shares = released_shares(shares)
         elif shares.dim() == 5:
             shares = shares.sum(dim=(1, 4))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -39,8 +37,8 @@ class ExpectedGradients(Attribution):
     its mean over the background, up to what a number of samples misses.
     """
 
-    options_type: ClassVar[type] = ExpectedGradientsOptions
-    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({"samples": 2})
+    options_type = ExpectedGradientsOptions
+    tiny = MappingProxyType({"samples": 2})
 
     def attribute(self, view: View) -> Tensor:
         """(N, M, W, V, C)."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,8 +36,8 @@ class IntegratedGradients(Attribution):
     the mean of the background clips. Shares sum to the score less the baseline, up to what a number of steps misses.
     """
 
-    options_type: ClassVar[type] = IntegratedGradientsOptions
-    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({"steps": 4})
+    options_type = IntegratedGradientsOptions
+    tiny = MappingProxyType({"steps": 4})
 
     def attribute(self, view: View) -> Tensor:
         """(N, M, W, V, C)."""

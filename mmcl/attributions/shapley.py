@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -58,8 +56,8 @@ class Shapley(Attribution):
     2014, algorithm 2. A player's share is spread evenly over the joints and frames that it holds.
     """
 
-    options_type: ClassVar[type] = ShapleyOptions
-    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({"permutations": 4})
+    options_type = ShapleyOptions
+    tiny = MappingProxyType({"permutations": 4})
 
     def attribute(self, view: View) -> Tensor:
         """(N, W, V) where players are segments of time, or (N, V)."""

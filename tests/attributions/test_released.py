@@ -48,5 +48,5 @@ def test_the_switch_keeps_the_first_body_and_averages_over_its_first_frames() ->
     naive = torch.stack([sum(values[:, 0, frame].sum(dim=-1) for frame in range(150)) / 150])[0]
     found = build_attribution("gradient", {"released": True})._gathered(values)
     torch.testing.assert_close(found, naive, rtol=1e-4, atol=1e-5)
-    with pytest.raises(UserError, match="does not tell bodies and frames apart"):
+    with pytest.raises(UserError, match="tells no bodies and frames apart"):
         build_attribution("shapley", {"released": True})._gathered(values[:, 0, 0, :, 0])
