@@ -6,7 +6,7 @@ SURGERIES = Registry(
     "surgery",
     {
         "adapt": "mmcl.surgery.adapt:Adapt",
-        "low_rank": "mmcl.surgery.low_rank:LowRank",
+        "fuse": "mmcl.surgery.fuse:Fuse",
         "posterior_heads": "mmcl.surgery.posterior_heads:PosteriorHeadsSurgery",
     },
 )
