@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -132,24 +133,17 @@ def _computed(prompts: Prompts, vocabulary: Vocabulary, device: torch.device) ->
     from mmcl.common.stack import require_packages
 
     require_packages()
-    from mmcl.towers.text import class_rows
+    from mmcl.towers.text import space_rows
 
-    encode = _text_encoder(vocabulary, device)
-    return class_rows(encode, [prompts.texts(label) for label in range(len(prompts.names))])
+    texts = [prompts.texts(label) for label in range(len(prompts.names))]
+    return space_rows(vocabulary.text, texts, lambda one: _text_encoder(one, device))
 
 
-def _text_encoder(vocabulary: Vocabulary, device: torch.device) -> Callable[[Sequence[str]], Tensor]:
-    """The text model of a vocabulary's space: n texts -> (n, D), unit length, on the CPU."""
-    from mmcl.towers.clip import ClipOptions
-    from mmcl.towers.text import TextOptions, build_text_tower
+def _text_encoder(facts: Mapping[str, Any], device: torch.device) -> Callable[[Sequence[str]], Tensor]:
+    """A text model of a vocabulary's space: n texts -> (n, D), unit length, on the CPU."""
+    from mmcl.towers.text import encoder_of
 
-    facts = vocabulary.text
-    if facts["source"] == "sentence":
-        options, clip = TextOptions("sentence", facts["model"] or ""), ClipOptions()
-    else:
-        options, clip = TextOptions("clip"), ClipOptions(facts["clip_model"] or "", facts["clip_pretrained"])
-    tower = build_text_tower(options, clip).to(device)
-    return lambda texts: tower.encode_text(texts).cpu()
+    return encoder_of(facts, device)
 
 
 def _facts(prompts: Prompts, vocabulary: Vocabulary, rows: Tensor, taken: Sequence[int]) -> dict[str, str]:
@@ -161,9 +155,12 @@ def _facts(prompts: Prompts, vocabulary: Vocabulary, rows: Tensor, taken: Sequen
         sources.append(vocabulary.words.dataset if recorded else "unknown" if unknown else prompts.dataset)
         hashed.append([name, rows[label].tolist() if unknown else prompts.texts(label)])
     words = ", ".join(f"{source} ({sources.count(source)})" for source in dict.fromkeys(sources))
-    model = f"{vocabulary.text['source']} {vocabulary.text['model'] or vocabulary.text['clip_model']}"
+    space = vocabulary.text
+    towers = (space, *space.get("beside", ()))
+    model = " and ".join(f"{one['source']} {one['model'] or one['clip_model']}" for one in towers)
+    how = f"{len(vocabulary.templates)} templates side by side" if space.get("joined") else ""
     return {
-        "texts": f"{model}, mean of {len(vocabulary.templates)} templates; words: {words}; "
+        "texts": f"{model}, {how or f'mean of {len(vocabulary.templates)} templates'}; words: {words}; "
         f"{len(taken)} rows of the bundle's table, {len(rows) - len(taken)} computed",
         "texts_sha256": fingerprint(hashed),
     }

@@ -113,7 +113,7 @@ class Loop:
         if begins and early:  # what begin changes of the weights must be there before optimisers copy them
             self._call(self.task.begin)
         self.stepper = Stepper(self.config, self.accelerator, self.task, self.current, self.optimiser)
-        if self.resumes and not begins:
+        if self.resumes and (not begins or self.current.stage.continues):
             self.checkpoints.load_training(self.optimiser)
         self.resumes = False
         if begins and not early:  # sharded weights are whole on no process that could begin with them
@@ -121,8 +121,8 @@ class Loop:
         self.batches.clips = self.current.clips
 
     def leave(self) -> None:
-        """End the stage, whose optimiser is needed no more; go on to stand before the next one."""
-        position = self.position
+        """End the stage, whose optimiser is needed no more unless the next one continues; stand before that one."""
+        position, memory = self.position, self._memory()
         if self.stepper is not None and not self.accelerator.is_fsdp2:
             self.stepper.release()
         self.stepper, self.optimiser = None, self._new_optimiser()
@@ -135,7 +135,18 @@ class Loop:
         if not position.complete:
             position.best = None
             self.optimiser = self._new_optimiser()
+            if memory is not None:
+                self.optimiser.load_state_dict(memory)
         self.checkpoints.save(self.optimiser)
+
+    def _memory(self) -> dict[str, Any] | None:
+        """What the optimiser of the stage that ends remembers, where the next stage continues it; collective."""
+        following = self.position.stage + 1
+        if following == len(self.plan) or not self.plan[following].stage.continues:
+            return None
+        if self.stepper is None:  # resumed behind the last step
+            self.checkpoints.load_training(self.optimiser)
+        return self.optimiser.state_dict()
 
     def _new_optimiser(self) -> RunOptimiser:
         """Choose what the stage at hand trains; its optimiser, which remembers nothing yet."""

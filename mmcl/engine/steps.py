@@ -61,8 +61,8 @@ class Stepper:
         """
         step, stage = where["step"] - self.planned.first_step, self.planned.stage
         told = where | {
-            "stage": stage.name, "due": self.optimiser.begin_step(step, self.planned.factor(step)),
-            "augment": stage.augment,
+            "stage": stage.name, "stage_step": step, "stage_steps": self.planned.epochs * self.planned.steps,
+            "due": self.optimiser.begin_step(step, self.planned.factor(step)), "augment": stage.augment,
             "step_key": step_key(self.config.seed, where["step"]).to(self.accelerator.device),
         }  # fmt: skip
         norms: dict[str, float] = {}

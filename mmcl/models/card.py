@@ -87,28 +87,33 @@ probabilities = onnxruntime.InferenceSession("{one["file"]}").run(["probabilitie
 def _open_vocabulary(facts: Mapping[str, Any], trained: Sequence[str], graphs_alone: bool) -> str:
     """What the text head and its table are, and how they are used."""
     text, names, keys = facts["text"], facts["names"] or [], {class_key(name) for name in trained}
-    if text.get("source") == "sentence":
-        model = f"the sentence encoder {text['model']}"
-    else:
-        pretrained = f" ({text['clip_pretrained']})" if text.get("clip_pretrained") else ""
-        model = f"the text tower of CLIP {text.get('clip_model')}{pretrained}"
+    model = " and ".join(_text_model(one) for one in (text, *text.get("beside", ())))
     templates = ", ".join(f"`{template}`" for template in facts["templates"])
     head, some = facts["head"], names[:2] if len(names) > 1 else ["wave", "throw a ball"]
     table = ", ".join(name if class_key(name) in keys else f"**{name}**" for name in names)
     asked = _ASKED.format(words=", ".join(some), some=some, width=facts["width"])
+    how = "all laid side by side" if text.get("joined") else "a mean over templates"
     return f"""
 ## Open vocabulary
 
 `vocabulary.safetensors` holds the text head '{head["name"]}' ({_flat(head["options"])}): from the encoder's feature to
-classes that are given by their texts, also of such that were never trained. A class's text is the unit-length mean of
-the unit-length embeddings of {templates} by {model}, {facts["width"]} wide. Softmax over the classes that you give,
-and no others, makes probabilities of the scores: they say which of these a clip is most like, never that it is one.
+classes that are given by their texts, also of such that were never trained. A class's text is made of the unit-length
+embeddings of {templates} by {model}, {how}, and brought to unit length: {facts["width"]} wide. Softmax over the classes
+that you give, and no others, makes probabilities of the scores: they say which of these a clip is most like, never that it is one.
 
 Texts in the table, those never trained in bold: {table or "none; `mmcl export --classes NAMES` puts them there"}.
 
 {"" if graphs_alone else asked}\
 The output `embedding` of an ONNX graph, where there is one, is what the text head makes of a clip.
 """
+
+
+def _text_model(facts: Mapping[str, Any]) -> str:
+    """One text model, in words."""
+    if facts.get("source") == "sentence":
+        return f"the sentence encoder {facts['model']}"
+    pretrained = f" ({facts['clip_pretrained']})" if facts.get("clip_pretrained") else ""
+    return f"the text tower of CLIP {facts.get('clip_model')}{pretrained}"
 
 
 _ASKED = """```bash

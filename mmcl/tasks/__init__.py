@@ -10,6 +10,7 @@ TASKS = Registry(
         "neighbour_contrast": "mmcl.tasks.neighbour_contrast.task:NeighbourContrast",
         "continual": "mmcl.tasks.continual.task:Continual",
         "long_tail": "mmcl.tasks.long_tail.task:LongTail",
+        "sa_dvae": "mmcl.tasks.sa_dvae.task:SADVAE",
         "colearn": "mmcl.tasks.colearn.task:CoLearning",
     },
     "mmcl.tasks",

@@ -139,8 +139,9 @@ class Task(nn.Module, ABC):
         Args:
             batch: joints, lengths, labels, keys, clips and extras (:func:`mmcl.data.dataset.collate`), and where the
                 run is: ``epoch`` and ``step``, both from 0 over the whole run; ``progress``, the share of its steps
-                that are done; ``micro``, which micro-batch of the step it is; ``stage``, the name; ``due``, names of
-                the groups that this step updates; ``augment``; ``step_key`` for :meth:`dice`.
+                that are done; ``micro``, which micro-batch of the step it is; ``stage``, the name; ``stage_step``
+                of ``stage_steps``, how far the stage is; ``due``, names of the groups that this step updates;
+                ``augment``; ``step_key`` for :meth:`dice`.
 
         Returns:
             ``loss``, what is minimised; for the log its parts ``loss_*`` and shares of the batch ``share_*``,

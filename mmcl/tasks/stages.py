@@ -79,7 +79,7 @@ class ScheduleOptions:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One phase of a task's training, with an optimiser and a schedule of its own.
+    """One phase of a task's training, with a schedule of its own, and an optimiser unless it continues the last one.
 
     Attributes:
         name: unique in the task; batches carry it.
@@ -91,6 +91,7 @@ class Stage:
         schedule: of this stage; None takes the run's, stretched to the stage's length.
         augment: whether clips are augmented.
         keep: keep what was learned at the end of the stage as a checkpoint of the stage's name.
+        continues: optimisers go on with what they remember of the stage before, which trains the same groups.
     """
 
     name: str = "train"
@@ -101,6 +102,7 @@ class Stage:
     schedule: ScheduleOptions | None = None
     augment: bool = True
     keep: bool = False
+    continues: bool = False
 
 
 Factor = Callable[[int], float]

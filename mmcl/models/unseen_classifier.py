@@ -1,4 +1,4 @@
-"""SA-DVAE's classifier of unseen classes: a dense layer, fitted on what the text encoder says of their texts."""
+"""SA-DVAE's classifier of classes that are known by text: a dense layer, fitted on samples of what the texts mean."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmcl.tasks.dvae import DisentangledVAEs, dense
+from mmcl.models.gaussian import TwoHeads, dense
 
 REPEATS, STEPS, RATE = 500, 300, 1e-3
 
 
 class UnseenClassifier(nn.Module):
-    """Scores of unseen classes for a meaning.
+    """Scores of classes for a meaning.
 
     Args:
         meaning: latent numbers.
@@ -33,24 +33,25 @@ class UnseenClassifier(nn.Module):
 
 
 def fit_unseen_classifier(
-    classifier: UnseenClassifier, vaes: DisentangledVAEs, texts: Tensor, noise: Tensor, steps: int = STEPS
+    classifier: UnseenClassifier, text_encoder: TwoHeads, texts: Tensor, noise: Tensor, steps: int = STEPS
 ) -> None:
     """Fit by cross-entropy on samples of texts' meanings, all of them in every step of Adam.
 
     Args:
         classifier: changed in place.
-        vaes: whose text encoder reads the texts.
+        text_encoder: reads the texts.
         texts: (U, E) a row for each class.
         noise: (repeats * U, Z), or (…, 1) as released; standard normal. Its rows go through the classes in turn.
         steps: of Adam.
     """
-    with torch.no_grad():
-        read = vaes.text_encoder(texts.repeat(len(noise) // len(texts), 1))
-        samples = read.sample(noise)
-    labels = torch.arange(len(texts), device=texts.device).repeat(len(noise) // len(texts))
-    optimiser = torch.optim.Adam(classifier.parameters(), lr=RATE)
-    with torch.enable_grad():
-        for _ in range(steps):
-            optimiser.zero_grad()
-            F.cross_entropy(classifier(samples), labels).backward()
-            optimiser.step()
+    repeats = len(noise) // len(texts)
+    with torch.inference_mode(False):
+        with torch.no_grad():
+            samples = text_encoder(texts.clone().repeat(repeats, 1)).sample(noise)
+        labels = torch.arange(len(texts), device=texts.device).repeat(repeats)
+        optimiser = torch.optim.Adam(classifier.parameters(), lr=RATE)
+        with torch.enable_grad():
+            for _ in range(steps):
+                optimiser.zero_grad()
+                F.cross_entropy(classifier(samples), labels).backward()
+                optimiser.step()

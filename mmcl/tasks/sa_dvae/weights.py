@@ -1,4 +1,4 @@
-"""How SA-DVAE's weights grow within a cycle, which is one pass over the clips of seen classes."""
+"""How SA-DVAE's weights grow within a cycle, by one of two schedules that the released code has."""
 
 from __future__ import annotations
 
@@ -49,8 +49,3 @@ def annealing(batch: int, batches: int, skeleton: float, text: float) -> Weights
     """
     grown = 1.5 * (batch / batches - 1 / 3) if batch > int(batches / 3) else 0.0
     return Weights(grown * skeleton, grown * text, float(batch > int(CROSSING * batches)))
-
-
-def critic_is_due(batch: int, every: int) -> bool:
-    """Whether the critic learns from a batch of a cycle: the last of every ``every``, counted anew in each cycle."""
-    return (batch + 1) % every == 0

@@ -6,18 +6,24 @@ import pytest
 import torch
 import torch.nn.functional as F
 from golden import check_double, count_parameters, load_arrays, load_doubles, load_json, under
+from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from mmcl.tasks.dvae import Critic, DisentangledVAEs, Gaussian, Noise, critic_loss, entanglement
-from mmcl.tasks.dvae_weights import annealing, critic_is_due, ramp
-from mmcl.tasks.unseen_classifier import UnseenClassifier, fit_unseen_classifier
+from mmcl.models.gaussian import Gaussian
+from mmcl.models.unseen_classifier import UnseenClassifier, fit_unseen_classifier
+from mmcl.models.vae_head import VAEHead, VAEOptions
+from mmcl.tasks.sa_dvae.critic import Critic, critic_loss, entanglement
+from mmcl.tasks.sa_dvae.vaes import Decoders, Noise, vae_terms
+from mmcl.tasks.sa_dvae.weights import annealing, ramp
 
 NAMES = {
-    "sequence_encoder.mu.0": "skeleton_encoder.mean", "sequence_encoder.logvar.0": "skeleton_encoder.log_variance",
-    "text_encoder.mu.0": "text_encoder.mean", "text_encoder.logvar.0": "text_encoder.log_variance",
-    "sequence_decoder.model.0": "skeleton_decoder.0", "text_decoder.model.0": "text_decoder.0",
-    "discriminator.net": "layers",
+    "sequence_encoder.mu.0": "head.skeleton_encoder.mean",
+    "sequence_encoder.logvar.0": "head.skeleton_encoder.log_variance",
+    "text_encoder.mu.0": "head.text_encoder.mean", "text_encoder.logvar.0": "head.text_encoder.log_variance",
+    "sequence_decoder.model.0": "decoders.skeleton.0", "text_decoder.model.0": "decoders.text.0",
+    "discriminator.net": "critic.layers",
 }  # fmt: skip
+BUFFERS = {"head.scale", "head.kept_rows", "head.kept_classifier"}
 CYCLES = ("cycle_default_ramp", "cycle_beta_flags")
 
 
@@ -29,21 +35,35 @@ def own_name(official: str) -> str:
     return name
 
 
-def build(state, skeleton, text, meaning, manner) -> tuple[DisentangledVAEs, Critic]:
-    """Our modules in float64 with the released ones' weights."""
-    vaes = DisentangledVAEs(skeleton, text, meaning, manner, released=True).double()
-    critic = Critic(meaning + manner).double()
-    own = {own_name(name): tensor for name, tensor in state.items()}
-    vaes.load_state_dict({name: tensor for name, tensor in own.items() if not name.startswith("layers")})
-    critic.load_state_dict({name: tensor for name, tensor in own.items() if name.startswith("layers")})
-    return vaes, critic
+class VAEs(nn.Module):
+    """Encoders, decoders and critic in float64, with both ReLUs."""
+
+    def __init__(self, skeleton, text, meaning, manner, released=True) -> None:
+        super().__init__()
+        self.head = VAEHead(skeleton, text, VAEOptions(meaning, manner, released=released))
+        self.decoders, self.critic = Decoders(self.head), Critic(meaning + manner)
+        self.double()
+
+    def learned(self):
+        """What the released code trains with one optimiser."""
+        return [*self.head.parameters(), *self.decoders.parameters()]
+
+
+def build(state, skeleton, text, meaning, manner) -> VAEs:
+    """Our modules with the released ones' weights."""
+    vaes = VAEs(skeleton, text, meaning, manner)
+    missing = vaes.load_state_dict({own_name(name): tensor for name, tensor in state.items()}, strict=False)
+    assert not missing.unexpected_keys
+    assert {key for key in missing.missing_keys if key.startswith("head")} == BUFFERS
+    return vaes
 
 
 def test_modules_equal_the_released_ones():
     arrays = load_doubles("sa_dvae", "modules")
     meaning, manner = (arrays[f"skeleton/{part}_mu"].shape[1] for part in ("r", "v"))
-    vaes, critic = build(under(arrays, "sd/"), arrays["in/s"].shape[1], arrays["in/t"].shape[1], meaning, manner)
-    both, text = vaes.read(arrays["in/s"]), vaes.text_encoder(arrays["in/t"])
+    vaes = build(under(arrays, "sd/"), arrays["in/s"].shape[1], arrays["in/t"].shape[1], meaning, manner)
+    both, text = vaes.head.read(arrays["in/s"]), vaes.head.text_encoder(arrays["in/t"])
+    decoders, critic = vaes.decoders, vaes.critic
     samples = {}
     for name, found in zip("rvy", (*both, text), strict=True):
         prefix = "text/" if name == "y" else f"skeleton/{name}_"
@@ -53,10 +73,10 @@ def test_modules_equal_the_released_ones():
         check_double(samples[name], arrays[f"sample/{name}"])
         check_double(-found.divergence(), arrays[f"kl_as_returned_negative/{name}"])
     r, v, y = samples.values()
-    check_double(vaes.skeleton_decoder(torch.cat([r, v], 1)), arrays["decode/skeleton_from_rv"])
-    check_double(vaes.skeleton_decoder(torch.cat([y, v], 1)), arrays["decode/skeleton_from_yv"])
-    check_double(vaes.text_decoder(y), arrays["decode/text_from_y"])
-    check_double(vaes.text_decoder(r), arrays["decode/text_from_r"])
+    check_double(decoders(r, v), arrays["decode/skeleton_from_rv"])
+    check_double(decoders(y, v), arrays["decode/skeleton_from_yv"])
+    check_double(decoders.text(y), arrays["decode/text_from_y"])
+    check_double(decoders.text(r), arrays["decode/text_from_r"])
     check_double(critic(r, v).sigmoid(), arrays["critic/on_rv"])
     first, second = arrays["critic/perm_first_draw_for_r"], arrays["critic/perm_second_draw_for_v"]
     check_double(critic(r[first], v[second]).sigmoid(), arrays["critic/on_shuffled"])
@@ -73,23 +93,24 @@ def weights_of(config, batch):
 @pytest.mark.parametrize("name", CYCLES)
 def test_a_cycle_equals_the_released_one(name):
     arrays, config = load_doubles("sa_dvae", name), load_json("sa_dvae", f"{name}_config")
-    vaes, critic = build(under(arrays, "sd_before/"), *(config[key] for key in ("Dx", "Dy", "zr", "zv")))
+    vaes = build(under(arrays, "sd_before/"), *(config[key] for key in ("Dx", "Dy", "zr", "zv")))
+    critic = vaes.critic
     texts = F.normalize(arrays["in/text_rows_raw"], dim=1)
     check_double(texts, arrays["in/text_rows_normalised"])
     columns = load_columns(name)
-    optimisers = [torch.optim.Adam(module.parameters(), lr=config["lr"]) for module in (vaes, critic)]
+    optimisers = [torch.optim.Adam(parameters, lr=config["lr"]) for parameters in (vaes.learned(), critic.parameters())]
     for batch, (features, labels) in enumerate(zip(arrays["in/skeleton_batches"], arrays["in/labels"], strict=True)):
         row = dict(zip(columns, arrays["table"][batch].tolist(), strict=True))
         given = under(arrays, f"batch{batch}/")
         weights = weights_of(config, batch)
         assert weights == pytest.approx((row["beta_x"], row["beta_y_and_lambda2"], row["lambda1"]), rel=1e-9, abs=1e-15)
         noise = given["noise"]
-        terms, latents = vaes(features, texts[labels], Noise(*noise[:3]))
-        if critic_is_due(batch, config["critic_every"]):
+        terms, latents = vae_terms(vaes.head, vaes.decoders, features, texts[labels], Noise(*noise[:3]))
+        if (batch + 1) % config["critic_every"] == 0:
             train_critic(critic, optimisers[1], latents, given, weights.text, row)
         else:
             assert row["critic_loss_unscaled"] == -1
-        penalty = entanglement(critic, latents.r, latents.v)
+        penalty = entanglement(critic(latents.r, latents.v))
         loss = terms.total(*weights) + weights.text * penalty
         compare_terms(terms, penalty, loss, row)
         optimisers[0].zero_grad()
@@ -98,7 +119,7 @@ def test_a_cycle_equals_the_released_one(name):
         for official, gradient in under(given, "grad_total/").items():
             check_double(parameters[own_name(official)].grad, gradient, official)
         optimisers[0].step()
-    state = vaes.state_dict() | critic.state_dict()
+    state = vaes.state_dict()
     for official, value in under(arrays, "sd_after/").items():
         check_double(state[own_name(official)], value, official, relative=1e-8)
 
@@ -150,20 +171,21 @@ def test_weights_of_whole_cycles_equal_the_released_ones():
 
 def test_classifier_of_unseen_classes_equals_the_released_one():
     arrays, config = load_doubles("sa_dvae", "unseen_classifier"), load_json("sa_dvae", "unseen_classifier_config")
-    vaes = DisentangledVAEs(*(config[key] for key in ("Dx", "Dy", "zr", "zv")), released=True).double()
-    own = {own_name(name): tensor for name, tensor in under(arrays, "sd/").items()}
-    assert not vaes.load_state_dict(own, strict=False).unexpected_keys
+    vaes = build(under(arrays, "sd/"), *(config[key] for key in ("Dx", "Dy", "zr", "zv")))
     classifier = UnseenClassifier(config["zr"], config["unseen"], released=True).double()
     start = under(arrays, "classifier_init/model.0.")
     classifier.load_state_dict({f"dense.{kind}": value for kind, value in start.items()})
-    fit_unseen_classifier(classifier, vaes, arrays["in/unseen_text_rows"], arrays["noise"], config["steps"])
+    texts, noise = arrays["in/unseen_text_rows"], arrays["noise"]
+    fit_unseen_classifier(classifier, vaes.head.text_encoder, texts, noise, config["steps"])
     for kind, value in under(arrays, "classifier_after_300_steps/model.0.").items():
         check_double(getattr(classifier.dense, kind), value, kind, relative=1e-8)
-    scores = classifier(vaes.read(arrays["in/ztest_x"])[0].mean)
+    scores = classifier(vaes.head.embed(arrays["in/ztest_x"]))
     check_double(scores, arrays["logits_on_ztest"], relative=1e-8)
+    packed = torch.cat([classifier.dense.weight, classifier.dense.bias[:, None]], dim=1)
+    check_double(vaes.head.scores(arrays["in/ztest_x"], packed), arrays["logits_on_ztest"], relative=1e-8)
     right = arrays["in/unseen_ids"][scores.argmax(dim=1)] == arrays["in/ztest_y"]
     assert right.double().mean().item() == pytest.approx(float(arrays["zsl_accuracy"]))
-    found = classifier(vaes.read(arrays["in/gtest_x"])[0].mean).softmax(dim=1)
+    found = classifier(vaes.head.embed(arrays["in/gtest_x"])).softmax(dim=1)
     check_double(found, arrays["unseen_softmax_on_gtest"], relative=1e-8)
 
 
@@ -177,12 +199,11 @@ PROTOCOLS = {
 def test_parameters_of_every_protocol():
     for name, known in load_json("sa_dvae", "parameter_counts").items():
         with torch.device("meta"):
-            vaes, critic = DisentangledVAEs(*PROTOCOLS[name]), Critic(sum(PROTOCOLS[name][2:]))
-            classifier = UnseenClassifier(PROTOCOLS[name][2], 1)
-        assert count_parameters(vaes.skeleton_encoder) == known["sequence_encoder"]
-        assert count_parameters(vaes.text_encoder) == known["text_encoder"]
-        assert count_parameters(vaes) + count_parameters(critic) == known["total"]
-        assert count_parameters(critic) == known["discriminator"]
+            vaes, classifier = VAEs(*PROTOCOLS[name]), UnseenClassifier(PROTOCOLS[name][2], 1)
+        assert count_parameters(vaes.head.skeleton_encoder) == known["sequence_encoder"]
+        assert count_parameters(vaes.head.text_encoder) == known["text_encoder"]
+        assert count_parameters(vaes) == known["total"]
+        assert count_parameters(vaes.critic) == known["discriminator"]
         assert count_parameters(classifier) == known["unseen_classifier_per_class"]
 
 
@@ -225,6 +246,6 @@ def test_a_critic_learns_to_tell_dependent_halves_and_cannot_tell_independent_on
 
 
 def test_decoders_reach_signed_values_unless_released():
-    texts = F.normalize(torch.randn(4, 6), dim=1)
-    assert (DisentangledVAEs(5, 6, 3, 2, released=True).text_decoder(torch.randn(50, 3)) >= 0).all()
-    assert (DisentangledVAEs(5, 6, 3, 2).text_decoder(torch.randn(50, 3)) < 0).any() and (texts < 0).any()
+    latent = torch.randn(50, 3).double()
+    assert (VAEs(5, 6, 3, 2).decoders.text(latent) >= 0).all()
+    assert (VAEs(5, 6, 3, 2, released=False).decoders.text(latent) < 0).any()
