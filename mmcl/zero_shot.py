@@ -30,9 +30,13 @@ EXAMPLES = """examples:
   mmcl zero-shot --list-protocols
   mmcl zero-shot --checkpoint checkpoints/ntu120 --data data/utd --protocol mmcl/utd_mhad
   mmcl zero-shot --checkpoint runs/open0 --gate runs/open0_gate       (protocol and data come from the run)
+  mmcl zero-shot --checkpoint runs/dvae0 --gate runs/dvae0_gate --cycles
   mmcl zero-shot --checkpoint checkpoints/open --data data/utd --classes "wave,clap,jog"
 """
-NO_GATE = "--gate belongs to a protocol that withholds classes, and to no label map nor --classes"
+NO_GATE = (
+    "--gate belongs to a protocol that withholds classes, and to no label map nor --classes; so do --released-gate and "
+    "--cycles"
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -55,6 +59,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--gate", type=Path, metavar="RUN", help="run of P/gate: fits the gate of generalised zero-shot"
     )
+    parser.add_argument(
+        "--cycles", action="store_true", help="of a run of sa_dvae: judge the cycle that is best on the gate's run"
+    )
+    parser.add_argument("--released-gate", action="store_true", help="fit and apply the gate as SA-DVAE released it")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="report folder (default: RUN/report-…, or reports/)")
     parser.add_argument(
@@ -124,8 +132,7 @@ def _transfer(arguments: argparse.Namespace, saved: SavedModel) -> Plan:
     from mmcl.evaluation.base import build_evaluation
     from mmcl.evaluation.transfer import load_map
 
-    if arguments.gate is not None:
-        raise UserError(NO_GATE)
+    _refuse_gate(arguments)
     if arguments.data is None:
         raise UserError("transfer by label map needs --data, a clip store of the other data set")
     rule, store = load_map(arguments.protocol), open_store(arguments.data)
@@ -141,8 +148,7 @@ def _classes(arguments: argparse.Namespace, saved: SavedModel) -> Plan:
     from mmcl.data.store import open_store
     from mmcl.evaluation.base import build_evaluation
 
-    if arguments.gate is not None:
-        raise UserError(NO_GATE)
+    _refuse_gate(arguments)
     if arguments.data is None:
         raise UserError("--classes needs --data, a clip store that holds clips of them")
     store, asked = open_store(arguments.data), arguments.classes
@@ -154,6 +160,12 @@ def _classes(arguments: argparse.Namespace, saved: SavedModel) -> Plan:
     return Selection(store), build_evaluation("classes", {"classes": asked}), out
 
 
+def _refuse_gate(arguments: argparse.Namespace) -> None:
+    """Words of the command line that belong to withheld classes alone."""
+    if arguments.gate is not None or arguments.cycles or arguments.released_gate:
+        raise UserError(NO_GATE)
+
+
 def _open_vocabulary(arguments: argparse.Namespace, saved: SavedModel) -> Plan:
     """The withheld classes of an open-vocabulary protocol."""
     from mmcl.evaluation.base import build_evaluation
@@ -161,10 +173,15 @@ def _open_vocabulary(arguments: argparse.Namespace, saved: SavedModel) -> Plan:
 
     data, gate = select(saved, arguments.data, arguments.protocol, side="unseen"), arguments.gate
     assert data.rule is not None
+    if arguments.released_gate and gate is None:
+        raise UserError("--released-gate needs --gate, the run that the gate is fitted on")
     name = data.rule.name.replace("/", "-") + ("" if gate is None else f"-gate-{gate.resolve().name}")
+    name += ("-released" if arguments.released_gate else "") + ("-cycles" if arguments.cycles else "")
     out = arguments.out or saved.report_folder(name, [data.store.fingerprint] if saved.checkpoint is None else [])
-    options = {"gate": None if gate is None else str(gate), "which": arguments.which}
-    return data, build_evaluation("open_vocabulary", options), out
+    options = {"gate": None if gate is None else str(gate), "released": arguments.released_gate}
+    if arguments.cycles:
+        return data, build_evaluation("cycles", options), out
+    return data, build_evaluation("open_vocabulary", {**options, "which": arguments.which}), out
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ EVALUATIONS = Registry(
         "transfer": "mmcl.evaluation.transfer:Transfer",
         "groups": "mmcl.evaluation.groups:Groups",
         "open_vocabulary": "mmcl.evaluation.open_vocabulary:OpenVocabulary",
+        "cycles": "mmcl.evaluation.cycles:Cycles",
         "knn": "mmcl.evaluation.knn:KNN",
         "linear": "mmcl.evaluation.linear:Linear",
         "few_shot": "mmcl.evaluation.few_shot:FewShot",

@@ -53,7 +53,8 @@ def find_gate_run(path: Path, model: Model, rule: Protocol, name: str, which: st
     else:
         judged = _bundle_settings(model, own)
     for key, one, two in differences(judged, own):
-        if not key.startswith(FREE):
+        alike = key == "start.checkpoint" and _trained_alike(one, two)
+        if not (key.startswith(FREE) or alike):
             raise UserError(
                 f"{path} was not trained as {model.path} was: {key} is {two} there and {one} here; train the gate's "
                 "run with the same configuration but for out, seed and protocol"
@@ -93,6 +94,19 @@ def check_same_words(gate: SavedModel, names: Sequence[str], own: Vocabulary, ju
                     words[f"the text of '{name}'"] = side.words.texts(label or 0)
     for key, one, two in differences(sides[0], sides[1]):
         raise UserError(f"{gate.path} was not trained with the model's texts: {key} is {two} there and {one} here")
+
+
+def _trained_alike(one: str | None, two: str | None) -> bool:
+    """Whether both runs started from runs that were trained alike, each on the classes of its own protocol."""
+    if one is None or two is None:
+        return False
+    settings = []
+    for path in (one, two):
+        start = find_model(path)
+        if start.checkpoint is None:
+            return False
+        settings.append(_run_settings(start.path, start.description.provenance))
+    return all(key.startswith(FREE) for key, _, _ in differences(settings[0], settings[1]))
 
 
 def _run_settings(folder: Path, provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ classes answers for the seen ones, and a gate that was fitted without any unseen
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,6 +24,8 @@ from mmcl.deploy.texts import class_texts, known_classes
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
 from mmcl.evaluation.gate import Gate, generalised
 from mmcl.evaluation.gate_run import check_same_words, find_gate_run
+from mmcl.evaluation.metrics import softmax
+from mmcl.evaluation.released_gate import fit_released_gate, released_generalised
 from mmcl.evaluation.top1 import scored
 from mmcl.models.folder import open_model
 from mmcl.models.model import Model
@@ -36,10 +39,12 @@ class OpenVocabularyOptions:
     Attributes:
         gate: folder of a run of ``<protocol>/gate``, on whose calibration clips the gate is fitted; None for no gate.
         which: checkpoint of that run.
+        released: fit and apply the gate as SA-DVAE's released scripts do.
     """
 
     gate: str | None = None
     which: str = "last"
+    released: bool = False
 
 
 @dataclass
@@ -78,15 +83,15 @@ class OpenVocabulary(Evaluation):
                 of the protocol has no clip here; or the gate's run was trained otherwise than the model.
         """
         assert data.rule is not None and data.protocol is not None
-        gate: Gate | None = None
+        judge: Judge | None = None
         facts: dict[str, Any] = {}
         if self.options.gate is not None:
-            gate, facts["gate"] = self._fit(Path(self.options.gate), model, data, apply)
+            judge, facts["gate"] = self._fit(Path(self.options.gate), model, data, apply)
         found, seen = open_scores(model, data, apply), len(data.sides.classes)
         alone = generalised(found.text[:, :seen], found.text[:, seen:], found.labels, None)
         groups = {"generalised_by_text_alone": alone}
-        if gate is not None:
-            groups["generalised"] = generalised(found.seen, found.unseen, found.labels, gate)
+        if judge is not None:
+            groups["generalised"] = judge(found)
         withheld = len(data.sides.test)  # the first clip of an unseen class
         facts |= {
             "protocol": data.rule.name,
@@ -98,8 +103,8 @@ class OpenVocabulary(Evaluation):
         verdict = scored(found.unseen[withheld:], labels, data.ids(clips), found.names[seen:], facts)
         return replace(verdict, metrics={**verdict.metrics, **groups})
 
-    def _fit(self, path: Path, model: Model, data: Selection, apply: Apply) -> tuple[Gate, dict[str, Any]]:
-        """Fit the gate on the calibration clips of a gate run; and what a report says of it."""
+    def _fit(self, path: Path, model: Model, data: Selection, apply: Apply) -> tuple[Judge, dict[str, Any]]:
+        """Fit the gate on the calibration clips of a gate run: how it judges, and what a report says of it."""
         assert data.rule is not None and data.protocol is not None
         run = find_gate_run(path, model, data.rule, data.protocol, self.options.which)
         own = run.description.provenance
@@ -111,8 +116,41 @@ class OpenVocabulary(Evaluation):
         judged = require_vocabulary(model.vocabulary, "the model")
         check_same_words(run, names, require_vocabulary(gate_model.vocabulary, path), judged)
         calibration = open_scores(gate_model, chosen, apply)
-        fitted = Gate.fit(calibration.seen, calibration.unseen, calibration.labels)
-        return fitted, {"run": str(run.checkpoint), "calibration_clips": len(calibration.clips), **fitted.facts}
+        judge, facts = (_fit_released if self.options.released else _fit_gate)(calibration)
+        return judge, {"run": str(run.checkpoint), "calibration_clips": len(calibration.clips), **facts}
+
+
+Judge = Callable[[OpenScores], dict[str, float]]  # accuracies among all classes: seen, unseen, harmonic
+
+
+def _fit_gate(calibration: OpenScores) -> tuple[Judge, dict[str, Any]]:
+    """The gate of this package."""
+    gate = Gate.fit(calibration.seen, calibration.unseen, calibration.labels)
+    return lambda found: generalised(found.seen, found.unseen, found.labels, gate), gate.facts
+
+
+def _fit_released(calibration: OpenScores) -> tuple[Judge, dict[str, Any]]:
+    """The gate as SA-DVAE released it; it looks at as many probabilities as there are unseen classes."""
+    unseen = calibration.labels >= calibration.seen.shape[1]
+    chances = softmax(calibration.unseen.astype(np.float64))
+    width = chances.shape[1]
+    gate = fit_released_gate(
+        (chances[unseen], calibration.seen[unseen]), (chances[~unseen], calibration.seen[~unseen])
+    )
+
+    def judge(found: OpenScores) -> dict[str, float]:
+        if found.unseen.shape[1] != width:
+            raise UserError(
+                f"the released gate was fitted with {width} pseudo-unseen classes, and here "
+                f"{found.unseen.shape[1]} are unseen"
+            )
+        seen = np.arange(found.seen.shape[1])
+        classes = len(seen) + np.arange(width)
+        inputs = softmax(found.unseen.astype(np.float64)), found.seen
+        _, sides = released_generalised(gate, *inputs, found.labels, classes, seen)
+        return {**sides, "unseen_share": float(1 - gate.to_seen(*inputs).mean())}
+
+    return judge, {"released": True, **gate.facts}
 
 
 def open_scores(model: Model, data: Selection, apply: Apply) -> OpenScores:

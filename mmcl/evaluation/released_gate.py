@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mmcl.common.errors import UserError
 from mmcl.evaluation.gate import REGULARISATION, TEMPERATURES, THRESHOLDS, harmonic_mean
 from mmcl.evaluation.metrics import softmax
 
@@ -35,6 +36,11 @@ class ReleasedGate:
     threshold: float
     model: Any
     accuracy: float
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """What a report says of it."""
+        return {"accuracy": self.accuracy, "temperature": self.temperature, "threshold": self.threshold}
 
     def chances(self, unseen: np.ndarray, logits: np.ndarray) -> np.ndarray:
         """P(unseen) and P(seen), (n, 2), from (n, U) probabilities of unseen classes and (n, K) logits of all."""
@@ -67,11 +73,19 @@ def fit_released_gate(
         temperatures: to choose from.
         thresholds: to choose from.
         seed: of all draws, one stream.
+
+    Raises:
+        UserError: too few clips of a side to hold any out.
     """
     from sklearn.linear_model import LogisticRegression
 
     random = np.random.RandomState(seed)
     counts = [len(unseen_clips[0]), len(seen_clips[0])]
+    if min(counts) < SHARE:
+        raise UserError(
+            f"the released gate holds a {SHARE}th of the clips out: {counts[0]} of pseudo-unseen and {counts[1]} of "
+            "seen classes are too few; without released=true, the gate is fitted by cross-validation"
+        )
     drawn = random.choice(np.arange(counts[1]), min(counts), replace=False)
     sides = [unseen_clips, (seen_clips[0][drawn], seen_clips[1][drawn])]
     best = ReleasedGate(0.0, 0.0, None, 0.0)

@@ -99,7 +99,8 @@ def _open_vocabulary(facts: Mapping[str, Any], trained: Sequence[str], graphs_al
 `vocabulary.safetensors` holds the text head '{head["name"]}' ({_flat(head["options"])}): from the encoder's feature to
 classes that are given by their texts, also of such that were never trained. A class's text is made of the unit-length
 embeddings of {templates} by {model}, {how}, and brought to unit length: {facts["width"]} wide. Softmax over the classes
-that you give, and no others, makes probabilities of the scores: they say which of these a clip is most like, never that it is one.
+that you give, and no others, makes probabilities of the scores: they say which of these a clip is most like, never that
+it is one.
 
 Texts in the table, those never trained in bold: {table or "none; `mmcl export --classes NAMES` puts them there"}.
 

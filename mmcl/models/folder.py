@@ -227,9 +227,12 @@ def _progress(folder: Path, checkpoint: Path, description: Description) -> dict[
         epochs = int(position.get("epochs", position.get("epoch")))  # of the run; before there were stages, of the run
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(f"{checkpoint / POSITION} is damaged: {error}") from error
-    complete = bool(position.get("complete", (folder / "summary.json").is_file()))
-    if checkpoint.name.strip(".").removesuffix(".old") == "best":
+    finished, name = (folder / "summary.json").is_file(), checkpoint.name.strip(".").removesuffix(".old")
+    complete = bool(position.get("complete", finished))
+    if name == "best":
         selection = f"best on validation clips {done.get('validation') or {}}"
+    elif name != "last":  # a stage's own, which is as it should be once the run has gone on to its end
+        selection, complete = f"kept after stage {name} (epoch {epochs})", finished
     else:
         selection = "last epoch" if complete else f"epoch {epochs}: the run is not complete"
     return {"checkpoint": str(checkpoint), "selection": selection, "complete": complete}

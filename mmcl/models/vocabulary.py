@@ -236,7 +236,7 @@ def require_vocabulary(vocabulary: Vocabulary | None, what: object) -> Vocabular
     if vocabulary is None:
         raise UserError(
             f"{what} has no projection into a space of texts, so it cannot be asked for classes by name: train it with "
-            "--task.text.weight (recipe utd_mhad_open) or --task.alignment.space=clip"
+            "--task.text.weight (recipe utd_mhad_open), --task.alignment.space=clip or --task.name=sa_dvae"
         )
     return vocabulary
 

@@ -28,10 +28,17 @@ def report_lines(report: Mapping[str, Any], out: Path) -> list[str]:
                 f"{key.replace('_', ' ')}: seen {sides['seen']:.2%}, unseen {sides['unseen']:.2%}, "
                 f"harmonic mean {sides['harmonic']:.2%}"
             )
+    lines += [f"{key}: {report[key]}" for key in ("cycle", "by_cycle") if report.get(key)]
     if "unseen_classes" in report:
         lines.append(f"never trained: {_some(report['unseen_classes'])}")
     lines += [f"{key}: {report[key]}" for key in ("texts", "control", "note", "warning") if report.get(key)]
-    if gate := report.get("gate"):
+    if (gate := report.get("gate")) and gate.get("released"):
+        lines.append(
+            f"gate: as released, fitted on {gate['calibration_clips']} calibration clips by {gate['run']} (accuracy "
+            f"{gate['accuracy']:.2%} on those held out; temperature {gate['temperature']:g}, threshold "
+            f"{gate['threshold']:g})"
+        )
+    elif gate:
         lines.append(
             f"gate: fitted on {gate['fitted_on']} of {gate['calibration_clips']} calibration clips by {gate['run']} "
             f"(there seen {gate['seen']:.2%}, unseen {gate['unseen']:.2%}, harmonic mean {gate['harmonic']:.2%}; "
