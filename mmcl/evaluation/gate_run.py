@@ -98,11 +98,12 @@ def check_same_words(gate: SavedModel, names: Sequence[str], own: Vocabulary, ju
 
 def _trained_alike(one: str | None, two: str | None) -> bool:
     """Whether both runs started from runs that were trained alike, each on the classes of its own protocol."""
-    if one is None or two is None:
-        return False
     settings = []
     for path in (one, two):
-        start = find_model(path)
+        try:
+            start = find_model(path or "")
+        except UserError:  # none, or it is gone, so that nothing is known of it
+            return False
         if start.checkpoint is None:
             return False
         settings.append(_run_settings(start.path, start.description.provenance))
