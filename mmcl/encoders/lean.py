@@ -2,7 +2,7 @@
 
 Constants are folded unit by unit (``ctrgcn/lean_units.py``, ``hyperformer/lean.py``). A body that is all zeros is not
 computed: its feature depends on nothing but the number of frames. On a CPU bodies go through one at a time, so that
-what they need stays in the cache. Tensors are (B, C, V, T), or (B, C, P) with P = V * T where only channels are mixed.
+what they need stays in the cache. Tensors are (B, C, V, T).
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def folded(conv: nn.Module, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight and bias (C_out, 1) of a convolution followed by y = scale * x + shift."""
+    """Weight (C_out, C_in, 1, kernel) and bias (C_out,) of a convolution followed by y = scale * x + shift."""
     assert isinstance(conv, nn.Conv2d) and conv.bias is not None
-    weight = conv.weight * scale.view(-1, 1, 1, 1)
-    return weight.squeeze(2), (conv.bias * scale + shift).unsqueeze(1)
+    return conv.weight * scale.view(-1, 1, 1, 1), conv.bias * scale + shift
 
 
 def alone(x: Tensor) -> bool:
@@ -38,10 +37,8 @@ def alone(x: Tensor) -> bool:
 
 
 def mix(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
-    """A 1x1 convolution: weight (C_out, C_in), bias (C_out, 1), x (B, C_in, P) -> (B, C_out, P)."""
-    if alone(x):
-        return torch.addmm(bias, weight, x[0]).unsqueeze(0)
-    return torch.matmul(weight, x) + bias
+    """A 1x1 convolution of a single body as a product: (C_out, C_in, 1, 1), (C_out,), (1, C_in, V, T)."""
+    return torch.addmm(bias[:, None], weight.flatten(1), x[0].flatten(1)).view(1, -1, *x.shape[2:])
 
 
 class Folded(nn.Module):
@@ -71,9 +68,11 @@ class LeanBodies(Folded):
 
     Attributes:
         one_by_one: whether bodies go through the trunk one at a time on a CPU.
+        packed: whether a tracer, too, sees the bodies alone that are there. Only clips of the frames that were given
+            work then, and the tracer must take a number of rows that depends on the data, as ``torch.export`` does.
     """
 
-    one_by_one = True
+    one_by_one, packed = True, False
     scale: Tensor
     shift: Tensor
     empty: Tensor
@@ -125,11 +124,14 @@ class LeanBodies(Folded):
     def features(self, x: Tensor) -> Tensor:
         """(N, M, T, V, C) -> (N, D)."""
         N, M = x.shape[:2]
-        bodies = self.normalise(x)
-        if torch.compiler.is_compiling():  # a number of rows that depends on the data would break the graph
+        bodies, traced = self.normalise(x), torch.compiler.is_compiling()
+        if traced and not self.packed:  # a number of rows that depends on the data would break the graph
             return self.trunk(bodies).unflatten(0, (N, M)).mean(dim=1)
+        rows = present_bodies(x).flatten().nonzero()[:, 0]
+        if traced:
+            found = self.empty.repeat(N, 1).index_put((rows,), self.trunk(bodies[rows]))
+            return found.unflatten(0, (N, M)).mean(dim=1)
         found = self.empty_features(x.shape[2]).repeat(N, 1)
-        rows = present_bodies(x).flatten().nonzero().squeeze(1)
         for part in rows.split(1 if self.one_by_one and x.device.type == "cpu" else max(1, len(rows))):
             if len(part):
                 found[part] = self.trunk(bodies[part]).to(found.dtype)

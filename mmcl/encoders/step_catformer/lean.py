@@ -180,7 +180,7 @@ class LeanStepCATFormer(LeanBodies):
         assert mix.bias is not None
         for depth, convolution in enumerate(cast("list[nn.Sequential]", encoder.to_tokens)):
             weight, bias = folded(convolution[0], *scale_and_shift(convolution[1]))
-            joined = torch.cat([weight[:, :, 0], bias], dim=1)
+            joined = torch.cat([weight[:, :, 0, 0], bias[:, None]], dim=1)
             joined = mix.weight[:, :, 0, 0] @ joined
             joined[:, -1] += mix.bias
             self.keep(**{f"to_tokens_{depth}": joined})
