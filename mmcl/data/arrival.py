@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mmcl.common.errors import UserError
-
-if TYPE_CHECKING:
-    from mmcl.data.splitting import Split
+from mmcl.data.split import Split
 
 
 @dataclass(frozen=True)

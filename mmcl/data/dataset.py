@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from mmcl.common.draws import clip_keys
 from mmcl.data.crops import decode
 from mmcl.data.sampler import Key
-from mmcl.data.splitting import outputs_of
+from mmcl.data.split import outputs_of
 from mmcl.data.store import ClipStore
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmcl.common.errors import UserError
 from mmcl.data.rules import Protocol, Rule
-from mmcl.data.splitting import Split
+from mmcl.data.split import Split
 from mmcl.data.store import ClipStore
 
 SIDES = ("train", "validation", "test")

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mmcl.common.errors import UserError
-
-if TYPE_CHECKING:
-    from mmcl.data.splitting import Split
-    from mmcl.data.store import ClipStore
+from mmcl.data.split import Split
+from mmcl.data.store import ClipStore
 
 
 @dataclass(frozen=True)

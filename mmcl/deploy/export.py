@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import atomic_folder
-from mmcl.data.splitting import Split
+from mmcl.data.split import Split
 from mmcl.data.store import ClipStore
 from mmcl.deploy.graphs import MOST_COMPARED, GraphClips, evenly, write_graph_files
 from mmcl.deploy.options import ExportOptions

@@ -9,7 +9,8 @@ import numpy as np
 
 from mmcl.common.errors import UserError
 from mmcl.data.protocols import load_protocol
-from mmcl.data.splitting import Split, split
+from mmcl.data.split import Split
+from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore
 from mmcl.models.description import Description
 from mmcl.models.record import Record

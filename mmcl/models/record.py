@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mmcl.common.errors import UserError
-from mmcl.data.splitting import Split
+from mmcl.data.split import Split
 from mmcl.data.store import ClipStore
 
 FORMAT = 1
@@ -80,7 +80,7 @@ class Record:
         dataset: name of the data set that it was trained on.
         protocol: name of the rule that chose its clips. The rule may have been edited since; ``split`` tells.
         store: fingerprint of the clip store, see :func:`mmcl.data.columns.content_fingerprint`.
-        split: digest of the ids and outputs of all sides, see :attr:`mmcl.data.splitting.Split.digest`.
+        split: digest of the ids and outputs of all sides, see :attr:`mmcl.data.split.Split.digest`.
         test_side: digest of the ids of the test side alone.
         texts: digest of what its task was told about the classes.
         classes: digest of the class names in the order of its outputs.

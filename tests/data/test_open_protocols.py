@@ -10,7 +10,8 @@ import pytest
 
 from mmcl.common.errors import UserError
 from mmcl.data.protocols import load_protocol, protocol_names
-from mmcl.data.splitting import divide_classes, outputs_of, split
+from mmcl.data.split import outputs_of
+from mmcl.data.splitting import divide_classes, split
 from mmcl.data.store import ClipStore, open_store
 
 # SynSE's and SMIE's lists as the literature gives them, labels from 0.

@@ -125,7 +125,8 @@ class LeanTemporal(Folded):
         (near_weight, near_bias), (far_weight, far_bias) = folded(unit.near, *near), folded(unit.far, *far)
         self.keep(
             inner=reduce[: 3 * b], inner_bias=reduce_bias[: 3 * b],
-            point=reduce[3 * b :], point_bias=reduce_bias[3 * b :], near=near_weight, near_bias=near_bias, far=far_weight, far_bias=far_bias,
+            point=reduce[3 * b :], point_bias=reduce_bias[3 * b :],
+            near=near_weight, near_bias=near_bias, far=far_weight, far_bias=far_bias,
             peak=peak[0].view(-1, 1, 1, 1), peak_bias=peak[1],
         )  # fmt: skip
 

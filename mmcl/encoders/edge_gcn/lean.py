@@ -7,7 +7,7 @@ a constant. Tensors are (B, C, V, T).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,10 @@ from torch.nn import functional as F
 
 from mmcl.encoders.bodies import present_bodies
 from mmcl.encoders.edge_gcn.attention import AttentionLayer
+from mmcl.encoders.edge_gcn.blocks import Block, Branch
 from mmcl.encoders.edge_gcn.inputs import InputFeatures
 from mmcl.encoders.edge_gcn.layers import SpatialLayer, SqueezeExcite, TemporalLayer
 from mmcl.encoders.lean import scale_and_shift
-
-if TYPE_CHECKING:
-    from mmcl.encoders.edge_gcn.network import Block, Branch
 
 
 def folded(pair: nn.Module, inner: tuple[Tensor, Tensor] | None = None) -> nn.Module:

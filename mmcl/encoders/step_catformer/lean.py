@@ -11,21 +11,19 @@ with them is a fifth faster that way.
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmcl.encoders.body_encoder import BodyEncoder
 from mmcl.encoders.ctrgcn.lean_units import LeanSpatial, LeanUnit
+from mmcl.encoders.ctrgcn.units import Unit
 from mmcl.encoders.lean import Folded, LeanBodies, folded, normalised, scale_and_shift
 from mmcl.encoders.step_catformer.parts import PartAttention, TransformerLayer
 from mmcl.encoders.step_catformer.refinement import Refinement
 from mmcl.encoders.step_catformer.temporal import TemporalAttention
-
-if TYPE_CHECKING:
-    from mmcl.encoders.ctrgcn.units import Unit
-    from mmcl.encoders.step_catformer.network import StepCATFormer
 
 
 def behind_norm(norm: nn.LayerNorm, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -155,7 +153,10 @@ class LeanStepCATFormer(LeanBodies):
     """An encoder's function in evaluation, (N, M, T, V, C) -> (N, K), for use only.
 
     Args:
-        encoder: of which everything is copied.
+        encoder: whose trunk and classifier are copied.
+        tokens: its ``token_units``, ``to_tokens`` and ``mix_tokens``.
+        refinement: what stands behind the trunk.
+        bones: (V, V) that the input is multiplied with, or None.
         frames: T that will come, for which the feature of an empty body is worked out at once; others work, too.
     """
 
@@ -166,7 +167,10 @@ class LeanStepCATFormer(LeanBodies):
     to_tokens_2: Tensor
     to_tokens_3: Tensor
 
-    def __init__(self, encoder: StepCATFormer, frames: int | None = None) -> None:
+    def __init__(
+        self, encoder: BodyEncoder, tokens: tuple[list[int], nn.ModuleList, nn.Conv2d], refinement: Refinement,
+        bones: Tensor | None, frames: int | None = None,
+    ) -> None:  # fmt: skip
         units = [
             LeanUnit(LeanSpatial(unit.spatial), unit.temporal, unit.residual)
             for unit in cast("list[Unit]", encoder.units)
@@ -174,18 +178,19 @@ class LeanStepCATFormer(LeanBodies):
         super().__init__(
             encoder.options.persons, encoder.layout.joint_count, encoder.data_bn, units, encoder.classifier
         )
-        self.power, self.token_units = encoder.options.bone_power, encoder.token_units
-        self.keep(bones=encoder.bones)
-        mix = encoder.mix_tokens
+        self.token_units, to_tokens, mix = tokens
+        self.has_bones = bones is not None
+        if bones is not None:
+            self.keep(bones=bones)
         assert mix.bias is not None
-        for depth, convolution in enumerate(cast("list[nn.Sequential]", encoder.to_tokens)):
+        for depth, convolution in enumerate(cast("list[nn.Sequential]", to_tokens)):
             weight, bias = folded(convolution[0], *scale_and_shift(convolution[1]))
             joined = torch.cat([weight[:, :, 0, 0], bias[:, None]], dim=1)
             joined = mix.weight[:, :, 0, 0] @ joined
             joined[:, -1] += mix.bias
             self.keep(**{f"to_tokens_{depth}": joined})
-        self.strides = [cast("nn.Conv2d", part[0]).stride[1] for part in cast("list[nn.Sequential]", encoder.to_tokens)]
-        self.refinement = lean_refinement(encoder.refinement)
+        self.strides = [cast("nn.Conv2d", part[0]).stride[1] for part in cast("list[nn.Sequential]", to_tokens)]
+        self.refinement = lean_refinement(refinement)
         self.eval()
         if frames is not None:
             self.empty_features(frames)
@@ -211,4 +216,4 @@ class LeanStepCATFormer(LeanBodies):
 
     def normalise(self, x: Tensor) -> Tensor:
         """(N, M, T, V, C) -> (N * M, C, V, T), bones of the input if asked for."""
-        return normalised(torch.matmul(self.bones, x) if self.power else x, self.scale, self.shift)
+        return normalised(torch.matmul(self.bones, x) if self.has_bones else x, self.scale, self.shift)

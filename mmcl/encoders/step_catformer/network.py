@@ -200,4 +200,6 @@ class StepCATFormer(BodyEncoder):
 
     def lean(self, frames: int | None = None) -> LeanStepCATFormer:
         """The same function for use only, without the heads of trunk and texts: see ``lean.py``."""
-        return LeanStepCATFormer(self, frames).requires_grad_(False)
+        tokens = (self.token_units, self.to_tokens, self.mix_tokens)
+        bones = self.bones if self.options.bone_power else None
+        return LeanStepCATFormer(self, tokens, self.refinement, bones, frames).requires_grad_(False)
