@@ -23,6 +23,7 @@ VERBS = {
     "compare": ("mmcl.compare", "runs side by side, with intervals of their differences"),
     "adapt": ("mmcl.adapt", "a trained model's batch-norm statistics -> those of another data set"),
     "fuse": ("mmcl.fuse", "ARN-LSTM streams that were trained apart -> one network"),
+    "compress": ("mmcl.compress", "a trained model -> smaller ones by low-rank factors, with a report"),
     "study": ("mmcl.study", "arms x seeds from one recipe, and one table with intervals"),
     "export": ("mmcl.export", "a run -> skeleton-only bundle, verified"),
     "import-checkpoint": ("mmcl.import_checkpoint", "an official CTR-GCN or MMCL checkpoint -> bundle"),

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from mmcl.common.errors import UserError
 from mmcl.common.options import fill
 from mmcl.encoders import ENCODERS
+from mmcl.encoders.factored import factored_layers, merge
 from mmcl.skeletons.layout import Layout
 
+THIN = 3.0  # times as many numbers in whole weights as in factors: from there on the factors are used as they are
 _DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -30,19 +32,22 @@ class Encoder(nn.Module, ABC):
         head_parts: names of the modules that only :meth:`head` uses; they alone know how many classes there are.
         beside_parts: names of the modules and parameters that :meth:`outputs` alone uses; scores do without them.
         tiny: options with which the contract test trains it in seconds, without dropout.
+        fused: pattern of module names -> how many projections of equal size such a layer computes at once, one after
+            the other along its output channels, such as queries, keys and values.
         layout: the joints it was built for.
         classes: K.
         options: its options.
         feature_width: D.
         frozen: whether :meth:`freeze_features` was called.
         altered: whether a surgery has exchanged modules, so that it is no longer the network of its class:
-            :meth:`lean` must not count on its parts then.
+            :meth:`lean` must not count on its parts then. Factored layers (``factored.py``) are no other network.
     """
 
     options_type: ClassVar[type]
     head_parts: ClassVar[tuple[str, ...]] = ("classifier",)
     beside_parts: ClassVar[tuple[str, ...]] = ()
     tiny: ClassVar[Mapping[str, Any]] = _DEFAULTS
+    fused: ClassVar[Mapping[str, int]] = MappingProxyType({})
     feature_width: int
 
     def __init__(self, layout: Layout, classes: int, options: Any) -> None:
@@ -144,8 +149,22 @@ def encoder_name(encoder: Encoder) -> str:
 
 
 def lean_form(encoder: Encoder, frames: int | None = None) -> nn.Module:
-    """:meth:`Encoder.lean`; of a network that a surgery has altered, a plain copy, which counts on no parts."""
-    return Encoder.lean(encoder, frames) if encoder.altered else encoder.lean(frames)
+    """:meth:`Encoder.lean`; of a network that a surgery has altered, a plain copy, which counts on no parts.
+
+    A lean form folds constants into whole weights, and factors have to be multiplied out for it. On a CPU that is the
+    faster form all the same (``docs/methods/lortsar.md``), unless factors hold far less than the weights.
+    """
+    if encoder.altered:
+        return Encoder.lean(encoder, frames)
+    saved = [layer.saved for _, layer in factored_layers(encoder)]
+    if not saved:
+        return encoder.lean(frames)
+    held = sum(parameter.numel() for parameter in encoder.parameters())
+    if held + sum(saved) > THIN * held:
+        return Encoder.lean(encoder, frames)
+    copied = copy.deepcopy(encoder).eval()
+    merge(copied)
+    return copied.lean(frames).requires_grad_(False)
 
 
 def encoder_options(name: str) -> type:

@@ -1,4 +1,4 @@
-"""A trained model becomes another one. A surgery is one file and one line here."""
+"""A trained model becomes another one. A surgery is one file or folder, and one line here."""
 
 from mmcl.common.registry import Registry
 
@@ -7,6 +7,7 @@ SURGERIES = Registry(
     {
         "adapt": "mmcl.surgery.adapt:Adapt",
         "fuse": "mmcl.surgery.fuse:Fuse",
+        "low_rank": "mmcl.surgery.low_rank.surgery:LowRank",
         "posterior_heads": "mmcl.surgery.posterior_heads:PosteriorHeadsSurgery",
     },
 )

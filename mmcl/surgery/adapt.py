@@ -54,7 +54,8 @@ class Adapt(Surgery):
         """Labels are not looked at; the structure stays as it is."""
         if data is None:
             raise UserError("adapt needs clips of the data set that the model shall be adapted to")
-        layers = reestimate_batchnorm(model.encoder, self._inputs(model, data))
+        batches = inputs_of(model, data, self.options.batch_size, self.options.seed)
+        layers = reestimate_batchnorm(model.encoder, batches)
         store = data.store
         return model.encoder, None, {
             "by": "batch-norm statistics alone, without labels (AdaBN)", "layers": layers, "to": store.title,
@@ -62,15 +63,16 @@ class Adapt(Surgery):
             "data_fingerprint": store.fingerprint,
         }  # fmt: skip
 
-    def _inputs(self, model: Model, data: Selection) -> Iterator[Tensor]:
-        """Encoder inputs of the clips in a fixed random order, in batches of equal size."""
-        from mmcl.data.dataset import ClipDataset, loader
 
-        order = np.random.default_rng(self.options.seed).permutation(data.clips)
-        parts = np.array_split(order, max(1, -(-len(order) // self.options.batch_size)))
-        device = model.device
-        for batch in loader(ClipDataset(data.store), [[(0, int(clip)) for clip in part] for part in parts]):
-            yield model.preprocess(batch["joints"].to(device), batch["lengths"].to(device))
+def inputs_of(model: Model, data: Selection, batch_size: int, seed: int) -> Iterator[Tensor]:
+    """Encoder inputs of the selected clips in a fixed random order, in batches as equal as they can be."""
+    from mmcl.data.dataset import ClipDataset, loader
+
+    order = np.random.default_rng(seed).permutation(data.clips)
+    parts = np.array_split(order, max(1, -(-len(order) // batch_size)))
+    device = model.device
+    for batch in loader(ClipDataset(data.store), [[(0, int(clip)) for clip in part] for part in parts]):
+        yield model.preprocess(batch["joints"].to(device), batch["lengths"].to(device))
 
 
 class _Moments:
@@ -95,6 +97,12 @@ class _Moments:
         self.squares = self.squares + squares + gap.square() * (before * size / self.count)
 
 
+def measured_norms(encoder: nn.Module) -> list[Any]:
+    """The batch norms of a network that keep statistics."""
+    kinds = nn.modules.batchnorm._BatchNorm
+    return [module for module in encoder.modules() if isinstance(module, kinds) and module.track_running_stats]
+
+
 @torch.no_grad()
 def reestimate_batchnorm(encoder: nn.Module, batches: Iterable[Tensor]) -> int:
     """Replace the running mean and variance of every batch norm by those of its input over all batches.
@@ -112,8 +120,7 @@ def reestimate_batchnorm(encoder: nn.Module, batches: Iterable[Tensor]) -> int:
     Raises:
         UserError: the encoder has no batch norm that keeps statistics, or there is no batch.
     """
-    kinds = nn.modules.batchnorm._BatchNorm
-    norms = [module for module in encoder.modules() if isinstance(module, kinds) and module.track_running_stats]
+    norms = measured_norms(encoder)
     if not norms:
         raise UserError("this encoder has no batch norm: there are no statistics to adapt")
     encoder.eval()

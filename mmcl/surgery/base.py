@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmcl.common.errors import UserError
 from mmcl.common.method import Method
@@ -30,6 +30,7 @@ class Surgery(Method):
     """
 
     registry = SURGERIES
+    alters: ClassVar[bool] = True  # its modules are none that lean_form of encoders/base.py knows how to deal with
 
     @abstractmethod
     def operate(
@@ -63,11 +64,11 @@ class Surgery(Method):
 
     @classmethod
     def rebuild(cls, encoder: Encoder, structure: dict[str, Any] | None) -> Encoder:
-        """What :meth:`reshape` makes of an encoder, marked as another network than its class says; None: as it is."""
+        """What :meth:`reshape` makes of an encoder, marked where it is another network; None: as it is."""
         if structure is None:
             return encoder
         changed = cls.reshape(encoder, structure)
-        changed.altered = True
+        changed.altered = changed.altered or cls.alters
         return changed
 
     def run(self, model: Model, data: Selection | None = None) -> Model:
@@ -87,7 +88,7 @@ class Surgery(Method):
             raise UserError("ONNX graphs alone cannot be changed: take the bundle with its weights, or the run")
         fresh = copy.deepcopy(model)
         encoder, structure, facts = self.operate(fresh, data)
-        encoder.altered = encoder.altered or structure is not None
+        encoder.altered = encoder.altered or (structure is not None and self.alters)
         encoder.eval()
         old = model.description
         operation = Operation(self.name, asdict(self.options), structure)

@@ -17,8 +17,9 @@ from mmcl.common.errors import UserError
 from mmcl.encoders.bodies import EMPTY_BODIES
 from mmcl.encoders.body_encoder import BodyEncoder
 from mmcl.encoders.ctrgcn.lean_units import LeanSpatial, LeanUnit
+from mmcl.encoders.ctrgcn.temporal import BRANCHES
 from mmcl.encoders.ctrgcn.units import Unit
-from mmcl.encoders.graph import spatial_graph
+from mmcl.encoders.graph import SUBSETS, spatial_graph
 from mmcl.encoders.lean import LeanBodies
 from mmcl.skeletons.layout import Layout
 
@@ -87,6 +88,7 @@ class CTRGCN(BodyEncoder):
 
     options_type: ClassVar[type] = CTRGCNOptions
     tiny = MappingProxyType({"width": 8, "depth": 3})
+    fused = MappingProxyType({"*.relate": 2 * SUBSETS, "*.reduce": BRANCHES})
 
     def __init__(self, layout: Layout, classes: int, options: CTRGCNOptions | None = None) -> None:
         options = options or CTRGCNOptions()

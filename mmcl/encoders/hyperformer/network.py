@@ -135,6 +135,7 @@ class Hyperformer(BodyEncoder):
 
     options_type: ClassVar[type] = HyperformerOptions
     tiny = MappingProxyType({"heads": 2, "head_width": 4, "groups": 2, "depth": 3})
+    fused = MappingProxyType({"*.key_value": 2, "*.reduce": BRANCHES})
 
     def __init__(self, layout: Layout, classes: int, options: HyperformerOptions | None = None) -> None:
         options = options or HyperformerOptions()

@@ -38,6 +38,7 @@ class MAMP(Encoder, TokenEncoder):
 
     options_type: ClassVar[type] = MAMPOptions
     tiny = MappingProxyType({"width": 8, "depth": 2, "heads": 2, "expansion": 2, "frames": 16})
+    fused = MappingProxyType({"*.qkv": 3})
 
     def __init__(self, layout: Layout, classes: int, options: MAMPOptions | None = None) -> None:
         options = options or MAMPOptions()

@@ -24,8 +24,9 @@ from mmcl.common.errors import UserError
 from mmcl.encoders.bodies import EMPTY_BODIES
 from mmcl.encoders.body_encoder import BodyEncoder
 from mmcl.encoders.ctrgcn.network import STAGES, CTRGCNOptions, plan_units
+from mmcl.encoders.ctrgcn.temporal import BRANCHES
 from mmcl.encoders.ctrgcn.units import Unit
-from mmcl.encoders.graph import spatial_graph
+from mmcl.encoders.graph import SUBSETS, spatial_graph
 from mmcl.encoders.step_catformer.lean import LeanStepCATFormer
 from mmcl.encoders.step_catformer.refinement import Refinement
 from mmcl.encoders.step_catformer.sets import TEXT_PARTS, bone_matrix, text_parts
@@ -103,6 +104,7 @@ class StepCATFormer(BodyEncoder):
 
     options_type: ClassVar[type] = StepCATFormerOptions
     tiny = MappingProxyType({"width": 8, "depth": 3, "heads": 2, "text_width": 8})
+    fused = MappingProxyType({"units.*.relate": 2 * SUBSETS, "units.*.reduce": BRANCHES})
     head_parts: ClassVar[tuple[str, ...]] = ("dropout", "classifier", "trunk_classifier")
     beside_parts: ClassVar[tuple[str, ...]] = ("text_heads", "text_scales", "trunk_classifier")
     bones: Tensor

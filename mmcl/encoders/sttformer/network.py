@@ -55,6 +55,7 @@ class STTFormer(Encoder):
 
     options_type: ClassVar[type] = STTFormerOptions
     tiny = MappingProxyType({"width": 8, "layers": [[8, 4], [8, 4]], "heads": 2, "persons": 2})
+    fused = MappingProxyType({"*.query_key": 2})
     positions: Tensor
 
     def __init__(self, layout: Layout, classes: int, options: STTFormerOptions | None = None) -> None:

@@ -1,0 +1,212 @@
+"""``mmcl compress RUN|BUNDLE --out DIR``: thin factors in place of a trained model's matrices (LORTSAR)."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Sequence, Sized
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmcl.common.arguments import AtLeastOne
+from mmcl.common.errors import UserError, run
+from mmcl.common.files import check_replaceable, write_json, write_text
+from mmcl.models.description import is_bundle
+
+if TYPE_CHECKING:
+    from mmcl.data.selection import Selection
+    from mmcl.models.folder import SavedModel
+    from mmcl.models.model import Model
+    from mmcl.surgery.low_rank.sweep import Point
+
+SWEEP, PAGE, SECONDS = "sweep.json", "report.md", 2.0  # for each model whose time is taken
+TIMES = (
+    "Times are of one made-up clip, measured in turns; quartiles in brackets. Without ONNX Runtime a model runs in the "
+    "form that `mmcl predict` takes."
+)
+AMOUNTS = {
+    "ratio": "share of the rank that each matrix could have",
+    "rank": "the same rank for all",
+    "energy": "share of the squared singular values that each layer keeps",
+    "parameters": "share of the network's parameters, or their number",
+    "macs": "share of its multiply-accumulates a clip, or their number",
+    "milliseconds": "time of one clip on this machine",
+}
+EPILOG = """\
+One of the six policies says how small; several numbers with commas between them (--ratios 0.7,0.5,0.3) make a sweep:
+a bundle for each, and one page that sets them side by side. What is written can be trained on, which is how accuracy
+comes back:
+  mmcl train --config utd_mhad_joint --start.checkpoint=checkpoints/small --optimizer.lr=0.01 --schedule.epochs=10
+
+examples:
+  mmcl compress runs/utd --parameters 0.5 --out checkpoints/small
+  mmcl compress runs/utd --ratios 0.7,0.5,0.3 --statistics --onnx --out checkpoints/sizes
+  mmcl compress runs/utd --parameters 0.5 --basis random --out checkpoints/control
+  mmcl compress checkpoints/small --merge --out checkpoints/whole
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line of ``mmcl compress``."""
+    parser = argparse.ArgumentParser(
+        prog="mmcl compress", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG,
+        description="Put two thin factors in the place of a trained model's matrices, by their singular vectors.",
+    )  # fmt: skip
+    parser.add_argument("checkpoint", type=Path, metavar="RUN|BUNDLE", help="run folder, checkpoint or bundle")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="bundle to write; of a sweep, a folder")
+    policy = parser.add_mutually_exclusive_group(required=True)
+    for name, words in AMOUNTS.items():
+        flags = [f"--{name}", "--ratios"] if name == "ratio" else [f"--{name}"]
+        policy.add_argument(*flags, dest=name, type=_numbers, metavar="X[,Y]", help=words)
+    policy.add_argument("--merge", action="store_true", help="the reverse: factored layers get one weight again")
+    parser.add_argument("--include", action="append", default=[], metavar="PATTERN", help="layers to factor; repeat")
+    parser.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="layers to leave; repeat")
+    parser.add_argument("--temporal", action="store_true", help="also convolutions over several frames")
+    parser.add_argument("--basis", default="svd", metavar="B", help="svd, or random: the control (default: svd)")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="any other option of the surgery; repeat"
+    )
+    parser.add_argument("--data", metavar="DIR", help="clip store to judge on (default: the run's own)")
+    parser.add_argument("--protocol", metavar="P", help="protocol (default: the run's own)")
+    parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
+    parser.add_argument(
+        "--statistics", action="store_true", help="measure batch norms again on the protocol's training clips"
+    )
+    parser.add_argument("--onnx", action="store_true", help="also take the time through ONNX Runtime")
+    parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
+    parser.add_argument(
+        "--batch-size", type=int, action=AtLeastOne, default=64, metavar="N", help="clips at once (default: 64)"
+    )
+    parser.add_argument("--device", metavar="D", help="torch device (default: a GPU where there is one)")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is already there")
+    return parser
+
+
+def _numbers(text: str) -> list[float]:
+    """``0.7,0.5`` as numbers."""
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: write numbers with commas between them") from error
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text!r}: a number is there twice")
+    return found
+
+
+def asked(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Options of every surgery that a command line asks for."""
+    from mmcl.evaluation.judging import option_words
+
+    shared = {
+        "basis": arguments.basis, "include": arguments.include, "exclude": arguments.exclude,
+        "temporal": arguments.temporal, "batch_size": max(2, arguments.batch_size), **option_words(arguments.option),
+    }  # fmt: skip
+    if arguments.merge:
+        return [{**shared, "policy": "merge"}]
+    policy = next(name for name in AMOUNTS if getattr(arguments, name) is not None)
+    return [{**shared, "policy": policy, "amount": amount} for amount in getattr(arguments, policy)]
+
+
+def judged_clips(saved: SavedModel, arguments: argparse.Namespace) -> Selection | None:
+    """The clips to judge on; None where neither command line nor run names any.
+
+    Raises:
+        UserError: a side is asked for, or statistics, and there is no store.
+    """
+    from mmcl.evaluation.judging import select
+
+    own = saved.description.provenance if saved.checkpoint is not None else {}
+    if (arguments.data or own.get("data")) and (arguments.protocol or own.get("protocol")):
+        return select(saved, arguments.data, arguments.protocol, arguments.split)
+    if arguments.statistics or arguments.data or arguments.protocol:
+        raise UserError(f"{saved.path} does not say which clips: give --data and --protocol")
+    return None
+
+
+def compress(arguments: argparse.Namespace) -> list[Point]:
+    """Write all bundles and the report; returns the original and what became of it.
+
+    Raises:
+        UserError: no such model or store, options that are wrong, or nothing would become smaller.
+    """
+    from tqdm import tqdm
+
+    from mmcl.common.device import pick_device
+    from mmcl.deploy.export import export_model
+    from mmcl.models.folder import find_model
+    from mmcl.surgery.base import build_surgery
+    from mmcl.surgery.low_rank.sweep import measured
+
+    saved = find_model(arguments.checkpoint, arguments.which)
+    surgeries = {_name(options): build_surgery("low_rank", options) for options in asked(arguments)}
+    data = judged_clips(saved, arguments)
+    model = saved.load(None if data is None else data.store.layout, pick_device(arguments.device))
+    shown = replace(data, side="train") if data is not None and arguments.statistics else None
+    models = {"original": model}
+    for name, surgery in tqdm(surgeries.items(), desc="compressing", unit="model", disable=len(surgeries) < 2):
+        models[name] = surgery.run(model, shown)
+        export_model(copy.deepcopy(models[name]).cpu(), _folder(arguments.out, name, surgeries))
+    points = measured(models, data, arguments.batch_size, SECONDS, arguments.onnx)
+    write_report(arguments.out, points, models, data)
+    return points
+
+
+def _name(options: dict[str, Any]) -> str:
+    return "merged" if options["policy"] == "merge" else f"{options['policy']}-{options['amount']:g}"
+
+
+def _folder(out: Path, name: str, among: Sized) -> Path:
+    """Where a model goes: a single one is what --out names."""
+    return out if len(among) == 1 else out / name
+
+
+def write_report(out: Path, points: Sequence[Point], models: dict[str, Model], data: Selection | None) -> None:
+    """Write ``report.md``, ``sweep.json`` and, of several models whose accuracy is known, a picture.
+
+    Args:
+        out: folder, which is there.
+        points: the original, then what became of it.
+        models: the same by name.
+        data: the clips that were judged.
+    """
+    from mmcl.surgery.low_rank.sweep import PICTURE, draw, in_markdown
+    from mmcl.surgery.low_rank.table import in_markdown as layers_in_markdown
+    from mmcl.surgery.low_rank.table import layer_table
+
+    words = "No clips were judged." if data is None else (
+        f"Top-1 of the {data.side} clips of {data.protocol} in {data.store.title}, without any fine-tuning. A choice "
+        "among these models has to be made on validation clips (`--split validation`)."
+    )  # fmt: skip
+    blocks = [f"# {len(points) - 1} smaller model(s) of one", in_markdown(points), words, TIMES]
+    if data is not None and len(points) > 2:
+        draw(points, out / PICTURE)
+        blocks.append(f"![accuracy against size, cost and time]({PICTURE})")
+    for name in list(models)[1:]:
+        rows = layer_table(models["original"].encoder, models[name].encoder)
+        blocks += [f"## {name}", layers_in_markdown(rows) if rows else "No layer is factored."]
+    write_json(out / SWEEP, [asdict(point) for point in points])
+    write_text(out / PAGE, "\n\n".join(blocks) + "\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, compress, print one line for each model."""
+    from mmcl.common.stack import require_training_stack
+
+    arguments = build_parser().parse_args(argv)
+    require_training_stack()
+    several = len(asked(arguments)) > 1
+    check_replaceable(arguments.out, SWEEP if several else is_bundle, arguments.overwrite)
+    first, *others = compress(arguments)
+    for point in others:
+        accuracy = "" if point.accuracy is None else f", top-1 {first.accuracy:.2%} -> {point.accuracy:.2%}"
+        print(
+            f"{point.name}: parameters {first.parameters:,} -> {point.parameters:,}, MACs {first.macs / 1e6:,.1f} M -> "
+            f"{point.macs / 1e6:,.1f} M{accuracy}"
+        )
+    print(f"report in {arguments.out / PAGE}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
