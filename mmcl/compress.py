@@ -37,7 +37,7 @@ EPILOG = """\
 One of the six policies says how small; several numbers with commas between them (--ratios 0.7,0.5,0.3) make a sweep:
 a bundle for each, and one page that sets them side by side. What is written can be trained on, which is how accuracy
 comes back:
-  mmcl train --config utd_mhad_joint --start.checkpoint=checkpoints/small --optimizer.lr=0.01 --schedule.epochs=10
+  mmcl train --config utd_mhad_joint --start.checkpoint=checkpoints/small --optimiser.rate=0.01 --schedule.epochs=10
 
 examples:
   mmcl compress runs/utd --parameters 0.5 --out checkpoints/small

@@ -33,6 +33,7 @@ A study file holds
     skeleton: {task.alignment.weight: 0, task.refinement.weight: 0}
     fam: {task.refinement.weight: 0}
   draws: 30                                      only where a value holds {draw}: data.protocol: sysu/setting-1/{draw}
+  In a value, {seed} becomes the run's seed: start.checkpoint: runs/base/{seed}
   judge: evaluate                                or zero-shot, for protocols that withhold classes
 
 examples:

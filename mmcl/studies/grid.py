@@ -16,7 +16,7 @@ from mmcl.engine.run_folder import check_run
 from mmcl.engine.start import configure
 
 STUDIES = RECIPES / "studies"
-DRAW = "{draw}"  # in a value of a study file: the number of the draw
+DRAW, SEED = "{draw}", "{seed}"  # in a value of a study file: the number of the draw, the seed of the run
 JUDGES = {"evaluate": "report-test", "zero-shot": "report-zero-shot"}  # verb -> report folder inside a run folder
 _OWN_KEYS = ("out", "resume", "config", "seed")  # of every run, the study's own business
 
@@ -84,7 +84,7 @@ class Study:
     Attributes:
         name: stem of the file.
         recipe: recipes by name or path; later ones win.
-        arms: name -> dotted key -> value; the first arm is the baseline.
+        arms: name -> dotted key -> value; the first arm is the baseline. ``{seed}`` in a value becomes the run's seed.
         seeds: each arm is trained with each.
         draws: how many draws of a random protocol; None where no value holds ``{draw}``.
         set: dotted key -> value, for all arms.
@@ -126,7 +126,8 @@ class Study:
         folder = out / arm / str(seed) / ("" if draw is None else str(draw))
         settings = {**self.set, **self.own(arm)}
         arguments = [word for name in self.recipes for word in ("--config", name)]
-        arguments += [f"--{key}={_word(value).replace(DRAW, str(draw))}" for key, value in settings.items()]
+        words = {key: _word(value).replace(DRAW, str(draw)).replace(SEED, str(seed)) for key, value in settings.items()}
+        arguments += [f"--{key}={word}" for key, word in words.items()]
         arguments += [f"--seed={seed}", "--resume=true", f"--out={folder}"]
         return Run(arm, seed, draw, folder, tuple(arguments), self.judge)
 

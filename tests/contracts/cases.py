@@ -25,6 +25,9 @@ token = contracts.token_encoder:TokenEncoder
 """
 CASES = [("task", name) for name in dict.fromkeys([*TASKS, "adversary", "bank"])]
 CASES += [("encoder", name) for name in dict.fromkeys([*ENCODERS, "token"])]
+CASES += [("surgery", "low_rank")]  # training goes on in a network whose layers were exchanged
+# Four projections in one with ranks of their own, a plain one, a convolution along time.
+FACTORS = {"units.1.temporal.reduce": [1, 2, 2, 1], "units.2.spatial.value": [3], "units.2.temporal.near": [2]}
 WORDS = [
     "--data.protocol=demo/cross_subject", "--data.shots=1", "--data.batch_size=4", "--data.workers=0",
     "--preprocess.window=16", "--augmentation.crop_floor=16", "--augmentation.noise=0.01", "--schedule.epochs=2",
@@ -55,9 +58,11 @@ def settings(case: tuple[str, str], towers: Path) -> dict[str, Any]:
     """Keys of a configuration that make the entry tiny."""
     kind, name = case
     own = TASKS[name].tiny(towers) if kind == "task" else {}
-    encoder = own.pop("encoder.name", "ctrgcn") if kind == "task" else name
+    encoder = name if kind == "encoder" else own.pop("encoder.name", "ctrgcn")
     tiny = {f"encoder.{key}": value for key, value in {"persons": 1, **ENCODERS[encoder].tiny}.items()}
     task = name if kind == "task" else "supervised"
+    if kind == "surgery":
+        own = {"surgeries": [{"name": name, "options": {}, "structure": {"layers": FACTORS}}]}
     return {"task.name": task, "encoder.name": encoder, **tiny, **own}
 
 
@@ -73,6 +78,8 @@ def command(case: tuple[str, str], store: Path, out: Path, towers: Path, *more: 
 def option_names(case: tuple[str, str]) -> list[str]:
     """Keys of the entry's own options."""
     kind, name = case
+    if kind == "surgery":  # its options are of a change that is made, not of a training
+        return []
     options = TASKS[name].options if kind == "task" else encoder_options(name)
     return [f"{kind}.{field.name}" for field in fields(options) if field.name != "channels"]
 

@@ -46,6 +46,11 @@ def test_a_study_is_every_arm_with_every_seed_from_one_recipe(tmp_path) -> None:
     assert "# alone/0: finished" in plan(runs) and f"mmcl train {' '.join(runs[1].arguments[:4])}" in plan(runs)
 
 
+def test_a_value_may_name_the_seed_of_its_run(tmp_path) -> None:
+    study = read_study(write(tmp_path / "own.yaml", set={"data.path": "stores/{seed}"}, seeds=[4, 1]))
+    assert [parse(run.arguments).data.path for run in study.runs(tmp_path)][::2] == ["stores/4", "stores/1"]
+
+
 def test_draws_and_settings_from_the_command_line(tmp_path) -> None:
     protocol = {"data.protocol": "sysu/setting-1/{draw}"}
     study = read_study(write(tmp_path / "own.yaml", set=protocol, draws=3, seeds=[1]))

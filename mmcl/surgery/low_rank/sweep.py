@@ -73,22 +73,22 @@ def measured(
 def in_markdown(points: Sequence[Point]) -> str:
     """The table of a sweep; the first point is the original."""
     first = points[0]
-    lines = [
-        "| model | parameters | MACs a clip | ms a clip | times faster | ms, ONNX | times faster | top-1 |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
-    ]
+    head = ["model", "parameters", "MACs a clip", "ms a clip", "times faster"]
+    head += ["ms, ONNX", "times faster"] if first.graph else []
+    head += ["top-1"] if first.accuracy is not None else []
+    lines = [head, ["---", *["--:"] * (len(head) - 1)]]
     for point in points:
-        sizes = f"{point.parameters:,} ({point.parameters / first.parameters:.0%}) | {point.macs / 1e6:,.1f} M"
-        sizes += f" ({point.macs / first.macs:.0%})"
-        graph = "| |" if point.graph is None else f"{_times(point.graph)} |"
-        accuracy = "" if point.accuracy is None else f"{point.accuracy:.2%}"
-        lines.append(f"| {point.name} | {sizes} | {_times(point.latency)} | {graph} {accuracy} |")
-    return "\n".join(lines)
+        line = [point.name, f"{point.parameters:,} ({point.parameters / first.parameters:.0%})"]
+        line += [f"{point.macs / 1e6:,.1f} M ({point.macs / first.macs:.0%})", *_times(point.latency)]
+        line += _times(point.graph) if point.graph else []
+        line += [f"{point.accuracy:.2%}"] if point.accuracy is not None else []
+        lines.append(line)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _times(timing: Timing) -> str:
+def _times(timing: Timing) -> list[str]:
     ratio = f"{timing.ratio:.2f} ({timing.ratio_low:.2f}-{timing.ratio_high:.2f})"
-    return f"{1e3 * timing.seconds:.1f} | {ratio}"
+    return [f"{1e3 * timing.seconds:.1f}", ratio]
 
 
 def draw(points: Sequence[Point], path: Path) -> None:
@@ -107,10 +107,12 @@ def draw(points: Sequence[Point], path: Path) -> None:
         panel = figure.add_axes((0.34 * number, 0, 0.28, 1))
         panel.axhline(values[0], color=GREY, linewidth=1, linestyle="--")
         panel.plot(sizes, values, "o", color=BLUE)
-        for point, x, y in zip(points, sizes, values, strict=True):
-            panel.annotate(point.name, (x, y), (4, 5), textcoords="offset points", fontsize=8)
+        for place, (point, x, y) in enumerate(zip(points, sizes, values, strict=True)):
+            side = "left" if x < 0.7 * max(sizes) else "right"
+            offset = (4 if side == "left" else -4, -11 if place % 2 else 5)  # neighbours on either side of the line
+            panel.annotate(point.name, (x, y), offset, textcoords="offset points", fontsize=8, ha=side)
         panel.set_xlabel(label)
-        panel.set_xlim(left=0, right=1.15 * max(sizes))
+        panel.set_xlim(left=0, right=1.1 * max(sizes))
         panel.set_ylabel("top-1, %" if not number else "")
         panel.margins(y=0.15)
     save_figure(figure, path)

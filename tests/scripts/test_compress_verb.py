@@ -1,0 +1,99 @@
+"""``mmcl compress``: bundles, a page and a picture; what it wrote is trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmcl.common.errors import UserError
+from mmcl.compress import build_parser, compress, main
+from mmcl.encoders.counting import count_parameters
+from mmcl.encoders.factored import factored_layers
+from mmcl.engine.start import configure
+from mmcl.models.bundle import load_bundle
+from mmcl.models.folder import open_model
+from mmcl.train import train
+
+SMALL = [
+    "--data.workers=0", "--data.protocol=demo/cross_subject", "--data.batch_size=8", "--encoder.width=8",
+    "--encoder.depth=3", "--preprocess.window=16", "--schedule.epochs=1", "--schedule.warmup_epochs=0",
+    "--engine.trackers=[]",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(demo_store, tmp_path_factory) -> Path:
+    """A trained run on the demo store."""
+    out = tmp_path_factory.mktemp("compress") / "run"
+    assert train(configure([*SMALL, f"--data.path={demo_store}", f"--out={out}"])) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def sizes(run) -> Path:
+    """Two sizes of it, whose exports nobody has to verify once more in a process of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmcl.compress.SECONDS", 0.1)
+        patch.setattr("mmcl.deploy.export.verify_bundle", lambda *arguments: None)
+        words = ["--energy", "0.8,0.4", "--statistics", "--out", str(run.parent / "sizes")]
+        assert main([str(run), *words]) == 0
+        with pytest.raises(UserError, match="--overwrite"):
+            main([str(run), *words])
+    return run.parent / "sizes"
+
+
+def test_a_sweep_writes_a_bundle_for_each_size_and_one_page(run, sizes) -> None:
+    points = json.loads((sizes / "sweep.json").read_text())
+    assert [point["name"] for point in points] == ["original", "energy-0.8", "energy-0.4"]
+    original = open_model(run)
+    for point, model in zip(
+        points, (original, *(load_bundle(sizes / point["name"]) for point in points[1:])), strict=True
+    ):
+        assert point["parameters"] == count_parameters(model.encoder) and 0 <= point["accuracy"] <= 1
+        assert point["latency"]["seconds"] > 0 and point["macs"] > 0
+    page = (sizes / "report.md").read_text()
+    assert (sizes / "tradeoff.png").stat().st_size > 5000 and "tradeoff.png" in page
+    changed = load_bundle(sizes / "energy-0.4").description.provenance["changed"][-1]
+    assert changed["clips"] == 24 and changed["parameters_before"] == points[0]["parameters"]
+    small = load_bundle(sizes / "energy-0.4").encoder
+    for name, layer in factored_layers(small):
+        assert f"| `{name}` |" in page
+        whole = original.encoder.get_submodule(name).weight.detach().double().flatten(1)
+        if len(layer.ranks) == 1:  # the error in the table is the tail of the singular values
+            values = torch.linalg.svdvals(whole).square()
+            error = float(values[layer.ranks[0] :].sum() / values.sum()) ** 0.5
+            assert f"| {1 - error**2:.2%} | {error:.3f} |" in page
+
+
+def test_what_was_compressed_is_trained_on_in_its_form(sizes, demo_store, tmp_path) -> None:
+    words = [*SMALL, f"--data.path={demo_store}", f"--start.checkpoint={sizes / 'energy-0.4'}"]
+    tuned, scratch = (str(tmp_path / name) for name in ("tuned", "scratch"))
+    assert train(configure([*words, f"--out={tuned}"])) == 0
+    assert train(configure([*words, "--start.weights=false", f"--out={scratch}"])) == 0
+    before = load_bundle(sizes / "energy-0.4")
+    for out, close in ((tuned, True), (scratch, False)):
+        model = open_model(out)
+        assert {n: layer.ranks for n, layer in factored_layers(model.encoder)} == (
+            {n: layer.ranks for n, layer in factored_layers(before.encoder)}
+        )  # fmt: skip
+        weight, old = (net.encoder.units[2].spatial.value.weight for net in (model, before))
+        assert ((weight - old).norm() < 0.5 * old.norm()) == close
+    assert [operation.name for operation in open_model(tuned).description.surgeries] == ["low_rank"]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--ratios", "0.5", "--split", "validation", "--data", "nowhere", "--protocol", "x"], "nowhere: not a clip"),
+        (["--ratios", "1.5"], "share of 1"), (["--rank", "2", "--include", "*.kee"], "no layer fits"),
+        (["--rank", "2", "--basis", "luck"], "basis must be"), (["--merge"], "no factored layer"),
+        (["--rank", "2", "--option", "colour=red"], "no option colour"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_said_before_anything_is_written(run, tmp_path, words, complaint) -> None:
+    with pytest.raises(UserError, match=complaint):
+        compress(build_parser().parse_args([str(run), *words, "--out", str(tmp_path / "never")]))
+    assert not list(tmp_path.iterdir())
