@@ -5,7 +5,7 @@ A bundle is read where none of the training packages is, jsonargparse included.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from types import UnionType
@@ -49,6 +49,24 @@ def build(registry: Mapping[str, Any], name: str, options: Any = None, *argument
     kind = registry[name]
     typed = options if isinstance(options, kind.options_type) else fill(name, options or {}, kind.options_type)
     return kind(*arguments, typed)
+
+
+def differences(one: Any, two: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two nested mappings differ: dotted key, value of the one, value of the other (None where it has none)."""
+    if isinstance(one, Mapping) and isinstance(two, Mapping):
+        for name in {**one, **two}:
+            yield from differences(one.get(name), two.get(name), f"{key}.{name}" if key else name)
+    elif one != two:
+        yield key, one, two
+
+
+def without(settings: Mapping[str, Any], keys: Collection[str], start: str = "") -> dict[str, Any]:
+    """Nested mappings without what stands at these dotted keys."""
+    return {
+        name: without(value, keys, f"{start}{name}.") if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+        if f"{start}{name}" not in keys
+    }
 
 
 def _typed(where: str, value: Any, kind: Any) -> Any:

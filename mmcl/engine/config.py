@@ -11,6 +11,13 @@ from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import PreprocessOptions
 from mmcl.tasks.stages import ScheduleOptions
 
+# Keys that change no result: a run may go on with others, and the digest of its configuration leaves them out. A store
+# that was moved has the same fingerprint, which is compared by itself.
+FREE_KEYS = frozenset({
+    "out", "resume", "config", "engine.trackers", "engine.log_every", "engine.checkpoint_steps",
+    "engine.validate_every", "data.workers", "data.eval_batch_size", "data.path",
+})  # fmt: skip
+
 
 @dataclass(frozen=True)
 class DataOptions:

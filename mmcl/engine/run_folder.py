@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import read_yaml, write_text
+from mmcl.common.options import differences
 from mmcl.data.prompts import Prompts, load_prompts, write_prompts
-from mmcl.engine.config import TrainConfig
+from mmcl.engine.config import FREE_KEYS, TrainConfig
 from mmcl.engine.parsing import read_run_config
 from mmcl.engine.position import refuse_earlier
 
 TEXTS = "texts.yaml"  # a prompts file: all that was said about the data set when the run was begun
 LOCK, WRITER = ".lock", ".writer.json"
-
-# What may differ when a run goes on: nothing that changes its result. A store that was moved has the same fingerprint,
-# which the position knows.
-_FREE = {
-    "out", "resume", "config", "engine.trackers", "engine.log_every", "engine.checkpoint_steps",
-    "engine.validate_every", "data.workers", "data.eval_batch_size", "data.path",
-}  # fmt: skip
-
-
-def differences(one: Any, two: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Where two nested mappings differ: dotted key, value of the one, value of the other (None where it has none)."""
-    if isinstance(one, Mapping) and isinstance(two, Mapping):
-        for name in {**one, **two}:
-            yield from differences(one.get(name), two.get(name), f"{key}.{name}" if key else name)
-    elif one != two:
-        yield key, one, two
 
 
 def check_run(config: TrainConfig) -> None:
@@ -57,7 +40,7 @@ def check_run(config: TrainConfig) -> None:
     refuse_earlier(folder / "checkpoints" / "last")
     begun = read_run_config(folder)
     for key, was, now in differences(*(yaml.safe_load(one.text) for one in (begun, config))):
-        if key not in _FREE:
+        if key not in FREE_KEYS:
             raise UserError(
                 f"cannot resume {folder}: {key} was {was} and is now {now}; "
                 "resume with the same configuration, or choose another --out"

@@ -8,8 +8,9 @@ from typing import Any
 
 from mmcl.common.device import computes_bf16
 from mmcl.common.files import write_json
+from mmcl.common.options import without
 from mmcl.data.thinning import short_classes
-from mmcl.engine.config import TrainConfig
+from mmcl.engine.config import FREE_KEYS, TrainConfig
 from mmcl.engine.loop import Loop
 from mmcl.engine.setup import Experiment, run_texts
 from mmcl.engine.start import parent_records
@@ -65,11 +66,10 @@ def _shots(config: TrainConfig, data: Experiment) -> dict[str, Any]:
 
 
 def _that_counts(config: TrainConfig) -> dict[str, Any]:
-    """A configuration as mappings, without where the run is and whether it went on."""
+    """A configuration as mappings, without what changes no result."""
     import yaml
 
-    settings = yaml.safe_load(config.text)
-    return {key: value for key, value in settings.items() if key not in ("out", "resume", "config")}
+    return without(yaml.safe_load(config.text), FREE_KEYS)
 
 
 def describe_run(config: TrainConfig, data: Experiment, task: Task, begun: dict[str, Any] | None) -> Description:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import read_yaml
+from mmcl.common.options import differences
 from mmcl.data.protocols import load_protocol
 from mmcl.data.rules import Protocol
+from mmcl.engine.config import FREE_KEYS
 from mmcl.models.folder import SavedModel, find_model
 from mmcl.models.model import Model
 from mmcl.models.vocabulary import Vocabulary
 
-# What may differ: where things are, the seed, and what changes no weight. What prompts say is compared, not their name.
-FREE = (
-    "out", "seed", "resume", "config", "data.path", "data.protocol", "data.prompts", "data.workers",
-    "data.eval_batch_size", "engine.trackers", "engine.log_every", "engine.checkpoint_steps",
-)  # fmt: skip
+# What may differ: the seed, the classes, and what changes no weight. What prompts say is compared, not their name.
+FREE = FREE_KEYS | {"seed", "data.protocol", "data.prompts"}
 
 
 def find_gate_run(path: Path, model: Model, rule: Protocol, name: str, which: str = "last") -> SavedModel:
@@ -54,21 +53,12 @@ def find_gate_run(path: Path, model: Model, rule: Protocol, name: str, which: st
         judged = _bundle_settings(model, own)
     for key, one, two in differences(judged, own):
         alike = key == "start.checkpoint" and _trained_alike(one, two)
-        if not (key.startswith(FREE) or alike):
+        if not (key in FREE or alike):
             raise UserError(
                 f"{path} was not trained as {model.path} was: {key} is {two} there and {one} here; train the gate's "
                 "run with the same configuration but for out, seed and protocol"
             )
     return gate
-
-
-def differences(one: Any, two: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Where two nested mappings differ: dotted key, value of the one, value of the other (None where it has none)."""
-    if isinstance(one, Mapping) and isinstance(two, Mapping):
-        for name in {**one, **two}:
-            yield from differences(one.get(name), two.get(name), f"{key}.{name}" if key else name)
-    elif one != two:
-        yield key, one, two
 
 
 def check_same_words(gate: SavedModel, names: Sequence[str], own: Vocabulary, judged: Vocabulary) -> None:
@@ -107,7 +97,7 @@ def _trained_alike(one: str | None, two: str | None) -> bool:
         if start.checkpoint is None:
             return False
         settings.append(_run_settings(start.path, start.description.provenance))
-    return all(key.startswith(FREE) for key, _, _ in differences(settings[0], settings[1]))
+    return all(key in FREE for key, _, _ in differences(settings[0], settings[1]))
 
 
 def _run_settings(folder: Path, provenance: Mapping[str, Any]) -> dict[str, Any]:

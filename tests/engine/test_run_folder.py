@@ -27,6 +27,8 @@ from mmcl.data.sampler import Key
 from mmcl.data.store import open_store
 from mmcl.engine.loop import Loop
 from mmcl.engine.parsing import parse
+from mmcl.engine.setup import build_task, open_data
+from mmcl.engine.summary import describe_run
 from mmcl.engine.writer import sole_writer
 from mmcl.evaluate import main as evaluate
 from mmcl.export import main as export
@@ -62,6 +64,11 @@ def stopped(demo_store, tmp_path_factory) -> Path:
 def copy(stopped, tmp_path) -> Path:
     shutil.copytree(stopped, tmp_path / "run")
     return tmp_path / "run"
+
+
+def record_of(folder: Path) -> dict[str, object]:
+    """What a run says that it is made of."""
+    return json.loads((folder / "model.json").read_text())["record"]
 
 
 def hold(folder: str, words: list[str], ready: str) -> None:
@@ -221,13 +228,34 @@ def test_what_changes_no_result_may_change(copy, demo_store, stopped, tmp_path) 
     free = ["--data.eval_batch_size=3", "--engine.validate_every=7", "--engine.log_every=2", "--data.workers=1"]
     assert run(tmp_path / "moved", copy, "--resume=true", *free) == 0
     straight = tmp_path / "straight"
-    assert run(demo_store, straight) == 0
+    assert run(demo_store, straight, *free) == 0
+    digests = {record_of(folder)["config"] for folder in (copy, straight)}  # that of the configuration begun with
+    assert len(digests) == 1 and "" not in digests
     assert all(torch.equal(tensor, weights(copy)[name]) for name, tensor in weights(straight).items())
     assert yaml.safe_load((copy / "config.yaml").read_text())["data"]["path"] == str(tmp_path / "moved")
     assert not yaml.safe_load((copy / "config.yaml").read_text())["resume"]
     assert evaluate(["--checkpoint", str(copy)]) == 0
     with pytest.raises(UserError, match="encoder.width was 8 and is now 16"):
         run(demo_store, copy, "--resume=true", "--encoder.width=16")
+    config = parse(arguments(demo_store, copy, *SHORT, "--optimiser.rate=0.2"))
+    data = open_data(config)
+    other = describe_run(config, data, build_task(config, data, torch.device("cpu")), None).record
+    assert other is not None and other["config"] not in digests
+
+
+def test_an_unfinished_run_is_exported_with_what_it_was_trained_on(copy, demo_store, tmp_path, capsys) -> None:
+    """Where the store is another one by now, the bundle says what the weights have seen, not what is there today."""
+    trained = record_of(copy)
+    shutil.copytree(demo_store, tmp_path / "store")
+    facts = json.loads((tmp_path / "store" / "store.json").read_text())
+    (tmp_path / "store" / "store.json").write_text(json.dumps({**facts, "fingerprint": "0" * 64}))
+    for name in ("config.yaml", "model.json"):
+        (copy / name).write_text((copy / name).read_text().replace(str(demo_store), str(tmp_path / "store")))
+    assert export(["--run", str(copy), "--out", str(tmp_path / "bundle")]) == 0
+    assert "note: this run has not reached its last epoch" in capsys.readouterr().out
+    bundle = json.loads((tmp_path / "bundle" / "config.json").read_text())
+    assert bundle["record"]["store"] == trained["store"] == facts["fingerprint"] != "0" * 64
+    assert bundle["record"]["trained"] == trained["trained"] and bundle["provenance"]["complete"] is False
 
 
 @pytest.mark.parametrize(
