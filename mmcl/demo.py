@@ -30,11 +30,13 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mmcl demo",
         description="Generate recordings of synthetic people, then prepare, check, train (accelerate, tiny random CLIP "
         "and LLaVA with LoRA), evaluate, export, judge the bundle on another sensor's skeletons, predict. " + NOTE,
+        epilog="Keys of the recipe, such as --encoder.width=16, are given to the training.",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("demo"), metavar="DIR", help="where everything goes (default: demo)"
     )
     parser.add_argument("--subjects", type=int, default=8, metavar="N", help="people in the training set (default: 8)")
+    parser.add_argument("--takes", type=int, default=3, metavar="N", help="of each class by each person (default: 3)")
     parser.add_argument("--epochs", type=int, metavar="N", help="training epochs (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0, help="of the recordings and of the run (default: 0)")
     return parser
@@ -61,17 +63,21 @@ class Steps:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo and print its summary table."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments, keys = parser.parse_known_args(argv)
+    if strange := [word for word in keys if "." not in word.partition("=")[0] or not word.startswith("--")]:
+        parser.error(f"unrecognized arguments: {' '.join(strange)}")
     out, seed = arguments.out, str(arguments.seed)
     for folder, ours in (("run", "config.yaml"), ("bundle", "config.json")):
         check_replaceable(out / folder, ours)
         shutil.rmtree(out / folder, ignore_errors=True)  # recordings and towers are re-used, results never
     step = Steps()
     print(NOTE)
-    people = ["--subjects", str(arguments.subjects), "--seed", seed]
+    takes = ["--clips-per-subject", str(arguments.takes)]
+    people = ["--subjects", str(arguments.subjects), "--seed", seed, *takes]
     step("prepare", "mmcl", "prepare", "demo", "--out", out / "store", *people)
     half = max(2, arguments.subjects // 2)
-    others = ["--subjects", str(half), "--seed", str(arguments.seed + 1), "--first-subject", "101"]
+    others = ["--subjects", str(half), "--seed", str(arguments.seed + 1), "--first-subject", "101", *takes]
     step("prepare", "mmcl", "prepare", "demo", "--out", out / "store_v1", "--layout", "kinect_v1_20", *others)
     step("check", "mmcl", "check", out / "store")
     towers = {"clip": out / "towers" / "clip", "llm": out / "towers" / "llm"}
@@ -84,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"--task.llm.path={towers['llm']}",
     ]
     options += [f"--schedule.epochs={arguments.epochs}"] if arguments.epochs else []
+    options += keys
     script: list[str | Path] = [*_launch_options(), HERE / "train.py", "--config", "demo", f"--seed={seed}", *options]
     step("train", "accelerate", "launch", *script, "--out", out / "run")
     step("evaluate", "mmcl", "evaluate", "--checkpoint", out / "run")

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import random
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +12,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin take what other processes need
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from forked_verbs import PRELOADED
 
 # A shell that starts the tests in the background makes them, and all they start, deaf to the Ctrl-C that some send.
@@ -41,29 +45,75 @@ def test_data() -> Path:
     return Path(folder)
 
 
+def seed_everything(item: pytest.Item) -> None:
+    """What a test draws is the same whichever tests ran before it in this process."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    generator = getattr(getattr(item, "module", None), "RNG", None)  # a module's own, or that of the module it is from
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before its fixtures, of which others may have made some."""
+    seed_everything(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """And after them."""
+    seed_everything(item)
+
+
 @pytest.fixture(scope="session")
-def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared demo store: 12 classes x 4 subjects, one take each, two 56-pixel crops a clip."""
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Function (name, make) -> folder that ``make`` has filled, once for all processes of this session of tests.
+
+    Nobody may change what is in it: other processes read it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def get(name: str, make: Callable[[Path], None]) -> Path:
+        folder = shared / f"shared-{name}"
+        with FileLock(shared / f"shared-{name}.lock"):
+            if not (folder / "complete").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                (folder / "complete").touch()
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def demo_store(make_once: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared demo store: 12 classes x 4 subjects, one take each, two 56-pixel crops a clip; recordings in ../raw.
+
+    Each process of a session has its own copy, since tests keep features in it.
+    """
     from mmcl.data.demo import generate
     from mmcl.data.preparation.build import prepare
     from mmcl.data.readers.demo import Demo
 
-    base = tmp_path_factory.mktemp("demo")
-    generate(base / "raw", subjects=4, clips_per_subject=1, workers=2, progress=False)
-    prepare(Demo(base / "raw", None), base / "store", frames_per_clip=2, crop_size=56, workers=2, progress=False)
-    return base / "store"
+    def make(base: Path) -> None:
+        generate(base / "raw", subjects=4, clips_per_subject=1, workers=1, progress=False)
+        prepare(Demo(base / "raw", None), base / "store", frames_per_clip=2, crop_size=56, workers=1, progress=False)
+
+    made, own = make_once("demo", make), tmp_path_factory.mktemp("demo")
+    (own / "raw").symlink_to(made / "raw")
+    return Path(shutil.copytree(made / "store", own / "store"))
 
 
 @pytest.fixture(scope="session")
-def tower_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def tower_folder(make_once: Callable[..., Path]) -> Callable[[str], Path]:
     """Function kind -> folder of a tiny tower; each kind is built once."""
     from mmcl.towers.build import build_tower
 
-    base = tmp_path_factory.mktemp("towers")
-
     def get(kind: str) -> Path:
-        if not (base / kind).is_dir():
-            build_tower(kind, base / kind)
-        return base / kind
+        return make_once(kind, lambda folder: build_tower(kind, folder / kind)) / kind
 
     return get

@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
-PRELOADED = ["mmcl.engine.loop", "mmcl.tasks.colearn.task", "mmcl.engine.parsing", "torchvision", "open_clip", "peft"]
+PRELOADED = ["mmcl.engine.loop", "mmcl.tasks.colearn.task", "mmcl.engine.parsing", "torchvision", "open_clip", "peft",
+             "jsonargparse", "pandas"]  # fmt: skip
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 

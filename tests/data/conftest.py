@@ -3,19 +3,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-import own_clips
 import pytest
 
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.store import ClipStore
-
-
-@pytest.fixture(autouse=True)
-def same_draws() -> None:
-    """Every test of made-up clips draws the same numbers, whichever tests ran before it in this process."""
-    own_clips.RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
 
 
 @pytest.fixture(scope="session")

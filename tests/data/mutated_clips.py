@@ -14,8 +14,8 @@ from mutations import damaged, damaged_text
 from numpy.lib import format as npy_format
 from scipy.io import savemat
 
-RNG = np.random.default_rng(0)
-TWENTY = np.abs(RNG.normal(size=(6, 20, 3))) + 0.1  # (T, V, 3), no zeros: those in a store would be a mutation's
+# (T, V, 3), no zeros: those in a store would be a mutation's.
+TWENTY = np.abs(np.random.default_rng(0).normal(size=(6, 20, 3))) + 0.1
 MARKER = Path(os.environ.get("TMPDIR", "/tmp")) / f"mmcl-mutated-{os.getpid()}"
 
 
@@ -164,9 +164,10 @@ def csvs() -> dict[str, bytes]:
 
 def skeletons() -> dict[str, bytes]:
     """NTU's text files: one body or two, and seven at times."""
+    rng = np.random.default_rng(0)
 
     def body(number: int) -> list[str]:
-        joints = np.concatenate([RNG.random((25, 3)) + 1, RNG.random((25, 8)) * 500], axis=1)
+        joints = np.concatenate([rng.random((25, 3)) + 1, rng.random((25, 8)) * 500], axis=1)
         rows = [" ".join(f"{value:.4f}" for value in joint) + " 2" for joint in joints]
         return [f"7205759403793110{number} 0 1 1 1 1 0 0.1 0.2 2", "25", *rows]
 

@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mmcl.deploy.graphs import GraphClips
 from mmcl.deploy.onnx import agree, export_graph, finish
+from mmcl.deploy.options import ExportOptions
 from mmcl.encoders.base import build_encoder
 from mmcl.models.bundle import describe, load_bundle, write_bundle
 from mmcl.models.description import GRAPHS
@@ -22,6 +24,7 @@ NAMES = ["wave", "throw a ball", "sit down", "jump", "walk", "fall"]
 
 
 CTRGCN = ("ctrgcn", {"width": 16, "depth": 4, "persons": 2})
+ALL = ExportOptions(onnx=("fp32", "fp16", "int8"), min_agreement=0.0, max_difference=1.0)
 
 
 def write_small(folder: Path, network: tuple[str, dict[str, Any]] = CTRGCN) -> Model:
@@ -52,6 +55,14 @@ def people(clips: int, persons: int, frames: int, empty: tuple[tuple[int, int], 
     for clip, person in empty:
         x[clip, person] = 0.0
     return x
+
+
+def known_clips(bundle: Model) -> GraphClips:
+    """Twelve clips that the bundle may have been trained on."""
+    clips = [people(1, 2, 40 + clip, ((0, 1),) if clip % 2 else ()).numpy() for clip in range(12)]
+    with torch.no_grad():
+        reference = torch.cat([bundle(torch.from_numpy(clip)).softmax(-1) for clip in clips]).numpy()
+    return GraphClips(clips.__getitem__, range(12), range(12), reference, "own train")
 
 
 def write_onnx(folder: Path, probe: Path) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,9 +71,14 @@ def write(folder: Path, parts, vocabulary: Vocabulary | None) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def written(parts, tmp_path_factory) -> Path:
+    return write(tmp_path_factory.mktemp("written") / "bundle", parts, parts[2])
+
+
 @pytest.fixture
-def bundle(parts, tmp_path) -> Path:
-    return write(tmp_path / "bundle", parts, parts[2])
+def bundle(written, tmp_path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "bundle"))
 
 
 @pytest.fixture

@@ -197,6 +197,7 @@ def test_made_up_clips_are_bodies_of_the_layout(name) -> None:
     ],
     ids=lambda value: str(value)[:20],
 )  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # which one of the damages has
 def test_a_damaged_checkpoint_is_refused_in_one_line(copy, demo_store, file, damage, words) -> None:
     path = copy / "checkpoints" / "last" / file
     if file == ".":

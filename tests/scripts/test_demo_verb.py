@@ -6,35 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+STEPS = ("prepare demo", "check", "build-tower tiny-clip", "train.py", "evaluate", "export", "zero-shot", "predict")
+SMALL = ["--takes", "1", "--epochs", "1", "--data.batch_size=12", "--encoder.width=8", "--encoder.depth=3"]
 
 
-def test_demo_from_nothing_to_the_summary_table(tmp_path) -> None:
+@pytest.mark.parametrize("words", [pytest.param(["--epochs", "2"], marks=pytest.mark.slow, id="as it ships"), SMALL])
+def test_demo_from_nothing_to_the_summary_table(tmp_path: Path, words: list[str]) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [
-        sys.executable,
-        "-m",
-        "mmcl",
-        "demo",
-        "--out",
-        str(tmp_path / "demo"),
-        "--subjects",
-        "2",
-        "--epochs",
-        "2",
-    ]
+    command = [sys.executable, "-m", "mmcl", "demo", "--out", str(tmp_path / "demo"), "--subjects", "2", *words]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    for step in (
-        "prepare demo",
-        "check",
-        "build-tower tiny-clip",
-        "train.py",
-        "evaluate",
-        "export",
-        "zero-shot",
-        "predict",
-    ):
-        assert step in done.stdout
+    assert all(step in done.stdout for step in STEPS)
     table = done.stdout.split("\n\n")[-2] + done.stdout.split("\n\n")[-1]
     report = json.loads((tmp_path / "demo" / "run" / "report-test" / "report.json").read_text())
     transfer = json.loads((tmp_path / "demo" / "zero-shot" / "report.json").read_text())

@@ -56,6 +56,8 @@ def motion(bodies: Tensor, stride: int = 1) -> Tensor:
 
 def normalise_patches(targets: Tensor) -> Tensor:
     """(…, P) -> (…, P): each patch's values at mean 0 and (unbiased) variance 1."""
+    if targets.numel() == 0:  # a batch with nobody in it, of whose variance torch would complain
+        return targets
     variance, mean = torch.var_mean(targets, dim=-1, keepdim=True)
     return (targets - mean) / (variance + PATCH_EPS).sqrt()
 
