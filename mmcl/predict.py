@@ -12,23 +12,31 @@ from typing import TYPE_CHECKING, Any, get_args
 from mmcl.common.arguments import AtLeastOne
 from mmcl.common.errors import UserError, run
 from mmcl.data.readers.clip_file import Columns
+from mmcl.deploy.film_flags import add_film_flags, check_film_flags
+from mmcl.estimate_pose import add_pose_flags
 from mmcl.models.description import GRAPHS
+from mmcl.pose.film import is_film
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mmcl.models.vocabulary import Vocabulary
 
-ABOUT = """Classify recorded skeletons with an exported bundle. One clip a file: .npy, .npz, .json
-or .csv holding (frames, joints, 3) or (persons, frames, joints, 3), NTU .skeleton, or
+ABOUT = """Classify recorded skeletons, or videos, with an exported bundle. One clip a file: .npy,
+.npz, .json or .csv holding (frames, joints, 3) or (persons, frames, joints, 3), NTU .skeleton, or
 UTD-MHAD .mat. With an ONNX graph in the bundle, numpy and onnxruntime are all it needs
 (and scipy for .mat); without, torch and safetensors.
+
+A video (.mp4, .avi, .mkv …) is looked at by a pose estimator first (`mmcl pose` tells more).
+Each person gets a label for each window of --span frames, every --hop frames; windows are
+joined into segments with a begin, an end and a probability.
 
 --follow classifies while frames arrive, one a line, from a pipe (-) or from a file: a
 JSON array (joints, 3) or (persons, joints, 3), or the same numbers in a row with commas
 between them, with a header before them or without; null, NA, nan and empty cells are
 missing joints, [] is a frame with nobody in it. A line that is no frame is left out, with
 a warning. It ends with its input, or with Ctrl-C; --tail waits for what is appended.
+--follow camera classifies what a camera shows.
 
 A clip that is hard to believe (upside down, mirrored, in another unit, a picture posing as
 space, stuck …) is named on stderr with what to do about it; what is surely wrong (empty
@@ -36,6 +44,8 @@ frames at the ends, placeholders, slots exchanged) is mended, and said."""
 EXAMPLES = """examples:
   mmcl predict checkpoints/utd a1_s2_t1_skeleton.mat mine.npy --top 5
   mmcl predict checkpoints/open mine.npy --classes "wave,throw a ball"
+  mmcl predict checkpoints/utd party.mp4 --draw labelled.mp4 --srt party.srt
+  mmcl predict checkpoints/utd --follow camera --mirrored --people 1
   my_camera | mmcl predict checkpoints/utd --follow - --span 64 --hop 10
 """
 
@@ -49,8 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that mmcl export wrote")
-    parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="skeleton files")
-    parser.add_argument("--follow", type=Path, metavar="SOURCE", help="classify frames as they arrive: a file, or -")
+    parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="skeleton files, or videos")
+    parser.add_argument("--follow", type=Path, metavar="SOURCE", help="classify frames as they come: file, -, camera")
     parser.add_argument("--tail", action="store_true", help="with --follow: wait for what is appended to the file")
     parser.add_argument("--span", type=int, metavar="N", help="frames judged together (default: the model's window)")
     parser.add_argument("--hop", type=int, metavar="N", help="frames from label to label (default: a quarter of that)")
@@ -100,6 +110,8 @@ def build_parser() -> argparse.ArgumentParser:
         "that if there is one and it does, torch for --classes, --device, and files in another layout",
     )  # fmt: skip
     parser.add_argument("--device", help="torch device (default: cpu)")
+    add_film_flags(parser)
+    add_pose_flags(parser)
     return parser
 
 
@@ -115,15 +127,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_intermixed_args(argv)  # files may stand behind options
     if (arguments.follow is None) == (not arguments.files):
         raise UserError("give skeleton files, or --follow with a source of frames")
-    if arguments.follow is None and (arguments.span, arguments.hop) != (None, None):
-        raise UserError("--span and --hop belong to --follow: of a file, the whole clip is judged")
+    films = [is_film(path) for path in arguments.files or [arguments.follow]]
+    if any(films) and not all(films):
+        raise UserError("give videos or skeleton files, not both at once")
+    if arguments.follow is None and not any(films) and (arguments.span, arguments.hop) != (None, None):
+        raise UserError("--span and --hop belong to --follow and videos: of a skeleton file, the whole clip is judged")
     if arguments.tail and arguments.follow is None:
         raise UserError("--tail belongs to --follow")
-    predictor = open_predictor(arguments)
-    only: list[str] | None = None
-    if arguments.classes is not None:
-        only, rows = open_classes(predictor.vocabulary, arguments.classes)
-        predictor.judge_only(only, rows)
+    check_film_flags(arguments, any(films))
+    if any(films):
+        return watch(arguments)
+    predictor, only = judge_of(arguments)
     if arguments.follow is not None:
         return follow(predictor, arguments, only)
     width = max(len(str(path)) for path in arguments.files)
@@ -137,6 +151,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             continue
         show(arguments, ranking, {"file": str(path)}, f"{path!s:<{width}}", only)
     return 2 if failed else 0
+
+
+def watch(arguments: argparse.Namespace) -> int:
+    """The side that looks at videos and cameras."""
+    from mmcl.deploy.watch import film_estimator, follow_film, watch_files
+    from mmcl.models.description import read_bundle
+
+    estimator = film_estimator(arguments)
+    go_on = watch_files if arguments.follow is None else follow_film
+    return go_on(*judge_of(arguments), read_bundle(arguments.bundle), estimator, arguments)
+
+
+def judge_of(arguments: argparse.Namespace) -> tuple[Any, list[str] | None]:
+    """The predictor that was asked for, and the classes that it is to judge alone, if any."""
+    predictor = open_predictor(arguments)
+    only: list[str] | None = None
+    if arguments.classes is not None:
+        only, rows = open_classes(predictor.vocabulary, arguments.classes)
+        predictor.judge_only(only, rows)
+    return predictor, only
 
 
 def open_predictor(arguments: argparse.Namespace) -> Any:

@@ -48,6 +48,11 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
+def is_film(source: Path) -> bool:
+    """Whether a source shows pictures, and no skeletons."""
+    return is_video(source) or is_camera(source)
+
+
 class Film:
     """An open video or camera.
 

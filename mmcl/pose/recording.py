@@ -82,11 +82,14 @@ class Recording:
         joints = None if self.joints is None else self.joints[people][:, frames]
         return replace(self, joints=joints, seconds=self.seconds[frames], frames=self.frames[frames], **cut)
 
+    @property
+    def flat(self) -> np.ndarray:
+        """(M, T, V, 2) pixels as a camera that does not mirror would show them."""
+        return self.pixels * (-1, 1) + (self.picture[0], 0) if self.mirrored else self.pixels
+
     def columns(self) -> np.ndarray:
         """(M, T, V, 3 or 4) float32 as the ``folder`` form has it: xyzc in metres, or xyc in pixels."""
-        values = self.pixels if self.joints is None else self.joints
-        if self.joints is None and self.mirrored:
-            values = values * (-1, 1) + (self.picture[0], 0)
+        values = self.flat if self.joints is None else self.joints
         values = np.where(self.confidence[..., None] > 0, values, 0)
         return np.concatenate([values, self.confidence[..., None]], axis=-1).astype(np.float32)
 
@@ -118,9 +121,7 @@ def gather(glances: Iterable[Glance], picture: tuple[int, int], layout: Layout, 
     if how.mirrored:
         order = exchanged(layout)
         pixels, confidence = pixels[:, :, order], confidence[:, :, order]
-        joints = None if joints is None else joints[:, :, order]
-    if joints is not None:  # from the picture's axes to mmcl's: a half turn, and nobody is mirrored unless the film is
-        joints = joints * ((1 if how.mirrored else -1), -1, 1)
+    joints = None if joints is None else upright(joints, layout, how.mirrored)
     recording = Recording(pixels, confidence, joints, seconds, frames, picture, layout, how.mirrored)
     return smoothed(at_steady_rate(recording, how.fps), how.smooth)
 
@@ -175,6 +176,13 @@ def _in_room(
         return space
     path = smooth_path(places(space, pixels, confidence, picture, how.angle), seconds)
     return space if np.isnan(path).any() else np.asarray(space + path[:, None])
+
+
+def upright(joints: np.ndarray, layout: Layout, mirrored: bool) -> np.ndarray:
+    """Joints (…, V, 3) from a picture's axes to mmcl's: a half turn, so that nobody is mirrored unless the film is."""
+    if mirrored:
+        return np.asarray((joints * (1, -1, 1))[..., exchanged(layout), :])
+    return np.asarray(joints * (-1, -1, 1))
 
 
 def at_steady_rate(recording: Recording, fps: float) -> Recording:

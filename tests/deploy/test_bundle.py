@@ -200,7 +200,7 @@ def test_predict_needs_none_of_the_training_stack(bundle, tmp_path) -> None:
         ("f.mat", b"MATLAB 5.0 cut", "not a readable MATLAB file"),
         ("i.npz", b"PK\x03\x04 cut", "damaged or cut off"),
         ("l.skeleton", b"3\n1\n", "ends in frame 1"),
-        ("g.avi", b"", "skeleton files end in"),
+        ("g.txt", b"", "skeleton files end in"),
         ("h.npy", None, "no such file"),
     ],
 )

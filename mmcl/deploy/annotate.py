@@ -1,0 +1,120 @@
+"""A video with the skeletons of its people drawn over them, and what each does written beside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmcl.common.errors import UserError
+from mmcl.common.files import atomic_file
+from mmcl.data.inspection.drawing import TINTS, draw_skeleton, write
+from mmcl.deploy.segments import TOGETHER, Segment
+from mmcl.pose.film import Film
+from mmcl.pose.recording import Recording
+from mmcl.pose.sheet import visible
+from mmcl.skeletons.layout import Layout
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+
+WIDEST, LETTERS, MARGIN = 960, 18, 16  # pixels of the drawn video's longer side, of its letters, and around people
+SUFFIXES = (".mp4", ".mkv", ".mov")
+
+
+def annotate(
+    source: Path, recording: Recording, segments: Sequence[Segment], out: Path, progress: bool = True
+) -> None:  # fmt: skip
+    """Write the drawn video, which is there when it is whole.
+
+    Args:
+        source: the video that was looked at.
+        recording: the people in it.
+        segments: what they do, and when.
+        out: file to write.
+        progress: show a bar.
+
+    Raises:
+        UserError: another suffix than a video's.
+        BadClip: the source cannot be read any more.
+    """
+    import av
+    from PIL import Image
+    from tqdm import tqdm
+
+    if out.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{out}: a drawn video ends in {', '.join(SUFFIXES)}")
+    film = Film(source, WIDEST)
+    rate = Fraction(film.facts.rate or 30.0).limit_denominator(1001)
+    bar = tqdm(film, total=film.facts.frames or None, desc="drawing", unit="frame", leave=False, disable=not progress)
+    kind = {".mkv": "matroska"}.get(out.suffix.lower(), out.suffix.lower()[1:])
+    with atomic_file(out) as temporary, av.open(str(temporary), "w", format=kind) as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
+        for number, seconds, picture in bar:
+            height, width = (side // 2 * 2 for side in picture.shape[:2])
+            if number == 0:
+                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            drawn = draw_frame(Image.fromarray(picture[:height, :width]), recording, segments, seconds)
+            container.mux(stream.encode(av.VideoFrame.from_image(drawn)))
+        container.mux(stream.encode())
+    film.close()
+
+
+def draw_frame(picture: Image, recording: Recording, segments: Sequence[Segment], seconds: float) -> Image:
+    """One picture of the video with its people and their labels.
+
+    Args:
+        picture: of any size.
+        recording: the people.
+        segments: what they do.
+        seconds: when the picture was taken.
+    """
+    from PIL import ImageDraw
+
+    place = int(np.abs(recording.seconds - seconds).argmin())
+    points = visible(recording, place) * (picture.width / recording.picture[0])
+    drawn = _with_bones(picture, points, recording.layout)
+    draw = ImageDraw.Draw(drawn, "RGBA")
+    now = [each for each in segments if each.begin <= seconds < each.end]
+    for row, each in enumerate(each for each in now if each.person == TOGETHER):
+        _write(draw, 8, 8 + row * (LETTERS + 12), _words(each), TINTS[0][0], picture.width)
+    for each in now:
+        if each.person != TOGETHER:
+            there = points[each.person - 1][np.isfinite(points[each.person - 1]).all(axis=-1)]
+            if len(there):
+                left, top = there.min(axis=0)
+                colour = TINTS[(each.person - 1) % len(TINTS)][0]
+                _write(draw, int(left), int(top) - LETTERS - 14, _words(each), colour, picture.width)
+    return drawn
+
+
+def _with_bones(picture: Image, points: np.ndarray, layout: Layout) -> Image:
+    """Skeletons (M, V, 2) over the part of a picture that they are in: quicker, and bones as thick as people are."""
+    there = points[np.isfinite(points).all(axis=-1)]
+    if not len(there):
+        return picture.copy()
+    low = np.clip(there.min(axis=0) - MARGIN, 0, (picture.width - 1, picture.height - 1)).astype(int)
+    high = np.clip(there.max(axis=0) + MARGIN, low + 1, (picture.width, picture.height)).astype(int)
+    drawn = picture.copy()
+    part = draw_skeleton(picture.crop((*low, *high)), points - low, layout)
+    drawn.paste(part, tuple(low.tolist()))
+    return drawn
+
+
+def _words(each: Segment) -> str:
+    number = "" if each.person == TOGETHER else f"{each.person}  "
+    return f"{number}{each.name}" + ("" if each.rejected else f"  {each.probability:.0%}")
+
+
+def _write(draw: ImageDraw, x: int, y: int, text: str, colour: tuple[int, int, int], width: int) -> None:
+    """White letters on a bar of a person's colour, inside the picture."""
+    from mmcl.common.fonts import pil_font
+
+    room = min(int(draw.textlength(text, font=pil_font(text, LETTERS))) + 12, width - 4)
+    x, y = max(2, min(x, width - room - 2)), max(2, y)
+    draw.rectangle([x, y, x + room, y + LETTERS + 8], fill=(*colour, 210))
+    write(draw, (x + 6, y + 2), text, LETTERS, "white", room - 8)

@@ -1,0 +1,36 @@
+"""Options of ``mmcl predict`` for videos; needs nothing but Python, as the command itself."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmcl.common.errors import UserError
+
+
+def add_film_flags(parser: argparse.ArgumentParser) -> None:
+    """Add them to a command line."""
+    group = parser.add_argument_group("of videos")
+    group.add_argument("--together", action="store_true", help="one label for all people at once (two who shake hands)")
+    group.add_argument("--windows", action="store_true", help="print a label a window instead of joined segments")
+    group.add_argument("--csv", type=Path, metavar="FILE", help="write the segments of all videos as a table")
+    group.add_argument("--srt", type=Path, metavar="FILE", help="write them as subtitles, of one video")
+    group.add_argument("--draw", type=Path, metavar="FILE", help="write the video with skeletons and labels (.mp4)")
+
+
+def check_film_flags(arguments: argparse.Namespace, films: bool) -> None:
+    """Whether the options go together with what is looked at.
+
+    Raises:
+        UserError: they do not.
+    """
+    written = [name for name in ("csv", "srt", "draw") if getattr(arguments, name) is not None]
+    asked = written + [name for name in ("together", "windows") if getattr(arguments, name)]
+    if asked and not films:
+        raise UserError(f"--{asked[0]} belongs to videos")
+    if asked and arguments.follow is not None:
+        raise UserError(f"--{asked[0]} belongs to video files; --follow prints what comes")
+    if films and arguments.layout is not None:
+        raise UserError("--layout belongs to skeleton files: of a video, the estimator says it")
+    if len(arguments.files) > 1 and {"srt", "draw"} & set(written):
+        raise UserError("--srt and --draw are of one video: give one at a time")

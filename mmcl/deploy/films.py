@@ -1,0 +1,99 @@
+"""What the people in a video do: a label for each of them and each window of time, joined into segments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmcl.common.errors import UserError
+from mmcl.data.readers.joints import clip_in_plane
+from mmcl.deploy.segments import TOGETHER, Segment, WindowLabel, join, windows
+from mmcl.deploy.stream import Ranking
+from mmcl.pose.recording import Recording
+
+HERE = 0.5  # share of a window's frames in which somebody must be there to get a label
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A video and what a model says of it.
+
+    Attributes:
+        path: of the video.
+        recording: the people in it.
+        labels: of windows, person by person.
+        segments: the same joined, in the order of time.
+    """
+
+    path: Path
+    recording: Recording
+    labels: list[WindowLabel]
+    segments: list[Segment]
+
+
+def clips_of(recording: Recording, planar: bool) -> np.ndarray:
+    """(M, T, V, 3) joints in metres, or (M, T, V, 2) in halves of the picture's height; zero where missing.
+
+    Raises:
+        UserError: the model takes joints in space, and the estimator knows no depth.
+    """
+    if planar:
+        pixels = np.where(recording.confidence[..., None] > 0, recording.flat, np.nan)
+        return clip_in_plane(pixels, recording.picture, recording.confidence).joints
+    if recording.joints is None:
+        raise UserError(
+            "the model takes joints in space, and this estimator finds them in the picture alone: use one with depth "
+            "(--estimator mediapipe), or train with `dimensions: 2`"
+        )
+    return recording.columns()[..., :3]
+
+
+def judge(
+    path: Path, recording: Recording, classify: Callable[[np.ndarray], Ranking], planar: bool, span: int, hop: int,
+    together: bool = False, rejected: Callable[[Ranking], bool] = lambda ranking: False,
+) -> Judged:  # fmt: skip
+    """Label the people of a recording.
+
+    Args:
+        path: of its video.
+        recording: the people.
+        classify: (M, T, V, C) -> ranking of all classes; empty where nobody is left.
+        planar: whether the model takes joints in a plane.
+        span: frames of a window.
+        hop: frames from one window to the next.
+        together: one label for all people of a window, instead of one each.
+        rejected: whether a ranking is to be taken for none of the classes.
+
+    Raises:
+        UserError: span or hop below 1, or joints that the model cannot take.
+    """
+    if span < 1 or hop < 1:
+        raise UserError(f"--span and --hop must be one frame or more, not {span} and {hop}")
+    clips, there = clips_of(recording, planar), recording.there
+    step = float(np.median(np.diff(recording.seconds))) if len(recording.seconds) > 1 else 1 / 30
+    labels: list[WindowLabel] = []
+    segments: list[Segment] = []
+    groups = [(TOGETHER, list(range(len(clips))))] if together else [(who + 1, [who]) for who in range(len(clips))]
+    for person, members in groups:
+        anybody = np.asarray(there[members].any(axis=0))
+        found = list(_labels(person, clips[members], anybody, classify, span, hop, rejected))
+        labels += found
+        segments += join(found, anybody, 1 / step, float(recording.seconds[0]))
+    return Judged(path, recording, labels, sorted(segments, key=lambda each: (each.begin, each.person)))
+
+
+def _labels(
+    person: int, clips: np.ndarray, there: np.ndarray, classify: Callable[[np.ndarray], Ranking], span: int, hop: int,
+    rejected: Callable[[Ranking], bool],
+) -> Iterator[WindowLabel]:  # fmt: skip
+    for window in windows(len(there), span, hop):
+        if there[window].mean() < HERE and not there[window].all():
+            continue
+        part = clips[:, window]
+        part = np.ascontiguousarray(part[part.any(axis=(1, 2, 3))])
+        ranking = classify(part) if len(part) else []
+        if ranking:
+            yield WindowLabel(person, window.start, window.stop, ranking, rejected(ranking))

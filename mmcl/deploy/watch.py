@@ -1,0 +1,163 @@
+"""The side of ``mmcl predict`` that looks at videos and cameras: from pictures to labels over time, said or written."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmcl.common.errors import BadClip, UserError
+from mmcl.common.files import write_text
+from mmcl.deploy.films import Judged, judge
+from mmcl.deploy.segments import NONE, Segment, WindowLabel, to_csv, to_srt
+from mmcl.deploy.stream import Ranking, Stream, Watched
+from mmcl.estimate_pose import estimator_of, refinement_of
+from mmcl.models.description import Description
+from mmcl.pose.base import Estimator
+from mmcl.pose.job import watched
+from mmcl.pose.live import Live
+from mmcl.pose.recording import gather
+from mmcl.pose.worker import Watch
+from mmcl.skeletons.layout import load_layout
+
+Rejects = Callable[[Ranking], bool]
+
+
+def film_estimator(arguments: argparse.Namespace) -> Estimator:
+    """The estimator that is to look at the videos; says by ``arguments.layout`` which joints a model will be shown.
+
+    Raises:
+        UserError: it is not to be had.
+    """
+    estimator = estimator_of(arguments)
+    arguments.layout = estimator.layout
+    return estimator
+
+
+def watch_files(
+    predictor: Any, only: list[str] | None, description: Description, estimator: Estimator,
+    arguments: argparse.Namespace, rejects: Rejects = lambda ranking: False,
+) -> int:  # fmt: skip
+    """Look at the videos of a command line, print what people do, and write what was asked for; the exit status."""
+    span, hop = span_and_hop(arguments, description)
+    classify = Watched(predictor.classify, predictor.joints, predictor.reading)
+    rows: list[tuple[str, Segment]] = []
+    failed = 0
+    for path in arguments.files:
+        try:
+            recording = look_at(path, estimator, arguments)
+            found = judge(path, recording, classify, description.planar, span, hop, arguments.together, rejects)
+        except (BadClip, UserError) as error:  # a bad video does not end the job
+            said = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
+            print(f"error: {said}", file=sys.stderr, flush=True)
+            failed += 1
+            continue
+        rows += [(str(path), segment) for segment in found.segments]
+        say(found, arguments, only)
+        if arguments.srt:
+            write_text(arguments.srt, to_srt(found.segments))
+        if arguments.draw:
+            from mmcl.deploy.annotate import annotate
+
+            annotate(path, recording, found.segments, arguments.draw, progress=sys.stderr.isatty())
+    if arguments.csv:
+        write_text(arguments.csv, to_csv(rows))
+    return 2 if failed else 0
+
+
+def look_at(path: Path, estimator: Estimator, arguments: argparse.Namespace) -> Any:
+    """The people in one video.
+
+    Raises:
+        BadClip: it cannot be read, or nobody is in it.
+    """
+    how = refinement_of(arguments)
+    if not path.is_file():
+        raise BadClip(f"{path}: no such video file")
+    watch = Watch(estimator, path, how.fps, arguments.timeout)
+    glances = list(watched(watch, path.name, sys.stderr.isatty()))
+    return gather(glances, (watch.facts.width, watch.facts.height), load_layout(estimator.layout), how)
+
+
+def span_and_hop(arguments: argparse.Namespace, description: Description) -> tuple[int, int]:
+    """Frames of a window, and from one to the next."""
+    span = arguments.span if arguments.span is not None else description.window
+    return span, arguments.hop if arguments.hop is not None else max(1, span // 4)
+
+
+def say(found: Judged, arguments: argparse.Namespace, only: list[str] | None) -> None:
+    """Print the windows or segments of a video, one a line."""
+    start = found.recording.seconds
+    rows: list[tuple[float, float, WindowLabel | Segment]] = [
+        (float(start[each.begin]), float(start[each.end - 1]), each) for each in found.labels
+    ] if arguments.windows else [(each.begin, each.end, each) for each in found.segments]  # fmt: skip
+    for begin, end, each in rows:
+        print_label(f"{found.path}", each.person, (begin, end), each.ranking, each.rejected, arguments, only)
+
+
+def print_label(
+    source: str, person: int, seconds: tuple[float, float], ranking: Ranking, rejected: bool,
+    arguments: argparse.Namespace, only: list[str] | None,
+) -> None:  # fmt: skip
+    """One line: who does what from when to when."""
+    begin, end = seconds
+    ranking = ranking[: arguments.top]
+    if not arguments.json:
+        who = f"person {person}" if person else "together"
+        named = "  ".join(f"{name} {p:.3f}" for _, name, p in ranking)
+        named = f"{NONE} ({named})" if rejected else named
+        more = f"  (open vocabulary, {len(only)} classes)" if only else ""
+        print(f"{source}  {begin:7.2f} - {end:7.2f} s  {who}  {named}{more}", flush=True)
+        return
+    fields = [
+        {**({} if only else {"label": label}), "name": name, "probability": round(p, 6)} for label, name, p in ranking
+    ]
+    record: dict[str, Any] = {"file": source, "person": person or "all", "begin": round(begin, 3), "end": round(end, 3)}
+    record |= {"none_of_these": rejected} | ({"open_vocabulary": only} if only else {})
+    print(json.dumps({**record, "predictions": fields}, ensure_ascii=False), flush=True)
+
+
+def follow_film(
+    predictor: Any, only: list[str] | None, description: Description, estimator: Estimator,
+    arguments: argparse.Namespace, rejects: Rejects = lambda ranking: False,
+) -> int:  # fmt: skip
+    """Print a label for each person and hop while a camera, or a video, goes on; until it ends, or Ctrl-C.
+
+    Raises:
+        UserError: it cannot be read, or the model and the estimator do not fit.
+    """
+    if description.planar or estimator.dimensions != 3:
+        raise UserError("--follow of pictures takes a model, and an estimator, of joints in space")
+    span, hop = span_and_hop(arguments, description)
+    how, layout = refinement_of(arguments), load_layout(estimator.layout)
+    classify = Watched(predictor.classify, predictor.joints, predictor.reading)
+    watch = Watch(estimator, arguments.follow, how.fps, arguments.timeout)
+    live: Live | None = None
+    streams: dict[int, tuple[Stream, float]] = {}  # person -> their frames, and when they were seen last
+    try:
+        for glance in watch:
+            live = live or Live(layout, (watch.facts.width, watch.facts.height), how)
+            people = live.step(glance)
+            for number in people:
+                fresh = (
+                    Stream(classify, layout.joint_count, 1, span, hop) if number not in streams else streams[number][0]
+                )
+                streams[number] = fresh, glance.seconds
+            streams = {n: row for n, row in streams.items() if glance.seconds - row[1] <= how.longest_gap}
+            for number, (stream, _) in streams.items():
+                frame = people.get(number)
+                said = stream.push(np.zeros((0, layout.joint_count, 3)) if frame is None else frame[None])
+                if said is not None and said.ranking:
+                    times = (max(0.0, glance.seconds - span / how.fps), glance.seconds)
+                    ranking = said.ranking
+                    print_label(str(arguments.follow), number + 1, times, ranking, rejects(ranking), arguments, only)
+    except BadClip as error:
+        raise UserError(str(error)) from error
+    except KeyboardInterrupt:
+        return 0
+    return 0

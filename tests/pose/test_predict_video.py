@@ -1,0 +1,129 @@
+"""A video in, labels out, through the whole verb, with an estimator that finds coloured squares."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import av
+import numpy as np
+import pytest
+from made_people import LAYOUT, Squares, write_walk
+
+from mmcl.common.errors import UserError
+from mmcl.deploy.films import clips_of
+from mmcl.deploy.predictor import Predictor
+from mmcl.pose import ESTIMATORS
+from mmcl.pose.live import Live
+from mmcl.pose.recording import Refinement, gather
+from mmcl.pose.worker import Watch
+from mmcl.predict import main as predict
+from mmcl.skeletons.believable import fill, mend
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "deploy"))
+from making import write_small  # noqa: E402
+
+CROSSING = [list(range(60, 260, 4)), list(range(260, 60, -4))]  # columns of 50 frames
+
+
+@pytest.fixture(scope="module", autouse=True)
+def squares():
+    with patch.dict(ESTIMATORS._entries, {"squares": "made_people:Squares"}):
+        yield
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("film") / "bundle"
+    write_small(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    return write_walk(tmp_path_factory.mktemp("video") / "cross.mp4", CROSSING)
+
+
+@pytest.fixture(scope="module")
+def glances(video):
+    return list(Watch(Squares(Squares.options_type()), video))
+
+
+def run(bundle, *words) -> int:
+    return predict([str(bundle), *map(str, words), "--estimator", "squares"])
+
+
+def test_each_person_gets_the_label_of_each_of_their_windows(bundle, video, glances, capsys) -> None:
+    assert run(bundle, video, "--json", "--windows", "--span", 20, "--hop", 15, "--top", 6) == 0
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["person"], row["begin"]) for row in said] == [(who, at) for who in (1, 2) for at in (0, 0.5, 1.0)]
+    recording, predictor = gather(glances, (320, 240), LAYOUT, Refinement()), Predictor(bundle, "mediapipe_33")
+    clips = recording.columns()[..., :3]
+    for row in said:
+        begin = round(row["begin"] * 30)
+        window = clips[row["person"] - 1 : row["person"], begin : begin + 20]
+        expected = predictor.classify(fill(mend(window).joints)[0])
+        assert [(p["label"], p["name"]) for p in row["predictions"]] == [each[:2] for each in expected]
+        np.testing.assert_allclose([p["probability"] for p in row["predictions"]], [p for *_, p in expected], atol=2e-6)
+
+
+def test_files_are_written(bundle, video, tmp_path, capsys) -> None:
+    words = ["--csv", tmp_path / "a.csv", "--srt", tmp_path / "a.srt", "--draw", tmp_path / "a.mp4", "--together"]
+    assert run(bundle, video, *words, "--span", 30) == 0
+    out = capsys.readouterr().out
+    assert "together" in out and "cross.mp4" in out
+    assert (tmp_path / "a.csv").read_text().splitlines()[1].startswith(f"{video},all,0.000,")
+    assert " --> " in (tmp_path / "a.srt").read_text()
+    with av.open(str(tmp_path / "a.mp4")) as drawn:
+        frames = [frame.to_ndarray(format="rgb24") for frame in drawn.decode(video=0)]
+    assert len(frames) == 50 and frames[0].shape == (240, 320, 3)
+    assert np.abs(frames[10].astype(int) - 120).max(axis=-1)[140:].max() > 60  # legs, where the film shows nothing
+
+
+def test_a_bad_video_does_not_end_the_job(bundle, video, tmp_path, capsys) -> None:
+    (tmp_path / "cut.mp4").write_bytes(b"nothing")
+    assert run(bundle, tmp_path / "cut.mp4", tmp_path / "none.mp4", video, "--span", 50) == 2
+    out, err = capsys.readouterr()
+    assert out.count("cross.mp4") == 2 and "cut.mp4: not a readable video" in err and "none.mp4: no such video" in err
+
+
+def test_a_film_is_followed_as_it_goes_on(bundle, video, capsys) -> None:
+    assert run(bundle, "--follow", video, "--json", "--span", 20, "--hop", 15) == 0
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert sorted({row["person"] for row in said}) == [1, 2] and len(said) == 6
+    assert [row["end"] for row in said if row["person"] == 1] == pytest.approx([19 / 30, 34 / 30, 49 / 30], abs=2e-3)
+
+
+def test_live_joints_are_where_those_of_the_whole_film_are(glances) -> None:
+    live, whole = Live(LAYOUT, (320, 240), Refinement()), gather(glances, (320, 240), LAYOUT, Refinement())
+    for glance in glances:
+        people = live.step(glance)
+    for joints in people.values():
+        away = np.linalg.norm(whole.joints[:, -1].mean(axis=1) - joints.mean(axis=0), axis=-1)
+        assert away.min() < 0.35  # a smoothed path lags behind: a seventeenth of a second at 1.5 metres a second
+
+
+def test_flat_models_are_shown_the_picture(glances) -> None:
+    for mirrored in (False, True):
+        recording = gather(glances, (320, 240), LAYOUT, Refinement(mirrored=mirrored))
+        flat, space = clips_of(recording, planar=True), clips_of(recording, planar=False)
+        assert flat.shape == (2, 50, 33, 2) and space.shape == (2, 50, 33, 3)
+        middle = flat[0, 0].mean(axis=0) * 120 * ((-1 if mirrored else 1), -1) + (160, 120)
+        np.testing.assert_allclose(middle, recording.pixels[0, 0].mean(axis=0), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a.npy", "b.mp4"], "not both at once"),
+        (["a.npy", "--draw", "x.mp4"], "--draw belongs to videos"),
+        (["a.mp4", "b.mp4", "--srt", "x.srt"], "of one video"),
+        (["a.mp4", "--layout", "coco_17"], "the estimator says it"),
+        (["--follow", "camera", "--csv", "x.csv"], "--csv belongs to video files"),
+    ],
+)
+def test_mistakes_are_said(bundle, words, said) -> None:
+    with pytest.raises(UserError, match=said):
+        run(bundle, *words)
