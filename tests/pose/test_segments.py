@@ -44,7 +44,7 @@ def test_a_frame_is_what_its_windows_say_in_the_mean() -> None:
         called[begin:end] = each.ranking[0][0]
         assert sum(p for *_, p in each.ranking) == pytest.approx(1)
     for frame in range(60):
-        told = [dict((k, p) for k, _, p in one.ranking) for one in labels if one.begin <= frame < one.end]
+        told = [{k: p for k, _, p in one.ranking} for one in labels if one.begin <= frame < one.end]
         mean = [np.mean([row[k] for row in told]) for k in range(3)]
         assert called[frame] == (int(np.argmax(mean)) if there[frame] else -1)
     assert all(a.ranking[0][0] != b.ranking[0][0] or a.end < b.begin for a, b in zip(found, found[1:], strict=False))
@@ -66,8 +66,9 @@ def segment(person, begin, end, name, probability=0.9, rejected=False) -> Segmen
 def test_a_table_of_segments() -> None:
     rows = [("a,b.mp4", segment(1, 0, 1.5, "wave")), ("c.mp4", segment(TOGETHER, 1, 2, "sit", 0.3, rejected=True))]
     found = list(csv.DictReader(io.StringIO(to_csv(rows))))
-    assert found[0] == {"file": "a,b.mp4", "person": "1", "begin": "0.000", "end": "1.500", "label": "0", "name": "wave",
-                        "probability": "0.9000"}  # fmt: skip
+    times = {"begin": "0.000", "end": "1.500"}
+    named = {"label": "0", "name": "wave", "probability": "0.9000"}
+    assert found[0] == {"file": "a,b.mp4", "person": "1", **times, **named}
     assert (found[1]["person"], found[1]["label"], found[1]["name"]) == ("all", "-1", NONE)
 
 
