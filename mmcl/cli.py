@@ -19,6 +19,7 @@ VERBS = {
     "evaluate": ("mmcl.evaluate", "judge a run or bundle on its protocol's test clips"),
     "probe": ("mmcl.probe", "what an encoder's features are worth: nearest neighbours, linear, few-shot, fine-tuning"),
     "zero-shot": ("mmcl.zero_shot", "judge it on a data set it never saw"),
+    "explain": ("mmcl.explain", "which joints spoke for an answer, as pictures and numbers"),
     "ensemble": ("mmcl.ensemble", "fuse several models' scores by clip id"),
     "compare": ("mmcl.compare", "runs side by side, with intervals of their differences"),
     "adapt": ("mmcl.adapt", "a trained model's batch-norm statistics -> those of another data set"),

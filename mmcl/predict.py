@@ -81,6 +81,10 @@ def build_parser() -> argparse.ArgumentParser:
         "the text model that the bundle names. Probabilities "
         "are a softmax over these classes alone: they say which of them a clip is most like, never that it is one",
     )
+    parser.add_argument(
+        "--explain", action="store_true", help="also name the three joints whose motion spoke most for the answer, "
+        "compared with the clip's own mean pose held still; needs torch and weights (`mmcl explain` draws pictures)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
     parser.add_argument(
         "--layout",
@@ -134,6 +138,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--span and --hop belong to --follow and videos: of a skeleton file, the whole clip is judged")
     if arguments.tail and arguments.follow is None:
         raise UserError("--tail belongs to --follow")
+    if arguments.explain and (arguments.follow is not None or arguments.classes is not None or any(films)):
+        raise UserError("--explain is of skeleton files and of the classes that were trained: leave out --follow and "
+                        "--classes, and turn videos into skeletons first (`mmcl pose`)")  # fmt: skip
     check_film_flags(arguments, any(films))
     if any(films):
         return watch(arguments)
@@ -144,12 +151,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = 0
     for path in arguments.files:
         try:
-            ranking = predictor.classify_file(path)
+            ranking, spoken = judged(predictor, path, arguments.explain)
         except UserError as error:  # a bad clip does not end the job
             print(f"error: {error}", file=sys.stderr, flush=True)
             failed += 1
             continue
-        show(arguments, ranking, {"file": str(path)}, f"{path!s:<{width}}", only)
+        show(arguments, ranking, {"file": str(path)}, f"{path!s:<{width}}", only, spoken)
     return 2 if failed else 0
 
 
@@ -184,9 +191,9 @@ def open_predictor(arguments: argparse.Namespace) -> Any:
     from mmcl.deploy.onnx_predictor import OnnxPredictor, choose_graph
 
     backend = arguments.backend
-    if arguments.classes is not None or arguments.device is not None:
+    if arguments.classes is not None or arguments.device is not None or arguments.explain:
         if backend not in ("auto", "torch"):
-            raise UserError(f"--classes and --device need torch: leave out --backend {backend}")
+            raise UserError(f"--classes, --device and --explain need torch: leave out --backend {backend}")
         backend = "torch"
     Axes(arguments.axes)  # a mistake in them is said once, not of each file
     reading = Reading(arguments.unit, arguments.axes, arguments.columns, arguments.picture, arguments.strict)
@@ -200,7 +207,34 @@ def open_predictor(arguments: argparse.Namespace) -> Any:
             f"this needs {error.name}, not installed here: `pip install torch`, or a bundle with an ONNX graph "
             "(`mmcl export --onnx`) and files in its own layout"
         ) from error
+    if arguments.explain:
+        from mmcl.attributions.explaining import require_weights
+        from mmcl.models.folder import find_model
+
+        require_weights(find_model(arguments.bundle))
     return Predictor(arguments.bundle, arguments.layout, arguments.device or "cpu", reading)
+
+
+def judged(predictor: Any, path: Path, explain: bool) -> tuple[list[tuple[int, str, float]], list[str] | None]:
+    """The ranking of a file's classes, and the joints that spoke most for the first one, if that is wanted.
+
+    Raises:
+        UserError: the file cannot be read, or the bundle holds graphs alone.
+    """
+    if not explain:
+        return predictor.classify_file(path), None
+    import torch
+
+    from mmcl.attributions.explaining import explain as explain_clips
+    from mmcl.attributions.explaining import loudest
+    from mmcl.data.readers.joints import zero_where_missing
+
+    joints, layout = predictor.read(path)
+    ranking, model = predictor.classify(joints, layout), predictor.model(layout)
+    clip = torch.from_numpy(zero_where_missing(joints))[None].to(model.device)
+    target = torch.tensor([ranking[0][0]], device=model.device)
+    shares = explain_clips(model, clip, target=target).over_time[0]
+    return ranking, [model.preprocess.target.joints[joint] for joint in loudest(shares, 3)]
 
 
 def follow(predictor: Any, arguments: argparse.Namespace, only: list[str] | None) -> int:
@@ -259,17 +293,22 @@ def show(
     what: dict[str, Any],
     words: str,
     only: list[str] | None,
+    spoken: list[str] | None = None,
 ) -> None:
     """Print the most probable classes of a clip or window at once, in words or as a JSON object."""
     ranking = ranking[: arguments.top]
     if not arguments.json:
         named = "  ".join(f"{name} {p:.3f}" for _, name, p in ranking) or "nobody"
-        print(f"{words}  {named}" + (f"  (open vocabulary, {len(only)} classes)" if only else ""), flush=True)
+        more = f"  (open vocabulary, {len(only)} classes)" if only else ""
+        more += "" if spoken is None else f"  ({', '.join(spoken) or 'no joint'} spoke most)"
+        print(f"{words}  {named}{more}", flush=True)
         return
     fields = [{"name": name, "probability": round(p, 6)} for _, name, p in ranking]
     record: dict[str, Any] = {"open_vocabulary": only, "predictions": fields}
     if only is None:
         record = {"predictions": [{"label": each[0], **rest} for each, rest in zip(ranking, fields, strict=True)]}
+    if spoken is not None:
+        record["spoke_most"] = spoken
     print(json.dumps({**what, **record}, ensure_ascii=False), flush=True)
 
 

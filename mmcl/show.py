@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from mmcl.common.errors import UserError, run
+from mmcl.common.errors import run
 from mmcl.common.stack import require_packages
-
-if TYPE_CHECKING:
-    from mmcl.data.store import ClipStore
 
 EPILOG = """\
 example:
@@ -49,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     require_packages()
     from mmcl.data.inspection.animation import write_animation
+    from mmcl.data.selection import find_clip
     from mmcl.data.store import open_store
 
     store = open_store(args.data)
@@ -59,22 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     frames, action = int(store.frames[index]), store.class_names[store.labels[index]]
     print(f"{name} ({action}, {frames} frame{'s' if frames != 1 else ''}, {frames / store.fps:.1f} s): {path}")
     return 0
-
-
-def find_clip(store: ClipStore, wanted: str) -> int:
-    """Position of a clip by its id, or else by its number.
-
-    Raises:
-        UserError: there is none.
-    """
-    if wanted in store.ids:
-        return store.ids.index(wanted)
-    if wanted.isdecimal() and int(wanted) < len(store):
-        return int(wanted)
-    near = difflib.get_close_matches(wanted, store.ids, n=3, cutoff=0.4) or store.ids[:3]
-    raise UserError(
-        f"{store.location}: no clip '{wanted}'; did you mean {', '.join(near)}? Positions go from 0 to {len(store) - 1}"
-    )
 
 
 if __name__ == "__main__":

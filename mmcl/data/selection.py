@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,3 +89,19 @@ class Selection:
                 f"{self.store.location}: to judge it on foreign classes use `mmcl zero-shot`"
             )
         return np.array([known.index(name) for name in names])
+
+
+def find_clip(store: ClipStore, wanted: str) -> int:
+    """Position of a clip by its id, or else by its number.
+
+    Raises:
+        UserError: there is none.
+    """
+    if wanted in store.ids:
+        return store.ids.index(wanted)
+    if wanted.isdecimal() and int(wanted) < len(store):
+        return int(wanted)
+    near = difflib.get_close_matches(wanted, store.ids, n=3, cutoff=0.4) or store.ids[:3]
+    raise UserError(
+        f"{store.location}: no clip '{wanted}'; did you mean {', '.join(near)}? Positions go from 0 to {len(store) - 1}"
+    )

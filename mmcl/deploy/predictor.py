@@ -96,11 +96,15 @@ class Predictor:
         order = probabilities.argsort(descending=True).tolist()
         return [(label, names[label], float(probabilities[label])) for label in order]
 
-    def classify_file(self, path: Path) -> list[tuple[int, str, float]]:
-        """Rank the classes of one skeleton file.
+    def read(self, path: Path) -> tuple[np.ndarray, str | None]:
+        """Joints (M, T, V, C) of one skeleton file, and the name of their layout where it is not the model's own.
 
         Raises:
             UserError: the file cannot be read, or has other joints than the model's layout.
         """
         layout = implied_layout(path) or self.layout
-        return self.classify(read_joints(path, self.model(layout).layout, self.reading), layout)
+        return read_joints(path, self.model(layout).layout, self.reading), layout
+
+    def classify_file(self, path: Path) -> list[tuple[int, str, float]]:
+        """Rank the classes of one skeleton file; errors as of :meth:`read`."""
+        return self.classify(*self.read(path))

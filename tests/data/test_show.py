@@ -20,6 +20,7 @@ from mmcl.data.inspection.animation import HEAD, PANEL, Animation, write_animati
 from mmcl.data.inspection.drawing import LEFT, RIGHT, TINTS
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.utd_mhad import UTDMHAD
+from mmcl.data.selection import find_clip
 from mmcl.data.store import ClipStore
 
 SCRIPT = Path(show.__file__)
@@ -142,7 +143,7 @@ def test_the_script_finds_clips_by_id_and_position(
     assert mp4(tmp_path / "deep" / "third.mp4")[0] == 1
     for wanted in ("a3_s1_t7", "4", "-1"):
         with pytest.raises(UserError, match=rf"no clip '{wanted}'; did you mean .*a\d_s1_t1.* 0 to 3"):
-            show.find_clip(store, wanted)
+            find_clip(store, wanted)
     with pytest.raises(UserError, match=r"\.gif or a \.mp4"):
         show.main(["0", "--data", str(store.path), "--out", "clip.avi"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a3_s1_t1.gif", "deep"]

@@ -16,6 +16,7 @@ from mmcl.data.inspection.contact_sheet import crop_pictures
 from mmcl.data.inspection.drawing import (
     PAPER,
     TINTS,
+    Colour,
     draw_legend,
     draw_skeleton,
     extent,
@@ -145,28 +146,42 @@ def write_animation(store: ClipStore, index: int, path: Path, speed: float = 1.0
     pictures = (animation.picture(frame) for frame in tqdm(frames, unit="frame", delay=1, disable=not progress))
     with atomic_file(path) as temporary:
         if path.suffix.lower() == ".gif":
-            _write_gif(temporary, pictures, _palette(animation), len(frames), rate / step)
+            write_gif(temporary, pictures, _palette(animation), len(frames), rate / step)
         else:
             _write_mp4(temporary, pictures, animation.size, rate)
 
 
 def _palette(animation: Animation) -> Image:
     """256 colours for all frames, so that nothing flickers; those of the bones are certain to be among them."""
+    chosen = np.unique(np.linspace(0, animation.frames - 1, 8).astype(int))
+    own = [PAPER, LINE, GREY, (255, 255, 255), (0, 0, 0), *(colour for tints in TINTS for colour in tints)]
+    return shared_palette([animation.picture(int(frame)) for frame in chosen], own)
+
+
+def shared_palette(pictures: list[Image], own: list[Colour]) -> Image:
+    """256 colours for pictures of one size: some that are certain to be among them, and the commonest others."""
     from PIL import Image
 
-    chosen = np.unique(np.linspace(0, animation.frames - 1, 8).astype(int))
-    width, height = animation.size
-    sample = Image.new("RGB", (width, height * len(chosen)))
-    for row, frame in enumerate(chosen):
-        sample.paste(animation.picture(int(frame)), (0, row * height))
-    own = [PAPER, LINE, GREY, (255, 255, 255), (0, 0, 0), *(colour for tints in TINTS for colour in tints)]
+    width, height = pictures[0].size
+    sample = Image.new("RGB", (width, height * len(pictures)))
+    for row, picture in enumerate(pictures):
+        sample.paste(picture, (0, row * height))
     found = sample.quantize(256 - len(own)).getpalette() or []
     palette = Image.new("P", (1, 1))
     palette.putpalette(([channel for colour in own for channel in colour] + found)[: 3 * 256])
     return palette
 
 
-def _write_gif(path: Path, pictures: Iterator[Image], palette: Image, count: int, rate: float) -> None:
+def write_gif(path: Path, pictures: Iterator[Image], palette: Image, count: int, rate: float) -> None:
+    """Write pictures as an animation that repeats.
+
+    Args:
+        path: of the file.
+        pictures: of one size.
+        palette: of :func:`shared_palette`.
+        count: how many pictures there are.
+        rate: pictures a second, at most 50.
+    """
     from PIL import Image
 
     # A GIF counts hundredths of a second: rounding the ends of the frames, not their lengths, keeps the total.

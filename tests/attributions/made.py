@@ -1,0 +1,24 @@
+"""Small models for the tests of this folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from mmcl.benchmarks.any_encoder import enliven
+from mmcl.encoders.base import build_encoder
+from mmcl.models.bundle import describe
+from mmcl.models.model import Model
+from mmcl.skeletons.layout import Layout
+from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+
+
+def small_model(layout: Layout, names: list[str], encoder: str = "ctrgcn", window: int = 16, **options: Any) -> Model:
+    """A network for one person with parameters and statistics that matter."""
+    torch.manual_seed(3)
+    own = {"width": 8, "depth": 3} if encoder == "ctrgcn" else {}
+    network = build_encoder(encoder, layout, len(names), {**own, "persons": 1, **options})
+    preprocess = Preprocess(layout, layout, 1, PreprocessOptions(window=window))
+    enliven(network, preprocess(torch.randn(8, 1, 20, layout.joint_count, 3)))
+    return Model(describe(encoder, network, preprocess, names), network, preprocess)

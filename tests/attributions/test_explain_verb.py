@@ -1,0 +1,152 @@
+"""``mmcl explain``, ``mmcl predict --explain``, and three lines of Python, on the demo's clips."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made import small_model
+from PIL import Image
+
+import mmcl
+from mmcl import explain as verb
+from mmcl import predict
+from mmcl.attributions.drawing import AGAINST, FOR, draw_loud_skeleton, shade
+from mmcl.attributions.explaining import explain, held_still, shown_skeleton
+from mmcl.attributions.pictures import Explained, strip
+from mmcl.attributions.sources import gathered
+from mmcl.common.errors import UserError
+from mmcl.data.store import ClipStore, open_store
+from mmcl.models.bundle import write_bundle
+from mmcl.models.description import GRAPHS, WEIGHTS
+from mmcl.skeletons.layout import load_layout
+
+
+@pytest.fixture(scope="module")
+def store(demo_store: Path) -> ClipStore:
+    return open_store(demo_store)
+
+
+@pytest.fixture(scope="module")
+def bundle(store: ClipStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles") / "small"
+    folder.mkdir()
+    write_bundle(folder, small_model(store.layout, store.class_names))
+    return folder
+
+
+def read(folder: Path) -> tuple[dict, str, np.lib.npyio.NpzFile]:
+    page = (folder / "report.md").read_text()
+    return json.loads((folder / "explanations.json").read_text()), page, np.load(folder / "values.npz")
+
+
+def test_clips_of_a_store_are_explained_one_by_one_and_by_class(bundle, store, tmp_path, capsys) -> None:
+    chosen = f"{store.ids[3]},8,{store.ids[20]}"
+    words = [str(bundle), str(store.path), "--clips", chosen, "--out", str(tmp_path / "why"), "--background-clips=2",
+             "--gifs=1", "--target", store.class_names[4]]  # fmt: skip
+    assert verb.main(words) == 0
+    facts, page, arrays = read(tmp_path / "why")
+    assert [each["clip"] for each in facts["explained"]] == [store.ids[3], store.ids[8], store.ids[20]]
+    assert {each["target"] for each in facts["explained"]} == {store.class_names[4]}
+    assert facts["background"].startswith("2 clips of ")
+    assert arrays["values"].shape == (3, 16, store.layout.joint_count)
+    np.testing.assert_allclose(arrays["values"].sum(axis=(1, 2)) + arrays["baseline"], arrays["scores"], atol=1e-4)
+    first = facts["explained"][0]
+    shares = dict(zip(store.layout.joints, arrays["values"][0].sum(axis=0), strict=True))
+    assert first["spoke_for"] == sorted((name for name in shares if shares[name] > 0), key=lambda n: -shares[n])[:3]
+    assert sum(first["parts"].values()) == pytest.approx(sum(shares.values()), abs=1e-4)
+    pictures = [line.partition("](")[2].rstrip(")") for line in page.splitlines() if "](" in line]
+    assert len(pictures) == 5 and all((tmp_path / "why" / name).is_file() for name in pictures)  # class, 3 strips, GIF
+    animation = next(name for name in pictures if name.endswith(".gif"))
+    assert Image.open(tmp_path / "why" / animation).n_frames == 16
+    out = capsys.readouterr().out
+    assert all(f"{name}: {store.class_names[4]}" in out for name in (store.ids[3], store.ids[8]))
+
+
+def test_files_are_explained_against_themselves_held_still(bundle, store, tmp_path, capsys) -> None:
+    np.save(tmp_path / "mine.npy", store.joints(5))
+    options = ["--method=shapley", "--option", "players=segments", "--option", "permutations=2", "--gifs=0"]
+    assert verb.main([str(bundle), str(tmp_path / "mine.npy"), "--out", str(tmp_path / "why"), *options]) == 0
+    facts, _, arrays = read(tmp_path / "why")
+    assert facts["background"] == "each clip's own mean pose, held still" and abs(facts["largest_residual"]) < 1e-3
+    assert arrays["values"].shape == (1, 16, store.layout.joint_count)
+    answer = facts["explained"][0]["answer"]
+    assert predict.main([str(bundle), str(tmp_path / "mine.npy"), "--explain"]) == 0
+    model, (joints, _) = mmcl.load(str(bundle)), gathered([store.joints(5)])
+    found = explain(model, joints)
+    names = [store.layout.joints[joint] for joint in found.over_time[0].argsort(descending=True)[:3]]
+    assert f"{answer} " in (said := capsys.readouterr().out) and f"({', '.join(names)} spoke most)" in said
+    assert predict.main([str(bundle), str(tmp_path / "mine.npy"), "--explain", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["spoke_most"] == names
+
+
+def test_what_cannot_be_explained_is_said_in_one_line(bundle, store, tmp_path) -> None:
+    np.save(tmp_path / "mine.npy", store.joints(5))
+    file, out = str(tmp_path / "mine.npy"), ["--out", str(tmp_path / "why")]
+    for words, message in (
+        ([file, "--target", "fly"], "the model has no class 'fly'"),
+        ([file, "--target", "label"], "skeleton files do not say their class"),
+        ([file, "--method", "guess"], "unknown attribution 'guess'"),
+        ([file, "--option", "speed=3"], "no option speed"),
+        ([str(store.path), "--clips", "nobody"], "no clip 'nobody'"),
+        ([str(store.path), str(store.path)], "one clip store at a time"),
+    ):
+        with pytest.raises(UserError, match=message):
+            verb.main([str(bundle), *words, *out])
+    assert not (tmp_path / "why").exists()
+    with pytest.raises(UserError, match="leave out --follow and --classes"):
+        predict.main([str(bundle), file, "--explain", "--classes", "own"])
+    with pytest.raises(UserError, match="leave out --backend onnx"):
+        predict.main([str(bundle), file, "--explain", "--backend", "onnx"])
+
+
+def test_a_bundle_of_graphs_alone_says_that_it_cannot(bundle, store, tmp_path) -> None:
+    for path in bundle.iterdir():
+        if path.name != WEIGHTS:
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / GRAPHS["fp32"]).write_bytes(b"never opened")
+    np.save(tmp_path / "mine.npy", store.joints(5))
+    for main, words in ((predict.main, ["--explain"]), (verb.main, ["--out", str(tmp_path / "why")])):
+        with pytest.raises(UserError, match="ONNX graphs alone, which cannot be looked into"):
+            main([str(tmp_path), str(tmp_path / "mine.npy"), *words])
+
+
+def test_a_clip_held_still_is_its_mean_pose_and_lacks_what_the_clip_lacks(store) -> None:
+    clip = torch.from_numpy(store.joints(2).copy())[None]
+    clip[0, 0, :, 6] = 0
+    clip[0, 0, 3, 9] = 0
+    still = held_still(clip, None, store.layout.centre)
+    assert not still[0, 0, :, 6].any() and not still[0, 0, 3, 9].any()
+    seen = clip[0, 0, :, 9][clip[0, 0, :, 9].any(dim=1)]
+    torch.testing.assert_close(still[0, 0, 0, 9], seen.mean(dim=0))
+    torch.testing.assert_close(still[0, 0, 5, 1], clip[0, 0, :, 1].mean(dim=0))
+
+
+def test_pictures_show_the_skeleton_that_shares_belong_to(bundle, store) -> None:
+    model = mmcl.load(str(bundle))
+    skeleton = shown_skeleton(model, *gathered([store.joints(2)]))[0].numpy()
+    assert skeleton.shape == (1, 16, store.layout.joint_count, 3)
+    low, high = (store.joints(2).reshape(-1, 3)[:, 1].__getattribute__(end)() for end in ("min", "max"))
+    assert skeleton[..., 1].min() >= low - 1e-5 and skeleton[..., 1].max() <= high + 1e-5
+    values = np.zeros((16, store.layout.joint_count))
+    values[4, 7], values[12, 9] = 2.0, -1.0
+    clip = Explained("wave", "about", skeleton, values, store.layout)
+    strengths = clip.strengths(16)
+    assert strengths[4].argmax() == 7 and strengths[12].argmin() == 9 and strengths.max() == 1.0
+    assert sum(clip.parts().values()) == pytest.approx(1.0) and next(iter(clip.loudest())) == "left hand"
+    assert strip(clip).size[0] > 1000
+    places = clip.points((200, 300))
+    assert (places >= 0).all() and (places[..., 0] < 200).all() and (places[..., 1] < 300).all()
+
+
+def test_the_loudest_joint_is_drawn_in_its_colour_where_it_is() -> None:
+    layout = load_layout("utd_mhad_20")
+    points = np.stack([np.linspace(20, 180, 20), np.linspace(20, 280, 20)], axis=1)[None]
+    strength = np.zeros(20)
+    strength[4], strength[15] = 1.0, -1.0
+    image = draw_loud_skeleton((200, 300), points, strength, layout)
+    for joint, colour in ((4, FOR), (15, AGAINST)):
+        assert image.getpixel(tuple(int(value) for value in points[0, joint])) == colour == shade(strength[joint])
