@@ -2,6 +2,7 @@
 # Sets everything up in .venv, then:
 #   ./run.sh             the embedded demo, from generated recordings to a skeleton-only bundle and its numbers
 #   ./run.sh test …      the tests (arguments go to pytest)
+#   ./run.sh fuzz …      mutated files for every reader: --minutes N --seed S; finds go to fuzz-finds/
 #   ./run.sh lint        ruff and mypy
 #   ./run.sh docs        the documentation into site/, warnings as errors
 #   ./run.sh lock        constraints.txt: the versions that are installed, which the tests were run with
@@ -31,6 +32,7 @@ case "${1:-demo}" in
   # One process more than there are cores, since tests wait for processes that they start, and four at most; each has
   # whole files of tests, so that what the tests of a file share is made once.
   test) shift; cd "$root"; export HF_HUB_OFFLINE=1; exec "$venv/bin/python" -m pytest -n "$(($(getconf _NPROCESSORS_ONLN) + 1))" --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@" ;;
+  fuzz) shift; PYTHONPATH="$root/tests${PYTHONPATH:+:$PYTHONPATH}" exec "$venv/bin/python" -m fuzz "$@" ;;
   lint) cd "$root"; "$venv/bin/ruff" check . && exec "$venv/bin/mypy" ;;
   docs) cd "$root"; exec "$venv/bin/python" -m mkdocs build --strict ;;
   lock) cd "$root"; { echo "# What the tests were last run with: pip install -c constraints.txt -e '.[test]'"

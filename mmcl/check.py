@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmcl.common.errors import UserError, run
+from mmcl.common.printing import complain
 from mmcl.common.stack import require_packages
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         page, sheet = write(report, args.out or (Path("check") if behind_url else store.path / "check"))
         print(f"report: {page}" + (f"\npicture: {sheet}" if sheet is not None else ""))
     except OSError as error:
-        print(f"warning: the report cannot be written ({error}): --out names another folder", file=sys.stderr)
+        complain("warning", f"the report cannot be written ({error}): --out names another folder")
     return 1 if report.verdict == BAD else 0
 
 

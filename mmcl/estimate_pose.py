@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmcl.common.arguments import AtLeastOne
+from mmcl.common.documents import parse_yaml
 from mmcl.common.errors import BadClip, UserError, run
 from mmcl.common.options import fill
+from mmcl.common.printing import complain
 from mmcl.pose import ESTIMATORS
 
 if TYPE_CHECKING:
@@ -91,8 +93,6 @@ def estimator_of(arguments: argparse.Namespace) -> Estimator:
     Raises:
         UserError: an option is wrong, or a package or file is missing.
     """
-    import yaml
-
     from mmcl.pose.base import build_estimator
 
     if missing := [package for module, package in PACKAGES.items() if find_spec(module) is None]:
@@ -103,7 +103,7 @@ def estimator_of(arguments: argparse.Namespace) -> Estimator:
         key, equals, value = pair.partition("=")
         if not equals:
             raise UserError(f"--set {pair:.60}: give KEY=VALUE")
-        options[key] = yaml.safe_load(value)
+        options[key] = parse_yaml(value, f"--set {pair:.60}")
     for key in ("weights", "people"):
         if (value := getattr(arguments, key)) is not None:
             options[key] = value
@@ -164,7 +164,7 @@ def look_at(folder: PoseFolder, video: Video) -> bool:
         try:
             record = folder.estimate(video)
         except BadClip as error:
-            print(f"error: {bad(error, video)}", file=sys.stderr, flush=True)
+            complain("error", bad(error, video))
             return False
     people = max(clip["persons"] for clip in record["clips"])
     print(f"{video.id}: {again}{people} {'people' if people > 1 else 'person'}, {quality_of(record)}", flush=True)

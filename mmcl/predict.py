@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from mmcl.common.arguments import AtLeastOne
 from mmcl.common.errors import UserError, run
+from mmcl.common.printing import complain, one_line
 from mmcl.data.readers.clip_file import Columns
 from mmcl.deploy.film_flags import add_film_flags, check_film_flags
 from mmcl.estimate_pose import add_pose_flags
@@ -153,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             ranking, spoken = judged(predictor, path, arguments.explain)
         except UserError as error:  # a bad clip does not end the job
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            complain("error", str(error))
             failed += 1
             continue
         show(arguments, ranking, {"file": str(path)}, f"{path!s:<{width}}", only, spoken)
@@ -256,7 +256,7 @@ def follow(predictor: Any, arguments: argparse.Namespace, only: list[str] | None
             try:
                 frame = frames.parse(line)
             except BadClip as error:
-                print(f"warning: line {number} is left out: {error}", file=sys.stderr)
+                complain("warning", f"line {number} is left out: {error}")
                 continue
             found = stream.push(frame)
             if found is not None:
@@ -283,7 +283,7 @@ def open_classes(vocabulary: Vocabulary, classes: str) -> tuple[list[str], Tenso
     asked = named_classes(classes, vocabulary)
     texts = class_texts(asked, vocabulary, torch.device("cpu"))
     if texts.why:
-        print(f"note: {texts.why}: computed by the text model", file=sys.stderr)
+        complain("note", f"{texts.why}: computed by the text model")
     return list(asked.names), texts.rows
 
 
@@ -298,9 +298,9 @@ def show(
     """Print the most probable classes of a clip or window at once, in words or as a JSON object."""
     ranking = ranking[: arguments.top]
     if not arguments.json:
-        named = "  ".join(f"{name} {p:.3f}" for _, name, p in ranking) or "nobody"
+        named = "  ".join(f"{one_line(name)} {p:.3f}" for _, name, p in ranking) or "nobody"
         more = f"  (open vocabulary, {len(only)} classes)" if only else ""
-        more += "" if spoken is None else f"  ({', '.join(spoken) or 'no joint'} spoke most)"
+        more += "" if spoken is None else f"  ({', '.join(map(one_line, spoken)) or 'no joint'} spoke most)"
         print(f"{words}  {named}{more}", flush=True)
         return
     fields = [{"name": name, "probability": round(p, 6)} for _, name, p in ranking]

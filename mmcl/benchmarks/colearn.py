@@ -18,7 +18,7 @@ from mmcl.benchmarks.tables import colearn_table
 from mmcl.benchmarks.timing import compare
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
-from mmcl.common.interrupts import sigterm_as_interrupt
+from mmcl.common.interrupts import stop_as_interrupt
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.setup import Experiment, build_task, open_data
 from mmcl.tasks.base import Task
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--seconds must be positive and --threads at least 1")
     if args.threads:
         torch.set_num_threads(args.threads)
-    with sigterm_as_interrupt(), tempfile.TemporaryDirectory(prefix="mmcl-bench-", dir=args.folder) as folder:
+    with stop_as_interrupt(), tempfile.TemporaryDirectory(prefix="mmcl-bench-", dir=args.folder) as folder:
         facts = measure(keys or demo_recipe(Path(folder)), Path(folder), args.seconds, made_up=not keys)
     print(colearn_table(facts))
     if args.json:

@@ -18,7 +18,7 @@ from mmcl.benchmarks.reading import time_loader, time_open, time_parse, time_tra
 from mmcl.benchmarks.recordings import link_recordings
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
-from mmcl.common.interrupts import sigterm_as_interrupt
+from mmcl.common.interrupts import stop_as_interrupt
 from mmcl.data.preparation.build import prepare
 from mmcl.data.preparation.pool import default_workers
 from mmcl.data.readers.ntu import NTU120
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     workers = default_workers() if args.workers is None else args.workers
     if args.clips < FEWEST or workers < 1:
         raise UserError(f"--clips must be at least {FEWEST} and --workers at least 1")
-    with sigterm_as_interrupt(), tempfile.TemporaryDirectory(prefix="mmcl-bench-", dir=args.folder) as folder:
+    with stop_as_interrupt(), tempfile.TemporaryDirectory(prefix="mmcl-bench-", dir=args.folder) as folder:
         facts = measure(args.source, Path(folder), args.clips, workers)
     print(table(facts))
     if args.json:

@@ -17,7 +17,7 @@ from mmcl.benchmarks.steps import Steps
 from mmcl.benchmarks.timing import compare
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
-from mmcl.common.interrupts import sigterm_as_interrupt
+from mmcl.common.interrupts import stop_as_interrupt
 from mmcl.engine.setup import build_task, open_data
 
 LEAST = 3  # rounds
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         + (f", not '{wrong[0]}'" if wrong else ""))  # fmt: skip
     if args.threads:
         torch.set_num_threads(args.threads)
-    with sigterm_as_interrupt(), tempfile.TemporaryDirectory(prefix="mmcl-bench-") as folder:
+    with stop_as_interrupt(), tempfile.TemporaryDirectory(prefix="mmcl-bench-") as folder:
         facts = measure(keys, arms, Path(folder), args.after, args.seconds)
     print(table(facts))
     if args.json:

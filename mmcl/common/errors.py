@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -16,20 +17,49 @@ class BadClip(Exception):
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Call ``main`` and leave the process: 0 or its value, 2 after a :class:`UserError`, 130 after Ctrl-C."""
+    """Call ``main`` and leave the process: 0 or its value, 2 after a :class:`UserError`, 130 when it was stopped.
+
+    Ctrl-C, SIGTERM and SIGHUP stop it alike, so that what is half-written is removed and workers are ended.
+    """
+    from mmcl.common.interrupts import stop_as_interrupt
+    from mmcl.common.printing import complain, printable_streams
+
+    printable_streams()
     try:
-        sys.exit(main() or 0)
+        with stop_as_interrupt():
+            status = main() or 0
+        sys.exit(status)
     except UserError as error:
         # One from a worker of a DataLoader arrives with the worker's traceback in front of what it says.
-        said = str(error).rpartition("mmcl.common.errors.UserError: ")[2]
-        print(f"error: {' '.join(said.split())}", file=sys.stderr)
+        complain("error", str(error).rpartition("mmcl.common.errors.UserError: ")[2])
         sys.exit(2)
     except BrokenPipeError:  # `mmcl predict … | head`
         sys.stderr.close()
         sys.exit(0)
-    except OSError as error:  # a full disk, a folder without permission: the message names the file
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        words = _of_the_world(error)
+        if words is None:
+            raise
+        complain("error", words)
+        sys.exit(2)
+
+
+def _of_the_world(error: Exception) -> str | None:
+    """What to say of an error that is nobody's mistake: no room, no memory, no permission; None of any other."""
+    from mmcl.common.limits import is_no_memory
+
+    said = str(error)
+    if is_no_memory(error):
+        return f"out of memory ({said or type(error).__name__}): smaller batches, fewer workers or another machine help"
+    if isinstance(error, OSError):  # a full disk, a folder without permission: the message names the file
+        return f"{said}; make room, and run the same command again" if error.errno == errno.ENOSPC else said
+    worker = "DataLoader worker" in said
+    if worker and "killed" in said or worker and "exited" in said:
+        return (
+            f"a loader worker was ended by the system ({said}): too little memory or shared memory (/dev/shm); "
+            "--data.workers=0 or fewer workers need less of both"
+        )
+    return None

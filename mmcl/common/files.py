@@ -1,7 +1,8 @@
-"""Files: YAML that is read, and writing that leaves nothing half-written: to a temporary name first, then renamed."""
+"""Files: writing that leaves nothing half-written, to a temporary name first, then renamed."""
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import secrets
@@ -31,24 +32,10 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
 
 
-def read_yaml(path: Path) -> Any:
-    """What a YAML file holds.
-
-    Raises:
-        UserError: it is none, or no text.
-    """
-    import yaml
-
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a YAML file: {error}") from error
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a text file in one go."""
     with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no text
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -90,13 +77,45 @@ def atomic_folder(path: Path, ours: str | Callable[[Path], bool]) -> Iterator[Pa
     path = path.absolute()
     check_replaceable(path, ours)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
     temporary = _beside(path)
     temporary.mkdir()
+    with _held(temporary):
+        try:
+            yield temporary
+            replace_folder(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Hold a folder for as long as this process lives, where the system can; False where another process holds it."""
     try:
-        yield temporary
-        replace_folder(temporary, path)
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # held, or a file system that knows no such thing
+            yield False
+        else:
+            yield True
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(handle)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary folders that killed processes have left beside ``path``; whoever still writes holds his."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if leftover.is_dir() and not leftover.is_symlink():
+            with _held(leftover) as nobody_writes:
+                if nobody_writes:
+                    shutil.rmtree(leftover, ignore_errors=True)
 
 
 def replace_folder(new: Path, path: Path) -> None:

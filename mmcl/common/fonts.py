@@ -6,13 +6,14 @@ own fonts are looked through for one that has it.
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mmcl.common.printing import complain
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
@@ -73,11 +74,10 @@ def _best(missing: frozenset[int]) -> tuple[str, Path] | None:
     if not _TOLD:
         lacking = sorted(missing - _characters(best[1]) if best else missing)
         _TOLD.append("".join(map(chr, lacking[:8])))
-        print(
-            f"warning: no font here has {_TOLD[0]}: pictures show boxes instead (install one for that script, such as "
-            "Noto Sans CJK)",
-            file=sys.stderr,
-        )
+        complain(
+            "warning", f"no font here has {_TOLD[0]}: pictures show boxes instead (install one for that script, such "
+            "as Noto Sans CJK)",
+        )  # fmt: skip
     return best
 
 

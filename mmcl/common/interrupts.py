@@ -1,4 +1,4 @@
-"""A request to stop that cannot get lost: SIGTERM, a cluster's time limit, unwinds like Ctrl-C."""
+"""A request to stop that cannot get lost: SIGTERM (a cluster's time limit) and SIGHUP unwind like Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def stopping_signals() -> list[signal.Signals]:
+    """Signals that ask a process to end, Ctrl-C aside; SIGHUP not where it is ignored, as ``nohup`` has it."""
+    signals = [signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
+    return signals
+
+
 @contextmanager
-def sigterm_as_interrupt(again: float = 5.0) -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt, so that workers are ended, files closed and half-written ones removed.
+def stop_as_interrupt(again: float = 5.0) -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt, so that workers end and what is half-written is removed.
 
     Python drops an exception that a signal handler raises inside ``__del__`` or the callback of a weak reference, of
     which every import has some. So it is raised once more where the program has gone on regardless, and at the end.
@@ -22,13 +30,13 @@ def sigterm_as_interrupt(again: float = 5.0) -> Iterator[None]:
         again: seconds until then.
 
     Raises:
-        KeyboardInterrupt: SIGTERM came.
+        KeyboardInterrupt: one of them came.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     left = threading.Event()
-    reminders: list[threading.Thread] = []  # one, once SIGTERM has come
+    reminders: list[threading.Thread] = []  # one, once a signal has come
 
     def remind() -> None:
         while not left.wait(again):
@@ -41,14 +49,15 @@ def sigterm_as_interrupt(again: float = 5.0) -> Iterator[None]:
         if not left.is_set() and not _is_unwinding(sys.exc_info()[1]):
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in stopping_signals()}
     try:
         yield
     finally:
         left.set()
         for reminder in reminders:
             reminder.join()  # its signal would meet the former handler, which may end the process on the spot
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if reminders:
         raise KeyboardInterrupt
 

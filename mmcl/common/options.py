@@ -31,7 +31,7 @@ def fill(where: str, options: Any, kind: Any) -> Any:
     if unknown := sorted(str(key)[:40] for key in options if key not in known):
         raise UserError(f"'{where}' has no option {', '.join(unknown[:5])}; it has {', '.join(known)}")
     hints = get_type_hints(kind)
-    return kind(**{key: _typed(f"{where}.{key}", value, hints[key]) for key, value in options.items()})
+    return kind(**{key: typed(f"{where}.{key}", value, hints[key]) for key, value in options.items()})
 
 
 def build(registry: Mapping[str, Any], name: str, options: Any = None, *arguments: Any) -> Any:
@@ -69,11 +69,19 @@ def without(settings: Mapping[str, Any], keys: Collection[str], start: str = "")
     }
 
 
-def _typed(where: str, value: Any, kind: Any) -> Any:
+def typed(where: str, value: Any, kind: Any) -> Any:
     """Return ``value``, which comes out of JSON or a recipe, as ``kind``.
 
     A whole number passes for a float, but True never for a number. Lists, tuples, mappings, literals, alternatives and
     dataclasses, nested in any way, are what jsonargparse makes of them.
+
+    Args:
+        where: what it is, for messages.
+        value: plain data.
+        kind: a type as annotations have it.
+
+    Raises:
+        UserError: it is none.
     """
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any or (origin is Literal and value in inner) or (kind in (None, type(None)) and value is None):
@@ -85,15 +93,15 @@ def _typed(where: str, value: Any, kind: Any) -> Any:
     if origin in (Union, UnionType):
         for one in inner:
             with suppress(UserError):
-                return _typed(where, value, one)
+                return typed(where, value, one)
     if origin is list and isinstance(value, list):
-        return [_typed(where, entry, inner[0]) for entry in value]
+        return [typed(where, entry, inner[0]) for entry in value]
     if origin is tuple and isinstance(value, list | tuple):
         kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
         if len(kinds) == len(value):
-            return tuple(_typed(where, entry, one) for entry, one in zip(value, kinds, strict=True))
+            return tuple(typed(where, entry, one) for entry, one in zip(value, kinds, strict=True))
     if origin is dict and isinstance(value, Mapping):
-        return {_typed(where, key, inner[0]): _typed(where, entry, inner[1]) for key, entry in value.items()}
+        return {typed(where, key, inner[0]): typed(where, entry, inner[1]) for key, entry in value.items()}
     if is_dataclass(kind) and isinstance(value, Mapping):
         return fill(where, value, kind)
     name = kind.__name__ if isinstance(kind, type) and not inner else str(kind).replace("typing.", "")

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmcl.common.errors import UserError
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 MARGIN = 0.25  # of the box's longer side: the head joint is the middle of the head, hands go on beyond the wrist
 SMALLEST = 8  # pixels: joints that span less do not tell where a person is
 JPEG_QUALITY = 90
+MOST_PIXELS = 4096  # side of a stored crop; one of more was not made here
 
 
 def sample_frames(frames: int, count: int) -> np.ndarray:
@@ -73,10 +76,20 @@ def crop(frame: np.ndarray, box: np.ndarray, size: int) -> bytes:
 
 
 def decode(jpeg: bytes) -> Image:
-    """A stored crop as an RGB picture."""
+    """A stored crop as an RGB picture.
+
+    Raises:
+        UserError: it is damaged, or no picture of a person.
+    """
     from PIL import Image
 
-    return Image.open(io.BytesIO(jpeg)).convert("RGB")
+    try:
+        picture = Image.open(io.BytesIO(jpeg), formats=("JPEG",))
+        if max(picture.size) > MOST_PIXELS:
+            raise ValueError(f"{picture.size[0]} x {picture.size[1]} pixels")
+        return picture.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"a stored picture is damaged ({error}): prepare the store again") from error
 
 
 def to_crop(pixels: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:

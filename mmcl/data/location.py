@@ -14,6 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from mmcl.common.documents import MOST_JSON, read_document
 from mmcl.common.errors import UserError
 from mmcl.common.files import atomic_file
 
@@ -37,7 +38,7 @@ class StoreFolder:
     def facts(self) -> str | None:
         """Content of ``store.json``, or None where there is none."""
         file = self.path / FACTS
-        return file.read_text(encoding="utf-8") if file.is_file() else None
+        return read_document(file, MOST_JSON) if file.is_file() else None
 
     def missing(self) -> str:
         """Why there is no store, in words."""
@@ -88,7 +89,7 @@ class Mirror(StoreFolder):
         # Another content is another folder: a copy never has to be replaced, nor can it belong to an older store.
         key = hashlib.sha256(self.location.encode() + b"\n" + text).hexdigest()[:32]
         self.path = cache_root() / key
-        return str(text, "utf-8")
+        return str(text, "utf-8", "replace")
 
     def missing(self) -> str:
         """Why there is no store, in words."""

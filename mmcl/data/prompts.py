@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.documents import read_yaml
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_text
 
+MOST_CLASSES = 100_000
 # Inside the package, so that every way of installing finds them; `prompts/` at the top of the repository leads here.
 BUILTIN = Path(__file__).resolve().parent.parent / "prompts"
 
@@ -128,24 +130,33 @@ def load_prompts(name: str | Path) -> Prompts:
     Raises:
         UserError: no such file, or it lacks classes.
     """
-    import yaml
-
     own = str(name).endswith((".yaml", ".yml"))
     path = Path(name) if own else BUILTIN / f"{str(name).replace('-', '_')}.yaml"
     if not path.is_file():
         raise UserError(f"no prompts '{name}': expected {path}; copy one of {prompt_names()} and edit it")
+    facts = read_yaml(path)
     try:
-        facts = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Prompts(
+        prompts = Prompts(
             dataset=str(facts.get("dataset", path.stem)),
             names=(),
             descriptions=(),
-            instructions=tuple(facts.get("instructions", ["Describe what the person is doing."])),
+            instructions=_texts(facts, "instructions", ["Describe what the person is doing."]),
             answer=str(facts.get("answer", "{name}")),
-            templates=tuple(facts.get("templates", ["{name}"])),
+            templates=_texts(facts, "templates", ["{name}"]),
         ).with_classes(facts["classes"])
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a prompts file ({error}); it needs a list 'classes' of names") from error
+    if isinstance(facts["classes"], (str, dict)) or not 0 < len(prompts.names) <= MOST_CLASSES:
+        raise UserError(f"{path}: 'classes' must be a list of 1 to {MOST_CLASSES} names")
+    return prompts
+
+
+def _texts(facts: dict[str, Any], key: str, default: list[str]) -> tuple[str, ...]:
+    """A list of sentences of a prompts file."""
+    found = facts.get(key, default)
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise TypeError(f"'{key}' must be a list of texts")
+    return tuple(found)
 
 
 def write_prompts(path: Path, prompts: Prompts) -> None:

@@ -18,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.documents import read_yaml
 from mmcl.common.errors import UserError
-from mmcl.common.files import read_yaml
 from mmcl.data.arrival import Stream
 from mmcl.data.rules import ANY, Protocol, Rule, parse_protocol
 from mmcl.data.store import ClipStore
@@ -37,11 +37,9 @@ class UnknownProtocol(UserError):
 
 def builtin_protocols() -> dict[str, Protocol]:
     """The protocols that come with mmcl, by name; random ones without a draw."""
-    import yaml
-
     found = {}
     for path in sorted(BUILTIN.glob("*.yaml")):
-        for name, facts in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+        for name, facts in read_yaml(path).items():
             found[name] = parse_protocol(name, facts, str(path))
     return {name: protocol.on_base(found) for name, protocol in found.items()}
 

@@ -9,8 +9,6 @@ copy ends a training instead of going into it.
 
 from __future__ import annotations
 
-import json
-import re
 from bisect import bisect_right
 from functools import cached_property
 from pathlib import Path
@@ -19,14 +17,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mmcl.common.documents import parse_json
 from mmcl.common.errors import UserError
+from mmcl.common.printing import one_line
 from mmcl.data.columns import READABLE, WHOLE_NUMBERS, clip_digest, content_fingerprint, file_digest, map_file
 from mmcl.data.location import StoreFolder, locate
+from mmcl.data.store_facts import check_facts, check_index
 from mmcl.skeletons.layout import Layout
 
 INDEX = "index.arrow"
 RESIDENT = 64 << 20  # bytes of clips handed out after which all maps are dropped: keeps the process's size bounded
-_PART = re.compile(r"part-[0-9]{5,9}\.arrow")
 
 
 class DamagedClip(UserError):
@@ -73,7 +73,8 @@ class ClipStore:
         self.has_video: bool = info["with_video"] > 0
         shard = info.get("shard")
         self.shard: tuple[int, int] | None = (shard["index"], shard["count"]) if shard else None
-        self.title: str = info["title"] + (f" (shard {self.shard[0]} of {self.shard[1]} only)" if self.shard else "")
+        only = f" (shard {self.shard[0]} of {self.shard[1]} only)" if self.shard else ""
+        self.title: str = one_line(info["title"]) + only
         self.ids: list[str] = index.column("id").to_pylist()
         self._numbers = {name: self._whole(name) for name in WHOLE_NUMBERS}
         self.labels, self.subjects = self._numbers["label"], self._numbers["subject"]
@@ -106,7 +107,10 @@ class ClipStore:
             DamagedClip: they are not what they were when the store was made.
         """
         self.compare(index)
-        return self._flat("joints", index).reshape(*self._shape(index), self.dimensions)
+        try:
+            return self._flat("joints", index).reshape(*self._shape(index), self.dimensions)
+        except ValueError as error:
+            raise self._damaged(index) from error
 
     def joints_in_space(self, index: int) -> np.ndarray:
         """The same with three coordinates, (M, T, V, 3): z is 0 of planar joints."""
@@ -117,7 +121,10 @@ class ClipStore:
         """How sure a pose estimator was of each joint of one clip: (M, T, V) float32 in [0, 1]; None where unknown."""
         self.compare(index)
         found = self._confidence(index)
-        return found.astype(np.float32).reshape(self._shape(index)) if len(found) else None
+        try:
+            return found.astype(np.float32).reshape(self._shape(index)) if len(found) else None
+        except ValueError as error:
+            raise self._damaged(index) from error
 
     @property
     def channels(self) -> int:
@@ -249,21 +256,20 @@ def open_store(where: str | Path) -> ClipStore:
         facts = folder.facts()
         if facts is None:
             raise UserError(f"{folder.location}: {folder.missing()}")
-        info = json.loads(facts)
-        if info["format"] not in READABLE:
+        info = parse_json(facts, f"{folder.location}/store.json")
+        if isinstance(info, dict) and info.get("format") not in READABLE:
             known = " and ".join(map(str, READABLE))
-            raise UserError(f"{folder.location}: format {info['format']}, this mmcl reads {known}; prepare it again")
-        if info.get("dimensions", 3) not in (2, 3):
-            raise ValueError(f"joints of {info['dimensions']!r:.20} coordinates")
+            found = f"{info.get('format')!r:.20}"
+            raise UserError(f"{folder.location}: format {found}, this mmcl reads {known}; prepare it again")
+        check_facts(info)
         for part in info["parts"]:
-            if not _PART.fullmatch(part["file"]):  # what a stranger's store says must not lead out of its folder
-                raise ValueError(f"no name of a part: {part['file']!r:.60}")
             folder.check(f"clips/{part['file']}", part["bytes"])
         index = pa.Table.from_batches(map_file(folder.file(INDEX, info["index_bytes"])))
+        check_index(index, info)
         if content_fingerprint(index.column("digest").to_pylist(), info) != info["fingerprint"]:
             raise UserError(
                 f"{folder.location}/{INDEX}: not the index of this store; prepare it again with --overwrite"
             )
         return ClipStore(folder, info, index)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, pa.ArrowException) as error:
         raise UserError(f"{folder.location}: damaged store ({error}); prepare it again with --overwrite") from error

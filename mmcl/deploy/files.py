@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from mmcl.common.errors import BadClip, UserError
+from mmcl.common.printing import complain
 from mmcl.data.clip import RawClip, check_joints
 from mmcl.data.readers.clip_file import SUFFIXES, read_clip
 from mmcl.data.readers.files import read_bytes
@@ -103,7 +103,7 @@ def say(remarks: list[Remark], where: str, strict: bool) -> None:
     for remark in remarks:
         if strict and remark.level != NOTE:
             raise UserError(f"{where}: {remark} (refused by --strict)")
-        print(f"{'note' if remark.level == NOTE else 'warning'}: {where}: {remark}", file=sys.stderr)
+        complain("note" if remark.level == NOTE else "warning", f"{where}: {remark}")
 
 
 def _read(path: Path, layout: Layout, reading: Reading) -> RawClip:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from mmcl.common.errors import UserError
+from mmcl.common.limits import GIB, bounded_memory
 from mmcl.data.readers.joints import zero_where_missing
 from mmcl.deploy.files import AS_IT_IS, Reading, implied_layout, read_joints
 from mmcl.models.description import GRAPHS, graphs_in, read_bundle
-from mmcl.models.session import open_checked_session
+from mmcl.models.session import open_checked_session, run_graph
 from mmcl.skeletons.layout import Layout, load_layout
 
 
@@ -79,7 +80,10 @@ class OnnxPredictor:
         joints = zero_where_missing(joints)
         if not joints.any():
             raise UserError("there is nobody in the clip: every joint is missing")
-        probabilities = self.session.run(["probabilities"], {"joints": joints[None]})[0][0]
+        with bounded_memory(2 * GIB):
+            probabilities = run_graph(self.session, "probabilities", joints[None], self.graph)[0]
+        if not np.isfinite(probabilities).all():
+            raise UserError(f"{self.graph} gives probabilities that are not finite: its weights are damaged")
         order = np.argsort(-probabilities, kind="stable").tolist()
         return [(label, self.class_names[label], float(probabilities[label])) for label in order]
 

@@ -19,6 +19,8 @@ from mmcl.encoders.factored import factored_layers, merge
 from mmcl.skeletons.layout import Layout
 
 THIN = 3.0  # times as many numbers in whole weights as in factors: from there on the factors are used as they are
+MOST_STACKED, MOST_WIDE = 100, 16_384  # layers, heads and persons; widths and frames
+STACKED = ("depth", "blocks", "heads", "persons", "channels", "lstms", "subsets", "expansion")
 _DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -186,6 +188,28 @@ def parse_options(name: str, options: Mapping[str, Any] | object) -> Any:
     return options if isinstance(options, kind) else fill(name, options, kind)
 
 
+def check_size(name: str, options: Any) -> None:
+    """Refuse options of a network that is larger than any: building it would take minutes, or all memory.
+
+    Raises:
+        UserError: naming the option.
+    """
+    for key, value in asdict(options).items():
+        stacked = key.endswith(STACKED) and type(value) is int
+        numbers = _whole_numbers(value)
+        most = MOST_STACKED if stacked else MOST_WIDE
+        if any(abs(number) > most for number in numbers) or len(numbers) > MOST_STACKED:
+            raise UserError(f"{name}.{key} is {value!r:.40}: no number may be above {most}, no list longer than "
+                            f"{MOST_STACKED}")  # fmt: skip
+
+
+def _whole_numbers(value: Any) -> list[int]:
+    """All whole numbers in an option, those of nested lists among them."""
+    if isinstance(value, (list, tuple)):
+        return [number for entry in value for number in _whole_numbers(entry)]
+    return [value] if type(value) is int else []
+
+
 def build_encoder(name: str, layout: Layout, classes: int, options: Mapping[str, Any] | object = _DEFAULTS) -> Encoder:
     """Build an encoder by name.
 
@@ -198,7 +222,9 @@ def build_encoder(name: str, layout: Layout, classes: int, options: Mapping[str,
     Raises:
         UserError: unknown name, or options that are wrong.
     """
-    return ENCODERS[name](layout, classes, parse_options(name, options))
+    parsed = parse_options(name, options)
+    check_size(name, parsed)
+    return ENCODERS[name](layout, classes, parsed)
 
 
 def options_dict(encoder: Encoder) -> dict[str, Any]:

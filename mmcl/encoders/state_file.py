@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mmcl.common.errors import UserError
+from mmcl.common.torch_files import read_torch
 
+DEEPEST = 4  # levels of such keys
 NESTED_UNDER = ("state_dict", "model_state_dict", "model", "weights")
 
 
@@ -30,10 +30,12 @@ def load_state_file(path: str | Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         content: Any = _read_safetensors(path)
     elif path.suffix in (".pt", ".pth"):
-        content = _read_torch(path)
+        content = read_torch(path)
     else:
         raise UserError(f"{path}: a checkpoint is a .pt, .pth or .safetensors file")
-    while isinstance(content, Mapping):
+    for _ in range(DEEPEST):
+        if not isinstance(content, Mapping):
+            break
         inner = next((content[key] for key in NESTED_UNDER if isinstance(content.get(key), Mapping)), None)
         if inner is None:
             break
@@ -51,17 +53,6 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
     try:
         return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(f"{path}: not a safetensors file, or a damaged one ({error})") from error
 
-
-def _read_torch(path: Path) -> object:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path}: not a file of plain tensors (pickled objects are refused because loading them runs code from "
-            "the file); save the network's state dict with torch.save(model.state_dict(), FILE)"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: not a checkpoint that torch can read, or a damaged one") from error

@@ -10,7 +10,6 @@ may resume, evaluate or export.
 from __future__ import annotations
 
 import copy
-import pickle
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +25,7 @@ from torch import Tensor
 from mmcl.common.distributed import purpose
 from mmcl.common.errors import UserError
 from mmcl.common.files import recover_folder, replace_folder, write_json
+from mmcl.common.torch_files import read_torch
 from mmcl.engine.optimiser import RunOptimiser, whole
 from mmcl.engine.position import Position, read_position
 from mmcl.engine.random_states import random_states, restore_random_states
@@ -158,11 +158,11 @@ class Checkpoints:
         """
         file = find_checkpoint(self.folder, name) / TRAINING
         try:
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            state = read_torch(file)
             optimiser.load_state_dict(state["optimiser"])
             if self.accelerator.scaler is not None and state["scaler"] is not None:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
-        except (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        except (UserError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
             words = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"cannot resume: {file} is missing or damaged ({words:.100})") from error
 

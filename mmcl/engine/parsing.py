@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.documents import read_yaml
 from mmcl.common.errors import UserError
-from mmcl.common.files import read_yaml
 from mmcl.common.options import fill
 from mmcl.encoders import ENCODERS
 from mmcl.encoders.base import encoder_options

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
 
 POSITION = "position.json"
@@ -106,8 +106,8 @@ def read_position(checkpoint: Path) -> dict[str, Any]:
     """
     file = checkpoint / POSITION
     try:
-        state = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        state = read_json(file)
+    except UserError as error:
         raise UserError(f"{file} is missing or damaged: {error}") from error
     if not isinstance(state, dict):
         raise UserError(f"{file} is damaged: it holds no object")

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmcl.common.distributed import purpose
 from mmcl.common.errors import UserError
+from mmcl.common.interrupts import stopping_signals
 from mmcl.data.sampler import StepBatches
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.launch import check_launch
@@ -128,8 +129,7 @@ def _choose_shards(plugin: Any, task: Task) -> None:
 def stop_requests() -> Iterator[list[int]]:
     """Collect Ctrl-C, SIGTERM and SIGHUP instead of dying of them; the loop looks at the list between steps."""
     received: list[int] = []
-    asked = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
-    handlers = {number: signal.getsignal(number) for number in asked}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *stopping_signals())}
     for number in handlers:
         signal.signal(number, lambda number, _: received.append(number))
     try:

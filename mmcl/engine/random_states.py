@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from mmcl.common.errors import UserError
+from mmcl.common.torch_files import read_torch
 
 
 def random_states() -> dict[str, Any]:
@@ -32,13 +32,13 @@ def restore_random_states(file: Path) -> None:
         UserError: the file is missing, damaged, or holds something else.
     """
     try:
-        states = torch.load(file, map_location="cpu", weights_only=True)
+        states = read_torch(file)
         name, keys, *rest = states["numpy"]
         random.setstate(states["python"])
         np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
         torch.set_rng_state(states["torch"])
         if states["device"] is not None and torch.accelerator.is_available():
             torch.get_device_module().set_rng_state(states["device"])
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+    except (UserError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         words = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"cannot resume: {file} is missing or damaged ({words:.100})") from error

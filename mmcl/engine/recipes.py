@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.documents import parse_yaml, read_yaml
 from mmcl.common.errors import UserError
-from mmcl.common.files import read_yaml
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 LOOKED_UP = {"encoder": "name", "task": "name", "start": "checkpoint"}  # section -> key that must be known beforehand
@@ -139,11 +139,9 @@ def read_command_line(argv: Sequence[str]) -> CommandLine:
 
 def _value(word: str) -> Any:
     """A word of the command line as YAML; the word itself where it is none."""
-    import yaml
-
     try:
-        return yaml.safe_load(word)
-    except yaml.YAMLError:
+        return parse_yaml(word, "the command line")
+    except UserError:
         return word
 
 

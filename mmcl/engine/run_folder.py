@@ -6,8 +6,9 @@ import platform
 import time
 from pathlib import Path
 
+from mmcl.common.documents import read_mapping
 from mmcl.common.errors import UserError
-from mmcl.common.files import read_yaml, write_text
+from mmcl.common.files import write_text
 from mmcl.common.options import differences
 from mmcl.data.prompts import Prompts, load_prompts, write_prompts
 from mmcl.engine.config import FREE_KEYS, TrainConfig
@@ -67,8 +68,10 @@ def start_run(config: TrainConfig, texts: Prompts | None = None) -> Path:
         if texts is not None:
             write_prompts(saved.with_name(TEXTS), texts)
         write_text(saved, config.text)
-    before = read_yaml(saved)
-    if before["data"]["path"] != config.data.path:
+    before = read_mapping(saved)
+    if not isinstance(before.get("data"), dict):
+        raise UserError(f"{saved} is damaged: it says nothing of data; put it back, or choose another --out")
+    if before["data"].get("path") != config.data.path:
         before["data"]["path"] = config.data.path
         write_text(saved, yaml.safe_dump(before, sort_keys=False, allow_unicode=True))
     return saved.parent

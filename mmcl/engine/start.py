@@ -7,7 +7,6 @@ The source says what the encoder looks like: :func:`source_defaults` are the def
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.encoders.base import Encoder, parse_options
@@ -101,7 +101,7 @@ def start(config: TrainConfig, data: Experiment, encoder: Encoder) -> dict[str, 
         "sha256": hashlib.sha256(source.weights.read_bytes()).hexdigest(),
     }
     record = Path(config.out) / RECORD
-    if config.resume and record.is_file() and json.loads(record.read_text(encoding="utf-8")) != facts:
+    if config.resume and record.is_file() and read_json(record) != facts:
         raise UserError(f"cannot resume: {config.start.checkpoint} is not what it was when the run was begun")
     return facts
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from mmcl.common.documents import read_json
+from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.engine.config import TrainConfig
 
@@ -60,4 +62,7 @@ def flat(settings: Mapping[str, Any], key: str = "") -> Iterator[tuple[str, str 
 def _known(folder: Path) -> dict[str, str]:
     """What trackers called the run when it was begun."""
     record = folder / RECORD
-    return dict(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else {}
+    found = read_json(record) if record.is_file() else {}
+    if not isinstance(found, dict):
+        raise UserError(f"{record} is damaged: delete it, and trackers begin a new run")
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -14,6 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.engine.config import TrainConfig
@@ -74,8 +74,8 @@ def _acquire(lock: FileLock, folder: Path) -> None:
 def _writer(folder: Path) -> dict[str, Any]:
     """Who wrote into a run folder last, as far as that can be read."""
     try:
-        found = json.loads((folder / WRITER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(folder / WRITER)
+    except UserError:
         return {}
     return found if isinstance(found, dict) and {"process", "host", "since"} <= found.keys() else {}
 

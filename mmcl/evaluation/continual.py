@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mmcl.common.documents import read_mapping
 from mmcl.common.errors import UserError
-from mmcl.common.files import read_yaml
 from mmcl.data.selection import Selection
 from mmcl.data.store import ClipStore
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
@@ -129,7 +129,7 @@ def _cost(folder: Path, model: Model) -> dict[str, Any]:
     held = read_tensors(folder / LEARNED).get("memory.clips")
     if held is None:
         return {"memory_clips": 0, "memory_bytes": 0}
-    task = read_yaml(folder.parent.parent / "config.yaml").get("task") or {}
+    task = read_mapping(folder.parent.parent / "config.yaml").get("task") or {}
     interval = int(task.get("interval", 1)) if task.get("method") == "charon" else 1
     frames = -(-model.preprocess.options.window // max(interval, 1))
     one = model.preprocess.persons * frames * model.encoder.layout.joint_count * model.preprocess.channels * 4

@@ -8,8 +8,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.documents import read_mapping
 from mmcl.common.errors import UserError
-from mmcl.common.files import read_yaml
 from mmcl.common.options import differences
 from mmcl.data.protocols import load_protocol
 from mmcl.data.rules import Protocol
@@ -102,7 +102,7 @@ def _trained_alike(one: str | None, two: str | None) -> bool:
 
 def _run_settings(folder: Path, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """How a run was trained: its configuration, and its clips."""
-    settings = read_yaml(folder / "config.yaml")
+    settings = read_mapping(folder / "config.yaml")
     return {**settings, "trained on data": provenance.get("data_fingerprint")}
 
 

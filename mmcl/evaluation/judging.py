@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from mmcl.common.documents import parse_yaml
 from mmcl.common.errors import UserError
 from mmcl.common.files import check_replaceable
+from mmcl.common.printing import complain
 from mmcl.data.protocols import load_protocol
 from mmcl.data.selection import SIDES, Selection
 from mmcl.data.splitting import split
@@ -87,7 +88,7 @@ def judge(
     notes = [verdict.facts.get("note"), *_changes(model, data)]
     facts["note"] = "; ".join(filter(None, notes)) or None
     for word in filter(None, (facts["note"], facts.get("warning"))):
-        print(f"note: {word}", file=sys.stderr)
+        complain("note", word)
     return write_report(out, verdict, facts, data.store, evaluation)
 
 
@@ -148,15 +149,10 @@ def option_words(words: list[str]) -> dict[str, Any]:
     Raises:
         UserError: a word of another form.
     """
-    import yaml
-
     options: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")
-        try:
-            options[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"--option {word}: the value is no YAML") from error
+        options[key] = parse_yaml(value, f"--option {word}")
         if not equals or not key:
             raise UserError(f"--option {word}: write KEY=VALUE")
     return options

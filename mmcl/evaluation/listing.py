@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from mmcl.common.files import read_yaml
+from mmcl.common.documents import read_yaml
 from mmcl.data.prompts import class_names
 from mmcl.data.protocols import builtin_protocols, load_protocol
 from mmcl.data.rules import Protocol

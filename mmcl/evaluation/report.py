@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmcl.common.files import atomic_folder, write_json
+from mmcl.common.printing import csv_cell, safe_page
 from mmcl.data.store import ClipStore
 from mmcl.evaluation.base import Evaluation, Verdict
 from mmcl.evaluation.calibration import calibration
@@ -56,7 +57,7 @@ def write_report(
             page = _write_classification(folder, verdict, report, blocks, store)
         else:
             page = plain_page(report, verdict.metrics, len(verdict.ids), blocks)
-        (folder / "report.md").write_text(page, encoding="utf-8")
+        (folder / "report.md").write_text(safe_page(page), encoding="utf-8")
     return report
 
 
@@ -84,4 +85,4 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         for row in rows:
-            writer.writerow({key: f"{v:.4f}" if isinstance(v, float) else v for key, v in row.items()})
+            writer.writerow({key: f"{v:.4f}" if isinstance(v, float) else csv_cell(v) for key, v in row.items()})

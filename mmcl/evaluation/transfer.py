@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mmcl.common.documents import MOST_YAML, parse_yaml_tree, read_document
 from mmcl.common.errors import UserError
 from mmcl.data.selection import Selection
 from mmcl.data.store import ClipStore
@@ -91,19 +92,17 @@ class Transfer(Evaluation):
 
 
 def _parse(path: Path) -> TransferMap:
-    import yaml
-
+    facts: Any
+    tree: Any
+    facts, tree = parse_yaml_tree(read_document(path, MOST_YAML), path)
     try:
-        text = path.read_text(encoding="utf-8")
-        tree: Any = yaml.compose(text)
-        facts: Any = yaml.safe_load(text)
         rule = TransferMap(
             name=str(facts.get("protocol", path.stem)), source=str(facts["source"]), target=str(facts["target"]),
             pairs=dict(facts["pairs"]), clips=facts.get("clips"), classes=facts.get("classes"),
             reference=str(facts.get("reference", "")),
         )  # fmt: skip
         rows = [key.value for name, rows in tree.value if name.value == "pairs" for key, _ in rows.value]
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: a label map needs source, target and pairs ({error})") from error
     if twice := sorted({row for row in rows if rows.count(row) > 1}):  # YAML itself would keep the last one
         raise UserError(f"{path}: target class '{twice[0]}' is there twice: a class has one right answer")

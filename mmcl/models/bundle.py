@@ -18,9 +18,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mmcl.common.errors import UserError
+from mmcl.common.limits import GIB, bounded_memory, is_no_memory
+from mmcl.common.printing import safe_page
 from mmcl.encoders.base import Encoder, build_encoder
 from mmcl.encoders.counting import count_macs, count_parameters
-from mmcl.models.description import CARD, CONFIG, WEIGHTS, Description, NamedOptions, Operation, graphs_in, read_bundle
+from mmcl.models.description import (
+    CARD,
+    CONFIG,
+    MOST_JOINTS,
+    WEIGHTS,
+    Description,
+    NamedOptions,
+    Operation,
+    graphs_in,
+    read_bundle,
+)
 from mmcl.models.model import Model
 from mmcl.models.vocabulary import Vocabulary, read_vocabulary, write_vocabulary
 from mmcl.skeletons.layout import Layout, load_layout
@@ -76,6 +88,10 @@ def build_network(description: Description, where: str) -> tuple[Encoder, Prepro
         UserError: an encoder, surgery or option that does not exist, or numbers out of range.
     """
     options = PreprocessOptions.from_dict(description.preprocess, f"{where} preprocess")
+    joints = max(description.layout.joint_count, description.encoder_layout.joint_count)
+    if options.window * description.persons * joints > MOST_JOINTS:
+        raise UserError(f"{where}: {description.persons} persons of {joints} joints in {options.window} frames are too "
+                        "many")  # fmt: skip
     try:
         encoder = build_encoder(
             description.encoder.name, description.encoder_layout, len(description.class_names),
@@ -85,8 +101,9 @@ def build_network(description: Description, where: str) -> tuple[Encoder, Prepro
             encoder = SURGERIES[operation.name].rebuild(encoder, operation.structure)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
-    except (RuntimeError, ValueError, TypeError, KeyError, OverflowError) as error:
-        raise UserError(f"{where} is damaged or of another version of mmcl: {_line(error)}") from error
+    except Exception as error:  # what building raises depends on the option that makes no sense
+        words = "it needs more memory than its weights fill" if is_no_memory(error) else _line(error)
+        raise UserError(f"{where} is damaged or of another version of mmcl: {words}") from error
     return encoder, options
 
 
@@ -113,7 +130,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     """
     try:
         return load_file(file)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(f"{file} is damaged: {_line(error)}") from error
 
 
@@ -136,7 +153,8 @@ def load_bundle(folder: str | Path, layout: str | Layout | None = None, device: 
             f"{folder} holds no {WEIGHTS}, only {', '.join(path.name for path in graphs_in(folder).values())} for "
             "onnxruntime: `mmcl predict --backend onnx` runs it; without --drop-weights, `mmcl export` writes both"
         )
-    encoder, options = build_network(description, str(folder / CONFIG))
+    with bounded_memory(8 * (folder / WEIGHTS).stat().st_size + GIB):
+        encoder, options = build_network(description, str(folder / CONFIG))
     fill_encoder(encoder, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
     vocabulary = read_vocabulary(folder, description.vocabulary, encoder.feature_width)
     preprocess = Preprocess(
@@ -168,7 +186,7 @@ def write_description(folder: Path, description: Description) -> None:
 
     content = json.dumps(description.to_json(), indent=2, ensure_ascii=False)
     (folder / CONFIG).write_text(content + "\n", encoding="utf-8")
-    (folder / CARD).write_text(model_card(description), encoding="utf-8")
+    (folder / CARD).write_text(safe_page(model_card(description)), encoding="utf-8")
 
 
 def _line(error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmcl.common.printing import page_cell
 from mmcl.models.description import Description
 from mmcl.models.vocabulary import class_key
 
@@ -25,10 +26,9 @@ def model_card(description: Description) -> str:
     encoder, counts, done = description.encoder, description.counts, description.provenance
     preprocess, layout, names = description.preprocess, description.layout, description.class_names
     options = ", ".join(f"{key} {value}" for key, value in encoder.options.items())
-    rows = "\n".join(
-        f"| {key.replace('_', ' ')} | {_flat(value)} |" for key, value in done.items() if value not in (None, [], {})
-    )
-    classes = ", ".join(f"{label} {name}" for label, name in enumerate(names))
+    told = {key.replace("_", " "): value for key, value in done.items() if value not in (None, [], {})}
+    rows = "\n".join(f"| {page_cell(key)} | {page_cell(_flat(value))} |" for key, value in told.items())
+    classes = ", ".join(f"{label} {page_cell(name)}" for label, name in enumerate(names))
     head = f"; {counts['text_head']:,} more in the text head" if counts.get("text_head") else ""
     macs = f"; {counts['macs'] / 1e9:.3f} G multiply-accumulates a clip" if counts.get("macs") else ""
     operations = "".join(f"- **Changed by**: {_flat({o.name: o.options})}\n" for o in description.surgeries)
@@ -39,7 +39,7 @@ A skeleton-only model exported by mmcl. It needs no video and none of the towers
 
 - **Encoder**: {encoder.name} ({options}); {counts.get("parameters", 0):,} parameters{macs}{head}
 {operations}- **Input**: {description.input}
-- **Layout**: {layout.name}: {", ".join(layout.joints)}
+- **Layout**: {page_cell(layout.name)}: {page_cell(", ".join(layout.joints))}
 - **Preprocessing** (inside the model): layout {description.encoder_layout.name}, {prepared}
 
 {_WITH.format(joints=layout.joint_count) if description.weights else _WITHOUT}
@@ -90,7 +90,7 @@ def _open_vocabulary(facts: Mapping[str, Any], trained: Sequence[str], graphs_al
     model = " and ".join(_text_model(one) for one in (text, *text.get("beside", ())))
     templates = ", ".join(f"`{template}`" for template in facts["templates"])
     head, some = facts["head"], names[:2] if len(names) > 1 else ["wave", "throw a ball"]
-    table = ", ".join(name if class_key(name) in keys else f"**{name}**" for name in names)
+    table = ", ".join(page_cell(name) if class_key(name) in keys else f"**{page_cell(name)}**" for name in names)
     asked = _ASKED.format(words=", ".join(some), some=some, width=facts["width"])
     how = "all laid side by side" if text.get("joined") else "a mean over templates"
     return f"""

@@ -6,12 +6,12 @@ key that is not known is let through.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
 from mmcl.common.options import fill
 from mmcl.skeletons.layout import Layout
@@ -20,7 +20,8 @@ FORMAT = 2
 WEIGHTS, CONFIG, CARD, VOCABULARY = "model.safetensors", "config.json", "README.md", "vocabulary.safetensors"
 EXPORTED = "model.pt2"
 GRAPHS = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}  # precision -> file
-MOST_BYTES, MOST_CLASSES, MOST_PERSONS, MOST_FRAMES, MOST_SURGERIES = 64 << 20, 100_000, 1000, 100_000, 100
+MOST_CLASSES, MOST_PERSONS, MOST_FRAMES, MOST_SURGERIES = 100_000, 100, 100_000, 100
+MOST_JOINTS = 1 << 24  # of a preprocessed clip: persons x frames x joints
 
 
 @dataclass(frozen=True)
@@ -219,15 +220,7 @@ def read_description(path: Path) -> Description:
     Raises:
         UserError: it is missing, too large, no JSON, or no description.
     """
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise UserError(f"{path}: larger than {MOST_BYTES >> 20} MiB, which no description of a model is")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON, or damaged ({str(error)[:100]})") from error
-    return parse_description(content, str(path))
+    return parse_description(read_json(path), str(path))
 
 
 def graphs_in(folder: Path) -> dict[str, Path]:
@@ -238,8 +231,8 @@ def graphs_in(folder: Path) -> dict[str, Path]:
 def is_bundle(folder: Path) -> bool:
     """Whether a folder holds a bundle's ``config.json``; other people's models have files of that name, too."""
     try:
-        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(folder / CONFIG)
+    except UserError:
         return False
     needed = {"format", "encoder", "layout", "preprocess", "class_names"}
     return isinstance(content, dict) and content.keys() >= needed

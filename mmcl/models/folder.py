@@ -6,7 +6,6 @@ neither its clip store nor its configuration is needed to open it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
+from mmcl.common.limits import GIB, bounded_memory
 from mmcl.data.prompts import fingerprint
 from mmcl.encoders.base import Encoder
 from mmcl.models.bundle import build_network, fill_encoder, load_bundle, read_tensors, source_layout
@@ -95,7 +96,8 @@ class SavedModel:
             assert self.weights is not None  # says what is wrong with a bundle of graphs alone
             return load_bundle(self.path, layout, device)
         description = self.description
-        encoder, options = build_network(description, str(self.path / RUN_MODEL))
+        with bounded_memory(8 * self.weights.stat().st_size + GIB):
+            encoder, options = build_network(description, str(self.path / RUN_MODEL))
         fill_encoder(encoder, self.encoder_tensors()[0], self.weights)
         own = Preprocess(description.layout, description.encoder_layout, encoder.options.persons, options)
         check_probe(encoder, own, self.checkpoint)
@@ -223,9 +225,9 @@ def _progress(folder: Path, checkpoint: Path, description: Description) -> dict[
     """What a checkpoint adds to the provenance of its run: where it is, how it was chosen, whether the run is done."""
     done = description.provenance
     try:
-        position = json.loads((checkpoint / POSITION).read_text(encoding="utf-8"))
+        position = read_json(checkpoint / POSITION)
         epochs = int(position.get("epochs", position.get("epoch")))  # of the run; before there were stages, of the run
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+    except (UserError, ValueError, AttributeError, TypeError, OverflowError) as error:
         raise UserError(f"{checkpoint / POSITION} is damaged: {error}") from error
     finished, name = (folder / "summary.json").is_file(), checkpoint.name.strip(".").removesuffix(".old")
     complete = bool(position.get("complete", finished))

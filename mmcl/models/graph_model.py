@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -14,7 +13,7 @@ from mmcl.common.errors import UserError
 from mmcl.models.bundle import source_layout
 from mmcl.models.description import Description, graphs_in
 from mmcl.models.model import check_clips
-from mmcl.models.session import open_checked_session
+from mmcl.models.session import open_checked_session, run_graph
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.masks import present
@@ -80,8 +79,7 @@ class GraphModel(nn.Module):
         return in_layout(joints.float().cpu(), self.layout, self.description.layout, columns)
 
     def _run(self, joints: Tensor) -> Tensor:
-        found: np.ndarray = self.session.run(["scores"], {"joints": joints.numpy()})[0]
-        return torch.from_numpy(found)
+        return torch.from_numpy(run_graph(self.session, "scores", joints.numpy(), self.graph))
 
     def features(self, joints: Tensor, lengths: Tensor | None = None, grad: bool = False) -> Tensor:
         """Refused.

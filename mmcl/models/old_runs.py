@@ -6,15 +6,14 @@ alone says which joints and classes they have.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from mmcl.common.documents import read_json, read_mapping
 from mmcl.common.errors import UserError
-from mmcl.common.files import read_yaml
 from mmcl.data.prompts import Prompts, load_prompts, prompt_names
 from mmcl.data.protocols import load_protocol
 from mmcl.data.splitting import split
@@ -52,7 +51,7 @@ def describe_old_run(folder: Path, checkpoint: Path) -> Description:
     Raises:
         UserError: one of them is gone or damaged, or the classes are not those that the run was finished with.
     """
-    config, summary = read_yaml(folder / "config.yaml"), _read(folder / "summary.json")
+    config, summary = read_mapping(folder / "config.yaml"), _read(folder / "summary.json")
     try:
         data, encoder, task = config["data"], dict(config["encoder"]), dict(config["task"])
         store = open_store(data["path"])
@@ -82,10 +81,7 @@ def describe_old_run(folder: Path, checkpoint: Path) -> Description:
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+    content = read_json(path)
     return content if isinstance(content, dict) else {}
 
 

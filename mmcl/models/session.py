@@ -7,8 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mmcl.common.errors import UserError
+from mmcl.common.limits import GIB, bounded_memory
 from mmcl.models.description import CONFIG, Description, current_preprocess
+from mmcl.models.graph_file import check_graph_file
 from mmcl.skeletons.layout import Layout
 
 if TYPE_CHECKING:
@@ -41,15 +45,53 @@ def open_checked_session(graph: Path, description: Description) -> InferenceSess
     Raises:
         UserError: onnxruntime is missing, or the graph is damaged or not that of the bundle.
     """
+    check_graph_file(graph)
     try:
-        session = open_session(graph)
+        with bounded_memory(4 * graph.stat().st_size + 2 * GIB):
+            session = open_session(graph)
     except ImportError as error:
         raise UserError('this needs onnxruntime, not installed here: run `pip install "mmcl[onnx]"`') from error
     except Exception as error:  # onnxruntime has kinds of its own, which are no public names
-        words = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"{graph} is damaged or needs another onnxruntime: {words}") from error
+        raise UserError(f"{graph} is damaged or needs another onnxruntime: {_first_line(error)}") from error
     _check_graph(session.get_modelmeta().custom_metadata_map, description, graph)
+    _check_ends(session, description, graph)
     return session
+
+
+def run_graph(session: InferenceSession, output: str, joints: np.ndarray, graph: Path) -> np.ndarray:
+    """One output of a bundle's graph, (N, K), for clips (N, M, T, V, C).
+
+    Raises:
+        UserError: the graph fails, or gives something of another shape.
+    """
+    try:
+        found = np.asarray(session.run([output], {"joints": joints})[0])
+    except Exception as error:  # as above
+        raise UserError(f"{graph} fails: {_first_line(error)}") from error
+    if found.ndim != 2 or len(found) != len(joints):
+        raise UserError(f"{graph} gives {found.shape} for {len(joints)} clips: it is not the graph of a bundle")
+    return found
+
+
+def _check_ends(session: InferenceSession, description: Description, graph: Path) -> None:
+    """Whether a graph takes joints and gives scores of as many classes as the bundle has.
+
+    Raises:
+        UserError: it does not.
+    """
+    inputs = {end.name: end.shape for end in session.get_inputs()}
+    outputs = {end.name: end.shape for end in session.get_outputs()}
+    K, V = len(description.class_names), description.layout.joint_count
+    shape = inputs.get("joints", [])
+    good = set(inputs) == {"joints"} and len(shape) == 5 and shape[3] == V
+    for name in ("scores", "probabilities"):
+        good = good and len(outputs.get(name, [])) == 2 and outputs[name][1] == K
+    if not good:
+        raise UserError(f"{graph} does not take joints and give scores of {K} classes: export it again")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _check_graph(facts: Mapping[str, str], description: Description, graph: Path) -> None:

@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.documents import read_yaml
 from mmcl.common.errors import UserError
-from mmcl.common.files import read_yaml
 from mmcl.skeletons.layout_values import read_joints, read_links, read_members, read_pairs, read_pools, read_rules
 
 BUILTIN = Path(__file__).parent / "layouts"

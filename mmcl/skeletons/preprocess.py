@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from mmcl.common.draws import uniform
 from mmcl.common.errors import UserError
+from mmcl.common.options import fill
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import Layout
@@ -93,7 +94,11 @@ class PreprocessOptions:
         """
         if unknown := sorted(str(key) for key in facts.keys() - {field.name for field in fields(cls)}):
             raise UserError(f"{where} has no option {', '.join(unknown)}")
-        return cls(**facts)
+        try:
+            found: PreprocessOptions = fill("preprocess", facts, cls)
+        except UserError as error:
+            raise UserError(f"{where.removesuffix(' preprocess')}: {error}") from error
+        return found
 
 
 class Preprocess(nn.Module):

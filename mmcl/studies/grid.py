@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from mmcl.common.documents import read_yaml
 from mmcl.common.errors import UserError
-from mmcl.common.files import read_yaml
 from mmcl.engine.recipes import RECIPES
 from mmcl.engine.run_folder import check_run
 from mmcl.engine.start import configure

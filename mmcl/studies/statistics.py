@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from mmcl.common.documents import read_json
 from mmcl.evaluation.compare import paired_bootstrap
 from mmcl.evaluation.reporting.saved import SavedReport, check_same_clips, read_report
 from mmcl.studies.grid import Run, Study
@@ -122,7 +122,7 @@ def _over_draws(own: Reports, base: Reports) -> tuple[float | None, float | None
         return None, None, None
     differences = np.array([sides[0][draw] - sides[1][draw] for draw in shared])
     judged = np.mean([len(report.ids) for report in own.values()])
-    clips = [json.loads((run.folder / "summary.json").read_text(encoding="utf-8"))["clips"] for run in own]
+    clips = [read_json(run.folder / "summary.json")["clips"] for run in own]
     trained = np.mean([counts.get("training_side", counts["train"]) for counts in clips])
     return corrected_interval(differences, float(judged / trained))
 

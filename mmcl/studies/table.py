@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.common.files import atomic_file, write_json, write_text
+from mmcl.common.printing import safe_page
 from mmcl.evaluation.reporting.page import table
 from mmcl.evaluation.reporting.pictures import BLUE, DPI, GREY, as_written, save_figure
 from mmcl.studies.grid import Run, Study
@@ -33,7 +34,7 @@ def write_table(
         Table and sentences, to be printed.
     """
     body = f"{_table(rows)}\n\n" + "\n".join(f"- {line}" for line in sentences(study, rows))
-    write_text(out / "study.md", _page(study, body, reports, unfinished))
+    write_text(out / "study.md", safe_page(_page(study, body, reports, unfinished)))
     write_text(out / "study.csv", _csv(rows))
     runs = [
         {**_name(run), "top1": float(report.value), "n": len(report.ids)} for run, report in reports.items()

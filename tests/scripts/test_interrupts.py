@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from mmcl.common.interrupts import sigterm_as_interrupt
+from mmcl.common.interrupts import stop_as_interrupt
 
 
 class Dropping:
@@ -23,7 +23,7 @@ class Dropping:
 @pytest.mark.parametrize("rest", [0.0, 30.0])
 def test_a_request_that_was_dropped_is_repeated_and_at_the_end_kept_in_mind(rest) -> None:
     before, began, reached = signal.getsignal(signal.SIGTERM), time.monotonic(), False
-    with pytest.raises(KeyboardInterrupt), sigterm_as_interrupt(again=0.1):
+    with pytest.raises(KeyboardInterrupt), stop_as_interrupt(again=0.1):
         Dropping()
         reached = True
         end = began + rest
@@ -35,7 +35,7 @@ def test_a_request_that_was_dropped_is_repeated_and_at_the_end_kept_in_mind(rest
 
 def test_cleaning_up_is_left_in_peace() -> None:
     cleaned = []
-    with pytest.raises(KeyboardInterrupt), sigterm_as_interrupt(again=0.05):
+    with pytest.raises(KeyboardInterrupt), stop_as_interrupt(again=0.05):
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
@@ -49,5 +49,5 @@ def test_cleaning_up_is_left_in_peace() -> None:
 
 
 def test_without_a_request_nothing_happens() -> None:
-    with sigterm_as_interrupt(again=0.01):
+    with stop_as_interrupt(again=0.01):
         time.sleep(0.05)

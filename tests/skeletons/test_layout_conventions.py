@@ -6,8 +6,8 @@ import torch
 from figure import standing
 from PIL import Image
 
+from mmcl.common.documents import read_yaml
 from mmcl.common.errors import UserError
-from mmcl.common.files import read_yaml
 from mmcl.data.inspection.drawing import LEFT, PAPER, RIGHT, draw_skeleton, flat_points
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import Layout, layout_names, load_layout

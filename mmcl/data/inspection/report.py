@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mmcl.common.files import atomic_file, write_text
+from mmcl.common.printing import page_cell, safe_page
 from mmcl.data.inspection.findings import BAD, OK, WARN, Report
 from mmcl.data.store import DamagedClip
 
@@ -60,13 +61,14 @@ def as_text(report: Report) -> str:
 def as_markdown(report: Report) -> str:
     """For ``check.md``: the same, and a table of the classes."""
     store = report.store
-    lines = [f"# {store.title}: {report.verdict}", "", f"{MEANING[report.verdict]}.".capitalize(), ""]
-    lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts(report)), ""]
+    lines = [f"# {page_cell(store.title)}: {report.verdict}", "", f"{MEANING[report.verdict]}.".capitalize(), ""]
+    lines += ["| | |", "|---|---|", *(f"| {name} | {page_cell(value)} |" for name, value in facts(report)), ""]
     if report.findings:
         lines += ["| level | what | how many | which | what to do |", "|---|---|---|---|---|"]
         for finding in report.findings:
             shown = ", ".join(finding.names[:20]) + (" …" if len(finding.names) > 20 else "")
-            lines.append(f"| {finding.level} | {finding.what} | {finding.count} | {shown} | {finding.advice} |")
+            cells = (finding.level, finding.what, finding.count, shown, finding.advice)
+            lines.append(f"| {' | '.join(map(page_cell, cells))} |")
         lines.append("")
     lines += [f"Passed: {'; '.join(report.passed)}.", ""]
     if report.unchecked:
@@ -77,7 +79,7 @@ def as_markdown(report: Report) -> str:
         mine = store.labels == label
         frames = f"{np.median(store.frames[mine]):g}" if mine.any() else "-"
         people = len(np.unique(store.subjects[mine])) if store.subjects.any() else "-"
-        lines.append(f"| {label} | {name} | {mine.sum()} | {people} | {frames} |")
+        lines.append(f"| {label} | {page_cell(name)} | {mine.sum()} | {people} | {frames} |")
     return "\n".join([*lines, ""])
 
 
@@ -87,7 +89,7 @@ def write(report: Report, folder: Path) -> tuple[Path, Path | None]:
 
     folder.mkdir(parents=True, exist_ok=True)
     page, sheet = folder / "check.md", folder / "contact_sheet.png"
-    write_text(page, as_markdown(report))
+    write_text(page, safe_page(as_markdown(report)))
     try:
         picture = contact_sheet(report.store)
     except DamagedClip:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import recover_folder, replace_folder, write_json
-from mmcl.common.interrupts import sigterm_as_interrupt
+from mmcl.common.interrupts import stop_as_interrupt
 from mmcl.data.clip import ClipSource, Reader, dimensions_of
 from mmcl.data.preparation.finish import Clips, Summary, finish, read_skipped
 from mmcl.data.preparation.parts import LOCK, PROGRESS, Parts, flush, groups, only_writer
@@ -81,7 +81,7 @@ def prepare(
     partial = out.with_name(out.name + ".partial")
     layout = load_layout(reader.layout)
     job = Job(reader, layout.joint_count, frames_per_clip, crop_size, timeout, layout if strict else None)
-    with sigterm_as_interrupt(), only_writer(partial):
+    with stop_as_interrupt(), only_writer(partial):
         _open_partial(partial, options)
         done = [together(group) for group in groups(marks)]
         files = {source.id: source.skeleton for source in sources}

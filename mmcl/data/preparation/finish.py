@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
+from mmcl.common.printing import csv_cell
 from mmcl.data.columns import FORMAT, SHORT, content_fingerprint, file_digest, map_file, schema, stream
 from mmcl.data.preparation.parts import flush
 from mmcl.data.store import INDEX, ClipStore
@@ -87,8 +89,11 @@ def told(mended: Changes) -> list[str]:
 
 def read_skipped(store: ClipStore) -> tuple[Clips, Clips, Changes]:
     """Bad clips, those that were left out, and what was mended in the others; fetched where it lies behind a URL."""
-    with store.folder.file(SKIPPED, store.info["skipped_bytes"]).open(encoding="utf-8", newline="") as file:
-        rows = [(row["id"], row["reason"], row["kind"]) for row in csv.DictReader(file)]
+    try:
+        with store.folder.file(SKIPPED, store.info["skipped_bytes"]).open(encoding="utf-8", newline="") as file:
+            rows = [(row["id"], row["reason"], row["kind"]) for row in csv.DictReader(file)]
+    except (KeyError, csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{store.location}/{SKIPPED} is damaged ({error}); copy the store again") from error
     bad, left_out = ([(name, why) for name, why, kind in rows if kind == wanted] for wanted in (BAD, LEFT_OUT))
     return bad, left_out, [row for row in rows if row[2] not in (BAD, LEFT_OUT)]
 
@@ -114,7 +119,7 @@ def finish(
     table = io.StringIO()
     rows = [(*entry, kind) for kind, entries in ((BAD, skipped), (LEFT_OUT, left_out)) for entry in entries]
     rows += mended
-    csv.writer(table, lineterminator="\n").writerows([("id", "reason", "kind"), *rows])
+    csv.writer(table, lineterminator="\n").writerows([("id", "reason", "kind"), *(map(csv_cell, row) for row in rows)])
     (folder / SKIPPED).write_bytes(skipped_data := table.getvalue().encode())
     flush(folder / SKIPPED)
     columns = schema(SHORT)

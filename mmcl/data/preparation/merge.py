@@ -10,7 +10,7 @@ from typing import Any
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import atomic_folder, check_replaceable
-from mmcl.common.interrupts import sigterm_as_interrupt
+from mmcl.common.interrupts import stop_as_interrupt
 from mmcl.data.preparation.finish import SKIPPED, Summary, finish, read_skipped
 from mmcl.data.preparation.parts import flush
 from mmcl.data.store import ClipStore, open_store
@@ -35,7 +35,7 @@ def merge(locations: Sequence[str | Path], out: Path, overwrite: bool = False) -
     check_replaceable(out, "store.json", overwrite)
     shards = sorted((open_store(location) for location in locations), key=lambda store: store.shard or (0, 0))
     _check_set(shards)
-    with sigterm_as_interrupt(), atomic_folder(out, "store.json") as folder:
+    with stop_as_interrupt(), atomic_folder(out, "store.json") as folder:
         (folder / "clips").mkdir()
         parts: list[dict[str, Any]] = []
         for store in shards:

@@ -124,6 +124,8 @@ def _header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], Any, np.dtype[
     if dtype.kind not in "biuf":
         raise BadClip(f"holds {'objects' if dtype.hasobject else dtype}, not numbers")
     start = file.tell() - begin
-    if min(shape, default=0) < 0 or len(shape) > 32 or start + math.prod(shape) * dtype.itemsize > size:
+    if any(type(n) is not int or n < 0 for n in shape) or len(shape) > 32:  # True counts as a number, and is none here
+        raise BadClip(f"not a readable NumPy array (it announces the shape {str(shape):.60})")
+    if start + math.prod(shape) * dtype.itemsize > size:
         raise BadClip(f"not a readable NumPy array (it announces the shape {str(shape):.60}, more than there is)")
     return shape, "F" if fortran else "C", dtype, start

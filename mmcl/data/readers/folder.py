@@ -34,8 +34,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from mmcl.common.documents import read_yaml
 from mmcl.common.errors import BadClip, UserError
-from mmcl.common.files import read_yaml
 from mmcl.common.options import fill
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.readers.clip_file import SUFFIXES, Columns, read_clip

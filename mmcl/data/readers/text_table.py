@@ -54,7 +54,10 @@ def number(cell: str) -> float:
 
 def cells(line: str) -> list[str]:
     """One line of numbers, whatever separates them."""
-    (row,) = _split([line], _separator(line))
+    try:
+        (row,) = _split([line], _separator(line))
+    except csv.Error:  # such as a bare carriage return: no cells, and so no numbers
+        return [line]
     return row
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.common.files import atomic_folder, write_json
+from mmcl.common.printing import safe_page
 from mmcl.evaluation.compare import RESAMPLES, Row, mean_and_deviation
 from mmcl.evaluation.reporting.page import table
 from mmcl.evaluation.reporting.pictures import BLUE, DPI, GREY, ORANGE, as_written, save_figure, shortened
@@ -79,7 +80,7 @@ def write_comparison(out: Path, rows: Sequence[Row], groups: dict[str, list[Save
         listed = [asdict(row) | {"reports": members[row.name]} for row in rows]
         write_json(folder / MARK, {**facts, "groups": listed})
         text = f"# {rows[0].name} and others\n\n{comparison_text(rows, groups)}\n\n![comparison](comparison.png)\n"
-        (folder / "comparison.md").write_text(text, encoding="utf-8")
+        (folder / "comparison.md").write_text(safe_page(text), encoding="utf-8")
         draw_comparison(folder / "comparison.png", rows, " ".join(str(facts[key]) for key in RULE[:2] if facts[key]))
 
 

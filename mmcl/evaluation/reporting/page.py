@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mmcl.common.printing import page_cell
 from mmcl.evaluation.calibration import BINS
 
 HARDEST, PAIRS, SHOWN = 10, 15, 6  # classes and pairs in the tables; wrong clips whose pictures stand on the page
@@ -88,9 +89,8 @@ def classification_page(
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table; a bar in a cell does not end it."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+    """A Markdown table; neither a bar nor a line break in a cell ends it."""
+    return "\n".join(f"| {' | '.join(map(page_cell, line))} |" for line in [head, ["---"] * len(head), *rows])
 
 
 def _facts(report: Mapping[str, Any]) -> list[str]:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 
+from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
+from mmcl.common.limits import bounded_memory
+from mmcl.common.printing import one_line
 from mmcl.data.store import ClipStore, open_store
 
 RULE = ("protocol", "split", "data_fingerprint", "evaluation")  # what two reports must share to be of one judgement
 CAVEATS = ("warning", "control", "note")  # what must be known of a report before its number is believed
 FEW = 3  # names in a message
-MOST_BYTES = 1 << 30  # of what scores.npz unpacks to
+LONGEST_CAVEAT = 1000  # characters
+MOST_BYTES = 256 << 20  # of what scores.npz unpacks to
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,10 @@ def caveats(reports: Iterable[SavedReport]) -> dict[str, str]:
     """What some of these reports warn of, each sentence once; of :data:`CAVEATS`, those that there are."""
     reports = list(reports)
     said = {
-        key: dict.fromkeys(str(report.facts[key]) for report in reports if report.facts.get(key)) for key in CAVEATS
+        key: dict.fromkeys(
+            one_line(str(report.facts[key]), LONGEST_CAVEAT) for report in reports if report.facts.get(key)
+        )
+        for key in CAVEATS
     }
     return {key: "; ".join(sentences) for key, sentences in said.items() if sentences}
 
@@ -82,6 +88,8 @@ def read_report(where: Path, split: str = "test") -> SavedReport:
         raise UserError(f"{where} holds no report.json and no report-{split}: {hint}")
     facts, arrays = _read_files(folder)
     try:
+        if arrays["ids"].ndim != 1 or arrays["ids"].dtype.kind != "U":
+            raise ValueError("ids are no list of names")
         ids, count = arrays["ids"].tolist(), len(arrays["ids"])
         names = arrays["class_names"].tolist() if "class_names" in arrays else []
         if "scores" in arrays and not names:
@@ -97,7 +105,7 @@ def read_report(where: Path, split: str = "test") -> SavedReport:
             raise ValueError(f"{count} ids, scores {scores.shape}, {len(labels)} labels, {len(names)} classes")
         if count == 0 or (names and (labels.min() < 0 or labels.max() >= len(names))):
             raise ValueError("no clip, or labels beyond the classes")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{folder}: damaged report ({error}); evaluate the model again") from error
     order = np.argsort(arrays["ids"], kind="stable")
     ids = [ids[i] for i in order]
@@ -112,14 +120,16 @@ def read_report(where: Path, split: str = "test") -> SavedReport:
 def _read_files(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The content of report.json and scores.npz; what unpacks to more than :data:`MOST_BYTES` is refused unread."""
     try:
-        facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        facts = read_json(folder / "report.json")
         with ZipFile(folder / "scores.npz") as packed:
             size = sum(member.file_size for member in packed.infolist())
         if size > MOST_BYTES:
             raise UserError(f"{folder}/scores.npz unpacks to {size >> 20} MiB; at most {MOST_BYTES >> 20} are read")
-        with np.load(folder / "scores.npz", allow_pickle=False) as saved:
+        with bounded_memory(4 * MOST_BYTES), np.load(folder / "scores.npz", allow_pickle=False) as saved:
             arrays = {name: saved[name] for name in saved.files}
-    except (OSError, ValueError, KeyError, EOFError, RecursionError, NotImplementedError, BadZipFile) as error:
+    except UserError:
+        raise
+    except Exception as error:  # headers of arrays are Python literals, and archives are damaged in a dozen ways
         raise UserError(f"{folder}: damaged report ({str(error)[:100]}); evaluate the model again") from error
     if not isinstance(facts, dict):
         raise UserError(f"{folder}: damaged report (report.json holds no keys); evaluate the model again")

@@ -1,0 +1,105 @@
+"""Bundles of strangers: what a description says is checked before anything is built of it, and shown as it is."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mmcl.common.errors import UserError
+from mmcl.encoders import ENCODERS
+from mmcl.encoders.base import build_encoder
+from mmcl.models.bundle import describe, load_bundle, write_bundle
+from mmcl.models.model import Model
+from mmcl.predict import main as predict
+from mmcl.skeletons.layout import load_layout
+from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+
+LAYOUT = load_layout("kinect_v1_20")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    encoder = build_encoder("ctrgcn", LAYOUT, 2, {"width": 8, "depth": 3, "persons": 1}).eval()
+    preprocess = Preprocess(LAYOUT, LAYOUT, 1, PreprocessOptions(window=8))
+    (tmp_path / "bundle").mkdir()
+    description = describe("ctrgcn", encoder, preprocess, ["a", "b"], count=False)
+    write_bundle(tmp_path / "bundle", Model(description, encoder, preprocess))
+    np.save(tmp_path / "clip.npy", np.random.default_rng(0).normal(size=(6, 20, 3)).astype(np.float32))
+    return tmp_path / "bundle"
+
+
+def changed(bundle: Path, path: str, value: Any) -> None:
+    content = json.loads((bundle / "config.json").read_text())
+    part = content
+    *parents, last = path.split(".")
+    for key in parents:
+        part = part[key]
+    part[last] = value
+    (bundle / "config.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "complaint"),
+    [
+        ("preprocess.window", "16", "whole number"), ("preprocess.window", 16.5, "whole number"),
+        ("preprocess.window", 10**9, "whole number"), ("preprocess.window", True, "whole number"),
+        ("preprocess.centring", "zzz", "centring"), ("preprocess.scaling", "zzz", "scaling"),
+        ("preprocess.streams", [["joint"]], "streams"), ("preprocess.streams", ["3"], "stream"),
+        ("preprocess.crop", "1", "crop"), ("preprocess.views", 10**9, "views"), ("preprocess.x", 1, "no option x"),
+        ("encoder.options.depth", 10**5, "depth"), ("encoder.options.width", 8 * 10**8, "width"),
+        ("encoder.options.persons", 10**9, "persons"), ("encoder.options.width", "8", "width"),
+        ("encoder.options.width", 8192, "memory|fit"), ("encoder.name", "os", "unknown encoder"),
+        ("class_names", [], "class_names"), ("class_names", "ab", "class_names"), ("class_names", ["a"] * 3, "fit"),
+        ("layout.joints", list(map(str, range(30_000))), "at most 1000"), ("layout.parents", {}, "root"),
+        ("counts", {"parameters": "many"}, "counts"), ("record", {"format": 1}, "record"), ("format", 99, "format"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused_at_once(bundle: Path, path: str, value: Any, complaint: str) -> None:
+    changed(bundle, path, value)
+    began = time.process_time()
+    with pytest.raises(UserError, match=complaint) as error:
+        _ = load_bundle(bundle).record
+    assert time.process_time() - began < 5 and str(bundle) in str(error.value)
+
+
+def test_long_clips_of_many_persons_are_refused_before_they_fill_memory(bundle: Path) -> None:
+    changed(bundle, "preprocess.window", 10_000)
+    changed(bundle, "encoder.options.persons", 100)
+    with pytest.raises(UserError, match="too many"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_no_encoder_is_built_of_endless_layers(name: str) -> None:
+    options = ENCODERS[name].options_type
+    defaults = options()
+    for key in ("depth", "persons", "heads", "width", "frames", "lstm_width", "input_blocks"):
+        if hasattr(defaults, key):
+            with pytest.raises(UserError, match=key):
+                build_encoder(name, LAYOUT, 2, {key: 16 * 10**7})
+
+
+def test_names_reach_the_terminal_as_text(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed(bundle, "class_names", ["a\x1b[2J\nwarning: all is well", "b\u202ec\x07"])
+    assert predict([str(bundle), str(bundle.parent / "clip.npy"), "--top", "2"]) == 0
+    said = capsys.readouterr()
+    assert said.out.count("\n") == 1 and not set("\x1b\x07\u202e") & set(said.out + said.err)
+
+
+def test_the_card_of_a_hostile_bundle_holds_no_tags(bundle: Path, tmp_path: Path) -> None:
+    model = load_bundle(bundle)
+    evil = "<img src=x onerror=alert(1)>\n# [x](javascript:alert(1)) | y"
+    (tmp_path / "again").mkdir()
+    write_bundle(
+        tmp_path / "again", Model(model.description.changed(class_names=[evil, "b"], provenance={"dataset": evil}),
+                                  model.encoder, model.preprocess)
+    )  # fmt: skip
+    card = (tmp_path / "again" / "README.md").read_text()
+    assert "<img" not in card and "](javascript" not in card.replace("\\](", "") and "\n# [x]" not in card

@@ -1,0 +1,76 @@
+"""Names of strangers are shown, and neither obeyed by a terminal, run by a page, nor computed by a spreadsheet."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from mmcl.common.errors import UserError, run
+from mmcl.common.printing import PrintableStream, csv_cell, one_line, page_cell, printable, safe_page
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("wave", "wave"),
+        ("größe 蹲下 é", "größe 蹲下 é"),
+        ("a\x1b[2Jb", "a\\x1b[2Jb"),
+        ("a\nb\tc", "a\\nb\\tc"),
+        ("a\u202eb", "a\\u202eb"),
+        ("a\udc80b", "a\\udc80b"),
+        ("a\u00a0b", "a b"),
+        ("می\u200cروم", "می\u200cروم"),
+    ],
+)
+def test_control_characters_become_escapes(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_a_long_line_keeps_its_end_which_says_what_to_do() -> None:
+    line = one_line("x.yaml: " + "y" * 5000 + "\n\x1b[31m give --layout")
+    assert len(line) <= 300 and line.startswith("x.yaml: y") and line.endswith("give --layout") and "\x1b" not in line
+
+
+def test_an_error_is_one_line_of_300_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> int:
+        raise UserError("a\n" * 4000 + "\x1b]0;title\x07: do this")
+
+    with pytest.raises(SystemExit) as left:
+        run(fail)
+    said = capsys.readouterr().err
+    assert left.value.code == 2 and said.count("\n") == 1 and len(said) <= 301
+    assert said.startswith("error: a a") and said.endswith(": do this\n") and "\x1b" not in said
+
+
+def test_a_stream_lets_line_ends_and_progress_bars_through() -> None:
+    plain = io.StringIO()
+    stream = PrintableStream(plain)
+    print("a\tb", "\x1b[31mred\r", file=stream)
+    stream.write("\x1b[A\x1b[2J")
+    assert plain.getvalue() == "a\tb \\x1b[31mred\r\n\x1b[A\\x1b[2J"
+
+
+def test_letters_that_a_terminal_lacks_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    monkeypatch.setattr(sys, "stdout", narrow)
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    with pytest.raises(SystemExit):
+        run(lambda: print("größe 蹲下"))
+    assert narrow.buffer.getvalue() == b"gr\\xf6\\xdfe \\u8e72\\u4e0b\n"  # type: ignore[attr-defined]
+
+
+def test_a_page_holds_no_tags_and_no_links_but_to_its_own_files() -> None:
+    page = safe_page(
+        f"# {page_cell('a' + chr(10) + '# b')}\n| {page_cell('x|y')} |\n<script>alert(1)</script> "
+        "[a](javascript:alert(1)) ![b](http://x/y.png) [c](wrong/01_a.png) [d](/etc/passwd) [e](data:text/html,x)\n"
+    )
+    assert "<" not in page and "](wrong/01_a.png)" in page and page.count("](") == 6 - 1
+    assert page.count("\\](") == 4 and "# a # b\n| x\\|y |\n" in page
+
+
+@pytest.mark.parametrize("text", ["=HYPERLINK(1)", "+1", "-1+2", "@x", "\tx", "\r=x"])
+def test_a_cell_is_no_formula(text: str) -> None:
+    assert csv_cell(text)[0] not in "=+-@\t\r"
+    assert csv_cell("wave") == "wave" and csv_cell(-1) == -1
