@@ -20,11 +20,13 @@ PRELOADED = ["mmcl.engine.loop", "mmcl.tasks.colearn.task", "mmcl.engine.parsing
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def _child(words: tuple[str, ...], folder: str, cwd: Path | None) -> None:
+def _child(words: tuple[str, ...], folder: str, cwd: Path | None, group: bool) -> None:
     import torch
 
     from mmcl.cli import main
 
+    if group:
+        os.setsid()
     for number, name in enumerate(("out", "err"), start=1):
         os.dup2(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT, 0o600), number)
     os.environ |= ENVIRONMENT
@@ -35,14 +37,54 @@ def _child(words: tuple[str, ...], folder: str, cwd: Path | None) -> None:
     main()
 
 
+class Started:
+    """``mmcl WORDS`` while it runs; it is asked and stopped like a ``subprocess.Popen``.
+
+    Args:
+        words: the verb and what follows.
+        cwd: folder in which it runs.
+        group: whether it leads a process group of its own.
+    """
+
+    def __init__(self, *words: str, cwd: Path | None = None, group: bool = False) -> None:
+        self.words = words
+        self._folder = tempfile.TemporaryDirectory()
+        self._process = CONTEXT.Process(target=_child, args=(words, self._folder.name, cwd, group))
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        """Of the process, and of its group where it leads one."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit status, or minus the signal that ended it; None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """Its exit status, if it has ended."""
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def communicate(self, timeout: float = 300) -> tuple[str, str]:
+        """Wait for its end; what it printed, and what it complained of."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            self._process.kill()
+            raise TimeoutError(f"mmcl {' '.join(self.words)} ran longer than {timeout:.0f} seconds")
+        out, err = ((Path(self._folder.name) / name).read_text(encoding="utf-8") for name in ("out", "err"))
+        self._folder.cleanup()
+        return out, err
+
+
 def call_verb(*words: str, cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """``mmcl WORDS``: its exit status and what it printed."""
-    with tempfile.TemporaryDirectory() as folder:
-        process = CONTEXT.Process(target=_child, args=(words, folder, cwd))
-        process.start()
-        process.join(timeout)
-        if process.is_alive():
-            process.kill()
-            raise TimeoutError(f"mmcl {' '.join(words)} ran longer than {timeout:.0f} seconds")
-        printed = [(Path(folder) / name).read_text(encoding="utf-8") for name in ("out", "err")]
-        return subprocess.CompletedProcess(words, process.exitcode or 0, *printed)
+    started = Started(*words, cwd=cwd)
+    printed = started.communicate(timeout)
+    return subprocess.CompletedProcess(words, started.returncode or 0, *printed)

@@ -7,9 +7,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
 from functools import cache
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -47,8 +50,11 @@ ALL = sorted({(str(page.relative_to(ROOT)), command) for page in [*PAGES, *RECIP
 
 @cache
 def help_of(verb: str) -> str:
-    script = f"import sys; sys.argv = ['mmcl {verb}', '--help']; from {VERBS[verb][0]} import main; main()"
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False).stdout
+    """What `mmcl VERB --help` prints; in this process, which has imported what it needs."""
+    printed = StringIO()
+    with patch.object(sys, "argv", [f"mmcl {verb}", "--help"]), redirect_stdout(printed), suppress(SystemExit):
+        import_module(VERBS[verb][0]).main()
+    return printed.getvalue()
 
 
 def test_there_are_commands_to_check() -> None:

@@ -1,4 +1,4 @@
-"""Run the training script as a user does, in processes of its own."""
+"""Run trainings in processes of their own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from forked_verbs import call_verb
+from forked_verbs import Started, call_verb
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,25 +31,21 @@ def arguments(store: Path, out: Path, *more: str) -> list[str]:
     return [*SMALL, f"--data.path={store}", f"--out={out}", *more]
 
 
-def launch(*words: str, processes: int = 1, group: bool = False) -> subprocess.Popen[str]:
-    """Start the training script, in a process group of its own where that is asked for."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *(launcher if processes > 1 else []), TRAIN, *words]
-    return subprocess.Popen(
-        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=group
-    )
+def launch(*words: str, group: bool = False) -> Started:
+    """Start a training, as the leader of a process group of its own where that is asked for."""
+    return Started("train", *words, group=group)
 
 
 def train(*words: str, processes: int = 1, status: int = 0) -> str:
     """Train to the end and check the exit status; returns what was printed, errors last."""
     if processes == 1:
         done = call_verb("train", *words)
-        output, ended = done.stdout + done.stderr, done.returncode
     else:
-        process = launch(*words, processes=processes)
-        output, _ = process.communicate(timeout=300)
-        ended = process.returncode
-    assert ended == status, output
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        command = [sys.executable, *launcher, TRAIN, *words]
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    output = done.stdout + done.stderr
+    assert done.returncode == status, output
     return output
 
 
