@@ -11,16 +11,25 @@ from mmcl.common.arguments import AtLeastOne
 from mmcl.common.errors import run
 from mmcl.evaluation import EVALUATIONS
 
+EPILOG = """\
+examples (data and protocol are the run's own where you do not give them):
+  mmcl evaluate --checkpoint runs/utd
+  mmcl evaluate --checkpoint runs/utd --evaluation knn --option k=[1,5]
+  mmcl evaluate --checkpoint runs/utd --evaluation transfer --option map=ours/utd_mhad_to_nw_ucla --data data/nw_ucla
+
+open_vocabulary and cycles judge the classes that the protocol withholds; transfer and classes judge a whole store
+(--data); all others the clips of --split. `mmcl zero-shot` and `mmcl probe` run several of these with less to type."""
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Command line of ``mmcl evaluate``."""
     parser = argparse.ArgumentParser(
         prog="mmcl evaluate",
-        description="Judge the skeleton branch on a protocol's test clips. Writes a report: report.md to read "
-        "(confusion matrix, accuracy by class, calibration, pictures of the clips it was surest of and wrong about), "
-        "report.json, per_class.csv, wrong.csv and scores.npz (scores by clip id), which `mmcl ensemble` fuses and "
-        "`mmcl compare` sets side by side.",
-        epilog="example: mmcl evaluate --checkpoint runs/utd (data and protocol come from the run)",
+        description="Judge a trained model on a protocol's test clips, by accuracy (top1) or by another evaluation. "
+        "Writes a report: report.md to read (confusion matrix, accuracy by class, calibration, pictures of the clips "
+        "it was surest of and wrong about), report.json, per_class.csv, wrong.csv and scores.npz (scores by clip id), "
+        "which `mmcl ensemble` fuses and `mmcl compare` sets side by side.",
+        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--checkpoint", required=True, type=Path, metavar="X", help="run folder, checkpoint or bundle")
     parser.add_argument("--data", metavar="DIR", help="clip store (default: the run's own)")
@@ -50,12 +59,12 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     """Judge and write the report; returns the report and its folder."""
     from mmcl.common.device import pick_device
     from mmcl.evaluation.base import build_evaluation
-    from mmcl.evaluation.judging import judge, option_words, report_folder, select
+    from mmcl.evaluation.judging import judge, option_words, report_folder, select_for
     from mmcl.models.folder import find_model
 
     saved = find_model(arguments.checkpoint, arguments.which)
     evaluation = build_evaluation(arguments.evaluation, option_words(arguments.option))
-    data = select(saved, arguments.data, arguments.protocol, arguments.split)
+    data = select_for(evaluation, saved, arguments.data, arguments.protocol, arguments.split)
     out = arguments.out or report_folder(saved, data, arguments.evaluation)
     device = pick_device(arguments.device)
     return judge(saved, data, evaluation, out, device, arguments.batch_size), out

@@ -20,9 +20,10 @@ ABOUT = """\
 Train and judge a grid of arms x seeds (x draws of a random protocol), all from one recipe, and put them in one table
 with the difference of every arm to the first and its 95 % interval: study.md, study.csv, study.json, study.png.
 
-Every run is `mmcl train` and then `mmcl evaluate`, in processes of their own, in DIR/ARM/SEED[/DRAW], with a log beside
-it. The same command again goes on: finished runs are skipped, interrupted ones resume from their checkpoint. A run that
-fails is named and does not stop the others (exit status 1). Ctrl-C saves checkpoints first."""
+Every run is `mmcl train` and then `mmcl evaluate`, by accuracy or by the evaluation that `judge` names. Both are
+processes of their own and work in DIR/ARM/SEED[/DRAW], with a log beside it. The same command again goes on: finished
+runs are skipped, interrupted ones resume from their checkpoint. A run that fails is named and does not stop the others
+(exit status 1). Ctrl-C saves checkpoints first."""
 EPILOG = """\
 A study file holds
 
@@ -34,7 +35,9 @@ A study file holds
     fam: {task.refinement.weight: 0}
   draws: 30                                      only where a value holds {draw}: data.protocol: sysu/setting-1/{draw}
   In a value, {seed} becomes the run's seed: start.checkpoint: runs/base/{seed}
-  judge: evaluate                                or zero-shot, for protocols that withhold classes
+  judge: top1                                    or another evaluation (`mmcl evaluate --help` lists them)
+  judge_options: {}                              its options: {k: [5]} for judge: knn
+  judge_on: {}                                   data, protocol, split, where not the test side of each run's own
 
 examples:
   mmcl study --config utd_mhad --out studies/utd --dry-run

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -56,9 +56,14 @@ class Evaluation(Method):
     """A way to judge a model.
 
     A subclass implements :meth:`run`, and keeps nothing from one run to the next.
+
+    Attributes:
+        judges: the clips that it is meant for: a ``side`` of a protocol (train, validation or test), those of the
+            classes that a protocol has ``withheld``, or a whole ``store``, by no protocol.
     """
 
     registry = EVALUATIONS
+    judges: ClassVar[Literal["side", "withheld", "store"]] = "side"
 
     @abstractmethod
     def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:

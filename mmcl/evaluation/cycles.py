@@ -47,6 +47,7 @@ class Cycles(Evaluation):
     """The withheld classes of an open-vocabulary protocol, by the cycle that pseudo-unseen classes choose."""
 
     options_type: ClassVar[type] = CyclesOptions
+    judges = "withheld"
 
     def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:
         """What ``open_vocabulary`` says of the chosen cycle, and the accuracy of every cycle as groups.

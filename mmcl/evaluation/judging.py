@@ -48,6 +48,21 @@ def select(saved: SavedModel, data: str | None, protocol: str | None, side: str 
     return Selection(store, protocol, rule, split(store, rule, held or None, needed=needed), side, held or None)
 
 
+def select_for(
+    evaluation: Evaluation, saved: SavedModel, data: str | None, protocol: str | None, side: str = "test"
+) -> Selection:
+    """The clips that an evaluation is meant for; arguments as for :func:`select`.
+
+    Raises:
+        UserError: as :func:`select`; or a whole store is judged, and none is given.
+    """
+    if evaluation.judges != "store":
+        return select(saved, data, protocol, "unseen" if evaluation.judges == "withheld" else side)
+    if data is None:
+        raise UserError(f"'{evaluation.name}' judges a model on all clips of a store: say which with --data")
+    return Selection(open_store(data))
+
+
 def judge(
     saved: SavedModel, data: Selection, evaluation: Evaluation, out: Path, device: torch.device, batch_size: int = 64
 ) -> dict[str, Any]:
@@ -135,9 +150,11 @@ def report_folder(saved: SavedModel, data: Selection, evaluation: str) -> Path:
     clips, says so in its name.
     """
     name = data.side if evaluation == "top1" else f"{evaluation}-{data.side}"
-    if data.protocol is not None and saved.is_own(data.protocol, data.store.location):
+    if data.protocol is None:
+        return saved.report_folder(evaluation, [data.store.fingerprint])
+    if saved.is_own(data.protocol, data.store.location):
         return saved.report_folder(name)
-    protocol = data.protocol or ""
+    protocol = data.protocol
     stem = Path(protocol).stem if protocol.endswith((".yaml", ".yml")) else protocol
     words = re.sub(r"\W+", "-", stem).strip("-")
     return saved.report_folder(f"{name}-{words}", [protocol, data.store.fingerprint])

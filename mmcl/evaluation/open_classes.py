@@ -33,6 +33,7 @@ class OpenClasses(Evaluation):
     """Classes given by name, on those clips of a store that show one of them."""
 
     options_type: ClassVar[type] = OpenClassesOptions
+    judges = "store"
 
     def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:
         """Accuracy among the classes asked for; ``data`` is a whole store.

@@ -75,6 +75,7 @@ class OpenVocabulary(Evaluation):
     """The withheld classes of an open-vocabulary protocol, and with a gate all of its classes."""
 
     options_type: ClassVar[type] = OpenVocabularyOptions
+    judges = "withheld"
 
     def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:
         """Zero-shot accuracy on the clips of unseen classes; generalised accuracies as groups of metrics.

@@ -67,6 +67,7 @@ class Transfer(Evaluation):
     """Transfer by label map; of a store that the model has learned from, only clips that it has not."""
 
     options_type: ClassVar[type] = TransferOptions
+    judges = "store"
 
     def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:
         """Accuracy over all source classes; ``data`` is a whole store.

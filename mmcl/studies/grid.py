@@ -7,18 +7,51 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mmcl.common.documents import read_yaml
 from mmcl.common.errors import UserError
 from mmcl.engine.recipes import RECIPES
 from mmcl.engine.run_folder import check_run
 from mmcl.engine.start import configure
+from mmcl.evaluation.base import build_evaluation
+from mmcl.models.record import digest_of
 
 STUDIES = RECIPES / "studies"
 DRAW, SEED = "{draw}", "{seed}"  # in a value of a study file: the number of the draw, the seed of the run
-JUDGES = {"evaluate": "report-test", "zero-shot": "report-zero-shot"}  # verb -> report folder inside a run folder
+OLDER_JUDGES = {"evaluate": "top1", "zero-shot": "open_vocabulary"}  # as study files called them before
+PLACES = ("data", "protocol", "split")  # options of `mmcl evaluate` that choose clips
 _OWN_KEYS = ("out", "resume", "config", "seed")  # of every run, the study's own business
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How the runs of a study are judged.
+
+    Attributes:
+        evaluation: name in ``EVALUATIONS``.
+        options: (key, value as JSON) of it.
+        clips: (option of `mmcl evaluate`, value) where others are judged than the run's own test side.
+    """
+
+    evaluation: str = "top1"
+    options: tuple[tuple[str, str], ...] = ()
+    clips: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def report(self) -> str:
+        """Name of the report folder inside a run folder; another judgement has another."""
+        names = {"top1": "report-test", "open_vocabulary": "report-zero-shot"}
+        if not self.options and not self.clips:
+            return names.get(self.evaluation, f"report-{self.evaluation}")
+        return f"report-{self.evaluation}-{digest_of([self.options, self.clips])[:8]}"
+
+    @property
+    def words(self) -> list[str]:
+        """For the command line of `mmcl evaluate`."""
+        words = [] if self.evaluation == "top1" else ["--evaluation", self.evaluation]
+        words += [word for key, value in self.options for word in ("--option", f"{key}={value}")]
+        return words + [f"--{key}={value}" for key, value in self.clips]
 
 
 @dataclass(frozen=True)
@@ -31,7 +64,7 @@ class Run:
         draw: of the protocol, or None.
         folder: run folder.
         arguments: command line of ``mmcl train``.
-        judge: verb that judges it.
+        judge: how it is judged.
     """
 
     arm: str
@@ -39,7 +72,7 @@ class Run:
     draw: int | None
     folder: Path
     arguments: tuple[str, ...]
-    judge: str
+    judge: Judge = Judge()
 
     @property
     def name(self) -> str:
@@ -49,7 +82,7 @@ class Run:
     @property
     def report(self) -> Path:
         """Report folder."""
-        return self.folder / JUDGES[self.judge]
+        return self.folder / self.judge.report
 
     @property
     def log(self) -> Path:
@@ -61,7 +94,7 @@ class Run:
         """Words after ``mmcl`` of what is still to be done; empty when finished."""
         if (self.report / "report.json").is_file():
             return []
-        judge = [self.judge, "--checkpoint", str(self.folder), "--out", str(self.report)]
+        judge = ["evaluate", "--checkpoint", str(self.folder), "--out", str(self.report), *self.judge.words]
         trained = (self.folder / "summary.json").is_file()
         return [judge] if trained else [["train", *self.arguments], judge]
 
@@ -88,7 +121,11 @@ class Study:
         seeds: each arm is trained with each.
         draws: how many draws of a random protocol; None where no value holds ``{draw}``.
         set: dotted key -> value, for all arms.
-        judge: ``evaluate`` (test clips of the protocol) or ``zero-shot`` (classes that its protocol withholds).
+        judge: evaluation that judges the runs, by its name in ``EVALUATIONS``; its main number stands in the table.
+            ``evaluate`` and ``zero-shot`` are older words for ``top1`` and ``open_vocabulary``.
+        judge_options: options of the evaluation.
+        judge_on: ``data``, ``protocol`` and ``split`` of `mmcl evaluate`, where other clips are judged than the run's
+            own test side.
     """
 
     name: str
@@ -97,7 +134,9 @@ class Study:
     seeds: list[int] = field(default_factory=lambda: [0])
     draws: int | None = None
     set: dict[str, Any] = field(default_factory=dict)
-    judge: Literal["evaluate", "zero-shot"] = "evaluate"
+    judge: str = "top1"
+    judge_options: dict[str, Any] = field(default_factory=dict)
+    judge_on: dict[str, str] = field(default_factory=dict)
 
     @property
     def recipes(self) -> list[str]:
@@ -129,7 +168,13 @@ class Study:
         words = {key: _word(value).replace(DRAW, str(draw)).replace(SEED, str(seed)) for key, value in settings.items()}
         arguments += [f"--{key}={word}" for key, word in words.items()]
         arguments += [f"--seed={seed}", "--resume=true", f"--out={folder}"]
-        return Run(arm, seed, draw, folder, tuple(arguments), self.judge)
+        return Run(arm, seed, draw, folder, tuple(arguments), self._judge(draw))
+
+    def _judge(self, draw: int | None) -> Judge:
+        options = {key: json.dumps(value).replace(DRAW, str(draw)) for key, value in self.judge_options.items()}
+        clips = {key: value.replace(DRAW, str(draw)) for key, value in self.judge_on.items()}
+        name = OLDER_JUDGES.get(self.judge, self.judge)
+        return Judge(name, tuple(sorted(options.items())), tuple(sorted(clips.items())))
 
     def changed(self, seeds: Sequence[int] | None, settings: Mapping[str, str]) -> Study:
         """The study with other seeds, and with settings for all arms.
@@ -190,6 +235,12 @@ def _check(study: Study, where: str) -> None:
     for place, settings in {"set": study.set, **{f"arm '{arm}'": study.own(arm) for arm in study.arms}}.items():
         for key in settings:
             _check_key(str(key), f"{where}, {place}")
+    if unknown := sorted({*study.judge_on} - {*PLACES}):
+        raise UserError(f"{where}: judge_on has no '{unknown[0]}': it has {', '.join(PLACES)}")
+    try:
+        build_evaluation(OLDER_JUDGES.get(study.judge, study.judge), study.judge_options)
+    except UserError as error:
+        raise UserError(f"{where}: judge: {error}") from error
     every = [study.set, *map(study.own, study.arms)]
     drawn = any(DRAW in _word(value) for settings in every for value in settings.values())
     if drawn != (study.draws is not None) or not (study.draws is None or study.draws >= 1):

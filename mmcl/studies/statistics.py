@@ -17,14 +17,14 @@ Reports = Mapping[Run, SavedReport]
 
 @dataclass(frozen=True)
 class Row:
-    """One arm. Accuracies, differences and deviations are fractions of 1; None where there is nothing to know.
+    """One arm. Values, differences and deviations are fractions of 1; None where there is nothing to know.
 
     Attributes:
         arm: its name.
         seeds: how many it was finished with.
         draws: of the protocol, at least one seed finished; None where the protocol is not random.
         n: clips judged by one run, the fewest and the most.
-        top1: mean.
+        value: mean of the number that the runs are judged by, of which more is better.
         deviation: over draws (of their means over seeds) where there are some, else over seeds; n - 1 below.
         difference: to the baseline arm.
         low, high: its 95 % interval.
@@ -34,7 +34,7 @@ class Row:
     seeds: int
     draws: int | None
     n: tuple[int, int]
-    top1: float | None
+    value: float | None
     deviation: float | None
     difference: float | None
     low: float | None
@@ -70,9 +70,9 @@ def _row(study: Study, arm: str, reports: Reports) -> Row:
     if not own:
         return Row(arm, 0, None if study.draws is None else 0, (0, 0), None, None, None, None, None)
     counts = [len(report.ids) for report in own.values()]
-    drawn, accuracies = study.draws is not None, [report.value for report in own.values()]
-    by_draw = _accuracy_by_draw(own)
-    spread = list(by_draw.values()) if drawn else accuracies
+    drawn, values = study.draws is not None, [report.value for report in own.values()]
+    by_draw = _value_by_draw(own)
+    spread = list(by_draw.values()) if drawn else values
     difference = low = high = None
     base = {run: report for run, report in reports.items() if run.arm == study.baseline}
     if base and arm != study.baseline:
@@ -83,8 +83,8 @@ def _row(study: Study, arm: str, reports: Reports) -> Row:
     )  # fmt: skip
 
 
-def _accuracy_by_draw(reports: Reports) -> dict[int | None, float]:
-    """Draw -> accuracy, the mean over its seeds."""
+def _value_by_draw(reports: Reports) -> dict[int | None, float]:
+    """Draw -> value, the mean over its seeds."""
     draws = sorted({run.draw for run in reports}, key=lambda draw: draw or 0)
     return {
         draw: float(np.mean([report.value for run, report in reports.items() if run.draw == draw]))
@@ -116,7 +116,7 @@ def seeds_interval(own: np.ndarray, base: np.ndarray) -> tuple[float, float | No
 
 def _over_draws(own: Reports, base: Reports) -> tuple[float | None, float | None, float | None]:
     """Difference and interval over the draws that both arms have; no interval from a single one."""
-    sides = _accuracy_by_draw(own), _accuracy_by_draw(base)
+    sides = _value_by_draw(own), _value_by_draw(base)
     shared = [draw for draw in sides[0] if draw in sides[1]]
     if not shared:
         return None, None, None

@@ -33,18 +33,19 @@ def write_table(
     Returns:
         Table and sentences, to be printed.
     """
-    body = f"{_table(rows)}\n\n" + "\n".join(f"- {line}" for line in sentences(study, rows))
+    name = _name_of(study, reports)
+    body = f"{_table(rows, name)}\n\n" + "\n".join(f"- {line}" for line in sentences(study, rows))
     write_text(out / "study.md", safe_page(_page(study, body, reports, unfinished)))
     write_text(out / "study.csv", _csv(rows))
     runs = [
-        {**_name(run), "top1": float(report.value), "n": len(report.ids)} for run, report in reports.items()
+        {**_name(run), "value": float(report.value), "n": len(report.ids)} for run, report in reports.items()
     ]
     content = {
         "study": study.facts(), "judgement": _judgement(reports), "runs": runs, "unfinished": dict(unfinished),
         "rows": [{**asdict(row), "verdict": row.verdict} for row in rows],
     }  # fmt: skip
     write_json(out / "study.json", content)
-    if any(row.top1 is not None for row in rows):
+    if any(row.value is not None for row in rows):
         draw_study(out / "study.png", study, rows, reports)
     return body
 
@@ -53,7 +54,7 @@ def sentences(study: Study, rows: Sequence[Row]) -> list[str]:
     """What each arm's difference to the baseline means, in plain words."""
     lines = []
     for row in rows[1:]:
-        if row.top1 is None:
+        if row.value is None:
             lines.append(f"{row.arm}: no finished run yet.")
         elif row.difference is None:
             lines.append(f"{row.arm}: nothing to compare it with, {study.baseline} has no finished run yet.")
@@ -67,15 +68,21 @@ def sentences(study: Study, rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _name_of(study: Study, reports: Reports) -> str:
+    """Of the number that the runs are judged by."""
+    main = next((report.main for report in reports.values()), "top1" if study.judge == "evaluate" else study.judge)
+    return "top-1" if main == "top1" else main.replace("_", " ")
+
+
+def _table(rows: Sequence[Row], name: str) -> str:
     drawn = any(row.draws is not None for row in rows)
-    head = ["arm", "seeds", *["draws"] * drawn, "n", "top-1 %", "difference", "95 % interval"]
+    head = ["arm", "seeds", *["draws"] * drawn, "n", f"{name} %", "difference", "95 % interval"]
     return table(head, [_cells(row, drawn) for row in rows])
 
 
 def _cells(row: Row, drawn: bool) -> list[Any]:
     n = str(row.n[0]) if row.n[0] == row.n[1] else f"{row.n[0]} to {row.n[1]}"
-    mean = "" if row.top1 is None else f"{100 * row.top1:.2f}"
+    mean = "" if row.value is None else f"{100 * row.value:.2f}"
     spread = "" if row.deviation is None else f" ± {100 * row.deviation:.2f}"
     difference = "" if row.difference is None else _points(row.difference)
     return [row.arm, row.seeds, *[row.draws] * drawn, n, mean + spread, difference, _interval(row)]
@@ -96,7 +103,7 @@ def _name(run: Run) -> dict[str, Any]:
 def _judgement(reports: Reports) -> dict[str, Any]:
     """What identifies the numbers; the protocol of the first draw stands for all."""
     facts = next(iter(reports.values())).facts if reports else {}
-    keys = ("protocol", "kind", "split", "data", "data_fingerprint", "selection")
+    keys = ("evaluation", "main", "protocol", "kind", "split", "data", "data_fingerprint", "selection")
     return {key: facts[key] for key in keys if facts.get(key)}
 
 
@@ -113,7 +120,7 @@ def _page(study: Study, body: str, reports: Reports, unfinished: Mapping[str, st
         f"# Study {study.name}",
         "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in _judgement(reports).items()),
         body,
-        "![accuracy of every run, and differences with intervals](study.png)" if reports else "",
+        "![every run, and differences with intervals](study.png)" if reports else "",
         f"{method} Each interval stands by itself: of twenty arms that differ in nothing, one is expected to look as "
         "if it did. An interval that holds 0 shows no difference; it does not show that there is none.",
         f"## Arms\n\nRecipe {' + '.join(study.recipes)}; for all arms: {_settings(study.set) or 'nothing else'}.\n\n"
@@ -130,9 +137,9 @@ def _settings(settings: Mapping[str, Any]) -> str:
 def _csv(rows: Sequence[Row]) -> str:
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["arm", "seeds", "draws", "n", "top1", "deviation", "difference", "low", "high", "verdict"])
+    writer.writerow(["arm", "seeds", "draws", "n", "value", "deviation", "difference", "low", "high", "verdict"])
     for row in rows:
-        numbers = (row.top1, row.deviation, row.difference, row.low, row.high)
+        numbers = (row.value, row.deviation, row.difference, row.low, row.high)
         n = row.n[0] if row.n[0] == row.n[1] else f"{row.n[0]}-{row.n[1]}"
         writer.writerow(
             [row.arm, row.seeds, row.draws, n, *("" if v is None else f"{v:.6f}" for v in numbers), row.verdict]
@@ -141,7 +148,7 @@ def _csv(rows: Sequence[Row]) -> str:
 
 
 def draw_study(path: Path, study: Study, rows: Sequence[Row], reports: Reports) -> None:
-    """Draw every run's accuracy by arm, and beside it the differences to the baseline with their intervals."""
+    """Draw every run's value by arm, and beside it the differences to the baseline with their intervals."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 1.2 + 0.5 * len(rows)), dpi=DPI, layout="constrained")
@@ -149,8 +156,8 @@ def draw_study(path: Path, study: Study, rows: Sequence[Row], reports: Reports) 
     for height, row in enumerate(rows):
         dots = [100 * report.value for run, report in reports.items() if run.arm == row.arm]
         left.plot(dots, [height] * len(dots), "o", color=GREY, alpha=0.6, markersize=5)
-        if row.top1 is not None:
-            left.plot([100 * row.top1], [height], "|", color=BLUE, markersize=18, markeredgewidth=2.5)
+        if row.value is not None:
+            left.plot([100 * row.value], [height], "|", color=BLUE, markersize=18, markeredgewidth=2.5)
         if row.difference is not None:
             right.plot([100 * row.difference], [height], "o", color=BLUE)
         if row.low is not None and row.high is not None:
@@ -158,7 +165,7 @@ def draw_study(path: Path, study: Study, rows: Sequence[Row], reports: Reports) 
     right.axvline(0, color=GREY, linestyle="--", linewidth=1)
     left.set_yticks(range(len(rows)), [row.arm for row in rows], **as_written(*(row.arm for row in rows)))
     left.set_ylim(len(rows) - 0.5, -0.5)
-    left.set_xlabel("top-1, %: every run, and the mean")
+    left.set_xlabel(f"{_name_of(study, reports)}, %: every run, and the mean")
     right.set_xlabel(f"difference to {study.baseline}, points, with 95 % interval", **as_written(study.baseline))
     for axes in (left, right):
         axes.grid(axis="x", color="#e4e4e4")

@@ -10,7 +10,9 @@ import yaml
 
 from mmcl.common.errors import UserError
 from mmcl.engine.parsing import parse
-from mmcl.studies.grid import STUDIES, read_study, study_names
+from mmcl.evaluate import build_parser as evaluate_parser
+from mmcl.evaluation.judging import option_words
+from mmcl.studies.grid import STUDIES, Run, read_study, study_names
 from mmcl.study import plan, select, settings_of
 
 GOOD = {
@@ -51,6 +53,24 @@ def test_a_value_may_name_the_seed_of_its_run(tmp_path) -> None:
     assert [parse(run.arguments).data.path for run in study.runs(tmp_path)][::2] == ["stores/4", "stores/1"]
 
 
+def test_a_study_is_judged_by_any_evaluation_with_its_options_on_any_clips(tmp_path) -> None:
+    def judged(**changes: object) -> Run:
+        return read_study(write(tmp_path / "own.yaml", **changes)).runs(tmp_path / "out")[0]
+
+    plain, older, unseen = judged(), judged(judge="evaluate"), judged(judge="zero-shot")
+    assert plain == older and "--evaluation" not in plain.commands[1] and plain.report.name == "report-test"
+    assert unseen.commands[1][-2:] == ["--evaluation", "open_vocabulary"]
+    near = judged(judge="knn", judge_options={"k": [5], "weighted": True}, judge_on={"split": "validation"})
+    parsed = evaluate_parser().parse_args(near.commands[1][1:])
+    assert (parsed.evaluation, option_words(parsed.option)) == ("knn", {"k": [5], "weighted": True})
+    assert parsed.split == "validation" and parsed.out == near.report
+    others = [judged(judge="knn"), judged(judge="knn", judge_options={"k": [1]}), judged(judge_on={"split": "train"})]
+    assert len({run.report for run in (plain, near, *others)}) == 5  # one judgement never stands for another
+    drawn = {"set": {"data.protocol": "x/{draw}"}, "draws": 2, "judge": "open_vocabulary"}
+    study = read_study(write(tmp_path / "own.yaml", **drawn, judge_options={"gate": "gates/{draw}"}))
+    assert "gate=\"gates/1\"" in study.runs(tmp_path)[2].commands[1]
+
+
 def test_draws_and_settings_from_the_command_line(tmp_path) -> None:
     protocol = {"data.protocol": "sysu/setting-1/{draw}"}
     study = read_study(write(tmp_path / "own.yaml", set=protocol, draws=3, seeds=[1]))
@@ -80,7 +100,10 @@ def test_draws_and_settings_from_the_command_line(tmp_path) -> None:
         ({"arms": {"a": {"width": 1}}}, "write section.key"),
         ({"seeds": [0, 0]}, "different whole numbers"),
         ({"seeds": ["x"]}, "seeds"),
-        ({"judge": "predict"}, "judge"),
+        ({"judge": "predict"}, "judge: unknown evaluation 'predict': choose one of .*knn.*top1"),
+        ({"judge": "knn", "judge_options": {"neighbours": 3}}, "judge: 'knn' has no option neighbours"),
+        ({"judge": "knn", "judge_options": {"k": [0]}}, "judge: knn.k"),
+        ({"judge_on": {"side": "test"}}, "judge_on has no 'side': it has data, protocol, split"),
         ({"draws": 3}, "go together"),
         ({"set": {"data.protocol": "x/{draw}"}}, "go together"),
     ],

@@ -21,8 +21,11 @@ from safetensors.torch import load_file
 
 from mmcl.common.errors import UserError
 from mmcl.engine.parsing import parse
-from mmcl.studies.grid import Run
+from mmcl.evaluate import main as evaluate
+from mmcl.studies.grid import Judge, Run, read_study
 from mmcl.studies.running import perform
+from mmcl.studies.statistics import compare_arms, read_reports
+from mmcl.studies.table import write_table
 from mmcl.study import main as study
 from mmcl.train import train
 
@@ -43,7 +46,7 @@ class Quick(Run):
 
 
 def quick(out: Path, name: str, *words: str) -> Quick:
-    return Quick(name, 0, None, out / name / "0", (), "evaluate", words)
+    return Quick(name, 0, None, out / name / "0", (), Judge(), words)
 
 
 def test_a_failed_run_is_named_with_its_last_line_and_the_others_go_on(tmp_path, capfd) -> None:
@@ -153,8 +156,35 @@ def test_killed_then_stopped_then_finished_as_if_nothing_had_happened(settings, 
         study(write(tmp_path / "own.yaml", {**settings, "encoder.width": 16}, {"joint": {}}))
 
 
+def test_arms_are_judged_by_other_evaluations_than_accuracy(settings, tmp_path) -> None:
+    """The table holds the number that the evaluation goes by; another one judges the trained runs anew."""
+    short = {**settings, "schedule.epochs": 1, "engine.checkpoint_steps": 0}
+    content = {"recipe": "own_joint", "set": short, "arms": {"joint": {}, "narrow": {"encoder.width": 16}}}
+    verbs = {"train": lambda words: train(parse(words)), "evaluate": evaluate}
+    found = {}
+    for name, options in (("knn", {"k": [3]}), ("groups", {"many": 1, "few": 1})):
+        path = tmp_path / "own.yaml"
+        path.write_text(yaml.safe_dump({**content, "judge": name, "judge_options": options}, sort_keys=False))
+        study_ = read_study(str(path))
+        runs = study_.runs(tmp_path / "out")
+        assert [len(run.commands) for run in runs] == ([2, 2] if name == "knn" else [1, 1])  # trained once
+        for run in runs:
+            for verb, *words in run.commands:
+                assert verbs[verb](words) == 0
+        reports = read_reports(runs)
+        rows = compare_arms(study_, reports)
+        page = write_table(tmp_path / "out", study_, rows, reports, {})
+        saved = json.loads((tmp_path / "out" / "study.json").read_text())
+        facts = json.loads((runs[1].report / "report.json").read_text())
+        assert (facts["evaluation"], saved["judgement"]["main"]) == (name, facts["main"])
+        assert rows[1].value == pytest.approx(facts[facts["main"]])
+        assert {"knn": "| knn top1 % |", "groups": "| top-1 % |"}[name] in page
+        found[name] = facts["main"]
+    assert found["knn"] == "knn_top1" and found["groups"] != "knn_top1"
+
+
 def check_the_table(out: Path, report: Path) -> None:
     saved = json.loads((out / "study.json").read_text())
-    assert saved["rows"][0]["top1"] == pytest.approx(json.loads((report / "report.json").read_text())["top1"])
+    assert saved["rows"][0]["value"] == pytest.approx(json.loads((report / "report.json").read_text())["top1"])
     assert saved["judgement"]["protocol"] == "demo/cross_subject" and "wrong/0" in saved["unfinished"]
     assert "- wrong: no finished run yet." in (out / "study.md").read_text()

@@ -50,7 +50,7 @@ def test_rows_are_means_deviations_and_the_paired_bootstrap_in_clip_order(tmp_pa
     for row in rows:
         correct = np.stack([made[run] for run in made if run.arm == row.arm])
         assert (row.seeds, row.n, row.draws) == (3, (CLIPS, CLIPS), None)
-        assert row.top1 == pytest.approx(correct.mean())
+        assert row.value == pytest.approx(correct.mean())
         assert row.deviation == pytest.approx(np.sqrt(((correct.mean(axis=1) - correct.mean()) ** 2).sum() / 2))
         if row.arm != "base":
             base = np.stack([made[run] for run in made if run.arm == "base"])
@@ -66,7 +66,7 @@ def test_arms_that_answer_alike_show_no_difference_and_the_page_says_so(tmp_path
         finish(run, rng.random(CLIPS) < 0.8, labels)
     reports = read_reports(study.runs(tmp_path))
     rows = compare_arms(study, reports)
-    assert rows[1].difference == 0 and rows[1].verdict == "no difference shown" and rows[2].top1 is None
+    assert rows[1].difference == 0 and rows[1].verdict == "no difference shown" and rows[2].value is None
     printed = write_table(tmp_path, study, rows, reports, {"absent/0": "exit status 2: error: no such thing"})
     page = (tmp_path / "study.md").read_text()
     assert "- twin: no difference shown, +0.00 points against base" in printed and printed in page
@@ -74,7 +74,7 @@ def test_arms_that_answer_alike_show_no_difference_and_the_page_says_so(tmp_path
     assert "protocol made/up" in page and "made" not in page.splitlines()[0]
     table = list(csv.DictReader((tmp_path / "study.csv").open()))
     assert [row["verdict"] for row in table] == ["", "no difference shown", ""]
-    assert float(table[1]["top1"]) == pytest.approx(rows[1].top1, abs=1e-6)
+    assert float(table[1]["value"]) == pytest.approx(rows[1].value, abs=1e-6)
     saved = json.loads((tmp_path / "study.json").read_text())
     assert len(saved["runs"]) == 4 and saved["unfinished"] and saved["rows"][1]["difference"] == 0
     assert (tmp_path / "study.png").read_bytes()[:4] == b"\x89PNG"
@@ -95,7 +95,7 @@ def test_over_draws_the_deviation_is_that_of_draws_and_the_interval_is_corrected
 
     for row in rows:
         assert (row.draws, row.seeds, row.n) == (4, 2, (50, 53))
-        assert row.top1 == pytest.approx(by_draw(row.arm).mean())
+        assert row.value == pytest.approx(by_draw(row.arm).mean())
         assert row.deviation == pytest.approx(by_draw(row.arm).std(ddof=1))
     gaps = by_draw("other") - by_draw("base")
     half = t.ppf(0.975, 3) * np.sqrt((1 / 4 + 51.5 / 50) * gaps.var(ddof=1))
