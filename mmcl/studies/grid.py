@@ -165,14 +165,13 @@ class Study:
         folder = out / arm / str(seed) / ("" if draw is None else str(draw))
         settings = {**self.set, **self.own(arm)}
         arguments = [word for name in self.recipes for word in ("--config", name)]
-        words = {key: _word(value).replace(DRAW, str(draw)).replace(SEED, str(seed)) for key, value in settings.items()}
-        arguments += [f"--{key}={word}" for key, word in words.items()]
+        arguments += [f"--{key}={_numbered(_word(value), seed, draw)}" for key, value in settings.items()]
         arguments += [f"--seed={seed}", "--resume=true", f"--out={folder}"]
-        return Run(arm, seed, draw, folder, tuple(arguments), self._judge(draw))
+        return Run(arm, seed, draw, folder, tuple(arguments), self._judge(seed, draw))
 
-    def _judge(self, draw: int | None) -> Judge:
-        options = {key: json.dumps(value).replace(DRAW, str(draw)) for key, value in self.judge_options.items()}
-        clips = {key: value.replace(DRAW, str(draw)) for key, value in self.judge_on.items()}
+    def _judge(self, seed: int, draw: int | None) -> Judge:
+        options = {key: _numbered(json.dumps(value), seed, draw) for key, value in self.judge_options.items()}
+        clips = {key: _numbered(value, seed, draw) for key, value in self.judge_on.items()}
         name = OLDER_JUDGES.get(self.judge, self.judge)
         return Judge(name, tuple(sorted(options.items())), tuple(sorted(clips.items())))
 
@@ -194,6 +193,11 @@ class Study:
 def _word(value: Any) -> str:
     """A value as the command line takes it."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _numbered(word: str, seed: int, draw: int | None) -> str:
+    """A word of a study file for one of its runs."""
+    return word.replace(DRAW, str(draw)).replace(SEED, str(seed))
 
 
 def study_names() -> list[str]:
