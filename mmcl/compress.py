@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mmcl.common.arguments import AtLeastOne
 from mmcl.common.errors import UserError, run
 from mmcl.common.files import check_replaceable, write_json, write_text
+from mmcl.common.printing import safe_page
 from mmcl.models.description import is_bundle
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def write_report(out: Path, points: Sequence[Point], models: dict[str, Model], d
         rows = layer_table(models["original"].encoder, models[name].encoder)
         blocks += [f"## {name}", layers_in_markdown(rows) if rows else "No layer is factored."]
     write_json(out / SWEEP, [asdict(point) for point in points])
-    write_text(out / PAGE, "\n\n".join(blocks) + "\n")
+    write_text(out / PAGE, safe_page("\n\n".join(blocks) + "\n"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,6 +15,7 @@ from mmcl.attributions.pictures import Explained, strip, write_animation
 from mmcl.attributions.shares import ExplainedClip
 from mmcl.attributions.sources import Source
 from mmcl.common.files import atomic_folder, write_json, write_text
+from mmcl.common.printing import safe_page
 from mmcl.models.model import Model
 from mmcl.skeletons.layout import Layout
 
@@ -44,7 +45,7 @@ def write_explanations(
         write_json(folder / "explanations.json", {**facts, "explained": [_numbers(clip, layout) for clip in clips]})
         np.savez(folder / "values.npz", **_arrays(clips))
         lines = [*_head(facts), *_class_blocks(folder, clips, layout), *_clip_blocks(folder, clips, layout, gifs)]
-        write_text(folder / "report.md", "\n".join(lines) + "\n")
+        write_text(folder / "report.md", safe_page("\n".join(lines) + "\n"))
 
 
 def _numbers(clip: ExplainedClip, layout: Layout) -> dict[str, Any]:

@@ -14,6 +14,27 @@ from typing import Any
 
 from mmcl.common.errors import UserError
 
+_NO_ROOM = ("no space left on device", "file too large", "disk quota exceeded", "os error 28", "os error 27",
+            "os error 122", "inline_container", "failed writing file")  # the last two: of torch.save  # fmt: skip
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Name what could not be written where a disk is full: libraries have errors of their own for that.
+
+    Raises:
+        UserError: there is no room left.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if not any(words in str(error).casefold() for words in _NO_ROOM):
+            raise
+        words = " ".join(str(error).split())[:100]
+        raise UserError(f"no room left to write {path} ({words}): make room, and run the same command again") from error
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
@@ -21,7 +42,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
     try:
-        yield temporary
+        with room_for(path):
+            yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -82,7 +104,8 @@ def atomic_folder(path: Path, ours: str | Callable[[Path], bool]) -> Iterator[Pa
     temporary.mkdir()
     with _held(temporary):
         try:
-            yield temporary
+            with room_for(path):
+                yield temporary
             replace_folder(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

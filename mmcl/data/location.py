@@ -131,7 +131,7 @@ def locate(where: str | Path) -> StoreFolder:
     Raises:
         UserError: a URL of a kind that cannot be read here.
     """
-    if isinstance(where, str) and ("://" in where or "::" in where):
+    if isinstance(where, str) and ("://" in where or "::" in where) and not Path(where).exists():
         from fsspec.implementations.local import LocalFileSystem
 
         files, root = filesystem(where)

@@ -43,7 +43,8 @@ _NEEDED = {
 }  # fmt: skip
 _MORE = {
     "clips": int, "skipped": int, "left_out": int, "skipped_bytes": int, "with_confidence": int, "dimensions": int,
-    "subject_names": dict[str, int], "shard": ShardFacts | None, "plan": dict[str, Any],
+    "subject_names": dict[str, int], "unmatched": dict[str, list[Any]], "shard": ShardFacts | None,
+    "plan": dict[str, Any],
 }  # fmt: skip
 
 

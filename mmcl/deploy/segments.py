@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmcl.common.printing import csv_cell, one_line
 from mmcl.deploy.stream import Ranking
 
 NONE = "none of these"  # the name of what a model rejects
@@ -132,7 +133,7 @@ def to_csv(rows: Sequence[tuple[str, Segment]]) -> str:
         label = -1 if each.rejected else each.ranking[0][0]
         person = "all" if each.person == TOGETHER else each.person
         times = (f"{each.begin:.3f}", f"{each.end:.3f}")
-        writer.writerow([file, person, *times, label, each.name, f"{each.probability:.4f}"])
+        writer.writerow([csv_cell(file), person, *times, label, csv_cell(each.name), f"{each.probability:.4f}"])
     return text.getvalue()
 
 
@@ -150,7 +151,7 @@ def to_srt(segments: Sequence[Segment]) -> str:
 
 
 def _line(each: Segment, people: int) -> str:
-    said = f"{each.name} {each.probability:.0%}" if not each.rejected else each.name
+    said = f"{one_line(each.name)} {each.probability:.0%}" if not each.rejected else each.name
     return said if people == 1 else f"{each.who}: {said}"
 
 

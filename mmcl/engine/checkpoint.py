@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mmcl.common.distributed import purpose
 from mmcl.common.errors import UserError
-from mmcl.common.files import recover_folder, replace_folder, write_json
+from mmcl.common.files import recover_folder, replace_folder, room_for, write_json
 from mmcl.common.torch_files import read_torch
 from mmcl.engine.optimiser import RunOptimiser, whole
 from mmcl.engine.position import Position, read_position
@@ -77,17 +77,26 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)  # what a killed process may have left
             temporary.mkdir(parents=True)
         self.accelerator.wait_for_everyone()
-        torch.save(random_states(), temporary / _random(self.accelerator.process_index))
-        if self.accelerator.is_main_process:
-            learned = {key: tensor.cpu().contiguous().clone() for key, tensor in learned.items()}
-            save_file(learned, temporary / LEARNED)
-            torch.save(training, temporary / TRAINING)
-            save_file(self._probe(learned), temporary / PROBE)
-            write_json(temporary / POSITION, self.position.state_dict())
+        try:
+            with room_for(self.folder / name):
+                self._write(temporary, learned, training)
+        except UserError:
+            shutil.rmtree(temporary, ignore_errors=True)  # the room it took is what the older checkpoint may need
+            raise
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             replace_folder(temporary, self.folder / name)
         self.accelerator.wait_for_everyone()
+
+    def _write(self, folder: Path, learned: dict[str, Tensor], training: dict[str, Any]) -> None:
+        """This process's share of a checkpoint's files."""
+        torch.save(random_states(), folder / _random(self.accelerator.process_index))
+        if self.accelerator.is_main_process:
+            learned = {key: tensor.cpu().contiguous().clone() for key, tensor in learned.items()}
+            save_file(learned, folder / LEARNED)
+            torch.save(training, folder / TRAINING)
+            save_file(self._probe(learned), folder / PROBE)
+            write_json(folder / POSITION, self.position.state_dict())
 
     def _check_finite(self, tensors: Mapping[str, Tensor]) -> None:
         """Refuse to save what has diverged; the same on all processes, which hold the same whole tensors."""

@@ -140,6 +140,8 @@ def check_clips(joints: Tensor, lengths: Tensor | None, layout: Layout) -> None:
     Raises:
         UserError: another shape, no frame, nobody in a clip, infinite coordinates, or lengths that do not fit.
     """
+    if not isinstance(joints, Tensor):
+        raise UserError(f"joints must be a tensor, not {type(joints).__name__}: model(torch.as_tensor(joints))")
     if joints.dim() != 5 or joints.shape[3] != layout.joint_count:
         raise UserError(
             f"this model takes joints (clips, persons, frames, {layout.joint_count}, 3) of layout '{layout.name}', not "

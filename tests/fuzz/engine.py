@@ -7,6 +7,7 @@ process began with; a message that is no line; or a file outside the folder.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import hashlib
 import os
 import resource
@@ -96,6 +97,7 @@ def run_batch(target: Target, files: list[bytes], folder: Path, tally: Tally) ->
 
 
 def _child(target: Target, files: list[bytes], inside: Path, report: Path) -> None:
+    faulthandler.disable()  # a process that dies is told of by its status
     try:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from made_stores import write_store
-from mutated_clips import csvs, jsons, mat, npy, npz, skeletons
+from mutated_clips import csvs, jsons, mat, npy, npz
 from safetensors.torch import save_file
 
 from mmcl.data.inspection.checks import check
@@ -85,8 +85,19 @@ def _clips() -> list[Target]:
         Target("clip.json", "json", lambda: [jsons()["good"]], reads(".json"), batch=100),
         Target("clip.csv", "text", lambda: [csvs()["good"]], reads(".csv"), batch=100),
         Target("clip.mat", "bytes", lambda: mats, reads(".mat"), batch=150),
-        Target("clip.skeleton", "text", lambda: [skeletons()["good"]], reads(".skeleton"), batch=40),
+        Target("clip.skeleton", "text", lambda: [_skeleton()], reads(".skeleton"), batch=40),
     ]
+
+
+def _skeleton() -> bytes:
+    """One body that stands, taller than wide, in NTU's text form."""
+    lines = ["6"]
+    for frame in range(6):
+        lines += ["1", "72057594037931101 0 1 1 1 1 0 0.1 0.2 2", "25"]
+        for joint in range(25):
+            x, y, z = 0.02 * (joint % 3) + 0.01 * frame, 0.06 * joint, 2.5 + 0.01 * (joint % 2)
+            lines.append(f"{x:.3f} {y:.3f} {z:.3f} 200.5 100.5 500.5 300.5 0.1 0.2 0.3 0.4 2")
+    return "\n".join(lines).encode()
 
 
 def _many_clips() -> list[Target]:

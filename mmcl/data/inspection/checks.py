@@ -10,8 +10,9 @@ from mmcl.common.errors import UserError
 from mmcl.data.inspection.findings import BAD, NOTE, WARN, Report, Splits
 from mmcl.data.inspection.geometry import geometry
 from mmcl.data.inspection.measures import column, gather
-from mmcl.data.preparation.finish import read_skipped
+from mmcl.data.preparation.finish import read_skipped, unmatched
 from mmcl.data.protocols import list_names, load_protocol, protocol_names
+from mmcl.data.readers.naming import spelling
 from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore
 
@@ -145,6 +146,8 @@ def _video(report: Report) -> None:
 def _lists(report: Report) -> None:
     """Do the lists that clips bring along divide them, and is every list one that some protocol goes by?"""
     store = report.store
+    for words in unmatched(store):
+        report.whole(WARN, words, True, [], "spell the names on the list as the clips are called, and prepare again")
     own = [name for name in protocol_names(store) if name.startswith("own/")]
     for name in own:
         try:
@@ -162,9 +165,21 @@ def _lists(report: Report) -> None:
     report.clips(WARN, what, lost, f"no side of {', '.join(own)}: the lists are called train, val and test")
 
 
+def _spellings(report: Report) -> None:
+    """Classes whose names are one to a reader, and two to a computer."""
+    alike = defaultdict(list)
+    for name in report.store.class_names:
+        alike[spelling(name)].append(name)
+    twice = [name for names in alike.values() if len(names) > 1 for name in names]
+    advice = "make them one class in the list of clips, and prepare again"
+    what = "class names that differ in case, blanks or the form of letters alone"
+    report.settle("class names", report.whole(WARN, what, bool(twice), twice, advice))
+
+
 def _coverage(report: Report) -> None:
     store = report.store
     names = store.class_names
+    _spellings(report)
     subjects = [set(store.subjects[store.labels == label].tolist()) for label in range(len(names))]
     empty = [name for name, people in zip(names, subjects, strict=True) if not people]
     complete = report.whole(

@@ -21,6 +21,8 @@ from mmcl.data.preparation.worker import Job
 from mmcl.data.store import open_store
 from mmcl.skeletons.layout import load_layout
 
+FEW = 3  # names in a message
+
 
 def prepare(
     reader: Reader,
@@ -117,6 +119,7 @@ def _about(reader: Reader) -> dict[str, Any]:
         "layout": load_layout(reader.layout).to_dict(),
         "class_names": reader.class_names,
         "subject_names": getattr(reader, "subject_names", {}),
+        "unmatched": {name: [len(lost), *lost[:FEW]] for name, lost in getattr(reader, "unmatched", {}).items()},
     }
 
 

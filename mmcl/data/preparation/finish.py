@@ -70,6 +70,7 @@ def describe(store: ClipStore, skipped: Clips, left_out: Clips) -> list[str]:
         people = [f"{name} is {number}" for name, number in store.subject_names.items()]
         more = f", … all {len(people)} in store.json" if len(people) > 12 else ""
         lines.append(f"subjects: {', '.join(people[:12])}{more}")
+    lines += [f"warning: {words}" for words in unmatched(store)]
     lines += [f"{count} left out: {reason}" for reason, count in Counter(reason for _, reason in left_out).items()]
     lines += [f"skipped {name}: {reason}" for name, reason in skipped[:5]]
     if len(skipped) > 5:
@@ -85,6 +86,16 @@ def told(mended: Changes) -> list[str]:
         names = ", ".join(name for name, _ in some[:4]) + (", …" if len(some) > 4 else "")
         lines.append(f"mended in {len(some)} clip{'s' * (len(some) != 1)} ({names}): {some[0][1]}")
     return lines
+
+
+def unmatched(store: ClipStore) -> list[str]:
+    """What there is to say of names on a data set's own lists that no clip has, a sentence for each list."""
+    called = ", ".join(store.ids[:2])
+    return [
+        f"{count} names on the list {listed} are those of no clip ({', '.join(map(str, names))}; clips are called "
+        f"{called}, …)"
+        for listed, (count, *names) in store.info.get("unmatched", {}).items()
+    ]
 
 
 def read_skipped(store: ClipStore) -> tuple[Clips, Clips, Changes]:

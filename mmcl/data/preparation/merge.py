@@ -97,6 +97,7 @@ def _about(shards: list[ClipStore]) -> dict[str, Any]:
     plan["sources"] = f"{sum(int(store.info['plan']['sources'], 16) for store in shards) % 2**256:064x}"
     about = {key: info[key] for key in ("dataset", "title", "fps", "layout", "class_names")}
     about["dimensions"] = shards[0].dimensions
+    about["unmatched"] = info.get("unmatched", {})
     return {**about, "subject_names": shards[0].subject_names, "plan": plan}
 
 

@@ -6,17 +6,20 @@ import csv
 import difflib
 import io
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmcl.common.errors import BadClip, UserError
 from mmcl.data.readers.files import read_bytes
-from mmcl.data.readers.naming import MAX_CLASSES, numbered, plain_classes
+from mmcl.data.readers.naming import MAX_CLASSES, numbered, plain_classes, spelling
 
 LIST, CLASSES = "clips.csv", "classes.txt"
 NEEDED = ("id", "label")
 COLUMNS = (*NEEDED, "subject", "split", "camera", "setup", "trial", "file", "video", "width", "height")
 LARGEST = 2**31 - 1
+_WHOLE = re.compile(r"[0-9]{1,9}(\.0+)?")  # pandas writes 2.0 where a column has empty cells
+_NUMBERED = re.compile(r"([0-9]{1,6})[\s.,:;)=-]+(\S.*)")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class ClipList:
                 f"{folder}: no clips.csv in it; it lists the clips, one a line, under the header "
                 f"{','.join(NEEDED)} and, if wanted, {','.join(COLUMNS[2:])}"
             )
+        self._places: dict[str, list[int]] = {}
         self.columns, self.lines = self._read()
         self._check_ids()
         self.class_names, self.labels = self._classes(_names(folder / CLASSES))
@@ -89,7 +93,7 @@ class ClipList:
             self._check_columns(columns)
             lines = []
             for row in rows:
-                cells = [cell.strip() for cell in row]
+                cells = [unicodedata.normalize("NFC", cell.strip()) for cell in row]  # macOS writes ü as u and two dots
                 line = Line(rows.line_num, dict(zip(columns, cells, strict=False)))
                 if len(cells) != len(columns) and any(cells):
                     raise self.error(line, f"{len(cells)} cells, but the header has {len(columns)}")
@@ -129,23 +133,33 @@ class ClipList:
         for line in self.lines:
             if not line["label"]:
                 raise self.error(line, "no label")
-        whole = [re.fullmatch(r"\d{1,9}", line["label"], re.ASCII) is not None for line in self.lines]
+        whole = [_WHOLE.fullmatch(line["label"]) is not None for line in self.lines]
         if not all(whole) and any(whole):
             first, other = self.lines[whole.index(True)], self.lines[whole.index(False)]
             raise self.error(other, f"label '{other['label']}' is a name, that of line {first.number} is a number")
         if not any(whole):
             names = names or sorted({line["label"] for line in self.lines})
-            index = {name: label for label, name in enumerate(names)}
-            for line in self.lines:
-                if line["label"] not in index:
-                    raise self.error(line, f"label '{line['label']}' is none of the {len(names)} lines of {CLASSES}")
-            return names, [index[line["label"]] for line in self.lines]
-        labels = [int(line["label"]) for line in self.lines]
+            return names, [self._label(line, names) for line in self.lines]
+        labels = [int(line["label"].partition(".")[0]) for line in self.lines]
         count = len(names) if names else MAX_CLASSES
         for line, label in zip(self.lines, labels, strict=True):
             if label >= count:
                 raise self.error(line, f"label {label}, but there are {count} classes, counted from 0")
         return names or plain_classes(max(labels) + 1), labels
+
+    def _label(self, line: Line, names: list[str]) -> int:
+        """Where a line's class is in a list; where it is spelled otherwise there, and only once, that one."""
+        if not self._places:
+            for label, name in enumerate(names):
+                self._places.setdefault(name, []).append(label)
+                if spelling(name) != name:
+                    self._places.setdefault(spelling(name), []).append(label)
+        for key in (line["label"], spelling(line["label"])):
+            if len(found := self._places.get(key, [])) == 1:
+                return found[0]
+        if line["label"] in names:
+            return names.index(line["label"])
+        raise self.error(line, f"label '{line['label']}' is none of the {len(names)} lines of {CLASSES}")
 
     def _people(self) -> tuple[dict[str, int], list[int]]:
         """Names of people with their numbers, and the number of each line's; a cell that is a number keeps it."""
@@ -161,10 +175,27 @@ def _names(path: Path) -> list[str] | None:
     """Lines of ``classes.txt``; None where there is none."""
     if not path.exists():
         return None
-    names = [line.strip() for line in _text(path).splitlines() if line.strip()]
+    text = unicodedata.normalize("NFC", _text(path))
+    names = _without_numbers([line.strip() for line in text.splitlines() if line.strip()], path)
     if not names or len(set(names)) != len(names) or len(names) > MAX_CLASSES or not all(map(str.isprintable, names)):
         raise UserError(f"{path}: expected different class names, one a line")
     return names
+
+
+def _without_numbers(lines: list[str], path: Path) -> list[str]:
+    """Lines without the numbers that stand before all of them, where they count from 0.
+
+    Raises:
+        UserError: they count otherwise.
+    """
+    found = [_NUMBERED.fullmatch(line) for line in lines]
+    if len(lines) < 2 or not all(found):
+        return lines
+    numbers = [int(match[1]) for match in found if match]
+    if numbers != list(range(len(lines))):
+        raise UserError(f"{path}: its lines are numbered, and not from 0 upwards: leave the numbers out, in the order "
+                        "of the labels")  # fmt: skip
+    return [match[2] for match in found if match]
 
 
 def _text(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,18 +64,23 @@ def find_videos(folder: Path | None, suffixes: tuple[str, ...] = VIDEO_SUFFIXES)
     inner = []
     for entry in entries(folder):
         if entry.name.lower().endswith(suffixes):
-            found.setdefault(Path(entry.name).stem, entry.path)
+            found.setdefault(_stem(entry.name), entry.path)
         elif entry.is_dir():
             inner.append(entry)
     for parent in inner:
         for entry in entries(Path(parent.path)):
             name = entry.name.lower()
             if name.endswith(PICTURE_SUFFIXES):
-                found.setdefault(parent.name, parent.path)
+                found.setdefault(unicodedata.normalize("NFC", parent.name), parent.path)
                 break
             if name.endswith(suffixes):
-                found.setdefault(Path(entry.name).stem, entry.path)
+                found.setdefault(_stem(entry.name), entry.path)
     return found
+
+
+def _stem(name: str) -> str:
+    """A name without its suffix, in the form that lists have it in: macOS keeps other ones."""
+    return unicodedata.normalize("NFC", Path(name).stem)
 
 
 class Archive:

@@ -28,7 +28,10 @@ the command line leaves an option at its default.
 from __future__ import annotations
 
 import contextlib
+import os
+import unicodedata
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -46,6 +49,7 @@ from mmcl.data.readers.naming import safe_name
 from mmcl.data.readers.options import option
 from mmcl.skeletons.layout import layout_names, load_layout
 
+_FORMS = (str, partial(unicodedata.normalize, "NFD"))  # of names: as in the list, and as macOS keeps them
 LOOKED_AT = 20  # clips, for one that can be read
 FACTS = "folder.yaml"  # options that belong to a folder
 Unit = Literal["m", "cm", "mm"]
@@ -113,6 +117,8 @@ class Folder:
         listed = ClipList(self.source)
         files = self._files()
         videos = {} if "video" in listed.columns else find_videos(self.video or self.source / "videos")
+        places = [_place(self.source, line["file"]) if line["file"] else files.get(line["id"], "")
+                  for line in listed.lines]  # fmt: skip
         clips = [
             ClipSource(
                 id=line["id"],
@@ -121,12 +127,13 @@ class Folder:
                 camera=listed.number(line, "camera"),
                 setup=listed.number(line, "setup"),
                 trial=listed.number(line, "trial"),
-                skeleton=str(self.source / line["file"]) if line["file"] else files.get(line["id"], ""),
+                skeleton=place,
                 member=_picture(listed, line),
-                video=str((self.video or self.source) / line["video"]) if line["video"] else videos.get(line["id"]),
+                video=_place(self.video or self.source, line["video"]) if line["video"] else videos.get(line["id"]),
                 splits=tuple(dict.fromkeys(map(safe_name, line["split"].split()))),
+                payload=_lacks(place),
             )
-            for line, label, subject in zip(listed.lines, listed.labels, listed.subjects, strict=True)
+            for line, place, label, subject in zip(listed.lines, places, listed.labels, listed.subjects, strict=True)
         ]
         return sorted(clips, key=lambda clip: clip.id)
 
@@ -138,7 +145,7 @@ class Folder:
         for suffix in SUFFIXES:
             for path in present:
                 if path.suffix.lower() == suffix:
-                    found.setdefault(path.stem, str(path))
+                    found.setdefault(unicodedata.normalize("NFC", path.stem), str(path))
         return found
 
     def _dimensions(self) -> int:
@@ -157,6 +164,8 @@ class Folder:
             BadClip: no such file, damaged, not the layout's joints, not as many coordinates as the other clips, or two
                 and no size of the picture.
         """
+        if source.payload is not None:
+            raise BadClip(str(source.payload))
         if not source.skeleton:
             raise BadClip(f"no file {source.id}{'/'.join(SUFFIXES)} in the folder, nor in its folder skeletons")
         held = read_clip(Path(source.skeleton), self.joints, self.options.columns)
@@ -193,6 +202,21 @@ def _with_facts(options: FolderOptions, path: Path) -> FolderOptions:
         if getattr(options, field.name) != getattr(defaults, field.name)
     }
     return replace(facts, **chosen)
+
+
+def _place(folder: Path, cell: str) -> str:
+    """The file that a cell of the list names, whether Windows wrote the cell or macOS the file's name."""
+    cells = [form(part) for part in dict.fromkeys((cell, cell.replace("\\", "/"))) for form in _FORMS]
+    found = next((path for path in map(folder.joinpath, dict.fromkeys(cells)) if path.exists()), folder / cell)
+    return str(found)
+
+
+def _lacks(path: str) -> str | None:
+    """Why there is no file where the list says that it is; None where it is there."""
+    if not path or os.path.exists(path):
+        return None
+    stroke = " (Windows' backslashes separate no folders here)" if "\\" in path else ""
+    return f"there is no file {path}{stroke}"
 
 
 def _picture(listed: ClipList, line: Line) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 MAX_CLASSES = 10_000  # a label beyond this is a mistake, not a class
@@ -13,6 +14,11 @@ _UNSAFE = re.compile(r"[^\w.+-]+")
 def safe_name(name: str) -> str:
     """Letters, digits and ``_ . + -`` of a name, other characters replaced by ``_``; at most 200 of them."""
     return _UNSAFE.sub("_", name)[:200] or "_"
+
+
+def spelling(name: str) -> str:
+    """What spellings of one name have in common: neither case, nor blanks, nor the form of letters (NFC, NFD) count."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def unique_ids(names: Iterable[str]) -> list[str]:

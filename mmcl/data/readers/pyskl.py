@@ -71,6 +71,7 @@ class PySKL:
         dataset: "ntu60" or "ntu120" where every clip is called as NTU's are and labelled with the action of its name
             (ntu120 where a setup or an action is one that only it has), else the file's name.
         dimensions: coordinates of a joint, by most annotations; others are refused.
+        unmatched: list -> names on it that no clip has.
 
     Raises:
         UserError: no such file, it is no such pickle, it asks for code, or its joints are of no known layout.
@@ -85,6 +86,9 @@ class PySKL:
         self.source, self.video, self.options, self.fps = source, video, options, options.fps
         self.annotations, self.lists = _content(source)
         self.names = [_name(entry, row) for row, entry in enumerate(self.annotations)]
+        known = set(self.names)
+        strangers = {listed: [name for name in names if name not in known] for listed, names in self.lists.items()}
+        self.unmatched = {safe_name(listed): names for listed, names in strangers.items() if names}
         self.stems = [name.replace("\\", "/").rpartition("/")[2].removesuffix("_rgb") for name in self.names]
         self.is_ntu = all(map(NTU.fullmatch, self.stems))
         self.layout = str(options.layout or self._guess_layout())
@@ -108,7 +112,7 @@ class PySKL:
 
     def __getstate__(self) -> dict[str, Any]:
         # Worker processes get each clip with its source; the whole file, they need not.
-        return self.__dict__ | {"annotations": [], "lists": {}, "names": [], "stems": []}
+        return self.__dict__ | {"annotations": [], "lists": {}, "names": [], "stems": [], "unmatched": {}}
 
     def _guess_layout(self) -> str:
         joints = self._most_common(2)
