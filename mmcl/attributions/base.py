@@ -105,7 +105,7 @@ class Attribution(Method):
         found = []
         for number in range(model.preprocess.options.views):
             clips = (joints, lengths), (background, background_lengths)
-            view = View.of(model, *clips, target, number, rows, watched)
+            view = View.of(model, *clips, target, self.options.seed, number, rows, watched)
             scores = view.scores(view.x, target)
             found.append((self._gathered(self.attribute(view).detach()), scores, self.baseline(view)))
         values, scores, baseline = (torch.stack(each).mean(dim=0) for each in zip(*found, strict=True))

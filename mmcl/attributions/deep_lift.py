@@ -23,7 +23,7 @@ class DeepLift(Attribution):
     def attribute(self, view: View) -> Tensor:
         """(N, M, W, V, C)."""
         total = torch.zeros_like(view.x)
-        for clip, x, behind in view.pairs():
-            gradient = difference_gradient(view.encoder, x, behind, view.target[clip])
-            total.index_add_(0, clip, gradient * (x - behind) / len(view.background))
+        for clip, _, x, start in view.pairs():
+            gradient = difference_gradient(view.encoder, x, start, view.target[clip])
+            total.index_add_(0, clip, gradient * (x - start) / len(view.background))
         return total

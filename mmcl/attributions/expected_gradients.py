@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmcl.attributions.base import Attribution, AttributionOptions
 from mmcl.attributions.view import View
-from mmcl.common.draws import clip_keys, uniform
+from mmcl.common.draws import uniform
 from mmcl.common.errors import UserError
 
 
@@ -43,13 +43,11 @@ class ExpectedGradients(Attribution):
     def attribute(self, view: View) -> Tensor:
         """(N, M, W, V, C)."""
         samples, B = self.options.samples, len(view.background)
-        total, seen = torch.zeros_like(view.x), 0
-        for clip, x, behind in view.pairs():
-            keys = clip_keys(self.options.seed, 0, range(seen, seen + len(x)))
-            seen += len(x)
-            drawn = uniform(torch.from_numpy(keys).to(x.device), "expected gradients", (samples,))
+        total, ways = torch.zeros_like(view.x), uniform(view.keys, "expected gradients", (B, samples))
+        for clip, behind, x, start in view.pairs():
+            drawn = ways[clip, behind]
             for sample in range(samples):
                 way = ((sample + drawn[:, sample]) / samples).view(-1, 1, 1, 1, 1)
-                gradient = view.gradient(torch.lerp(behind, x, way), view.target[clip])
-                total.index_add_(0, clip, gradient * (x - behind) / (samples * B))
+                gradient = view.gradient(torch.lerp(start, x, way), view.target[clip])
+                total.index_add_(0, clip, gradient * (x - start) / (samples * B))
         return total

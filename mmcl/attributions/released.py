@@ -24,7 +24,7 @@ def joint_sets(scores: Tensor, count: int, important: bool = True) -> list[list[
         N lists of joints, in descending order of their scores. Fewer than k where fewer have that sign.
     """
     order = (-scores).argsort(dim=1, stable=True)
-    chosen, sign = (order[:, :count], 1) if important else (order[:, order.shape[1] - count :], -1)
+    chosen, sign = (order[:, :count], 1) if important else (order[:, max(order.shape[1] - count, 0) :], -1)
     return [
         [int(joint) for joint in row if sign * float(score[joint]) > 0]
         for row, score in zip(chosen, scores, strict=True)

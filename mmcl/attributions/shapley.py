@@ -76,7 +76,7 @@ class Shapley(Attribution):
             coalitions = all_coalitions(players).repeat(B, 1)
             behind = torch.arange(B).repeat_interleave(2**players)
             return exact_shares(self._worth(view, clip, member, coalitions, behind).unflatten(0, (B, -1)).mean(dim=0))
-        generator = torch.Generator().manual_seed(named_seed(self.options.seed, f"shapley of clip {clip}"))
+        generator = torch.Generator().manual_seed(named_seed(int(view.keys[clip]), "shapley"))
         pairs = -(-self.options.permutations // (2 * B))  # of each background clip
         orders = antithetic_orders(players, B * pairs, generator)
         behind = torch.arange(B).repeat_interleave(2 * pairs)

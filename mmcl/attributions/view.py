@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmcl.common.draws import named_seed
 from mmcl.encoders.base import Encoder, lean_form
 from mmcl.encoders.bodies import computing_every_body
 from mmcl.models.model import Model
@@ -26,6 +29,7 @@ class View:
         mask: (N, M, W, V) which joints are there.
         background: (B, M, W, V, C) encoder input of the background clips.
         target: (N,) the class whose score is shared out.
+        keys: (N,) int64, of whatever is drawn for a clip: the same in whatever batch it comes.
         rows: clips at once in a forward pass.
         watched: what the batches of a long loop go through.
     """
@@ -36,19 +40,23 @@ class View:
     mask: Tensor
     background: Tensor
     target: Tensor
+    keys: Tensor
     rows: int = 64
     watched: Watched = iter
 
     @classmethod
     def of(
         cls, model: Model, clips: tuple[Tensor, Tensor | None], background: tuple[Tensor, Tensor | None],
-        target: Tensor, number: int = 0, rows: int = 64, watched: Watched = iter,
+        target: Tensor, seed: int = 0, number: int = 0, rows: int = 64, watched: Watched = iter,
     ) -> View:  # fmt: skip
-        """One of a model's ``preprocess.views`` of raw clips and background clips, both with their lengths."""
+        """One of a model's ``preprocess.views`` of raw clips and background clips, both with their lengths.
+
+        Keys are made of a seed and of what a clip shows.
+        """
         x, mask = model.preprocess.masked(*clips, view=number)
         behind = model.preprocess(*background, view=number)
         lean = lean_form(model.encoder, model.preprocess.options.window)
-        return cls(model.encoder, lean, x, mask, behind, target, rows, watched)
+        return cls(model.encoder, lean, x, mask, behind, target, content_keys(*clips, seed), rows, watched)
 
     def background_of(self, clip: int) -> Tensor:
         """(B, M, W, V, C) what stands for "nothing" in a clip: the background where it has joints, and zero elsewhere.
@@ -57,12 +65,12 @@ class View:
         """
         return torch.where(self.mask[clip, ..., None], self.background, 0)
 
-    def pairs(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Every clip with every background clip, in batches: clip numbers (R,), x (R, …) and background (R, …)."""
+    def pairs(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Every clip with every background clip, in batches: numbers (R,) of both, x (R, …) and background (R, …)."""
         N, B = len(self.x), len(self.background)
         for part in self.watched(list(torch.arange(N * B, device=self.x.device).split(self.rows))):
-            clip = part // B
-            yield clip, self.x[clip], torch.where(self.mask[clip, ..., None], self.background[part % B], 0)
+            clip, behind = part // B, part % B
+            yield clip, behind, self.x[clip], torch.where(self.mask[clip, ..., None], self.background[behind], 0)
 
     @torch.no_grad()
     def scores(self, x: Tensor, target: Tensor) -> Tensor:
@@ -87,3 +95,13 @@ class View:
             total = self.encoder(leaf).gather(1, target[:, None]).sum()
             (gradient,) = torch.autograd.grad(total, leaf)
         return gradient
+
+
+def content_keys(joints: Tensor, lengths: Tensor | None, seed: int) -> Tensor:
+    """(N,) int64 keys of raw clips (N, M, T, V, C): a seed's, by what each shows, whatever it is padded with."""
+    found = []
+    for number, clip in enumerate(joints.cpu().numpy()):
+        shown = clip[:, : clip.shape[1] if lengths is None else int(lengths[number])]
+        bodies = shown[(shown != 0).any(axis=(1, 2, 3))]
+        found.append(named_seed(seed, hashlib.blake2b(np.ascontiguousarray(bodies).tobytes()).hexdigest()))
+    return torch.tensor(found, dtype=torch.int64, device=joints.device)

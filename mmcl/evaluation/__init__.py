@@ -17,5 +17,6 @@ EVALUATIONS = Registry(
         "semi": "mmcl.evaluation.semi:Semi",
         "continual": "mmcl.evaluation.continual:ContinualEvaluation",
         "classes": "mmcl.evaluation.open_classes:OpenClasses",
+        "faithfulness": "mmcl.evaluation.faithfulness.evaluation:Faithfulness",
     },
 )

@@ -13,7 +13,7 @@ from mmcl.attributions.base import build_attribution
 from mmcl.attributions.coalitions import all_coalitions, antithetic_orders, chains, exact_shares, order_shares
 from mmcl.attributions.differences import difference_gradient
 from mmcl.attributions.players import membership, part_numbers, spread
-from mmcl.attributions.view import View
+from mmcl.attributions.view import View, content_keys
 from mmcl.benchmarks.any_encoder import enliven
 from mmcl.common.errors import UserError
 from mmcl.encoders import ENCODERS
@@ -53,7 +53,7 @@ def clips() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def view(network: nn.Module, clips: tuple[Tensor, Tensor, Tensor], rows: int = 64) -> View:
-    return View(network, network, *clips, torch.tensor([0, 4, 2]), rows)
+    return View(network, network, *clips, torch.tensor([0, 4, 2]), torch.arange(N), rows)
 
 
 def shares(name: str, found: View, **options: object) -> Tensor:
@@ -188,3 +188,11 @@ def test_deep_lift_loses_nothing_of_a_score_whatever_the_encoder(name) -> None:
         difference = (encoder(x) - encoder(start)).gather(1, target[:, None])[:, 0]
     total = (multipliers * (x - start)).flatten(1).sum(dim=1)
     torch.testing.assert_close(total, difference, rtol=1e-3, atol=1e-9)
+
+
+def test_what_is_drawn_for_a_clip_depends_on_the_clip_and_not_on_its_batch() -> None:
+    clips, lengths = torch.randn(3, 2, 9, 4, 3), torch.tensor([9, 6, 9])
+    clips[1, :, 6:] = clips[1, 1] = 0
+    keys = content_keys(clips, lengths, 5)
+    assert torch.equal(content_keys(clips[1:2, :1, :7], lengths[1:2], 5), keys[1:2])
+    assert len({*keys.tolist(), *content_keys(clips, lengths, 6).tolist()}) == 6
