@@ -71,10 +71,10 @@ def adapt(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, adapt, say what was written."""
-    from mmcl.common.stack import require_training_stack
+    from mmcl.common.stack import require_packages
 
     arguments = build_parser().parse_args(argv)
-    require_training_stack()
+    require_packages()
     check_replaceable(arguments.out, is_bundle, arguments.overwrite)
     done = adapt(arguments)
     print(

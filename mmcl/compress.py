@@ -192,10 +192,10 @@ def write_report(out: Path, points: Sequence[Point], models: dict[str, Model], d
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, compress, print one line for each model."""
-    from mmcl.common.stack import require_training_stack
+    from mmcl.common.stack import require_packages
 
     arguments = build_parser().parse_args(argv)
-    require_training_stack()
+    require_packages()
     several = len(asked(arguments)) > 1
     check_replaceable(arguments.out, SWEEP if several else is_bundle, arguments.overwrite)
     first, *others = compress(arguments)

@@ -84,10 +84,10 @@ def summary(report: dict[str, Any], out: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, evaluate, print one line."""
-    from mmcl.common.stack import require_training_stack
+    from mmcl.common.stack import require_packages
 
     arguments = build_parser().parse_args(argv)
-    require_training_stack()
+    require_packages()
     report, out = evaluate(arguments)
     print(summary(report, out))
     return 0

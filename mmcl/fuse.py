@@ -41,10 +41,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, fuse, say what was written."""
-    from mmcl.common.stack import require_training_stack
+    from mmcl.common.stack import require_packages
 
     arguments = build_parser().parse_args(argv)
-    require_training_stack()
+    require_packages()
     check_replaceable(arguments.out, is_bundle, arguments.overwrite)
     from mmcl.deploy.export import export_model
     from mmcl.models.folder import open_model

@@ -51,10 +51,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, probe, print a table for each."""
-    from mmcl.common.stack import require_training_stack
+    from mmcl.common.stack import require_packages
 
     arguments = build_parser().parse_args(argv)
-    require_training_stack()
+    require_packages()
     from mmcl.common.device import pick_device
     from mmcl.evaluation.base import build_evaluation
     from mmcl.evaluation.judging import judge, report_folder, select

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mmcl.common.arguments import AtLeastOne
 from mmcl.common.errors import UserError, run
-from mmcl.common.stack import require_training_stack
+from mmcl.common.stack import require_packages
 
 if TYPE_CHECKING:
     from mmcl.studies.grid import Run, Study
@@ -112,7 +112,7 @@ def plan(runs: Sequence[Run]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run what is not finished, write and print the table."""
     arguments, rest = build_parser().parse_known_args(argv)
-    require_training_stack()
+    require_packages()
     from mmcl.studies.grid import read_study
     from mmcl.studies.running import perform
     from mmcl.studies.statistics import compare_arms, read_reports

@@ -192,9 +192,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if arguments.checkpoint is None:
         raise UserError("zero-shot needs --checkpoint (or --list-protocols)")
-    from mmcl.common.stack import require_training_stack
+    from mmcl.common.stack import require_packages
 
-    require_training_stack()
+    require_packages()
     from mmcl.evaluation.reporting.console import report_lines
 
     report, out = judged(arguments)

@@ -45,7 +45,8 @@ def require_training_stack() -> None:
     """Make sure that the packages of the ``train`` extra are installed and that torchvision fits torch.
 
     A torchvision built for another torch fails at import, deep inside whatever imports it first (open_clip, timm,
-    most of transformers). It is imported here on purpose, so that the mismatch is named instead.
+    most of transformers). It is imported here on purpose, so that the mismatch is named instead. That takes seconds:
+    what needs no tower calls :func:`require_packages`, and whoever loads one comes by here.
 
     Raises:
         UserError: a package is missing, or torch and torchvision are no matching pair.
