@@ -26,8 +26,9 @@ multiprocessing.set_forkserver_preload(PRELOADED)
 
 
 # Files of few and long tests: begun first, so that at the end no process works on one alone while the others are idle.
-LONG = ("test_contract.py", "test_kills.py", "test_demo_verb.py", "test_resume.py", "test_study_runs.py",
-        "test_processes.py", "test_sharded_weights.py", "test_loop.py", "test_bench_colearn.py",
+LONG = ("test_contract.py", "test_encoders_onnx.py", "test_kills.py", "test_onnx_graph.py", "test_demo_verb.py",
+        "test_resume.py", "test_study_runs.py", "test_tools.py", "test_loop.py", "test_processes.py",
+        "test_sharded_weights.py", "test_zero.py", "test_vocabulary.py", "test_hyperformer.py", "test_bench_colearn.py",
         "test_bench_encoder.py", "test_exchange.py")  # fmt: skip
 
 

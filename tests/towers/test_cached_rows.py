@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
+import os
 import pickle
 import signal
-import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -18,24 +21,27 @@ from mmcl.towers.cache import FeatureCache
 from mmcl.towers.rows import ENTRY, KEY, RowFolder, RowWriter
 
 CLIPS = np.array([2, 5, 7, 30])
-FILL = """
-import sys, time, numpy as np, torch
-from pathlib import Path
-from mmcl.data.store import open_store
-from mmcl.towers.cache import FeatureCache
-count = 0
-def compute(pictures):
-    global count
-    print("batch", len(pictures), flush=True)
-    count += len(pictures)
-    if sys.argv[3] == "hang" and count > 8:
-        time.sleep(60)
-    if sys.argv[3] == "ask":
-        sys.stdin.readline()
-    return torch.full((len(pictures), 3), float(sys.argv[4]))
-cache = FeatureCache(open_store(Path(sys.argv[1])), np.arange(40), [sys.argv[2]], compute, "rows", 4)
-print("computed", count, "of", len(cache(range(40))), flush=True)
-"""
+CONTEXT = multiprocessing.get_context("forkserver")  # it has imported what the processes need
+
+
+def fill(path, key, how, value, messages, errors):
+    """Another process: tells of each batch, hangs or asks before it goes on, and tells at the end how many it made."""
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT, 0o600), sys.stderr.fileno())
+    count = 0
+
+    def compute(pictures):
+        nonlocal count
+        messages.send(len(pictures))
+        count += len(pictures)
+        if how == "hang" and count > 8:
+            time.sleep(60)
+        if how == "ask":
+            messages.recv()
+        return torch.full((len(pictures), 3), float(value))
+
+    cache = FeatureCache(open_store(path), np.arange(40), [key], compute, "rows", 4)
+    assert len(cache(range(40))) == 40
+    messages.send(("computed", count))
 
 
 @pytest.fixture
@@ -43,10 +49,30 @@ def store(demo_store) -> ClipStore:
     return open_store(demo_store)
 
 
-def start(store, key, how, value=1):
-    command = [sys.executable, "-c", FILL, str(store.path), key, how, str(value)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+@pytest.fixture
+def start(store, tmp_path):
+    """Function (key, how, value) -> a process that fills a cache, the messages from and to it, its errors' file."""
+    started = []
+
+    def begin(key, how, value=1):
+        ours, theirs = CONTEXT.Pipe()
+        errors = tmp_path / f"{key}-{how}"
+        started.append(CONTEXT.Process(target=fill, args=(store.path, key, how, value, theirs, errors)))
+        started[-1].start()
+        theirs.close()
+        return started[-1], ours, errors
+
+    yield begin
+    for process in started:
+        process.kill()
+
+
+def computed(messages):
+    """Answer until the process says how many clips it has computed."""
+    while isinstance(said := messages.recv(), int):
+        with contextlib.suppress(OSError):  # it may have ended
+            messages.send("go on")
+    return said[1]
 
 
 def counting(width=3):
@@ -105,14 +131,15 @@ def test_views_depend_on_the_place_and_rows_of_them_do_too(store):
     assert FeatureCache(turned, len(store) - 1 - CLIPS, ["views"], compute, "rows", views=3).missing == 4
 
 
-def test_a_kill_loses_no_row_that_was_written(store):
-    process = start(store, "killed", "hang")
+def test_a_kill_loses_no_row_that_was_written(store, start):
+    process, messages, _ = start("killed", "hang")
     batches = []
     while sum(batches) <= 8:  # the one that hangs is the last of them
-        batches.append(int(process.stdout.readline().removeprefix("batch ")))
+        batches.append(messages.recv())
     written = sum(batches[:-1])
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     (folder,) = [path for path in (store.path / "features").iterdir() if _about(path)["identity"] == ["killed"]]
     (index,) = folder.glob("*.index")
     with index.open("ab") as file:  # half an entry, and one whose bytes never reached the disk
@@ -127,18 +154,19 @@ def _about(folder):
     return json.loads((folder / "about.json").read_text())
 
 
-def test_processes_share_the_work_and_each_row_is_made_once(store):
-    first = start(store, "shared", "ask")
-    assert first.stdout.readline() == "batch 4\n"  # it holds one share and waits for us
-    second = start(store, "shared", "go", 2)
-    notes = ""
-    while "waiting for other processes" not in notes:  # it has made all that the first does not hold
-        assert (line := second.stderr.readline())
-        notes += line
-    out, err = first.communicate("\n" * 40, timeout=120)
-    done = [int(text.rpartition("computed ")[2].split()[0]) for text in (out, second.communicate(timeout=120)[0])]
+def test_processes_share_the_work_and_each_row_is_made_once(start):
+    _, first, one = start("shared", "ask")
+    assert first.recv() == 4  # it holds one share and waits for us
+    process, second, two = start("shared", "go", 2)
+    deadline = time.monotonic() + 120
+    while "waiting for other processes" not in (notes := two.read_text() if two.exists() else ""):
+        # Until it has made all that the first does not hold.
+        assert process.is_alive() and time.monotonic() < deadline, notes
+        time.sleep(0.02)
+    first.send("go on")
+    done = [computed(first), computed(second)]
     assert sum(done) == 40 and min(done) >= 4 and done[1] >= 20
-    assert "rows: 0 of 40 clips are there" in err + notes
+    assert "rows: 0 of 40 clips are there" in one.read_text() + two.read_text()
 
 
 def test_a_disk_without_room_is_named_and_no_row_is_written(store, monkeypatch):
