@@ -18,6 +18,7 @@ VERBS = {
     "train": ("mmcl.train", "train a recipe (on GPUs: accelerate launch mmcl/train.py …)"),
     "evaluate": ("mmcl.evaluate", "judge a run or bundle on its protocol's test clips"),
     "probe": ("mmcl.probe", "what an encoder's features are worth: nearest neighbours, linear, few-shot, fine-tuning"),
+    "attack": ("mmcl.attack", "how robust one's own models are against small changes of skeletons"),
     "zero-shot": ("mmcl.zero_shot", "judge it on a data set it never saw"),
     "explain": ("mmcl.explain", "which joints spoke for an answer, as pictures and numbers"),
     "ensemble": ("mmcl.ensemble", "fuse several models' scores by clip id"),

@@ -18,5 +18,6 @@ EVALUATIONS = Registry(
         "continual": "mmcl.evaluation.continual:ContinualEvaluation",
         "classes": "mmcl.evaluation.open_classes:OpenClasses",
         "faithfulness": "mmcl.evaluation.faithfulness.evaluation:Faithfulness",
+        "robustness": "mmcl.evaluation.robustness:Robustness",
     },
 )

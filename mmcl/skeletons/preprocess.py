@@ -1,7 +1,7 @@
 """From raw joints to what an encoder sees. This module is *the* definition: training, evaluation and bundles call it.
 
-Order: which joints are there, persons cut or padded, gaps in time filled, layout converted, window cut, centred,
-augmented (training only), scaled, streams.
+Order: which joints are there, persons cut or padded, gaps in time filled, layout converted, window cut, smoothed,
+centred, augmented (training only), scaled, streams.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.masks import Skeletons, fill_gaps, present, seen_span, show_bodies
 from mmcl.skeletons.placing import Centring, centre, clip_origin, fill_box
+from mmcl.skeletons.smoothing import smooth
 from mmcl.skeletons.streams import ancestors, channels, check_stream, to_stream
 from mmcl.skeletons.window import Timing, evaluated_span, frame_times, look
 
@@ -30,6 +31,7 @@ Gaps = Literal["interpolate", "zero"]
 MOST_FRAMES = 10_000
 WITH_CONFIDENCE = 4  # numbers of a raw joint: x, y, z, confidence
 MOST_VIEWS = 100
+MOST_SMOOTHING = 50
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class PreprocessOptions:
         gaps: interpolate fills what a joint misses from the frames around; zero leaves it at zero, as most published
             preparations do.
         dimensions: coordinates of a joint that the encoder sees, 2 or 3; those of the data where not given.
+        smoothing: deviation, in frames of the window, of a Gaussian mean over time; 0 for none. A defence against
+            changes that are faster than a body moves.
     """
 
     streams: tuple[str, ...] = ("joint",)
@@ -61,6 +65,7 @@ class PreprocessOptions:
     scaling: Scaling = "none"
     gaps: Gaps = "interpolate"
     dimensions: int | None = None
+    smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         if isinstance(self.streams, list):  # as JSON and YAML have it
@@ -81,6 +86,8 @@ class PreprocessOptions:
         yield "views", type(views) is int and 1 <= views <= MOST_VIEWS, f"from 1 to {MOST_VIEWS}"
         apart = views == 1 or self.timing == "segments" or crop < 1
         yield "views", apart, "1 where crop is 1 and timing is not segments: all views would be the same"
+        smoothing = self.smoothing
+        yield "smoothing", type(smoothing) in (int, float) and 0 <= smoothing <= MOST_SMOOTHING, "from 0 to 50 frames"
         yield "dimensions", self.dimensions is None or self.dimensions in (2, 3), "2 or 3"
         for key, kind in {"timing": Timing, "centring": Centring, "scaling": Scaling, "gaps": Gaps}.items():
             yield key, getattr(self, key) in get_args(kind), f"one of {', '.join(get_args(kind))}"
@@ -174,6 +181,8 @@ class Preprocess(nn.Module):
             x, mask = convert(x, mask, self.matrix)
         origin = clip_origin(x[:, :, : self.dimensions], mask, self.target.centre)
         clips = self._window(x, mask, keys, augmentation, view)
+        if self.options.smoothing:
+            clips = clips._replace(joints=smooth(clips.joints, clips.mask, self.options.smoothing))
         placed = centre(clips.joints, clips.mask, origin, self.target.centre, self.options.centring)
         clips = clips._replace(joints=placed)
         if augmentation is not None and keys is not None:

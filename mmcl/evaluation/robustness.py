@@ -1,0 +1,302 @@
+"""How much of what a model knows survives small changes: attacks from model to model, with intervals."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmcl.attacks.base import Attack, Budget, build_attack
+from mmcl.attacks.measures import MEASURES, measures
+from mmcl.common.errors import UserError
+from mmcl.data.selection import Selection
+from mmcl.data.store import ClipStore
+from mmcl.evaluation.attack_tables import ARROW, Cell, cell_of, summaries
+from mmcl.evaluation.base import Apply, Evaluation, Verdict
+from mmcl.evaluation.reporting.attack_page import attack_blocks
+from mmcl.models.model import Model
+from mmcl.skeletons.preprocess import Preprocess
+
+NO_GRADIENTS = "ONNX graphs alone have no gradients to attack: take the bundle with its weights, or the run"
+SMOOTHED = ", smoothed "  # in the name of a model behind input smoothing
+
+
+@dataclass(frozen=True)
+class RobustnessOptions:
+    """Options of :class:`Robustness`.
+
+    Attributes:
+        attacks: names; the first one's success on the model itself is the main number. Noise is always tried, too.
+        options: attack -> its options, but for epsilon, unit, targeted and seed.
+        epsilons: budgets; the first is the main one.
+        unit: of the budgets, metres or body.
+        targeted: a clip succeeds where a model gives the class that was asked for, another one for each true class.
+        models: name -> folders of other models; several folders are seeds of one thing.
+        seeds: folders of other seeds of the model itself.
+        every_pair: attack each of the models in turn, not the given one alone.
+        smoothing: deviations of input smoothing; each model is judged behind each of them, too.
+        draws: seeds of the attacks.
+        clips: how many, at most.
+        seed: of their choice, and of targets.
+        save: keep the changed clips of the first model in scores.npz; they are recordings of people.
+    """
+
+    attacks: tuple[str, ...] = ("ifgsm",)
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    epsilons: tuple[float, ...] = (0.01,)
+    unit: Literal["metres", "body"] = "metres"
+    targeted: bool = False
+    models: dict[str, list[str]] = field(default_factory=dict)
+    seeds: tuple[str, ...] = ()
+    every_pair: bool = False
+    smoothing: tuple[float, ...] = ()
+    draws: tuple[int, ...] = (0,)
+    clips: int = 100
+    seed: int = 0
+    save: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.attacks and self.epsilons and self.draws) or self.clips < 1:
+            raise UserError("robustness needs an attack, an epsilon, a draw and at least one clip")
+        for epsilon in self.epsilons:
+            Budget(epsilon, self.unit)
+        if unused := sorted(set(self.options) - set(self.attacks)):
+            raise UserError(f"robustness has options of attacks that are not asked for: {', '.join(unused)}")
+        for name in self.attacks:
+            self.attack(name)
+
+    def attack(self, name: str) -> Attack:
+        """An attack with its options; its budget is that of the first epsilon.
+
+        Raises:
+            UserError: no such attack, or options that are wrong.
+        """
+        common = {"epsilon": self.epsilons[0], "unit": self.unit, "targeted": self.targeted}
+        return build_attack(name, {**self.options.get(name, {}), **common})
+
+    @property
+    def tried(self) -> tuple[str, ...]:
+        """Names of the attacks, noise among them."""
+        return self.attacks if "noise" in self.attacks else (*self.attacks, "noise")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One of the models, with what it says of the clean clips.
+
+    Attributes:
+        model: itself.
+        labels: (n,) outputs that are right.
+        right: (n,) bool, whether it gives them.
+    """
+
+    model: Model
+    labels: np.ndarray
+    right: np.ndarray
+
+
+class Robustness(Evaluation):
+    """Success of attacks on models of one's own, from every surrogate to every target."""
+
+    options_type = RobustnessOptions
+    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {"attacks": ["ifgsm"], "options": {"ifgsm": {"steps": 2}}, "epsilons": [0.02], "clips": 12}
+    )
+
+    def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:
+        """``robust_accuracy`` under the first attack, and ``success`` of each attack from model to model.
+
+        Raises:
+            UserError: a model that has other classes, no gradients, or answers none of the clips right.
+        """
+        options = self.options
+        if not isinstance(model, Model):
+            raise UserError(NO_GRADIENTS)
+        clips = self._chosen(data)
+        groups = {name: [judge_clean(one, data, clips, apply) for one in members]
+                  for name, members in self._groups(model, data).items()}  # fmt: skip
+        own = next(iter(groups))
+        sources = [name for name in groups if options.every_pair or name.partition(SMOOTHED)[0] == own]
+        cells: list[Cell] = []
+        arrays: dict[str, np.ndarray] = {}
+        for name in sources:
+            for attack, epsilon, found, facts, changed in self._attacked(name, groups, data, clips, apply):
+                cells += [cell_of(attack, epsilon, name, target, values, facts) for target, values in found.items()]
+                key = f"{attack} {epsilon:g}"
+                arrays |= {f"{key} {name}{ARROW}{target}": values for target, values in found.items()}
+                if options.save and name == own and changed is not None:
+                    arrays[f"clips {key}"] = changed
+        return self._verdict(cells, arrays, own, groups[own][0], data.ids(clips), len(groups))
+
+    def _chosen(self, data: Selection) -> np.ndarray:
+        """(n,) positions of the clips, the same for all models."""
+        order = np.random.default_rng(self.options.seed).permutation(data.clips)
+        return np.sort(order[: self.options.clips])
+
+    def _groups(self, model: Model, data: Selection) -> dict[str, list[Model]]:
+        """All models by name, seeds of one thing together, the one that is judged first."""
+        from mmcl.models.folder import open_model
+
+        def opened(folder: str) -> Model:
+            return open_model(folder, layout=data.store.layout, device=model.device)
+
+        own = model.path.name if model.path is not None else "model"
+        groups = {own: [model, *(opened(folder) for folder in self.options.seeds)]}
+        for name, folders in self.options.models.items():
+            if name in groups or ARROW in name or SMOOTHED in name:
+                raise UserError(f"'{name}' is the name of another model here, or cannot be one: write NAME=FOLDER")
+            groups[name] = [opened(folder) for folder in ([folders] if isinstance(folders, str) else folders)]
+        for deviation in self.options.smoothing:
+            groups |= {f"{name}{SMOOTHED}{deviation:g}": [defended(one, deviation) for one in members]
+                       for name, members in groups.items() if SMOOTHED not in name}  # fmt: skip
+        return groups
+
+    def _attacked(
+        self, name: str, groups: Mapping[str, list[Judged]], data: Selection, clips: np.ndarray, apply: Apply
+    ) -> Iterator[tuple[str, float, dict[str, np.ndarray], dict[str, float], np.ndarray | None]]:  # fmt: skip
+        """Success (runs, n) on every group of all attacks and budgets on one, and what the changes look like."""
+        options, members = self.options, groups[name]
+        runs = max(map(len, groups.values()))
+        for attack_name in options.tried:
+            pairs = [(members[run % len(members)], {key: group[run % len(group)] for key, group in groups.items()})
+                     for run in range(runs)]  # fmt: skip
+            ready: dict[int, tuple[Attack, Model]] = {}
+            for epsilon in options.epsilons:
+                print(f"… {attack_name} at {epsilon:g} on {name}", file=sys.stderr, flush=True)
+                rows: dict[str, list[np.ndarray]] = {key: [] for key in groups}
+                looks, changed = [], None
+                for source, targets in pairs:
+                    if id(source) not in ready:
+                        attack = options.attack(attack_name)
+                        learned = None if data.split is None else replace(data, side="train")
+                        ready[id(source)] = attack, attack.prepare(source.model, learned)
+                    attack, surrogate = ready[id(source)]
+                    for draw in options.draws:
+                        attack.options = replace(attack.options, epsilon=epsilon, seed=draw)
+                        found = self._one(attack, surrogate, source, targets, clips, data.store, apply)
+                        for key, success in found[0].items():
+                            rows[key].append(success)
+                        looks.append(found[1])
+                        changed = found[2] if changed is None else changed
+                facts = dict(zip(MEASURES, np.mean(looks, axis=0).tolist(), strict=True))
+                yield attack_name, epsilon, {key: np.stack(values) for key, values in rows.items()}, facts, changed
+
+    def _one(
+        self, attack: Attack, surrogate: Model, source: Judged, targets: Mapping[str, Judged], clips: np.ndarray,
+        store: ClipStore, apply: Apply,
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray | None]:  # fmt: skip
+        """One attack on the clips that the surrogate answers right; NaN for the others, and where a target errs."""
+        wanted = self._wanted(source.model)
+        shape = frame_shape(store, clips) if self.options.save else None
+
+        def attacked(joints: Tensor, lengths: Tensor) -> Tensor:
+            labels = source.model(joints, lengths).argmax(dim=1)  # those of the clips that it answers right
+            asked = wanted.to(labels.device)[labels] if attack.options.targeted else labels
+            found = attack.run(surrogate, joints, asked)
+            answers = [one.model(found, lengths).argmax(dim=1, keepdim=True) for one in targets.values()]
+            looks = measures(found, joints, source.model.layout.parents)
+            row = torch.cat([*answers, looks], dim=1)
+            return row if shape is None else torch.cat([row, padded(found, shape)], dim=1)
+
+        chosen = np.flatnonzero(source.right)
+        rows = apply(attacked, clips[chosen])
+        success = {}
+        for column, (key, target) in enumerate(targets.items()):
+            values = np.full(len(clips), np.nan)
+            asked = target.labels if not attack.options.targeted else self._wanted_of(source, target)
+            hit = rows[:, column] == asked[chosen]
+            values[chosen] = hit if attack.options.targeted else ~hit
+            success[key] = np.where(target.right, values, np.nan)
+        first = len(targets) + len(MEASURES)
+        changed = None if shape is None else rows[:, first:].reshape(len(rows), *shape)
+        return success, rows[:, len(targets) : first].mean(axis=0), changed
+
+    def _wanted(self, model: Model) -> Tensor:
+        """(K,) the class that is asked for in place of each: a random one, and never the class itself."""
+        count = len(model.class_names)
+        names = np.argsort(np.argsort(model.class_names))  # by name: the same in models with another order
+        shift = 1 + np.random.default_rng(self.options.seed).integers(count - 1) if count > 1 else 0
+        asked = np.argsort(names)[(names + shift) % count]
+        return torch.from_numpy(asked)
+
+    def _wanted_of(self, source: Judged, target: Judged) -> np.ndarray:
+        """(n,) outputs of a target that stand for the classes asked of a surrogate."""
+        asked = self._wanted(source.model).numpy()[source.labels]
+        return np.array([target.model.class_names.index(source.model.class_names[output]) for output in asked])
+
+    def _verdict(
+        self, cells: list[Cell], arrays: dict[str, np.ndarray], name: str, own: Judged, ids: list[str], models: int
+    ) -> Verdict:  # fmt: skip
+        options = self.options
+        first = f"{options.attacks[0]} {options.epsilons[0]:g} {name}{ARROW}{name}"
+        still = own.right & (np.nan_to_num(arrays[first][0], nan=1.0) == 0)
+        kept = {key: values for key, values in arrays.items() if not key.startswith("clips ")}
+        every = summaries(kept, options.tried, options.epsilons)
+        main = every[0]
+        metrics: dict[str, Any] = {
+            "robust_accuracy": float(still.mean()), "clean_accuracy": float(own.right.mean()), "n": len(ids),
+            "attacked": int(own.right.sum()), "success_on_itself": main.itself["rate"],
+            "success_on_others": None if main.others is None else main.others["rate"],
+        }  # fmt: skip
+        words = "targeted" if options.targeted else "untargeted"
+        facts = {"kind": f"{words} attacks, budget in {options.unit}, {models} models; the main attack is "
+                 f"{main.attack} at {main.epsilon:g}", "attack_options": attack_options(options),
+                 "attacks": [one.row for one in every], "cells": [asdict(cell) for cell in cells]}  # fmt: skip
+        arrays = {**arrays, "labels": own.labels, "right": own.right}
+        return Verdict(metrics, "robust_accuracy", ids, still, arrays, facts)
+
+    def draw(self, verdict: Verdict, folder: Path, store: ClipStore | None) -> list[str]:
+        """Heat maps from surrogate to target, and success by budget."""
+        return attack_blocks(verdict, folder)
+
+
+def attack_options(options: RobustnessOptions) -> dict[str, Any]:
+    """All options of every attack, as plain data."""
+    varied = ("epsilon", "seed")
+    return {name: {key: value for key, value in asdict(options.attack(name).options).items() if key not in varied}
+            for name in options.tried}  # fmt: skip
+
+
+def judge_clean(model: Model, data: Selection, clips: np.ndarray, apply: Apply) -> Judged:
+    """What a model says of the clean clips.
+
+    Raises:
+        UserError: it has not the classes of the protocol, no gradients, or answers nothing right.
+    """
+    if not isinstance(model, Model):
+        raise UserError(NO_GRADIENTS)
+    labels = data.targets(clips, model.class_names)
+    right = apply(model, clips).argmax(axis=1) == labels
+    if not right.any():
+        raise UserError(f"{model.path} answers none of the {len(clips)} clips right: there is nothing to attack")
+    return Judged(model, labels, right)
+
+
+def defended(model: Model, deviation: float) -> Model:
+    """The same model behind input smoothing, which attacks on it go through."""
+    before = model.preprocess
+    options = replace(before.options, smoothing=deviation)
+    preprocess = Preprocess(before.source, before.target, before.persons, options).to(model.device)
+    plain = {**model.description.preprocess, "smoothing": deviation}
+    return Model(model.description.changed(preprocess=plain), model.encoder, preprocess, model.vocabulary, model.path)
+
+
+def frame_shape(store: ClipStore, clips: np.ndarray) -> tuple[int, ...]:
+    """(M, T, V, C) that holds each of some clips."""
+    shapes = np.array([store.numbers(int(clip)).shape for clip in clips])
+    return tuple(int(size) for size in shapes.max(axis=0))
+
+
+def padded(joints: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Clips (N, …) with zeros behind them up to a shape, as rows (N, numbers)."""
+    whole = joints.new_zeros(len(joints), *shape)
+    M, T = joints.shape[1:3]
+    whole[:, :M, :T] = joints
+    return whole.flatten(1)
