@@ -107,7 +107,7 @@ class Robustness(Evaluation):
 
     options_type = RobustnessOptions
     tiny: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"attacks": ["ifgsm"], "options": {"ifgsm": {"steps": 2}}, "epsilons": [0.02], "clips": 12}
+        {"attacks": ["ifgsm"], "options": {"ifgsm": {"steps": 2}}, "epsilons": [0.02]}
     )
 
     def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:

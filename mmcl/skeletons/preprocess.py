@@ -1,6 +1,6 @@
 """From raw joints to what an encoder sees. This module is *the* definition: training, evaluation and bundles call it.
 
-Order: which joints are there, persons cut or padded, gaps in time filled, layout converted, window cut, smoothed,
+Order: which joints are there, persons cut or padded, gaps in time filled, smoothed, layout converted, window cut,
 centred, augmented (training only), scaled, streams.
 """
 
@@ -52,7 +52,7 @@ class PreprocessOptions:
         gaps: interpolate fills what a joint misses from the frames around; zero leaves it at zero, as most published
             preparations do.
         dimensions: coordinates of a joint that the encoder sees, 2 or 3; those of the data where not given.
-        smoothing: deviation, in frames of the window, of a Gaussian mean over time; 0 for none. A defence against
+        smoothing: deviation, in frames of the recording, of a Gaussian mean over time; 0 for none. A defence against
             changes that are faster than a body moves.
     """
 
@@ -177,12 +177,12 @@ class Preprocess(nn.Module):
         x, mask = present(joints, self.centre, self.persons, lengths, confidence)
         if self.options.gaps == "interpolate":
             x, mask = fill_gaps(x, mask)
+        if self.options.smoothing:
+            x = smooth(x, mask, self.options.smoothing)
         if self.matrix is not None:
             x, mask = convert(x, mask, self.matrix)
         origin = clip_origin(x[:, :, : self.dimensions], mask, self.target.centre)
         clips = self._window(x, mask, keys, augmentation, view)
-        if self.options.smoothing:
-            clips = clips._replace(joints=smooth(clips.joints, clips.mask, self.options.smoothing))
         placed = centre(clips.joints, clips.mask, origin, self.target.centre, self.options.centring)
         clips = clips._replace(joints=placed)
         if augmentation is not None and keys is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmcl.common.errors import UserError
 from mmcl.common.precision import widen
+from mmcl.tasks.adversarial import AdversarialOptions, attacked, build_adversary
 from mmcl.tasks.base import Context, Task
 from mmcl.tasks.levels import head_parameters, level_groups
 from mmcl.tasks.stages import ParameterGroup, Stage
@@ -23,10 +24,12 @@ class SupervisedOptions:
         label_smoothing: share of the target spread over all classes.
         layer_decay: factor on the learning rate from one level of the encoder to the one before, for fine-tuning
             (MAMP: 0.8); 1 trains all of it at one rate.
+        adversarial: attacks on some clips of every batch, as a defence.
     """
 
     label_smoothing: float = 0.0
     layer_decay: float = 1.0
+    adversarial: AdversarialOptions = field(default_factory=AdversarialOptions)
 
 
 def check_smoothing(value: float) -> float:
@@ -51,9 +54,12 @@ class Supervised(Task):
         if not 0.0 < options.layer_decay <= 1.0:
             raise UserError(f"task.layer_decay is {options.layer_decay}: it must be in (0, 1]")
         self.layer_decay = options.layer_decay
+        self.adversary, self.attacked_share = build_adversary(options.adversarial), options.adversarial.share
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """``loss``, ``loss_classes`` and ``scores`` (N, K)."""
+        if self.adversary is not None and self.training:
+            batch = attacked(self, self.adversary, self.attacked_share, batch)
         scores = self.encoder(self.augmented(batch))
         loss = F.cross_entropy(widen(scores), batch["labels"], label_smoothing=self.label_smoothing)
         return {"loss": loss, "loss_classes": loss.detach(), "scores": scores.detach()}
