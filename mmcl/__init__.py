@@ -17,7 +17,7 @@ __all__ = ["__version__", "load"]
 def load(folder: str, **options: Any) -> Model:
     """Load a bundle, a run or a checkpoint; see :func:`mmcl.models.folder.open_model`.
 
-    ``model = mmcl.load("checkpoints/utd"); scores = model(joints)``
+    ``model = mmcl.load("checkpoints/utd"); scores = model(joints)``; ``hf://user/name`` is a bundle on the hub.
     """
     from mmcl.models.folder import open_model  # imported here: `import mmcl` itself stays instant
 

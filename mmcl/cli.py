@@ -28,6 +28,8 @@ VERBS = {
     "compress": ("mmcl.compress", "a trained model -> smaller ones by low-rank factors, with a report"),
     "study": ("mmcl.study", "arms x seeds from one recipe, and one table with intervals"),
     "export": ("mmcl.export", "a run -> skeleton-only bundle, verified"),
+    "push": ("mmcl.push", "a bundle -> the Hugging Face hub, with a model card"),
+    "pull": ("mmcl.pull", "a bundle from the Hugging Face hub"),
     "import-checkpoint": ("mmcl.import_checkpoint", "an official CTR-GCN or MMCL checkpoint -> bundle"),
     "predict": ("mmcl.predict", "label and probability for skeleton files"),
     "bench": ("mmcl.bench", "measure speed and size on this machine"),

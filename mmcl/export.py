@@ -12,6 +12,7 @@ from mmcl.common.files import check_replaceable
 from mmcl.common.stack import require_packages
 from mmcl.deploy.options import MAX_DIFFERENCE, MIN_AGREEMENT, ExportOptions, parse_precisions
 from mmcl.models.description import is_bundle
+from mmcl.models.rejection import read_rejection
 
 if TYPE_CHECKING:
     from mmcl.deploy.verify import Verified
@@ -71,6 +72,11 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--data", metavar="DIR", help="clip store to calibrate graphs on (default: the run's own)")
     parser.add_argument("--protocol", metavar="P", help="whose training side these are (default: the run's own)")
+    parser.add_argument(
+        "--reject", nargs="?", type=float, const=0.01, metavar="SHARE",
+        help="store a probability below which an answer is 'none of these': so that, of the held-out clips that are "
+        "answered right, that share is rejected (0.01). Needs clips held out of training (--data.validation of train)",
+    )  # fmt: skip
     parser.add_argument("--torch-export", action="store_true", help="also write model.pt2, a torch.export program")
     parser.add_argument(
         "--drop-weights", action="store_true",
@@ -102,6 +108,11 @@ def summary(out: Path, description: Description, verified: Verified) -> list[str
         f"{graph['max_probability_difference']:.3f} at most"
         for graph in description.onnx.values()
     ]
+    if description.rejection and (rule := read_rejection(description.rejection, str(out))):
+        lines.append(
+            f"none of these: below a probability of {rule.threshold:.3f}, which rejects {rule.share:.1%} of the "
+            f"{rule.clips} right answers on {rule.side}"
+        )
     if vocabulary := description.vocabulary:
         table = f"texts of {len(vocabulary['names'])} classes" if vocabulary["names"] else "no class texts (--classes)"
         lines.append(f"open vocabulary: text head of {description.counts['text_head']:,} parameters, {table}")
@@ -122,7 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"--{name} is {value:g}: it must be a share from 0 to 1")
     onnx = parse_precisions(arguments.onnx) if arguments.onnx is not None else ()
     options = ExportOptions(
-        onnx, arguments.min_agreement, arguments.max_difference, arguments.torch_export, arguments.drop_weights
+        onnx, arguments.min_agreement, arguments.max_difference, arguments.torch_export, arguments.drop_weights,
+        arguments.reject,
     )
     from mmcl.deploy.export import export_run
 

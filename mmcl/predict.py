@@ -15,11 +15,13 @@ from mmcl.data.readers.clip_file import Columns
 from mmcl.deploy.film_flags import add_film_flags, check_film_flags
 from mmcl.estimate_pose import add_pose_flags
 from mmcl.models.description import GRAPHS
+from mmcl.models.hub import local
 from mmcl.pose.film import is_film
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mmcl.models.rejection import Rejection
     from mmcl.models.vocabulary import Vocabulary
 
 ABOUT = """Classify recorded skeletons, or videos, with an exported bundle. One clip a file: .npy,
@@ -58,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that mmcl export wrote")
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that mmcl export wrote, or hf://user/name")
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="skeleton files, or videos")
     parser.add_argument("--follow", type=Path, metavar="SOURCE", help="classify frames as they come: file, -, camera")
     parser.add_argument("--tail", action="store_true", help="with --follow: wait for what is appended to the file")
@@ -86,6 +88,10 @@ def build_parser() -> argparse.ArgumentParser:
         "compared with the clip's own mean pose held still; needs torch and weights (`mmcl explain` draws pictures)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
+    parser.add_argument(
+        "--no-reject", action="store_true",
+        help="always name a class, though the bundle holds a probability below which it is none (mmcl export --reject)",
+    )  # fmt: skip
     parser.add_argument(
         "--layout",
         metavar="NAME",
@@ -131,6 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_intermixed_args(argv)  # files may stand behind options
     if (arguments.follow is None) == (not arguments.files):
         raise UserError("give skeleton files, or --follow with a source of frames")
+    arguments.bundle = local(arguments.bundle)
     films = [is_film(path) for path in arguments.files or [arguments.follow]]
     if any(films) and not all(films):
         raise UserError("give videos or skeleton files, not both at once")
@@ -142,6 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--explain is of skeleton files and of the classes that were trained: leave out --follow and "
                         "--classes, and turn videos into skeletons first (`mmcl pose`)")  # fmt: skip
     check_film_flags(arguments, any(films))
+    arguments.rejection = rejection_of(arguments)
     if any(films):
         return watch(arguments)
     predictor, only = judge_of(arguments)
@@ -167,7 +175,17 @@ def watch(arguments: argparse.Namespace) -> int:
 
     estimator = film_estimator(arguments)
     go_on = watch_files if arguments.follow is None else follow_film
-    return go_on(*judge_of(arguments), read_bundle(arguments.bundle), estimator, arguments)
+    return go_on(*judge_of(arguments), read_bundle(arguments.bundle), estimator, arguments, arguments.rejection)
+
+
+def rejection_of(arguments: argparse.Namespace) -> Rejection | None:
+    """When an answer is none of the classes: by the bundle, unless classes or answers were asked for."""
+    from mmcl.models.description import read_bundle
+    from mmcl.models.rejection import read_rejection
+
+    if arguments.no_reject or arguments.classes is not None:
+        return None
+    return read_rejection(read_bundle(arguments.bundle).rejection, str(arguments.bundle))
 
 
 def judge_of(arguments: argparse.Namespace) -> tuple[Any, list[str] | None]:
@@ -296,9 +314,11 @@ def show(
     spoken: list[str] | None = None,
 ) -> None:
     """Print the most probable classes of a clip or window at once, in words or as a JSON object."""
-    ranking = ranking[: arguments.top]
+    ranking, rule = ranking[: arguments.top], arguments.rejection
+    rejected = rule is not None and bool(ranking) and rule(ranking[0][2])
     if not arguments.json:
         named = "  ".join(f"{one_line(name)} {p:.3f}" for _, name, p in ranking) or "nobody"
+        named = f"none of these ({named})" if rejected else named
         more = f"  (open vocabulary, {len(only)} classes)" if only else ""
         more += "" if spoken is None else f"  ({', '.join(map(one_line, spoken)) or 'no joint'} spoke most)"
         print(f"{words}  {named}{more}", flush=True)
@@ -309,6 +329,7 @@ def show(
         record = {"predictions": [{"label": each[0], **rest} for each, rest in zip(ranking, fields, strict=True)]}
     if spoken is not None:
         record["spoke_most"] = spoken
+    what = what if rule is None else {**what, "none_of_these": rejected}
     print(json.dumps({**what, **record}, ensure_ascii=False), flush=True)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import atomic_folder
+from mmcl.data.selection import Selection
 from mmcl.data.split import Split
 from mmcl.data.store import ClipStore
 from mmcl.deploy.graphs import MOST_COMPARED, GraphClips, evenly, write_graph_files
@@ -24,6 +25,7 @@ from mmcl.models.description import Description, is_bundle
 from mmcl.models.folder import PROBE, find_model
 from mmcl.models.model import Model
 from mmcl.models.record import tensors_digest
+from mmcl.models.rejection import Rejection, fit_rejection
 from mmcl.models.vocabulary import require_vocabulary
 
 NOTHING = ExportOptions()
@@ -92,6 +94,8 @@ def export_model(
         UserError: as :func:`export_run`.
     """
     description, source = described(model), model
+    if options.reject is not None:
+        description = description.changed(rejection=rejection_of(model, options.reject, data, protocol).to_json())
     model = Model(description, model.encoder, model.preprocess, model.vocabulary, model.path)
     parameters = description.counts["parameters"] + description.counts.get("text_head", 0)
     with atomic_folder(out, is_bundle) as folder, tempfile.TemporaryDirectory() as scratch:
@@ -99,7 +103,7 @@ def export_model(
         probe = Path(scratch) / "probe.safetensors"
         write_probe(probe, model, clips)
         verified = verify_bundle(folder, probe, parameters)
-        if options != NOTHING:
+        if replace(options, reject=None) != NOTHING:
             known = graph_clips(folder, source, data, protocol) if options.onnx else None
             description = write_graph_files(folder, probe, description, known, options)
     return description, verified
@@ -114,10 +118,45 @@ def described(model: Model) -> Description:
         counts["text_head"] = count_parameters(model.vocabulary)
     provenance = {key: value for key, value in old.provenance.items() if key not in PRIVATE}
     record = replace(model.record, weights=tensors_digest(model.encoder.state_dict()))
+    same = old.rejection is not None and old.rejection.get("weights") == record.weights
     return old.changed(
+        rejection=old.rejection if same else None,
         counts=counts, provenance=provenance, layout=model.layout, onnx={}, weights=True, record=record.to_json(),
         vocabulary=None if model.vocabulary is None else model.vocabulary.facts,
     )  # fmt: skip
+
+
+def rejection_of(model: Model, share: float, data: str | None = None, protocol: str | None = None) -> Rejection:
+    """The threshold for "none of these" of a model, set on the clips that its run held out of training.
+
+    Args:
+        model: on the CPU, in evaluation mode.
+        share: of the right answers that may be rejected.
+        data: as for :func:`export_run`.
+        protocol: as for :func:`export_run`.
+
+    Raises:
+        UserError: nothing says which clips, none were held out, or too few are answered right.
+    """
+    from mmcl.engine.scoring import score_clips
+    from mmcl.models.graph_model import in_layout
+
+    store, sides, protocol = _sides(model, data, protocol)
+    held = sides.validation
+    if not len(held):
+        raise UserError(
+            f"{model.path} held no clips out of training, and a threshold needs some: train with --data.validation, or "
+            "name a protocol that holds some out (--protocol)"
+        )
+    columns = model.preprocess.columns
+
+    def scores(joints: Tensor, lengths: Tensor) -> Tensor:
+        return model(in_layout(joints, store.layout, model.layout, columns), lengths)
+
+    found = torch.from_numpy(score_clips(scores, store, held, torch.device("cpu"), progress=True)).double()
+    labels = Selection(store, protocol, split=sides).targets(held, model.class_names)
+    digest = tensors_digest(model.encoder.state_dict())
+    return fit_rejection(found.softmax(dim=-1).numpy(), labels, f"{protocol} validation", digest, share)
 
 
 def graph_clips(folder: Path, model: Model, data: str | None = None, protocol: str | None = None) -> GraphClips:
@@ -132,6 +171,11 @@ def graph_clips(folder: Path, model: Model, data: str | None = None, protocol: s
     Raises:
         UserError: nothing says which clips, or they have other joints than the bundle takes.
     """
+    return _compared_clips(load_bundle(folder), *_sides(model, data, protocol))
+
+
+def _sides(model: Model, data: str | None, protocol: str | None) -> tuple[ClipStore, Split, str]:
+    """Store, split and protocol of the clips that a model was trained on, or of those named."""
     from mmcl.data.protocols import load_protocol
     from mmcl.data.splitting import split
     from mmcl.data.store import open_store
@@ -139,10 +183,9 @@ def graph_clips(folder: Path, model: Model, data: str | None = None, protocol: s
     own = model.description.provenance
     data, protocol = data or own.get("data"), protocol or own.get("protocol")
     if data is None or protocol is None:
-        raise UserError(f"{model.path} does not say where its clips are: graphs need some, give --data and --protocol")
+        raise UserError(f"{model.path} does not say where its clips are: this needs some, give --data and --protocol")
     store = open_store(data)
-    sides = split(store, load_protocol(protocol), own.get("validation") or None, needed=["train"])
-    return _compared_clips(load_bundle(folder), store, sides, protocol)
+    return store, split(store, load_protocol(protocol), own.get("validation") or None, needed=["train"]), protocol
 
 
 def _compared_clips(model: Model, store: ClipStore, sides: Split, protocol: str) -> GraphClips:

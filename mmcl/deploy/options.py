@@ -21,6 +21,8 @@ class ExportOptions:
         max_difference: how far a probability may be from the network's on these clips; None for the precision's own
             bound, :data:`MAX_DIFFERENCE`.
         torch_export: also ``model.pt2``.
+        reject: share of the right answers on held-out clips that a threshold for "none of these" may reject; None:
+            no threshold is written.
         drop_weights: leave ``model.safetensors`` out once all else is verified.
     """
 
@@ -29,6 +31,7 @@ class ExportOptions:
     max_difference: float | None = None
     torch_export: bool = False
     drop_weights: bool = False
+    reject: float | None = None
 
 
 def parse_precisions(text: str) -> tuple[str, ...]:

@@ -13,19 +13,19 @@ import numpy as np
 
 from mmcl.common.errors import BadClip, UserError
 from mmcl.common.files import write_text
+from mmcl.common.printing import complain, one_line
 from mmcl.deploy.films import Judged, judge
 from mmcl.deploy.segments import NONE, Segment, WindowLabel, to_csv, to_srt
 from mmcl.deploy.stream import Ranking, Stream, Watched
 from mmcl.estimate_pose import estimator_of, refinement_of
 from mmcl.models.description import Description
+from mmcl.models.rejection import Rejection
 from mmcl.pose.base import Estimator
 from mmcl.pose.job import watched
 from mmcl.pose.live import Live
 from mmcl.pose.recording import gather
 from mmcl.pose.worker import Watch
 from mmcl.skeletons.layout import load_layout
-
-Rejects = Callable[[Ranking], bool]
 
 
 def film_estimator(arguments: argparse.Namespace) -> Estimator:
@@ -41,11 +41,11 @@ def film_estimator(arguments: argparse.Namespace) -> Estimator:
 
 def watch_files(
     predictor: Any, only: list[str] | None, description: Description, estimator: Estimator,
-    arguments: argparse.Namespace, rejects: Rejects = lambda ranking: False,
+    arguments: argparse.Namespace, rule: Rejection | None = None,
 ) -> int:  # fmt: skip
     """Look at the videos of a command line, print what people do, and write what was asked for; the exit status."""
     span, hop = span_and_hop(arguments, description)
-    classify = Watched(predictor.classify, predictor.joints, predictor.reading)
+    classify, rejects = Watched(predictor.classify, predictor.joints, predictor.reading), rejects_by(rule)
     rows: list[tuple[str, Segment]] = []
     failed = 0
     for path in arguments.files:
@@ -54,7 +54,7 @@ def watch_files(
             found = judge(path, recording, classify, description.planar, span, hop, arguments.together, rejects)
         except (BadClip, UserError) as error:  # a bad video does not end the job
             said = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
-            print(f"error: {said}", file=sys.stderr, flush=True)
+            complain("error", said)
             failed += 1
             continue
         rows += [(str(path), segment) for segment in found.segments]
@@ -84,6 +84,11 @@ def look_at(path: Path, estimator: Estimator, arguments: argparse.Namespace) -> 
     return gather(glances, (watch.facts.width, watch.facts.height), load_layout(estimator.layout), how)
 
 
+def rejects_by(rule: Rejection | None) -> Callable[[Ranking], bool]:
+    """Whether a ranking is to be taken for none of the classes."""
+    return lambda ranking: rule is not None and rule(ranking[0][2])
+
+
 def span_and_hop(arguments: argparse.Namespace, description: Description) -> tuple[int, int]:
     """Frames of a window, and from one to the next."""
     span = arguments.span if arguments.span is not None else description.window
@@ -109,7 +114,7 @@ def print_label(
     ranking = ranking[: arguments.top]
     if not arguments.json:
         who = f"person {person}" if person else "together"
-        named = "  ".join(f"{name} {p:.3f}" for _, name, p in ranking)
+        named = "  ".join(f"{one_line(name)} {p:.3f}" for _, name, p in ranking)
         named = f"{NONE} ({named})" if rejected else named
         more = f"  (open vocabulary, {len(only)} classes)" if only else ""
         print(f"{source}  {begin:7.2f} - {end:7.2f} s  {who}  {named}{more}", flush=True)
@@ -124,7 +129,7 @@ def print_label(
 
 def follow_film(
     predictor: Any, only: list[str] | None, description: Description, estimator: Estimator,
-    arguments: argparse.Namespace, rejects: Rejects = lambda ranking: False,
+    arguments: argparse.Namespace, rule: Rejection | None = None,
 ) -> int:  # fmt: skip
     """Print a label for each person and hop while a camera, or a video, goes on; until it ends, or Ctrl-C.
 
@@ -135,7 +140,7 @@ def follow_film(
         raise UserError("--follow of pictures takes a model, and an estimator, of joints in space")
     span, hop = span_and_hop(arguments, description)
     how, layout = refinement_of(arguments), load_layout(estimator.layout)
-    classify = Watched(predictor.classify, predictor.joints, predictor.reading)
+    classify, rejects = Watched(predictor.classify, predictor.joints, predictor.reading), rejects_by(rule)
     watch = Watch(estimator, arguments.follow, how.fps, arguments.timeout)
     live: Live | None = None
     streams: dict[int, tuple[Stream, float]] = {}  # person -> their frames, and when they were seen last

@@ -16,6 +16,7 @@ EVALUATIONS = Registry(
         "finetune": "mmcl.evaluation.finetune:Finetune",
         "semi": "mmcl.evaluation.semi:Semi",
         "continual": "mmcl.evaluation.continual:ContinualEvaluation",
+        "rejection": "mmcl.evaluation.rejection:Reject",
         "classes": "mmcl.evaluation.open_classes:OpenClasses",
         "faithfulness": "mmcl.evaluation.faithfulness.evaluation:Faithfulness",
         "robustness": "mmcl.evaluation.robustness:Robustness",

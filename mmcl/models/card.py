@@ -52,7 +52,20 @@ A skeleton-only model exported by mmcl. It needs no video and none of the towers
 ## Classes
 
 {classes}
+{_rejection(description)}\
 {_open_vocabulary(description.vocabulary, names, not description.weights) if description.vocabulary else ""}"""
+
+
+def _rejection(description: Description) -> str:
+    """When an answer is none of the classes."""
+    facts = description.rejection
+    if facts is None:
+        return "\nIt always names one of them, also of a clip that shows none; `mmcl export --reject` mends that.\n"
+    rejected = f"{facts['share']:.1%} of the {facts['clips']} right answers on {facts['side']}"
+    return (
+        f"\n`mmcl predict` says 'none of these' below a probability of {facts['threshold']:.3f}, which rejects "
+        f"{rejected}.\n"
+    )
 
 
 def _graphs(facts: Mapping[str, Mapping[str, Any]]) -> str:

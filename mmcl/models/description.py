@@ -65,6 +65,7 @@ class Description:
         vocabulary: of the text head and the table of class texts, see :mod:`mmcl.models.vocabulary`; None without.
         onnx: precision -> facts of the graphs beside the weights.
         weights: false where a bundle was left with its graphs alone.
+        rejection: when an answer is none of the classes, see :mod:`mmcl.models.rejection`; None where nothing says so.
     """
 
     encoder: NamedOptions
@@ -79,6 +80,7 @@ class Description:
     vocabulary: dict[str, Any] | None = None
     onnx: dict[str, dict[str, Any]] = field(default_factory=dict)
     weights: bool = True
+    rejection: dict[str, Any] | None = None
 
     @property
     def persons(self) -> int:
@@ -119,6 +121,7 @@ class Description:
             "encoder_layout": self.encoder_layout.to_dict(), "preprocess": self.preprocess, "input": self.input,
             "counts": self.counts, "provenance": self.provenance, "record": self.record,
             "vocabulary": self.vocabulary, "onnx": self.onnx, "weights": self.weights,
+            "rejection": self.rejection,
         }  # fmt: skip
 
     def changed(self, **parts: Any) -> Description:
@@ -144,6 +147,7 @@ class _File:
     vocabulary: dict[str, Any] | None = None
     onnx: dict[str, dict[str, Any]] = field(default_factory=dict)
     weights: bool = True
+    rejection: dict[str, Any] | None = None
 
 
 def parse_description(content: Any, where: str) -> Description:
@@ -182,6 +186,7 @@ def parse_description(content: Any, where: str) -> Description:
         encoder_layout=Layout.from_dict(file.encoder_layout, f"{where} encoder_layout"), preprocess=file.preprocess,
         surgeries=tuple(file.surgeries), counts=file.counts, provenance=file.provenance, record=file.record,
         vocabulary=file.vocabulary, onnx=file.onnx, weights=file.weights,
+        rejection=file.rejection,
     )  # fmt: skip
 
 

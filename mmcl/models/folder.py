@@ -21,6 +21,7 @@ from mmcl.data.prompts import fingerprint
 from mmcl.encoders.base import Encoder
 from mmcl.models.bundle import build_network, fill_encoder, load_bundle, read_tensors, source_layout
 from mmcl.models.description import CONFIG, WEIGHTS, Description, read_bundle, read_description
+from mmcl.models.hub import local
 from mmcl.models.model import Model
 from mmcl.models.vocabulary import Vocabulary, make_vocabulary
 from mmcl.skeletons.layout import Layout
@@ -142,13 +143,13 @@ def find_model(path: str | Path, which: str = "last") -> SavedModel:
     """Recognise a bundle, a run folder, or one checkpoint of a run, and read what it is.
 
     Args:
-        path: the folder.
+        path: the folder, or ``hf://user/name`` for a bundle on the hub.
         which: checkpoint of a run, last or best; where ``path`` is a checkpoint, that one counts.
 
     Raises:
         UserError: none of the three, or a damaged one.
     """
-    path = Path(path)
+    path = local(path)
     if (path / CONFIG).is_file():
         return SavedModel(path, read_bundle(path), None)
     folder, which = find_run(path, which)

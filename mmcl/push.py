@@ -1,0 +1,69 @@
+"""``mmcl push BUNDLE user/name``: a bundle to the Hugging Face hub, with a card of what it learned from."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mmcl.common.errors import run
+
+ABOUT = """Upload a bundle to the Hugging Face hub, in one commit: weights, config, graphs, and
+the model card with a head that the hub reads (library, tags, data sets, licence, numbers
+with the rule they were judged by, what it learned from). The token is that of the
+library's own login: `hf auth login`."""
+EXAMPLES = """examples:
+  mmcl push checkpoints/utd me/utd-ctrgcn --licence apache-2.0 --report runs/utd/report-test
+  mmcl push checkpoints/ntu me/skeletons --folder ntu60 --revision next --private --licence other
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line of ``mmcl push``."""
+    parser = argparse.ArgumentParser(
+        prog="mmcl push", description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that mmcl export wrote")
+    parser.add_argument("repo", metavar="user/name", help="repository; it is made where it is not there")
+    parser.add_argument(
+        "--licence", "--license", required=True, metavar="ID",
+        help="that the weights are given away under (apache-2.0, cc-by-nc-4.0, other …): look up what the data set "
+        "that they learned from allows",
+    )  # fmt: skip
+    parser.add_argument(
+        "--report", type=Path, action="append", default=[], metavar="DIR",
+        help="report folder of mmcl evaluate whose numbers the card shall have; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--folder", default="", metavar="DIR", help="inside the repository (default: the whole of it)")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to (default: main)")
+    parser.add_argument("--private", action="store_true", help="make a private repository, if a new one is made")
+    parser.add_argument("--message", metavar="TEXT", help="of the commit")
+    parser.add_argument("--dry-run", action="store_true", help="print the model card, and upload nothing")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, write the card, upload, print where it is."""
+    arguments = build_parser().parse_args(argv)
+    from mmcl.models.card import model_card
+    from mmcl.models.description import read_bundle
+    from mmcl.models.hub import hub_card, parse_reference, push
+    from mmcl.models.hub_head import card_head
+
+    reference = parse_reference(arguments.repo)
+    if arguments.folder or arguments.revision:
+        named = f"{reference.repo}/{arguments.folder or reference.folder}".rstrip("/")
+        reference = replace(parse_reference(named), revision=arguments.revision or reference.revision)
+    description = read_bundle(arguments.bundle)
+    body = model_card(description).replace("THIS_FOLDER", str(replace(reference, revision=None)))
+    card = hub_card(body, card_head(description, arguments.licence, arguments.report))
+    if arguments.dry_run:
+        print(card)
+        return 0
+    print(push(arguments.bundle, reference, card, arguments.private, arguments.message))
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
