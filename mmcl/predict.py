@@ -266,7 +266,7 @@ def follow(predictor: Any, arguments: argparse.Namespace, only: list[str] | None
     span = arguments.span if arguments.span is not None else description.window
     hop = arguments.hop if arguments.hop is not None else max(1, span // 4)
     classify, frames = Watched(predictor.classify, joints, predictor.reading), Frames(joints, predictor.reading)
-    stream = Stream(classify, joints.joint_count, description.persons, span, hop)
+    stream = Stream(classify, joints.joint_count, description.persons, span, hop, description.columns)
     try:
         for number, line in enumerate(lines_of(arguments.follow, arguments.tail), 1):
             if number == 1 and frames.takes_header(line):

@@ -151,9 +151,11 @@ def _call(path: Path, clip: Tensor, threads: int) -> Callable[[], Any]:
 
 
 def _clip(bundle: Model, bodies: int, seed: int) -> Tensor:
-    """(1, M, T, V, 3), so many of M bodies moving, the others empty."""
-    shape = (1, bundle.preprocess.persons, bundle.preprocess.options.window, bundle.layout.joint_count, 3)
+    """(1, M, T, V, C), so many of M bodies moving, the others empty."""
+    persons, columns = bundle.preprocess.persons, bundle.preprocess.columns
+    shape = (1, persons, bundle.preprocess.options.window, bundle.layout.joint_count, columns)
     clip = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    clip[..., 3:] = 1.0  # sure of every joint
     clip[:, bodies:] = 0.0
     return clip
 

@@ -12,7 +12,7 @@ from mmcl.common.printing import complain
 from mmcl.data.clip import RawClip, check_joints
 from mmcl.data.readers.clip_file import SUFFIXES, read_clip
 from mmcl.data.readers.files import read_bytes
-from mmcl.data.readers.joints import UNITS, Axes, clip_in_plane, clip_in_space
+from mmcl.data.readers.joints import UNITS, Axes, as_taken, clip_in_plane, clip_in_space
 from mmcl.skeletons.believable import NOTE, Remark, fill, look, mend
 from mmcl.skeletons.layout import Layout
 
@@ -31,6 +31,7 @@ class Reading:
         picture: width and height of the picture in which joints of two coordinates were found, in pixels.
         strict: refuse what is hard to believe instead of warning.
         planar: whether the model was trained on keypoints of pictures, which have no depth.
+        takes: numbers of a joint that the model takes, 3 or 4; the fourth is the confidence.
     """
 
     unit: str = "m"
@@ -39,6 +40,7 @@ class Reading:
     picture: tuple[int, int] | None = None
     strict: bool = False
     planar: bool = False
+    takes: int = 3
 
 
 AS_IT_IS = Reading()
@@ -61,7 +63,7 @@ def read_joints(path: Path, layout: Layout, reading: Reading = AS_IT_IS) -> np.n
         reading: what else is known of the first four.
 
     Returns:
-        (M, T, V, 3) float32 joints, metres, or (M, T, V, 2) where the model is planar; missing ones are zero.
+        (M, T, V, C) float32 joints, metres, with as many numbers each as the model takes; missing ones are zero.
 
     Raises:
         UserError: the file is missing, damaged, of another kind, holds no skeleton of that layout, or is refused.
@@ -77,15 +79,16 @@ def read_joints(path: Path, layout: Layout, reading: Reading = AS_IT_IS) -> np.n
         clip = replace(clip, joints=joints).mended()
     except BadClip as error:
         raise UserError(f"{path}: {error} (read as layout '{layout.name}'; --layout names another)") from error
-    joints, filled = fill(clip.joints)
+    sure = () if clip.confidence is None else (as_taken(clip.joints, 3), clip.confidence[..., None])
+    joints, filled = fill(as_taken(np.concatenate(sure, axis=-1) if sure else clip.joints, reading.takes))
     say([*clip.remarks, *filled, *doubts(clip.joints, layout, reading)], str(path), reading.strict)
     return joints
 
 
 def believed(joints: np.ndarray, layout: Layout, reading: Reading) -> tuple[np.ndarray, list[Remark]]:
-    """A clip (M, T, V, 3) mended, and all that is to be said about it."""
-    mended = mend(joints)
-    filled, remarks = fill(mended.joints)
+    """A clip (M, T, V, 3 or 4) mended, and all that is to be said about it."""
+    mended = mend(joints[..., :3])
+    filled, remarks = fill(np.concatenate([mended.joints, mended.follow(joints[..., 3:])], axis=-1))
     return filled, [*mended.remarks, *remarks, *doubts(mended.joints, layout, reading)]
 
 

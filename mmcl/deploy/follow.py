@@ -1,7 +1,8 @@
 """Frames as lines of text, from a pipe or from a file that grows.
 
 A line is one frame: a JSON array (joints, 3) or (persons, joints, 3), or the same numbers in a row with commas,
-semicolons or white space between them, one person after the other. ``null``, ``NA``, ``nan`` and empty cells are
+semicolons or white space between them, one person after the other. A joint has four numbers where the last is its
+confidence, and two where it was found in a picture. ``null``, ``NA``, ``nan`` and empty cells are
 missing joints, ``[]`` is a frame with nobody in it. A header may come first, and says then which number is which.
 """
 
@@ -19,11 +20,12 @@ import numpy as np
 
 from mmcl.common.errors import BadClip, UserError
 from mmcl.data.readers.clip_file import NAMES
-from mmcl.data.readers.joints import UNITS, Axes
+from mmcl.data.readers.joints import UNITS, Axes, as_taken, in_picture
 from mmcl.data.readers.text_table import Table, by_header, cells, is_header, number, without_asides
 from mmcl.deploy.files import AS_IT_IS, Reading
 from mmcl.skeletons.layout import Layout
 
+COLUMNS = {2: "xy", 3: "xyz", 4: "xyzc"}  # what the numbers of a joint are where nobody says it
 LONGEST = 1 << 20  # characters of a line; beyond that it is no frame
 EVERY = 0.02  # seconds between two looks at a file that grows
 
@@ -50,50 +52,65 @@ class Frames:
         return True
 
     def parse(self, line: str) -> np.ndarray:
-        """One frame (M, V, 3) float32, metres, missing joints zero.
+        """One frame (M, V, C) float32, metres, with as many numbers a joint as the model takes; missing ones zero.
 
         Raises:
             BadClip: it is no frame of that many joints, or has infinite coordinates.
         """
+        columns = self.reading.columns
         try:
             if line.lstrip().startswith(("[", "{")):
                 values = np.array(_inside(json.loads(line)), dtype=np.float64)
             else:
-                values = self._row([number(cell) for cell in cells(line)]) if line.strip() else np.zeros((1, 0))
+                values = np.zeros((1, 0))
+                if line.strip():
+                    values, columns = self._row([number(cell) for cell in cells(line)])
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise BadClip(f"neither a JSON array nor a row of numbers ({error})") from error
-        values = self._shaped(values, line)
-        with np.errstate(over="ignore"):
-            joints = self.axes.straight(values * self.metres)
-            joints = np.where(np.isnan(joints).any(axis=-1, keepdims=True), 0.0, joints).astype(np.float32)
+        values = self._shaped(values, columns, line)
+        sure = values[..., -1:] if (columns or COLUMNS[values.shape[2]]).endswith("c") else None
+        with np.errstate(over="ignore", invalid="ignore"):
+            joints = self._placed(values if sure is None else values[..., :-1])
         if not np.isfinite(joints).all():
             raise BadClip("infinite coordinates")
-        return joints
+        if sure is not None:
+            joints = np.concatenate([as_taken(joints, 3), np.nan_to_num(sure)], axis=-1)
+        return as_taken(joints, self.reading.takes)
 
-    def _row(self, values: list[float]) -> np.ndarray:
-        """A row of numbers, by the header where there is one."""
+    def _placed(self, values: np.ndarray) -> np.ndarray:
+        """Coordinates (M, V, 2 or 3) as the line has them -> metres, or halves of the picture; missing joints zero."""
+        missing = np.isnan(values).any(axis=-1, keepdims=True)
+        if values.shape[2] == 3:
+            return np.where(missing, 0.0, self.axes.straight(values * self.metres)).astype(np.float32)
+        if not self.reading.planar:
+            raise BadClip("two coordinates a joint, and this model takes three")
+        if self.reading.picture is None:
+            raise BadClip("two coordinates a joint: say how large the picture was in which they are pixels (--picture)")
+        missing |= (values == 0).all(axis=-1, keepdims=True)
+        return np.where(missing, 0.0, in_picture(values, self.reading.picture)).astype(np.float32)
+
+    def _row(self, values: list[float]) -> tuple[np.ndarray, str | None]:
+        """A row of numbers, by the header where there is one, and what the numbers of a joint are where it says so."""
         if not self.header:
-            return np.array(values)
+            return np.array(values), self.reading.columns
         if len(values) != len(self.header):
             raise BadClip(f"{len(values)} numbers, and the header names {len(self.header)}")
         table = Table(np.array([values]), self.header)
         named = by_header(table, self.layout)
-        return without_asides(table)[0] if named is None else named[0]
+        return (without_asides(table)[0], self.reading.columns) if named is None else (named[0], named[1])
 
-    def _shaped(self, values: np.ndarray, line: str) -> np.ndarray:
-        """(M, V, 3): one person or more of three numbers a joint, or four, of which the last is a confidence."""
-        V, columns = self.layout.joint_count, self.reading.columns
+    def _shaped(self, values: np.ndarray, columns: str | None, line: str) -> np.ndarray:
+        """(M, V, C): one person or more of two to four numbers a joint."""
+        V = self.layout.joint_count
         if values.shape == (0,) and line.strip():  # nobody: it counts, so that time goes on
-            return values.reshape(0, V, 3)
-        width = len(columns) if columns else 3 if values.size % (V * 3) == 0 or values.size % (V * 4) else 4
+            return values.reshape(0, V, len(columns or "xyz"))
+        width = len(columns) if columns else next((w for w in (3, 4, 2) if values.size % (V * w) == 0), 3)
         if values.ndim == 1 and values.size and values.size % (V * width) == 0:
             values = values.reshape(-1, V, width)
         elif values.ndim == 2:
             values = values[None]
-        if values.ndim != 3 or values.shape[1] != V or values.shape[2] not in (3, 4):
-            raise BadClip(f"numbers of shape {values.shape}, expected (persons, {V}, 3)")
-        if values.shape[2] == 4:
-            values = np.where(values[..., 3:] > 0, values[..., :3], np.nan)
+        if values.ndim != 3 or values.shape[1] != V or values.shape[2] not in ((len(columns),) if columns else COLUMNS):
+            raise BadClip(f"numbers of shape {values.shape}, expected (persons, {V}, {len(columns or 'xyz')})")
         return values
 
 

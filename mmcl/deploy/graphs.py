@@ -32,7 +32,7 @@ class GraphClips:
     """The clips that graphs are calibrated on and compared with the network on.
 
     Attributes:
-        read: position -> (1, M, T, V, 3) raw joints.
+        read: position -> (1, M, T, V, C) raw joints.
         calibration: positions of training clips.
         compared: positions of training or validation clips.
         reference: (n, K) probabilities of the network for the latter.

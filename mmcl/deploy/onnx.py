@@ -52,7 +52,7 @@ def dynamic_shapes() -> tuple[dict[int, Any]]:
 
 
 def probe_samples(probe: Path) -> list[Tensor]:
-    """Clips of different lengths and with different bodies, (N, M, T, V, 3): no number may be frozen into a graph."""
+    """Clips of different lengths and with different bodies, (N, M, T, V, C): no number may be frozen into a graph."""
     clips = load_file(probe)
     joints, lengths = clips["joints"], clips.get("lengths")
     count = min(3, len(joints))

@@ -11,7 +11,7 @@ import numpy as np
 
 from mmcl.common.errors import UserError
 from mmcl.common.limits import GIB, bounded_memory
-from mmcl.data.readers.joints import zero_where_missing
+from mmcl.data.readers.joints import as_taken, zero_where_missing
 from mmcl.deploy.files import AS_IT_IS, Reading, implied_layout, read_joints
 from mmcl.models.description import GRAPHS, graphs_in, read_bundle
 from mmcl.models.session import open_checked_session, run_graph
@@ -61,7 +61,8 @@ class OnnxPredictor:
 
     def __init__(self, bundle: Path, graph: Path, layout: str | None = None, reading: Reading = AS_IT_IS) -> None:
         description = read_bundle(bundle)
-        self.graph, self.named, self.reading = graph, layout, replace(reading, planar=description.planar)
+        self.graph, self.named = graph, layout
+        self.reading = replace(reading, planar=description.planar, takes=description.columns)
         self.own, self.class_names = description.layout, description.class_names
         if not same_joints(layout, self.own):
             raise UserError(_foreign(layout, graph, self.own))
@@ -73,11 +74,12 @@ class OnnxPredictor:
         return self.own
 
     def classify(self, joints: np.ndarray) -> list[tuple[int, str, float]]:
-        """Rank the classes of one clip (M, T, V, 3): (label, name, probability), most probable first.
+        """Rank the classes of one clip (M, T, V, C): (label, name, probability), most probable first.
 
-        Missing joints are zero or NaN; infinite coordinates raise BadClip, a clip with nobody in it UserError.
+        C is 2, 3 or 4, see :func:`as_taken`. Missing joints are zero or NaN; infinite coordinates raise BadClip, a clip
+        with nobody in it UserError.
         """
-        joints = zero_where_missing(joints)
+        joints = as_taken(zero_where_missing(joints), self.reading.takes)
         if not joints.any():
             raise UserError("there is nobody in the clip: every joint is missing")
         with bounded_memory(2 * GIB):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmcl.common.device import pick_device
 from mmcl.common.errors import UserError
-from mmcl.data.readers.joints import zero_where_missing
+from mmcl.data.readers.joints import as_taken, zero_where_missing
 from mmcl.deploy.files import AS_IT_IS, Reading, implied_layout, read_joints
 from mmcl.models.bundle import load_bundle
 from mmcl.models.description import read_bundle
@@ -36,7 +36,7 @@ class Predictor:
     ) -> None:
         self.path, self.layout, self.device = bundle, layout, str(pick_device(device))
         description = read_bundle(bundle)
-        self.reading = replace(reading, planar=description.planar)
+        self.reading = replace(reading, planar=description.planar, takes=description.columns)
         self.own_layout = description.layout.name
         self._models: dict[str, Model] = {}
         self._open: tuple[list[str], Tensor] | None = None
@@ -79,15 +79,13 @@ class Predictor:
 
     @torch.inference_mode()
     def classify(self, joints: np.ndarray, layout: str | None = None) -> list[tuple[int, str, float]]:
-        """Rank the classes of one clip (M, T, V, 3): (label, name, probability), most probable first.
+        """Rank the classes of one clip (M, T, V, C): (label, name, probability), most probable first.
 
-        Missing joints are zero or NaN; infinite coordinates raise BadClip.
+        C is 2, 3 or 4, see :func:`as_taken`. Missing joints are zero or NaN; infinite coordinates raise BadClip.
         After :meth:`judge_only`, labels count the classes that were given there, and probabilities are among them.
         """
-        model, clip = (
-            self.model(layout or self.layout),
-            torch.from_numpy(zero_where_missing(joints))[None].to(self.device),
-        )
+        model = self.model(layout or self.layout)
+        clip = torch.from_numpy(as_taken(zero_where_missing(joints), self.reading.takes))[None].to(self.device)
         if self._open is None:
             names, scores = model.class_names, model(clip)
         else:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmcl.common.errors import UserError
-from mmcl.data.readers.joints import zero_where_missing
+from mmcl.data.readers.joints import as_taken, zero_where_missing
 from mmcl.deploy.files import Reading, believed, say
 from mmcl.skeletons.believable import NOTE
 from mmcl.skeletons.layout import Layout
@@ -37,39 +37,41 @@ class Stream:
     and persons who are in none of its frames leave no gap. Of an empty window nothing is said.
 
     Args:
-        classify: (M, T, V, 3) -> ranking; that of a predictor, such as ``OnnxPredictor(…).classify``.
+        classify: (M, T, V, C) -> ranking; that of a predictor, such as ``OnnxPredictor(…).classify``.
         joint_count: V.
         persons: M that the model takes. So many bodies of a frame are kept, or six if that is more: which of them are
             in a window is known only when it is whole.
         span: frames of a window. The first prediction comes when so many have come.
         hop: frames from one prediction to the next.
+        columns: C that is kept, 3 or 4: coordinates, and the confidence.
 
     Raises:
         UserError: span or hop below 1, or a span that does not fit into memory.
     """
 
     def __init__(
-        self, classify: Callable[[np.ndarray], Ranking], joint_count: int, persons: int, span: int, hop: int
-    ) -> None:
+        self, classify: Callable[[np.ndarray], Ranking], joint_count: int, persons: int, span: int, hop: int,
+        columns: int = 3,
+    ) -> None:  # fmt: skip
         if span < 1 or hop < 1:
             raise UserError(f"a stream needs --span and --hop of one frame or more, not {span} and {hop}")
         self.classify, self.span, self.hop, self.frames = classify, span, hop, 0
         try:
-            self._ring = np.zeros((max(persons, SLOTS), span, joint_count, 3), dtype=np.float32)
+            self._ring = np.zeros((max(persons, SLOTS), span, joint_count, columns), dtype=np.float32)
         except (MemoryError, ValueError) as error:
             raise UserError(f"--span {span}: so many frames do not fit into memory") from error
 
     def push(self, frame: np.ndarray) -> Prediction | None:
-        """Take one frame (M, V, 3), metres, missing joints zero or NaN; a prediction where one is due.
+        """Take one frame (M, V, 2 to 4), metres, missing joints zero or NaN; a prediction where one is due.
 
         Raises:
             UserError: the frame has another shape.
             BadClip: it has infinite coordinates; it does not count.
         """
-        persons, _, joints, _ = self._ring.shape
-        if frame.ndim != 3 or frame.shape[1:] != (joints, 3):
-            raise UserError(f"a frame must be (persons, {joints} joints, 3), not {frame.shape}")
-        frame, place = zero_where_missing(frame), self.frames % self.span
+        persons, _, joints, columns = self._ring.shape
+        if frame.ndim != 3 or frame.shape[1] != joints or not 2 <= frame.shape[2] <= 4:
+            raise UserError(f"a frame must be (persons, {joints} joints, {columns}), not {frame.shape}")
+        frame, place = as_taken(zero_where_missing(frame), columns), self.frames % self.span
         self._ring[:, place] = 0
         self._ring[: len(frame), place] = frame[:persons]
         self.frames += 1
@@ -81,7 +83,7 @@ class Stream:
         return self._predict(self.window()) if 0 < self.frames < self.span else None
 
     def window(self) -> np.ndarray:
-        """The last frames in their order, (M, T, V, 3): T is the span, or less at the beginning."""
+        """The last frames in their order, (M, T, V, C): T is the span, or less at the beginning."""
         if self.frames < self.span:
             return self._ring[:, : self.frames].copy()
         return np.roll(self._ring, -(self.frames % self.span), axis=1)
@@ -96,7 +98,7 @@ class Watched:
     """A predictor's ``classify`` that looks at each window as `mmcl predict` does at a file, and warns once of a kind.
 
     Args:
-        classify: (M, T, V, 3) -> ranking.
+        classify: (M, T, V, C) -> ranking.
         layout: of the joints.
         reading: whether to refuse what is hard to believe.
     """

@@ -36,7 +36,7 @@ def integer(model: ModelProto, clips: Iterable[np.ndarray]) -> ModelProto:
 
     Args:
         model: in single precision.
-        clips: (1, M, T, V, 3) training clips, on which the range of every tensor is measured.
+        clips: (1, M, T, V, C) training clips, on which the range of every tensor is measured.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static

@@ -12,7 +12,7 @@ from mmcl.models.vocabulary import class_key
 _WITH = """```python
 import mmcl, torch
 model = mmcl.load("THIS_FOLDER")
-# joints: (clips, persons, frames, {joints}, 3), float32
+# joints: (clips, persons, frames, {joints}, {columns}), float32
 probabilities = model(torch.as_tensor(joints)).softmax(dim=-1)
 ```
 """
@@ -42,8 +42,8 @@ A skeleton-only model exported by mmcl. It needs no video and none of the towers
 - **Layout**: {page_cell(layout.name)}: {page_cell(", ".join(layout.joints))}
 - **Preprocessing** (inside the model): layout {description.encoder_layout.name}, {prepared}
 
-{_WITH.format(joints=layout.joint_count) if description.weights else _WITHOUT}
-{_graphs(description.onnx)}## Training
+{_WITH.format(joints=layout.joint_count, columns=description.columns) if description.weights else _WITHOUT}
+{_graphs(description.onnx, description.columns)}## Training
 
 | | |
 |---|---|
@@ -68,7 +68,7 @@ def _rejection(description: Description) -> str:
     )
 
 
-def _graphs(facts: Mapping[str, Mapping[str, Any]]) -> str:
+def _graphs(facts: Mapping[str, Mapping[str, Any]], columns: int) -> str:
     """The ONNX graphs beside the weights, and how far they answer as the network does."""
     if not facts:
         return ""
@@ -81,8 +81,8 @@ def _graphs(facts: Mapping[str, Mapping[str, Any]]) -> str:
     compared = one.get("compared_on", one.get("judged_on"))
     return f"""## ONNX
 
-`joints` (clips, persons, frames, joints, 3) float32, any number of the first three, to `probabilities` and `scores`
-(clips, classes); what is above is in the files' metadata, too. Compared with the network on {one["n"]} clips
+`joints` (clips, persons, frames, joints, {columns}) float32, any number of the first three, to `probabilities` and
+`scores` (clips, classes); what is above is in the files' metadata, too. Compared with the network on {one["n"]} clips
 ({compared}) before they were written.
 
 | file | size | names the network's class | largest difference of a probability |

@@ -98,15 +98,20 @@ class Description:
         return self.preprocess.get("dimensions") == 2
 
     @property
+    def columns(self) -> int:
+        """Numbers of a joint that it takes: x, y, z, and with a stream of confidences 4."""
+        return 4 if "confidence" in self.preprocess.get("streams", ()) else 3
+
+    @property
     def input(self) -> str:
         """What the model takes and gives, in words."""
-        columns = 4 if "confidence" in self.preprocess.get("streams", ()) else 3
         where = "raw joint positions in metres"
         if self.preprocess.get("dimensions") == 2:
             where = "raw joint positions in halves of the picture's height (z is not looked at)"
-        sure = ", each with its confidence" if columns == 4 else ""
+        sure = ", each with its confidence" if self.columns == 4 else ""
+        shape = f"(clips, persons, frames, {self.layout.joint_count}, {self.columns})"
         return (
-            f"float32 array (clips, persons, frames, {self.layout.joint_count}, {columns}): {where}{sure}, joints in "
+            f"float32 array {shape}: {where}{sure}, joints in "
             f"the order of layout '{self.layout.name}'; any number of frames; up to {self.persons} person(s) are used, "
             "the first that are there; missing joints are zero or NaN, missing persons may be left out. "
             "Output: one score per class; softmax gives probabilities."

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -25,6 +28,7 @@ from mmcl.data.readers.pyskl import PySKLOptions
 from mmcl.data.store import open_store
 from mmcl.evaluate import main as evaluate
 from mmcl.export import main as export
+from mmcl.predict import main as predict
 from mmcl.prepare import build_parser
 from mmcl.prepare import main as prepare_verb
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
@@ -166,7 +170,7 @@ def test_confidence_goes_all_the_way_to_the_encoder(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("score", [False, True])
-def test_planar_joints_are_trained_on_and_judged(tmp_path, capsys, score) -> None:
+def test_planar_joints_are_trained_on_judged_and_predicted(tmp_path, monkeypatch, capsys, score) -> None:
     columns, streams = ("xyc", "[joint,confidence]") if score else (None, "[joint]")
     reader = Folder(planar(tmp_path, score), options=FolderOptions(LAYOUT, name="flat", columns=columns))
     assert reader.dimensions == 2
@@ -178,6 +182,8 @@ def test_planar_joints_are_trained_on_and_judged(tmp_path, capsys, score) -> Non
     assert train([*words, f"--preprocess.streams={streams}"]) == 0
     assert evaluate(["--checkpoint", str(tmp_path / "run")]) == 0
     assert "top-1" in capsys.readouterr().out
+    assert export(["--run", str(tmp_path / "run"), "--out", str(tmp_path / "weights")]) == 0
+    files_and_frames(tmp_path, tmp_path / "weights", score, monkeypatch, capsys)
     if score:  # a graph takes x, y and the confidence
         words = ["--run", str(tmp_path / "run"), "--out", str(tmp_path / "bundle"), "--onnx", "--drop-weights"]
         assert export(words) == 0
@@ -185,6 +191,33 @@ def test_planar_joints_are_trained_on_and_judged(tmp_path, capsys, score) -> Non
         assert evaluate(["--checkpoint", str(tmp_path / "bundle"), *to_judge, "--out", str(tmp_path / "report")]) == 0
         own = np.load(tmp_path / "run" / "report-test" / "scores.npz")["scores"]
         np.testing.assert_allclose(np.load(tmp_path / "report" / "scores.npz")["scores"], own, atol=1e-4)
+        files_and_frames(tmp_path, tmp_path / "bundle", score, monkeypatch, capsys)
+
+
+def files_and_frames(folder: Path, bundle: Path, score: bool, monkeypatch, capsys) -> None:
+    """`mmcl predict` says of files in pixels, and of their frames, what `mmcl evaluate` said of the clips."""
+    saved = np.load(folder / "run" / "report-test" / "scores.npz")
+    odds = np.exp(saved["scores"] - saved["scores"].max(axis=1, keepdims=True))
+    believed = dict(zip(saved["ids"].tolist(), odds / odds.sum(axis=1, keepdims=True), strict=True))
+    words = [str(bundle), "--json", "--top", "2", "--picture", "640x480", *(["--columns", "xyc"] if score else [])]
+    files = [folder / "in" / f"{name}.npy" for name in believed]
+    capsys.readouterr()
+    assert predict([*words, *map(str, files)]) == 0
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for file, one in zip(files, said, strict=True):
+        found = {each["label"]: each["probability"] for each in one["predictions"]}
+        assert [found[0], found[1]] == pytest.approx(believed[file.stem], abs=5e-3)  # the store rounds confidences
+        lines = "\n".join(",".join(map(str, frame.ravel())) for frame in np.load(file).reshape(20, -1))
+        monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+        assert predict([*words, "--follow", "-", "--span", "20"]) == 0
+        streamed = json.loads(capsys.readouterr().out)["predictions"]
+        assert {each["label"]: each["probability"] for each in streamed} == pytest.approx(found, abs=1e-5)
+    without = np.load(files[0])[..., :2]
+    np.save(folder / "without.npy", without)
+    plain = [str(bundle), "--picture", "640x480", str(folder / "without.npy")]
+    assert predict(plain) == 0  # a file that says no confidence is sure of its joints
+    assert predict([str(bundle), str(folder / "without.npy")]) == 2
+    assert "--picture" in capsys.readouterr().err
 
 
 def test_a_clip_of_other_coordinates_than_the_first_costs_itself(tmp_path) -> None:

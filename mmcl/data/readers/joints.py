@@ -73,6 +73,39 @@ def zero_where_missing(joints: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(joints).any(axis=-1, keepdims=True), 0, joints).astype(np.float32)
 
 
+def as_taken(joints: np.ndarray, columns: int) -> np.ndarray:
+    """Joints (…, V, C) with as many numbers each as a model takes.
+
+    Args:
+        joints: C is 2, 3, or 4: x, y, z and the confidence; missing joints zero.
+        columns: 3 or 4. Joints in a plane get a z of 0. A joint whose confidence is not positive is missing; where
+            nobody says a confidence, all joints that are there are sure.
+
+    Returns:
+        (…, V, columns) float32.
+
+    Raises:
+        UserError: another C.
+    """
+    C = joints.shape[-1]
+    if not 2 <= C <= 4:
+        raise UserError(f"a joint has 2, 3 or 4 numbers (x, y, z and its confidence), not {C}: {joints.shape}")
+    sure = joints[..., 3:] if C == 4 else joints.any(axis=-1, keepdims=True)
+    found = np.zeros((*joints.shape[:-1], columns), dtype=np.float32)
+    found[..., : min(C, 3)] = np.where(sure > 0, joints[..., :3], 0)
+    if columns == 4:
+        found[..., 3:] = np.maximum(sure, 0)
+    return found
+
+
+def in_picture(pixels: np.ndarray, picture: tuple[int, int]) -> np.ndarray:
+    """Columns and rows (…, 2) of a picture -> joints (…, 2) float32, see :func:`clip_in_plane`; missing ones, too."""
+    width, height = picture
+    x, y = (pixels[..., 0] - width / 2) / (height / 2), (height / 2 - pixels[..., 1]) / (height / 2)
+    x = np.where((x == 0) & (y == 0), 1e-6, x)  # in the very middle: not to be taken for missing
+    return np.stack([x, y], axis=-1).astype(np.float32)
+
+
 def clip_in_plane(pixels: np.ndarray, picture: tuple[int, int], score: np.ndarray | None = None) -> RawClip:
     """A clip from joints found in a picture: x to the right, y up, half the picture's height as unit.
 
@@ -95,9 +128,7 @@ def clip_in_plane(pixels: np.ndarray, picture: tuple[int, int], score: np.ndarra
     with np.errstate(over="ignore"):
         pixels = np.asarray(pixels, dtype=np.float32)
     missing = _missing(pixels, score) | (pixels == 0).all(axis=-1)
-    x, y = (pixels[..., 0] - width / 2) / (height / 2), (height / 2 - pixels[..., 1]) / (height / 2)
-    x = np.where((x == 0) & (y == 0), 1e-6, x)  # in the very middle: not to be taken for missing
-    joints = np.stack([x, y], axis=-1).astype(np.float32)
+    joints = in_picture(pixels, picture)
     joints[missing] = 0
     present = _present(joints)
     kept = np.where(missing[..., None], np.float32(np.nan), pixels)[present]
