@@ -35,10 +35,31 @@ def step_batches(config: TrainConfig, accelerator: Accelerator, data: Experiment
         UserError: they cannot be shared out like that, or the processes were not launched in a way that can be trained.
     """
     check_launch(accelerator)
+    if accelerator.num_processes > 1:
+        check_empty_bodies(config, data)
     return StepBatches(
         data.split.train, config.data.batch_size, config.seed, config.engine.accumulation,
         accelerator.process_index, accelerator.num_processes,
     )  # fmt: skip
+
+
+def check_empty_bodies(config: TrainConfig, data: Experiment) -> None:
+    """Whether batch statistics are those of one process where persons are absent.
+
+    An encoder that computes one body for all that are empty has one in every process, and counts each.
+
+    Raises:
+        UserError: they are not, and the run asks for it.
+    """
+    options, clips = config.encoder, data.split.train
+    if getattr(options, "empty_bodies", "each") == "each" or not config.engine.sync_batchnorm:
+        return
+    if len(clips) and int(data.store.bodies[clips].min()) < options.persons:
+        raise UserError(
+            f"encoder.empty_bodies is once, and clips have fewer bodies than encoder.persons ({options.persons}): on "
+            "several processes batch statistics would not be those of one. Say --encoder.empty_bodies=each, or "
+            "--engine.sync_batchnorm=false"
+        )
 
 
 def check_groups(accelerator: Accelerator, groups: list[ParameterGroup], stages: int) -> None:

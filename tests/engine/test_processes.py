@@ -7,6 +7,9 @@ from running import arguments, records, train, weights
 
 from mmcl.common.errors import UserError
 from mmcl.data.sampler import StepBatches
+from mmcl.engine.parsing import parse
+from mmcl.engine.processes import check_empty_bodies
+from mmcl.engine.setup import open_data
 
 
 def test_two_processes_equal_one(demo_store, tower_folder, tmp_path) -> None:
@@ -28,6 +31,20 @@ def test_two_processes_equal_one(demo_store, tower_folder, tmp_path) -> None:
     for key, tensor in expected.items():
         torch.testing.assert_close(found[key], tensor, rtol=1e-5, atol=1e-5, msg=key)
     assert records(tmp_path / "1", "validation") == records(tmp_path / "2", "validation")
+
+
+def test_statistics_that_hang_on_the_number_of_processes_are_refused(demo_store, tmp_path) -> None:
+    """The demo's people come one at a time, so that the second slot is empty in every clip."""
+
+    def check(*more: str) -> None:
+        config = parse(arguments(demo_store, tmp_path / "run", *more))
+        check_empty_bodies(config, open_data(config))
+
+    with pytest.raises(UserError, match="fewer bodies than encoder.persons .2.: on several processes .*=each, or"):
+        check("--encoder.persons=2")
+    for good in ("--encoder.persons=1", "--encoder.empty_bodies=each", "--engine.sync_batchnorm=false"):
+        check("--encoder.persons=2", good)
+    check("--encoder.name=mamp")  # has no such option: each body counts
 
 
 @pytest.mark.parametrize(("processes", "accumulation"), [(1, 1), (2, 1), (4, 1), (1, 3), (2, 2)])
