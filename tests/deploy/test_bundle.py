@@ -23,6 +23,7 @@ from mmcl.deploy.export import export_model
 from mmcl.deploy.verify import TRAINING_PACKAGES, verify_bundle
 from mmcl.encoders.base import build_encoder
 from mmcl.encoders.counting import count_parameters
+from mmcl.export import main as export
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.card import model_card
 from mmcl.models.description import is_bundle, read_bundle
@@ -132,6 +133,24 @@ def test_one_clip_in_several_layouts_gets_one_answer(bundle) -> None:
     torch.testing.assert_close(mmcl.load(bundle, layout="kinect_v1_20")(reordered), own(joints))
     with pytest.raises(UserError, match="takes joints .* of layout 'utd_mhad_20'"):
         own(torch.randn(1, 1, 30, 25, 3))
+
+
+def test_export_bakes_other_joints_into_a_bundle(bundle, tmp_path) -> None:
+    """What it takes afterwards are these joints, in their order; the network and its answers are the same."""
+    words = ["--run", str(bundle), "--out", str(tmp_path / "other")]
+    assert export([*words, "--layout", "kinect_v1_20"]) == 0
+    own, other, kinect_v1 = mmcl.load(bundle), mmcl.load(tmp_path / "other"), load_layout("kinect_v1_20")
+    assert (own.layout.name, other.layout.name) == ("utd_mhad_20", "kinect_v1_20")
+    joints = torch.randn(2, 1, 30, 20, 3)
+    torch.testing.assert_close(other(conversion_matrix(SOURCE, kinect_v1) @ joints), own(joints))
+    assert not torch.allclose(other(joints), own(joints), atol=1e-2)  # the order of joints is another
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    assert config["layout"]["joints"] == list(kinect_v1.joints) and "'kinect_v1_20'" in config["input"]
+    assert config["encoder_layout"]["joints"] == list(TARGET.joints)
+    np.save(tmp_path / "clip.npy", joints[0].numpy())
+    assert predict([str(tmp_path / "other"), str(tmp_path / "clip.npy")]) == 0
+    with pytest.raises(UserError, match="layout"):
+        export([*words, "--overwrite", "--layout", "no_such_layout"])
 
 
 def test_predict_prints_labels_and_json(bundle, tmp_path, capsys) -> None:

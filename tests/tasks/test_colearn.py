@@ -227,6 +227,14 @@ def test_class_texts_share_the_projection_and_their_loss_is_cross_entropy_over_c
     groups = {group.name: len(group.parameters) for group in task.parameter_groups(Stage())}
     assert groups["projection"] == 4  # one projection serves pictures and texts
     assert "text_head.project.0.weight" in task.state_dict() and not any("rows" in key for key in task.state_dict())
+    assert not task.text_head.origin.any()
+    alone = replace(both, alignment=AlignmentOptions(weight=0), text=replace(both.text, centred=True))
+    head = build(demo_store, alone).text_head  # classes are judged by what their texts have beyond the mean one
+    assert head is not None
+    torch.testing.assert_close(head.origin, torch.from_numpy(rows.mean(0)).to(head.origin))
+    beyond = rows - rows.mean(0)
+    expected = torch.from_numpy(beyond / np.linalg.norm(beyond, axis=1, keepdims=True))
+    torch.testing.assert_close(head.fit(torch.from_numpy(rows)), expected.to(head.origin), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("options", ["tiny-llava"], indirect=True)
