@@ -5,7 +5,7 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -17,6 +17,9 @@ import pytest
 import torch
 from filelock import FileLock
 from forked_verbs import PRELOADED
+from fresh_processes import FreshProcesses, run_fresh
+
+from mmcl.deploy import verify
 
 # A shell that starts the tests in the background makes them, and all they start, deaf to the Ctrl-C that some send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -66,6 +69,24 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_call(item: pytest.Item) -> None:
     """And after them."""
     seed_everything(item)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fresh_processes() -> Iterator[None]:
+    """Bundles are verified in fresh processes that are forked; ``real_fresh_processes`` starts them for real."""
+    processes = FreshProcesses()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify, "run_fresh", processes)
+        yield
+    processes.close()
+
+
+@pytest.fixture(scope="module")
+def real_fresh_processes() -> Iterator[None]:
+    """As outside of tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify, "run_fresh", run_fresh)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ from mmcl.skeletons.convert import conversion_matrix
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 
+pytestmark = pytest.mark.usefixtures("real_fresh_processes")
 SOURCE, TARGET = load_layout("utd_mhad_20"), load_layout("kinect_v2_25")
 NAMES = ["wave", "throw a ball", "sit down", "jump", "walk", "fall"]
 
