@@ -220,7 +220,7 @@ def open_predictor(arguments: argparse.Namespace) -> Any:
         return OnnxPredictor(arguments.bundle, graph, arguments.layout, reading)
     try:
         from mmcl.deploy.predictor import Predictor
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise UserError(
             f"this needs {error.name}, not installed here: `pip install torch`, or a bundle with an ONNX graph "
             "(`mmcl export --onnx`) and files in its own layout"

@@ -56,10 +56,9 @@ def _of_the_world(error: Exception) -> str | None:
         return f"out of memory ({said or type(error).__name__}): smaller batches, fewer workers or another machine help"
     if isinstance(error, OSError):  # a full disk, a folder without permission: the message names the file
         return f"{said}; make room, and run the same command again" if error.errno == errno.ENOSPC else said
-    worker = "DataLoader worker" in said
-    if worker and "killed" in said or worker and "exited" in said:
+    if "DataLoader" in said and any(words in said for words in ("killed", "exited", "timed out")):
         return (
-            f"a loader worker was ended by the system ({said}): too little memory or shared memory (/dev/shm); "
-            "--data.workers=0 or fewer workers need less of both"
+            f"a loader worker was ended by the system, or gave nothing ({said}): too little memory or shared memory "
+            "(/dev/shm)? --data.workers=0 or fewer workers need less of both"
         )
     return None

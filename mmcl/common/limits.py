@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 GIB = 1 << 30
-WORDS_OF_NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "bad allocation", "out of memory")
+WORDS_OF_NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "bad allocation", "out of memory",
+                      "cannot allocate memory", "failed to map segment")  # fmt: skip
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from mmcl.common.errors import UserError
+from mmcl.common.limits import is_no_memory
 
 # import name -> name to install, for everything that the `train` extra brings
 TRAINING_STACK = {
@@ -55,6 +56,8 @@ def require_training_stack() -> None:
     try:
         import torchvision  # noqa: F401
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        if is_no_memory(error):
+            raise
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise UserError(
             f"torch {_version('torch')} and torchvision {_version('torchvision')} do not work together ({reason}): "

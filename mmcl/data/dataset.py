@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import atexit
 import multiprocessing
+import shutil
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,14 @@ from PIL.Image import Image
 from torch.utils.data import DataLoader, Dataset
 
 from mmcl.common.draws import clip_keys
+from mmcl.common.errors import UserError
 from mmcl.data.crops import decode
-from mmcl.data.sampler import Key
+from mmcl.data.sampler import Key, StepBatches
 from mmcl.data.split import outputs_of
 from mmcl.data.store import ClipStore
+
+SHARED = Path("/dev/shm")
+PATIENCE = 900  # seconds that a batch may take; a worker that was ended while it had a lock makes the others wait
 
 
 @dataclass(frozen=True)
@@ -135,8 +141,36 @@ def _leave_signals_to_the_main_process(worker: int) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
+def check_shared_memory(store: ClipStore, clips: int, workers: int) -> None:
+    """Whether shared memory holds a batch of each worker: where it does not, workers die or wait for ever.
+
+    Args:
+        store: the clips.
+        clips: in a batch.
+        workers: loader processes.
+
+    Raises:
+        UserError: it does not.
+    """
+    if not workers or not SHARED.is_dir() or not len(store):
+        return
+    numbers = float((store.bodies * store.frames).mean()) * store.layout.joint_count * store.channels
+    needed, free = int(4 * numbers * clips * workers), shutil.disk_usage(SHARED).free
+    if free < needed:
+        raise UserError(
+            f"{SHARED} has {free / 1e6:.1f} MB left, and batches of {workers} loader workers take "
+            f"{needed / 1e6:.1f} MB: --data.workers=0, or give it more (docker run --shm-size=1g)"
+        )
+
+
 def loader(dataset: ClipDataset, batches: Any, workers: int = 0, extras: ExtraInputs | None = None) -> DataLoader[Any]:
-    """A DataLoader over ``batches`` (lists of keys); pinned memory where there is a GPU, workers kept over epochs."""
+    """A DataLoader over ``batches`` (lists of keys); pinned memory where there is a GPU, workers kept over epochs.
+
+    Raises:
+        UserError: there is too little shared memory for that many workers.
+    """
+    size = batches.micro if isinstance(batches, StepBatches) else max(map(len, batches), default=0)
+    check_shared_memory(dataset.store, size, workers)
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -144,6 +178,7 @@ def loader(dataset: ClipDataset, batches: Any, workers: int = 0, extras: ExtraIn
         collate_fn=_Collate(extras),
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
+        timeout=PATIENCE if workers else 0,
         # Its own: every new iterator draws a seed, and from the global generator that would shift what a resumed run
         # draws next. Nothing here uses it, since a clip's randomness comes with its key.
         generator=torch.Generator(),

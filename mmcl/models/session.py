@@ -49,7 +49,7 @@ def open_checked_session(graph: Path, description: Description) -> InferenceSess
     try:
         with bounded_memory(4 * graph.stat().st_size + 2 * GIB):
             session = open_session(graph)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise UserError('this needs onnxruntime, not installed here: run `pip install "mmcl[onnx]"`') from error
     except Exception as error:  # onnxruntime has kinds of its own, which are no public names
         raise UserError(f"{graph} is damaged or needs another onnxruntime: {_first_line(error)}") from error

@@ -25,7 +25,7 @@ from mmcl.data.readers import READERS
 from mmcl.data.readers.folder import FolderOptions
 from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
-from mmcl.deploy.files import read_joints
+from mmcl.deploy.files import LAYOUTS, read_joints
 from mmcl.deploy.follow import Frames
 from mmcl.encoders.base import build_encoder
 from mmcl.encoders.official import read_official
@@ -72,7 +72,7 @@ def _clips() -> list[Target]:
     def reads(suffix: str) -> Callable[[Path, bytes], Any]:
         def run(folder: Path, data: bytes) -> None:
             (folder / f"c{suffix}").write_bytes(data)
-            read_joints(folder / f"c{suffix}", load_layout("utd_mhad_20" if suffix == ".mat" else "kinect_v1_20"))
+            read_joints(folder / f"c{suffix}", load_layout(LAYOUTS.get(suffix, "kinect_v1_20")))
 
         return run
 
