@@ -17,6 +17,7 @@ SUBJECTS = {
     "encoder": ("mmcl.benchmarks.encoder", "CTR-GCN in use and in training, against the published form of it"),
     "masked": ("mmcl.benchmarks.masked", "what masking saves of a step of masked motion prediction"),
     "attack": ("mmcl.benchmarks.attack", "a step of TASAR beside one of I-FGSM, and as the released code does it"),
+    "explain": ("mmcl.benchmarks.explain", "Shapley values of one clip, in batches against a plain loop"),
     "deploy": (
         "mmcl.benchmarks.deploy",
         "a bundle's ONNX graphs, one clip at a time: speed, size, cold start, accuracy",

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from mmcl.attributions.base import Attribution, build_attribution
 from mmcl.attributions.sources import gathered
@@ -20,7 +21,7 @@ from mmcl.common.errors import UserError
 from mmcl.data.selection import Selection
 from mmcl.data.store import ClipStore
 from mmcl.encoders.edge_gcn.network import EdgeGCN
-from mmcl.evaluation.base import Apply, Evaluation, Verdict
+from mmcl.evaluation.base import Apply, ClipFunction, Evaluation, Verdict
 from mmcl.evaluation.faithfulness import pictures
 from mmcl.evaluation.faithfulness.choices import ranked_choices, signed_choices
 from mmcl.evaluation.faithfulness.damage import Method, deleted, edges_changed, inserted
@@ -29,6 +30,7 @@ from mmcl.evaluation.faithfulness.summary import Damage, interval
 from mmcl.models.model import Model
 
 Background = tuple[Tensor, Tensor]
+PART = 8  # clips between two moves of the bar
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Faithfulness(Evaluation):
         def measured(joints: Tensor, lengths: Tensor) -> Tensor:
             return self._measured(model, attribution, kinds, (joints, lengths), background)
 
-        found = apply(measured, clips)
+        found = _in_parts(apply, measured, clips)
         metrics, arrays = self._summary(found, labels, list(kinds))
         metrics |= self._checks(model, attribution, background, apply, clips[: options.stable])
         arrays |= {"labels": labels}
@@ -173,7 +175,7 @@ class Faithfulness(Evaluation):
                     for other in others]  # fmt: skip
             return torch.cat([change.double(), torch.stack(same, dim=1)], dim=1)
 
-        found = apply(measured, clips)
+        found = _in_parts(apply, measured, clips)
         medians = {name: _median(found[:, column]) for column, name in enumerate(NAMES)}
         weights = {part: interval(found[:, 3 + number], options.seed) for number, part in enumerate(("head", "all"))}
         return {"stability": medians, "random_weights": weights}
@@ -190,6 +192,12 @@ def kinds_of_damage(model: Model, options: FaithfulnessOptions) -> dict[str, Met
         kinds["edge_zero"] = edges_changed("zero", 0.0, options.released)
         kinds["edge_shift"] = edges_changed("away", options.shift, options.released)
     return kinds
+
+
+def _in_parts(apply: Apply, function: ClipFunction, clips: np.ndarray) -> np.ndarray:
+    """``apply`` by a few clips at a time: each takes hundreds of forward passes, and the bar shall move."""
+    parts = np.array_split(clips, -(-len(clips) // PART))
+    return np.concatenate([apply(function, part) for part in tqdm(parts, desc="damaging", delay=5, leave=False)])
 
 
 def _some(clips: np.ndarray, count: int, seed: int, what: str) -> np.ndarray:
