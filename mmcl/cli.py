@@ -32,6 +32,7 @@ VERBS = {
     "pull": ("mmcl.pull", "a bundle from the Hugging Face hub"),
     "import-checkpoint": ("mmcl.import_checkpoint", "an official CTR-GCN or MMCL checkpoint -> bundle"),
     "predict": ("mmcl.predict", "label and probability for skeleton files"),
+    "serve": ("mmcl.serve", "a bundle at work in the browser: skeleton files, videos, the camera"),
     "bench": ("mmcl.bench", "measure speed and size on this machine"),
     "build-tower": ("mmcl.build_towers", "tiny random or mini pretrained CLIP / LLM folders, offline"),
 }

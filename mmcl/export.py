@@ -90,6 +90,10 @@ def build_parser() -> argparse.ArgumentParser:
         "run's data set, withheld ones included; or a .yaml file of names and descriptions like those in prompts/. "
         "Templates are the run's",
     )
+    parser.add_argument(
+        "--page", type=Path, metavar="DIR",
+        help="also write a page that runs the bundle in the browser, as static files (`mmcl serve` shows it)",
+    )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is already there")
     return parser
 
@@ -137,12 +141,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.reject,
     )
     from mmcl.deploy.export import export_run
+    from mmcl.page.write import is_page, write_page
 
+    if arguments.page is not None:
+        check_replaceable(arguments.page, is_page)
     description, verified = export_run(
         arguments.run, arguments.out, arguments.which, arguments.classes, options, arguments.layout, arguments.data,
         arguments.protocol,
     )  # fmt: skip
     print("\n".join(summary(arguments.out, description, verified)))
+    if arguments.page is not None:
+        facts = write_page(arguments.out, arguments.page)
+        print(f"{arguments.page}: a page for any web server" + ("" if facts["film"] else "; skeleton files only"))
     return 0
 
 

@@ -1,0 +1,87 @@
+// Skeleton files -> clips {persons, frames, joints, columns, data: Float32Array (M, T, V, C)}. Missing joints are 0.
+
+const LIMIT = 64 * 2 ** 20; // bytes of a file
+
+export async function readClip(file, joints) {
+  if (file.size > LIMIT) throw new Error(`${file.name} has ${(file.size / 2 ** 20).toFixed(0)} MiB: at most 64 are read`);
+  const name = file.name.toLowerCase();
+  let found;
+  if (name.endsWith(".npy")) found = parseNpy(await file.arrayBuffer());
+  else if (name.endsWith(".json")) found = parseJson(await file.text());
+  else if (name.endsWith(".csv")) found = parseCsv(await file.text());
+  else throw new Error(`${file.name} ends in none of .npy, .json, .csv`);
+  return arrange(found, joints, file.name);
+}
+
+export function parseNpy(buffer) {
+  const bytes = new Uint8Array(buffer);
+  if (bytes.length < 12 || String.fromCharCode(...bytes.slice(1, 6)) !== "NUMPY") throw new Error("not a .npy file");
+  const view = new DataView(buffer);
+  const [size, start] = bytes[6] === 1 ? [view.getUint16(8, true), 10] : [view.getUint32(8, true), 12];
+  if (start + size > bytes.length) throw new Error("the .npy file is cut short");
+  const header = new TextDecoder("latin1").decode(bytes.slice(start, start + size));
+  const kind = /'descr':\s*'([^']*)'/.exec(header)?.[1];
+  const shape = (/'shape':\s*\(([^)]*)\)/.exec(header)?.[1] ?? "").split(",").map((s) => s.trim()).filter(Boolean).map(Number);
+  if (/'fortran_order':\s*True/.test(header)) throw new Error("numbers are in Fortran order: save numpy.ascontiguousarray of it");
+  const types = { "<f4": Float32Array, "<f8": Float64Array, "<i4": Int32Array, "<i2": Int16Array };
+  const type = types[kind];
+  if (!type) throw new Error(`numbers of kind ${kind}: save it as float32`);
+  const count = shape.reduce((a, b) => a * b, 1);
+  const from = start + size;
+  if (bytes.length - from < count * type.BYTES_PER_ELEMENT) throw new Error("the .npy file is cut short");
+  const values = new type(buffer.slice(from, from + count * type.BYTES_PER_ELEMENT));
+  return { shape, values: Float32Array.from(values) };
+}
+
+export function parseJson(text) {
+  let content = JSON.parse(text);
+  if (!Array.isArray(content)) content = content.joints ?? content.skeleton ?? content.keypoints ?? content.data;
+  if (!Array.isArray(content)) throw new Error("no array of joints in the JSON file");
+  const shape = [];
+  for (let level = content; Array.isArray(level); level = level[0]) shape.push(level.length);
+  if (shape.length > 4) throw new Error("arrays are nested too deeply");
+  const values = content.flat(shape.length).map((value) => (value === null ? NaN : Number(value)));
+  if (values.length !== shape.reduce((a, b) => a * b, 1)) throw new Error("rows of the JSON file differ in length");
+  return { shape, values: Float32Array.from(values) };
+}
+
+export function parseCsv(text) {
+  const rows = text.split(/\r?\n/).filter((row) => row.trim());
+  const cut = (row) => row.split(rows[0].includes(";") ? ";" : rows[0].includes("\t") ? "\t" : ",").map((s) => s.trim());
+  const header = cut(rows[0]).some((word) => word && Number.isNaN(Number(word)) && !/^(nan|na|null)$/i.test(word));
+  const numbers = rows.slice(header ? 1 : 0).map((row) => cut(row).map((word) => (word === "" ? NaN : Number(word))));
+  if (!numbers.length || numbers.some((row) => row.length !== numbers[0].length)) throw new Error("rows of the CSV file differ in length");
+  return { shape: [numbers.length, numbers[0].length], values: Float32Array.from(numbers.flat()) };
+}
+
+function arrange({ shape, values }, joints, name) {
+  let [persons, frames, V, columns] = [1, 0, joints, 3];
+  if (shape.length === 4) [persons, frames, V, columns] = shape;
+  else if (shape.length === 3) [frames, V, columns] = shape;
+  else if (shape.length === 2) [frames, columns] = [shape[0], shape[1] / joints];
+  if (V !== joints || ![2, 3, 4].includes(columns) || !frames) {
+    throw new Error(`${name} has the shape (${shape.join(", ")}): this model takes (frames, ${joints}, 3), or (persons, frames, ${joints}, 3)`);
+  }
+  return { persons, frames, joints: V, columns, data: values };
+}
+
+// The numbers that a graph takes: (1, M, frames, V, wanted) of some frames; NaN and infinite joints become 0, missing.
+export function asInput(clip, begin, end, wanted) {
+  const { persons, frames, joints, columns, data } = clip;
+  const out = new Float32Array(persons * (end - begin) * joints * wanted);
+  let place = 0;
+  for (let m = 0; m < persons; m++) {
+    for (let t = begin; t < end; t++) {
+      for (let v = 0; v < joints; v++, place += wanted) {
+        const from = ((m * frames + t) * joints + v) * columns;
+        const there = Number.isFinite(data[from]) && Number.isFinite(data[from + 1]);
+        if (!there) continue;
+        for (let c = 0; c < wanted; c++) {
+          const value = c < columns ? data[from + c] : c === 3 ? 1 : 0;
+          out[place + c] = Number.isFinite(value) ? value : 0;
+        }
+      }
+    }
+  }
+  return { data: out, dims: [1, persons, end - begin, joints, wanted] };
+}

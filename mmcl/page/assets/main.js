@@ -1,0 +1,253 @@
+import { readClip } from "./clip.js";
+import { asClip, Film } from "./film.js";
+import { Model } from "./model.js";
+import { Stage } from "./skeleton.js";
+
+const at = (id) => document.getElementById(id);
+const FILM_RATE = 15; // frames a second that are looked at in a video
+const SHOWN = 5;
+const state = { clip: null, windows: [], answer: null, frame: 0, playing: false, live: null };
+const stage = new Stage(at("skeleton"));
+let facts, models = {}, film;
+
+function say(words, bad = false) {
+  at("status").textContent = words;
+  at("status").classList.toggle("bad", bad);
+}
+
+const whole = (value) => `${(100 * value).toFixed(0)} %`;
+const percent = (value) => `${(100 * value).toFixed(value > 0.995 || value < 0.005 ? 1 : 0)} %`;
+const rate = () => Math.max(1, Number(at("fps").value) || 30);
+
+async function begin() {
+  facts = await (await fetch("page.json")).json();
+  document.title = at("title").textContent = facts.name;
+  at("threshold").value = facts.threshold ?? 0;
+  at("below").textContent = whole(Number(at("threshold").value));
+  models.own = await Model.load("model.onnx", facts.own);
+  if (facts.film) models.film = facts.film.graph === "model.onnx" ? models.own : null;
+  document.querySelectorAll(".film").forEach((part) => { part.hidden = !facts.film; });
+  say(`ready: ${facts.class_names.length} classes, joints of ${facts.own.layout}`);
+  document.body.dataset.ready = "yes";
+}
+
+async function open(file) {
+  stopCamera();
+  try {
+    if (file.type.startsWith("video/") || /\.(mp4|webm|mov|avi)$/i.test(file.name)) await openFilm(file);
+    else {
+      at("video").hidden = true;
+      say(`reading ${file.name} …`);
+      await judge(await readClip(file, facts.own.joints), models.own, facts.own.bones, file.name);
+    }
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
+async function readyForFilm() {
+  if (!facts.film) throw new Error("this page was made without pose weights: skeleton files only");
+  models.film ??= await Model.load(facts.film.graph, facts.film);
+  film ??= await Film.load(at("video"));
+}
+
+async function openFilm(file) {
+  say("loading the pose estimator …");
+  const video = at("video");
+  video.src = URL.createObjectURL(file);
+  video.hidden = false;
+  await new Promise((resolve, reject) => {
+    video.onloadeddata = resolve;
+    video.onerror = () => reject(new Error(`${file.name} cannot be decoded by this browser`));
+  });
+  await readyForFilm();
+  at("fps").value = FILM_RATE;
+  const clip = await film.read(FILM_RATE, (done) => say(`looking at ${file.name}: ${percent(done)}`));
+  await judge(clip, models.film, facts.film.bones, file.name);
+}
+
+async function judge(clip, model, bones, name) {
+  Object.assign(state, { clip, model, bones, windows: [], frame: 0, name });
+  const slider = at("time");
+  slider.max = clip.frames - 1;
+  slider.disabled = at("play").disabled = false;
+  show(0);
+  const started = performance.now();
+  state.answer = await model.classify(clip);
+  const took = performance.now() - started;
+  bars();
+  const span = Number(at("span").value) * rate();
+  if (clip.frames > 1.5 * span) state.windows = await model.overTime(clip, span, (done) => say(`${name}: ${percent(Math.min(1, done))}`));
+  timeline();
+  say(`${name}: ${clip.frames} frames, ${clip.persons} person${clip.persons > 1 ? "s" : ""}; answered in ${took.toFixed(0)} ms`);
+  document.body.dataset.answer = JSON.stringify(state.answer);
+}
+
+function ranked(probabilities) {
+  return probabilities.map((share, label) => ({ share, label, name: facts.class_names[label] })).sort((a, b) => b.share - a.share);
+}
+
+function bars() {
+  const list = at("bars");
+  list.replaceChildren();
+  if (!state.answer) return;
+  const best = ranked(state.answer);
+  const threshold = Number(at("threshold").value);
+  const rows = best[0].share < threshold ? [{ name: "none of these", share: null }, ...best] : best;
+  for (const { name, share } of rows.slice(0, SHOWN)) {
+    const row = document.createElement("li");
+    const parts = ["name", "bar", "share"].map((part) => {
+      const element = document.createElement("span");
+      element.className = part;
+      return row.appendChild(element);
+    });
+    row.classList.toggle("none", share === null);
+    parts[0].textContent = parts[0].title = name;
+    const bar = parts[1].appendChild(document.createElement("span"));
+    bar.style.width = `${100 * (share ?? 0)}%`;
+    parts[2].textContent = share === null ? "" : percent(share);
+    list.append(row);
+  }
+}
+
+function timeline() {
+  const canvas = at("timeline");
+  canvas.hidden = !state.windows.length;
+  if (canvas.hidden) return;
+  const ratio = window.devicePixelRatio || 1;
+  canvas.width = canvas.clientWidth * ratio;
+  canvas.height = canvas.clientHeight * ratio;
+  const pen = canvas.getContext("2d");
+  pen.scale(ratio, ratio);
+  const [width, height, style] = [canvas.clientWidth, canvas.clientHeight, getComputedStyle(document.body)];
+  const [main, none, ink] = ["--main", "--none", "--ink"].map((name) => style.getPropertyValue(name));
+  const threshold = Number(at("threshold").value);
+  pen.font = "12px system-ui, sans-serif";
+  let before = null;
+  state.windows.forEach(({ begin, end, probabilities }, place) => {
+    const best = ranked(probabilities)[0];
+    const next = state.windows[place + 1]?.begin ?? end;
+    const [from, to] = [begin / state.clip.frames * width, next / state.clip.frames * width];
+    const known = best.share >= threshold;
+    pen.fillStyle = known ? main : none;
+    pen.globalAlpha = 0.25 + 0.75 * best.share;
+    pen.fillRect(from, height - 14 - 26 * best.share, Math.max(1, to - from - 1), 26 * best.share);
+    pen.globalAlpha = 1;
+    const name = known ? best.name : "none";
+    if (name !== before) {
+      pen.fillStyle = ink;
+      pen.save();
+      pen.beginPath();
+      pen.rect(from, 0, Math.max(40, to - from + 60), 16);
+      pen.clip();
+      pen.fillText(name, from, 12);
+      pen.restore();
+    }
+    before = name;
+  });
+  pen.fillStyle = ink;
+  pen.fillRect(state.frame / Math.max(1, state.clip.frames - 1) * (width - 2), height - 12, 2, 12);
+}
+
+function show(frame) {
+  if (!state.clip) return;
+  state.frame = Math.max(0, Math.min(state.clip.frames - 1, frame));
+  at("time").value = state.frame;
+  at("frame").textContent = `${(state.frame / rate()).toFixed(2)} s`;
+  stage.show(state.clip, state.bones, state.frame);
+  if (state.windows.length) timeline();
+  const video = at("video");
+  if (!video.hidden && !state.live && !state.playing) video.currentTime = state.frame / rate();
+}
+
+function play(on = !state.playing) {
+  state.playing = on && state.clip !== null;
+  at("play").textContent = state.playing ? "Pause" : "Play";
+  const video = at("video");
+  if (!video.hidden && !state.live) { if (state.playing) video.play(); else video.pause(); }
+  if (!state.playing) return;
+  let before = performance.now(), time = state.frame;
+  const tick = (now) => {
+    if (!state.playing) return;
+    time += (now - before) / 1000 * rate();
+    before = now;
+    if (time >= state.clip.frames) time = 0;
+    show(Math.floor(time));
+    requestAnimationFrame(tick);
+  };
+  requestAnimationFrame(tick);
+}
+
+async function startCamera() {
+  say("loading the pose estimator …");
+  try {
+    const stream = await navigator.mediaDevices.getUserMedia({ video: true });
+    const video = at("video");
+    video.srcObject = stream;
+    video.hidden = false;
+    await video.play();
+    await readyForFilm();
+    const live = state.live = { stream, frames: [], times: [], busy: false };
+    at("camera").setAttribute("aria-pressed", "true");
+    requestAnimationFrame(() => watch(live));
+  } catch (error) {
+    stopCamera();
+    say(`no camera: ${error.message}`, true);
+  }
+}
+
+async function watch(live) {
+  if (state.live !== live) return;
+  const now = performance.now() / 1000;
+  const joints = film.look();
+  live.frames.push(joints);
+  live.times.push(now);
+  const span = Number(at("span").value);
+  while (live.times.length > 2 && now - live.times[0] > span) { live.frames.shift(); live.times.shift(); }
+  const clip = asClip(live.frames);
+  state.clip = clip;
+  state.bones = facts.film.bones;
+  state.windows = [];
+  stage.show(clip, facts.film.bones, clip.frames - 1);
+  if (!live.busy && live.frames.filter(Boolean).length > 4) {
+    live.busy = true;
+    try {
+      state.answer = await models.film.classify(clip);
+      document.body.dataset.answer = JSON.stringify(state.answer);
+      bars();
+      say(`camera: ${(live.times.length / Math.max(0.1, now - live.times[0])).toFixed(0)} frames a second`);
+    } catch (error) {
+      say(`camera: ${error.message}`);
+    }
+    live.busy = false;
+  } else if (!joints) say("camera: nobody is seen");
+  requestAnimationFrame(() => watch(live));
+}
+
+function stopCamera() {
+  state.live?.stream.getTracks().forEach((track) => track.stop());
+  state.live = null;
+  at("video").srcObject = null;
+  at("camera").setAttribute("aria-pressed", "false");
+}
+
+at("choose").addEventListener("click", () => at("file").click());
+at("file").addEventListener("change", () => { if (at("file").files[0]) open(at("file").files[0]); at("file").value = ""; });
+at("camera").addEventListener("click", () => (state.live ? (stopCamera(), say("camera off")) : startCamera()));
+at("play").addEventListener("click", () => play());
+at("time").addEventListener("input", () => { play(false); show(Number(at("time").value)); });
+at("threshold").addEventListener("input", () => { at("below").textContent = whole(Number(at("threshold").value)); bars(); timeline(); });
+for (const id of ["fps", "span"]) at(id).addEventListener("change", () => { if (state.clip && !state.live) judge(state.clip, state.model, state.bones, state.name).catch((error) => say(error.message, true)); });
+at("timeline").addEventListener("click", (event) => { play(false); show(Math.round(event.offsetX / at("timeline").clientWidth * (state.clip.frames - 1))); });
+document.addEventListener("keydown", (event) => {
+  if (event.target instanceof HTMLInputElement || event.target instanceof HTMLButtonElement) return;
+  const steps = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
+  if (event.key === " ") { event.preventDefault(); play(); }
+  else if (event.key in steps && state.clip) { play(false); show(state.frame + steps[event.key]); }
+});
+const over = (event, on) => { event.preventDefault(); at("drop").classList.toggle("over", on); };
+document.addEventListener("dragover", (event) => over(event, true));
+document.addEventListener("dragleave", (event) => over(event, false));
+document.addEventListener("drop", (event) => { over(event, false); if (event.dataTransfer.files[0]) open(event.dataTransfer.files[0]); });
+window.addEventListener("resize", timeline);
+begin().catch((error) => say(`the model cannot be loaded: ${error.message}`, true));

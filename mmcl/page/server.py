@@ -1,0 +1,57 @@
+"""Serves a page's folder to browsers on this machine, and to nobody else."""
+
+from __future__ import annotations
+
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from mmcl.common.errors import UserError
+
+HERE = "127.0.0.1"
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    """Files of one folder, with the types that browsers insist on, and nothing kept from one visit to the next."""
+
+    extensions_map = {
+        **SimpleHTTPRequestHandler.extensions_map, ".js": "text/javascript", ".mjs": "text/javascript",
+        ".wasm": "application/wasm", ".onnx": "application/octet-stream", ".task": "application/octet-stream",
+    }  # fmt: skip
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
+        super().end_headers()
+
+    def list_directory(self, path: object) -> None:  # type: ignore[override]
+        """Folders are not listed."""
+        self.send_error(404)
+
+    def do_GET(self) -> None:
+        """Answer those who ask for this machine by its own name: a page of somebody else's cannot read along."""
+        host = (self.headers.get("Host") or "").rsplit(":", 1)[0]
+        if host not in (HERE, "localhost"):
+            self.send_error(403)
+            return
+        super().do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Requests are not printed."""
+
+
+def make_server(folder: Path, port: int) -> ThreadingHTTPServer:
+    """A server of a folder's files on this machine.
+
+    Args:
+        folder: of the page.
+        port: 0 takes any that is free.
+
+    Raises:
+        UserError: the port is taken.
+    """
+    try:
+        return ThreadingHTTPServer((HERE, port), partial(_Handler, directory=str(folder)))
+    except OSError as error:
+        raise UserError(f"port {port} of {HERE} cannot be used ({error.strerror}): name another by --port") from error

@@ -1,0 +1,201 @@
+"""The page runs a bundle in a real browser: the same probabilities as Python's, and no request that leaves it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
+from http.client import HTTPConnection
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mmcl.common.errors import UserError
+from mmcl.deploy.onnx_predictor import OnnxPredictor
+from mmcl.encoders.base import build_encoder
+from mmcl.models.bundle import describe, load_bundle, write_bundle
+from mmcl.models.model import Model
+from mmcl.page.server import make_server
+from mmcl.page.vendor import PACKAGES, unpack, vendored
+from mmcl.page.write import is_page, write_page
+from mmcl.pose.weights import cache_file
+from mmcl.serve import main as serve
+from mmcl.skeletons.layout import load_layout
+from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the page is not tried in a browser")
+NAMES = ["wave", "kick", "sit down", "<b>stand</b> up", "throw"]
+TASK = Path(os.environ.get("MMCL_POSE_WEIGHTS") or cache_file())
+
+
+@pytest.fixture(scope="session")
+def page(make_once) -> Path:
+    """Folder with ``bundle`` (two persons, no graph) and its ``page``, with videos where there are pose weights."""
+    try:
+        vendored()
+    except UserError as error:
+        pytest.skip(str(error))
+
+    def make(folder: Path) -> None:
+        torch.manual_seed(0)
+        layout = load_layout("kinect_v1_20")
+        encoder = build_encoder("ctrgcn", layout, len(NAMES), {"width": 8, "depth": 3, "persons": 2})
+        preprocess = Preprocess(layout, layout, 2, PreprocessOptions(window=16))
+        encoder.train()(preprocess(torch.randn(16, 2, 20, 20, 3)))
+        description = describe("ctrgcn", encoder.eval(), preprocess, NAMES)
+        (folder / "bundle").mkdir()
+        write_bundle(folder / "bundle", Model(description, encoder, preprocess))
+        write_page(folder / "bundle", folder / "page")
+        shutil.copyfile(folder / "page" / "model.onnx", folder / "bundle" / "model.onnx")
+
+    return make_once("page", make)
+
+
+@pytest.fixture
+def address(page) -> Iterator[str]:
+    with make_server(page / "page", 0) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
+    film = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+    if (camera := os.environ.get("MMCL_TEST_CAMERA")) is not None:
+        film.append(f"--use-file-for-fake-video-capture={camera}")
+    with api.sync_playwright() as player:
+        found = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *film])
+        yield found
+        found.close()
+
+
+def watched(browser: Any, address: str, **options: Any) -> tuple[Any, list[str], list[str]]:
+    """A tab on the page, ready; all addresses that it asks for, and what it complains of."""
+    tab = browser.new_context(**options).new_page()
+    asked: list[str] = []
+    errors: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.goto(address)
+    tab.wait_for_selector("body[data-ready]", timeout=60_000)
+    return tab, asked, errors
+
+
+def answer(tab: Any) -> list[float]:
+    tab.wait_for_selector("body[data-answer]", timeout=60_000)
+    found: list[float] = json.loads(tab.evaluate("document.body.dataset.answer"))
+    return found
+
+
+def expected(page: Path, joints: np.ndarray) -> list[float]:
+    ranking = OnnxPredictor(page / "bundle", page / "page" / "model.onnx").classify(joints)
+    return [share for _, _, share in sorted(ranking)]
+
+
+@needs_browser
+def test_files_are_answered_as_by_python_and_nothing_leaves_the_page(page, address, browser, tmp_path) -> None:
+    clip = np.random.default_rng(0).normal(size=(2, 150, 20, 3)).astype(np.float32)
+    clip[0, 3, 4] = np.nan
+    clip[1, 40:] = 0  # the second person leaves
+    np.save(tmp_path / "two.npy", clip)
+    tab, asked, errors = watched(browser, address)
+    tab.set_input_files("#file", tmp_path / "two.npy")
+    np.testing.assert_allclose(answer(tab), expected(page, clip), atol=1e-5)
+    assert tab.locator("#bars li").count() == 5 and tab.locator("#timeline").is_visible()
+    assert tab.locator("#bars .name", has_text="<b>stand</b> up").count() == 1  # a name is a text, not markup
+    tab.locator("#threshold").fill("1")
+    assert tab.locator("#bars li.none").count() == 1 and tab.locator("#below").text_content() == "100 %"
+    tab.locator("#skeleton").focus()
+    tab.keyboard.press("ArrowRight")
+    assert tab.locator("#frame").text_content() == "0.03 s"
+    tab.keyboard.press(" ")
+    assert tab.locator("#play").text_content() == "Pause"
+    assert asked and all(url.startswith((address, "blob:")) for url in asked) and not errors
+
+
+@needs_browser
+def test_a_file_is_dropped_and_a_wrong_one_is_named(page, address, browser, tmp_path) -> None:
+    clip = np.random.default_rng(1).normal(size=(12, 20, 3))
+    tab, _, errors = watched(browser, address, viewport={"width": 390, "height": 800}, color_scheme="dark")
+    drop = """([name, text]) => {
+        const data = new DataTransfer();
+        data.items.add(new File([text], name));
+        document.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
+    }"""
+    tab.evaluate(drop, ["wrong.json", json.dumps(clip[:, :7].tolist())])
+    tab.wait_for_selector("#status.bad")
+    assert "this model takes (frames, 20, 3)" in tab.locator("#status").text_content()
+    tab.evaluate(drop, ["one.csv", "\n".join(",".join(map(repr, row)) for row in clip.reshape(12, -1).tolist())])
+    np.testing.assert_allclose(answer(tab), expected(page, clip[None].astype(np.float32)), atol=1e-5)
+    wide = tab.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+    assert not wide and not errors  # nothing has to be scrolled sideways on a phone
+
+
+@needs_browser
+def test_a_camera_is_looked_at_frame_by_frame(page, address, browser, tmp_path) -> None:
+    if not (page / "page" / "pose.task").exists():
+        pytest.skip("no pose weights here (`mmcl pose --fetch-weights`): the camera is not tried")
+    tab, asked, errors = watched(browser, address)
+    tab.click("#camera")  # the browser's made-up camera shows nobody
+    tab.locator("#status", has_text="camera: ").wait_for(timeout=90_000)
+    assert tab.locator("#camera").get_attribute("aria-pressed") == "true" and tab.locator("#video").is_visible()
+    tab.click("#camera")
+    assert tab.locator("#status").text_content() == "camera off"
+    assert all(url.startswith((address, "blob:")) for url in asked), asked
+
+
+def test_only_this_machine_is_served(page) -> None:
+    with make_server(page / "page", 0) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        host, port = server.server_address[:2]
+        assert host == "127.0.0.1"
+        for header, path, status in (("127.0.0.1", "/index.html", 200), (f"localhost:{port}", "/page.json", 200),
+                                     ("evil.example", "/page.json", 403), ("localhost", "/vendor/", 404),
+                                     ("localhost", "/../../bundle/config.json", 404)):  # fmt: skip
+            connection = HTTPConnection("127.0.0.1", port)
+            connection.request("GET", path, headers={"Host": header})
+            assert connection.getresponse().status == status, path
+            connection.close()
+        server.shutdown()
+
+
+def test_the_folder_says_what_it_is_and_takes_the_place_of_its_like(page, tmp_path, capsys) -> None:
+    assert is_page(page / "page") and not is_page(page / "bundle")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="mine"):
+        serve([str(page / "bundle"), "--out", str(tmp_path / "mine")])
+    assert serve([str(page / "bundle"), "--out", str(tmp_path / "page")]) == 0
+    assert "5 classes" in capsys.readouterr().out
+    facts = json.loads((tmp_path / "page" / "page.json").read_text())
+    model = load_bundle(page / "bundle")
+    assert facts["own"]["joints"] == model.layout.joint_count and facts["class_names"] == NAMES
+    policy = (tmp_path / "page" / "index.html").read_text()
+    assert "default-src 'none'" in policy and "connect-src 'self'" in policy and "http" not in policy.split("<body>")[1]
+
+
+def test_an_archive_that_was_not_tested_is_refused(tmp_path) -> None:
+    archive = tmp_path / "x.tgz"
+    with tarfile.open(archive, "w:gz") as out:
+        entry = tarfile.TarInfo("package/dist/ort.wasm.min.mjs")
+        entry.size = 4
+        out.addfile(entry, io.BytesIO(b"evil"))
+    with pytest.raises(UserError, match="its digest differs"):
+        unpack(archive, PACKAGES[0], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    without = replace(PACKAGES[0], name="no-such-package-at-all")
+    assert without.files == PACKAGES[0].files
