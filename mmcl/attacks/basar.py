@@ -59,7 +59,8 @@ class BASAR(Attack):
     away than the budget at the end is cut to it, and may not fool anybody then.
 
     Attributes:
-        begins: clips (n, M, T, V, C) to begin at and their lengths, from :meth:`prepare`.
+        begins: clips (n, M, T, V, C) to begin at and their lengths, from :meth:`prepare`; None: the attacked clips
+            themselves, each of which may be where another one begins.
     """
 
     options_type = BASAROptions
@@ -90,8 +91,6 @@ class BASAR(Attack):
         self, model: Model, joints: Tensor, lengths: Tensor, labels: Tensor, mask: Tensor, limit: Tensor
     ) -> Tensor:
         """The nearest clip found that fools the model, within the budget; the clean one where none was found."""
-        if self.begins is None:
-            raise UserError("basar needs clips to begin at: call attack.prepare(model, data) first")
         scene = Scene(model, joints, lengths, labels, mask, limit, self.options.targeted)
 
         def fools(x: Tensor) -> Tensor:
@@ -118,8 +117,7 @@ class BASAR(Attack):
 
     def _start(self, scene: Scene, fools: Callable[[Tensor], Tensor]) -> Tensor:
         """Clips on the far side of the border, as near to it as a bisection finds; the clean ones where none is."""
-        assert self.begins is not None
-        begins = [part.to(scene.joints.device) for part in self.begins]
+        begins = [part.to(scene.joints.device) for part in self.begins or (scene.joints, scene.lengths)]
         far, done = scene.joints, fools(scene.joints)
         order = scene.draws(self.options.seed, "begin").order(len(begins[0]))
         for place in range(min(self.options.starts, order.shape[1])):

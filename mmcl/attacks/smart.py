@@ -28,7 +28,8 @@ class SMARTOptions(IterativeOptions):
         bone_weight: of bones' lengths among the perceptual terms.
         recon_weight: of the first of the others.
         released: as the released benchmark has it: other weights of the terms, a step of unit length for all
-            coordinates together, an update that is too long brought to five times the budget, joints 10 to 14 as trunk.
+            coordinates together, an update that is too long brought to five times the budget, joints 10 to 14 as trunk,
+            and a clip that is fooled already stays as it is.
     """
 
     class_weight: float = 0.6
@@ -43,7 +44,7 @@ class SMARTOptions(IterativeOptions):
 
 
 class SMART(Iterative):
-    """Gradients of the classifier and of perceptual terms, mixed; a clip that is fooled already stays as it is.
+    """Gradients of the classifier and of perceptual terms, mixed.
 
     Wang, He, Peng, Tan, Yuan, Wang, Zhu, "Understanding the robustness of skeleton-based action recognition under
     adversarial attack", CVPR 2021.
@@ -66,7 +67,7 @@ class SMART(Iterative):
                 (away,) = torch.autograd.grad(loss.sum(), leaf)
             uphill, away = uphill * scene.movable, away * scene.movable
             mixed = share * unit(uphill) - (1 - share) * unit(away)
-            return mixed * per_clip(~scene.fooled(scores))
+            return mixed * per_clip(~scene.fooled(scores)) if self.options.released else mixed
 
         return ascent
 

@@ -27,7 +27,8 @@ class TASAROptions(IterativeOptions):
     """Options of :class:`TASAR`.
 
     Attributes:
-        samples: weights drawn from the posterior of each head in every step; 0 for the heads' own weights alone.
+        samples: weights drawn from the posterior of each head in every step; 0 for no posterior at all: the gradient is
+            that of the model as it is, with heads or without.
         scale: of the posterior's deviation.
         share: of the posterior's gradient in the direction; the rest is the gradient of the heads themselves.
         decay: share of the last direction that the next one keeps.
@@ -72,12 +73,12 @@ class TASAR(Iterative):
 
     options_type = TASAROptions
     tiny: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"steps": 2, "samples": 3, "posterior": {"epochs": 1, "dual_epochs": 1, "inner": 2}}
+        {"steps": 2, "samples": 2, "posterior": {"epochs": 1, "dual_epochs": 1, "inner": 2}}
     )
 
     def prepare(self, model: Model, data: Selection | None) -> Model:
-        """The model with posterior heads, fitted to training clips where it has none."""
-        if posterior_of(model) is not None:
+        """The model with posterior heads, fitted to training clips where it has none and some are asked for."""
+        if posterior_of(model) is not None or not self.options.samples:
             return model
         from mmcl.surgery.base import build_surgery
 
@@ -87,10 +88,10 @@ class TASAR(Iterative):
         """The direction by posterior, motion and momentum.
 
         Raises:
-            UserError: the model has no posterior heads.
+            UserError: the model has no posterior heads, and samples of their weights are asked for.
         """
         heads = posterior_of(scene.model)
-        if heads is None:
+        if heads is None and self.options.samples:
             raise UserError("tasar attacks a model with posterior heads: use the one that attack.prepare() returns")
         options = self.options
         carry = None
@@ -102,13 +103,16 @@ class TASAR(Iterative):
 
         def ascent(joints: Tensor, number: int) -> Tensor:
             nonlocal last, summed
-            samples = self.weights(heads, number)
+            if heads is None or not options.samples:
+                own = posterior = scene.gradient(joints)
+            elif options.released:
+                own, posterior = separate_gradients(scene, heads, joints, self.weights(heads, number))
+            else:
+                own = one_gradient(scene, heads, joints, self.weights(heads, number), options.share)
             if options.released:
-                own, posterior = separate_gradients(scene, heads, joints, samples)
                 last = options.decay * last + own + (0 if carry is None else carried(own, carry))
                 summed = summed + posterior
                 return released_direction(scene, last, summed, options.share if options.motion else 1.0)
-            own = one_gradient(scene, heads, joints, samples, options.share)
             own = own if carry is None else own + carried(own, carry) * scene.movable
             last = options.decay * last + normalised(own, scene.mean_size(own))
             return last
@@ -119,30 +123,28 @@ class TASAR(Iterative):
         """Along the sign; under ``released`` the direction is the step."""
         return direction if self.options.released else direction.sign()
 
-    def weights(self, heads: PosteriorHeads, number: int) -> Tensor | None:
-        """(H samples, P) weights of a step, the same for all clips, or None where none are asked for."""
-        if not self.options.samples:
-            return None
+    def weights(self, heads: PosteriorHeads, number: int) -> Tensor:
+        """(H samples, P) weights of a step, the same for all clips."""
         generator = torch.Generator().manual_seed(named_seed(self.options.seed, f"tasar step {number}"))
         shape = (heads.heads * self.options.samples, heads.weights.shape[1])
         return heads.sample(torch.randn(shape, generator=generator).to(heads.weights), self.options.scale)
 
 
-def one_gradient(scene: Scene, heads: PosteriorHeads, joints: Tensor, samples: Tensor | None, share: float) -> Tensor:
+def one_gradient(scene: Scene, heads: PosteriorHeads, joints: Tensor, samples: Tensor, share: float) -> Tensor:
     """(N, M, T, V, C) gradient of both parts by the joints, in one pass forward and one backward.
 
     The parts are brought to the same size where they are added: at the surrogate's scores.
     """
     leaf, scores = surrogate_scores(scene, heads, joints)
     pulls = [pull(scene, heads, one.detach(), samples) for one in scores]
-    both = [_mixed(one, share if samples is not None else 0.0) for one in pulls]
+    both = [_mixed(one, share) for one in pulls]
     (found,) = torch.autograd.grad(scores, leaf, both)
     return found * scene.movable
 
 
 def separate_gradients(
-    scene: Scene, heads: PosteriorHeads, joints: Tensor, samples: Tensor | None
-) -> tuple[Tensor, Tensor]:
+    scene: Scene, heads: PosteriorHeads, joints: Tensor, samples: Tensor
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Gradients (N, M, T, V, C) of the heads and of posterior samples, in one pass forward and two backward."""
     leaf, scores = surrogate_scores(scene, heads, joints)
     pulls = [pull(scene, heads, one.detach(), samples) for one in scores]
@@ -170,13 +172,11 @@ def surrogate_scores(scene: Scene, heads: PosteriorHeads, joints: Tensor) -> tup
     return leaf, seen
 
 
-def pull(scene: Scene, heads: PosteriorHeads, scores: Tensor, samples: Tensor | None) -> Pull:
+def pull(scene: Scene, heads: PosteriorHeads, scores: Tensor, samples: Tensor) -> Pull:
     """Gradients by the surrogate's scores (N, K), of all heads and all samples at once."""
     leaf = scores.requires_grad_(True)
     with torch.enable_grad():
         (own,) = torch.autograd.grad(scene.losses(heads(leaf)).sum(), leaf)
-        if samples is None:
-            return Pull(own, torch.zeros_like(own))
         (posterior,) = torch.autograd.grad(scene.losses(heads.each(leaf, samples)).sum(), leaf)
     return Pull(own, posterior)
 

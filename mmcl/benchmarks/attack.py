@@ -94,7 +94,6 @@ def measure(
     tasar = TASAR(TASAROptions(samples=samples))
     fitting = compare({"fit": lambda: tasar.ascent(scene)}, 1.0, least=1, warm=0, synchronise=waits)["fit"]
     weights = tasar.weights(heads, 0)
-    assert weights is not None
     steps: dict[str, Callable[[], Tensor]] = {
         "I-FGSM": direction(IFGSM(IterativeOptions()), scene_of(plain, joints)),
         "TASAR": direction(tasar, scene),
