@@ -29,7 +29,7 @@ examples:
   mmcl attack runs/utd
   mmcl attack runs/utd --target runs/utd_sttformer --attack ifgsm --attack tasar --epsilon 0.01 --epsilon 0.02
   mmcl attack runs/a/seed-0 --seed-run runs/a/seed-1 --target b=runs/b/seed-0,runs/b/seed-1 --every-pair
-  mmcl attack runs/utd --attack tasar --option tasar.steps=50 --option tasar.motion=false
+  mmcl attack runs/utd --attack tasar --attack tasar/still --option steps=50 --option tasar/still.motion=false
   mmcl attack runs/utd --smoothing 2 --out reports/smoothed
 """
 
@@ -49,8 +49,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--every-pair", action="store_true", help="attack the targets in turn, too")
     parser.add_argument(
-        "--attack", action="append", choices=tuple(ATTACKS), metavar="NAME",
-        help=f"{', '.join(ATTACKS)}; may be repeated, the first is the main one (default: ifgsm)",
+        "--attack", action="append", metavar="NAME[/NOTE]",
+        help=f"{', '.join(ATTACKS)}; may be repeated, with a note to try one with other options; the first is the main "
+        "one (default: ifgsm)",
     )  # fmt: skip
     parser.add_argument(
         "--option", action="append", default=[], metavar="[ATTACK.]KEY=VALUE",
@@ -139,7 +140,8 @@ def attack_options(words: Sequence[str], names: Sequence[str]) -> dict[str, dict
                 raise UserError(f"--option {word}: no attack '{name}' here, only {', '.join(names)}")
             found[name] |= option_words([f"{rest}={value}" if "=" in word else rest])
             continue
-        own = [name for name in names if key in {field.name for field in fields(ATTACKS[name].options_type)}]
+        known = {name: {field.name for field in fields(ATTACKS[name.partition("/")[0]].options_type)} for name in names}
+        own = [name for name in names if key in known[name]]
         if not own:
             raise UserError(f"--option {word}: none of {', '.join(names)} has an option '{key}'")
         for name in own:

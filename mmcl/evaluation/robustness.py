@@ -25,6 +25,7 @@ from mmcl.models.model import Model
 from mmcl.skeletons.preprocess import Preprocess
 
 NO_GRADIENTS = "ONNX graphs alone have no gradients to attack: take the bundle with its weights, or the run"
+NOTE = "/"  # between an attack's name and what tells it from others of that name
 SMOOTHED = ", smoothed "  # in the name of a model behind input smoothing
 
 
@@ -33,7 +34,8 @@ class RobustnessOptions:
     """Options of :class:`Robustness`.
 
     Attributes:
-        attacks: names; the first one's success on the model itself is the main number. Noise is always tried, too.
+        attacks: names; the first one's success on the model itself is the main number. Noise is always tried, too. A
+            slash begins a note, with which one attack is tried with several options: tasar, tasar/still.
         options: attack -> its options, but for epsilon, unit, targeted and seed.
         epsilons: budgets; the first is the main one.
         unit: of the budgets, metres or body.
@@ -79,7 +81,7 @@ class RobustnessOptions:
             UserError: no such attack, or options that are wrong.
         """
         common = {"epsilon": self.epsilons[0], "unit": self.unit, "targeted": self.targeted}
-        return build_attack(name, {**self.options.get(name, {}), **common})
+        return build_attack(name.partition(NOTE)[0], {**self.options.get(name, {}), **common})
 
     @property
     def tried(self) -> tuple[str, ...]:

@@ -127,9 +127,10 @@ def test_smoothing_takes_off_what_is_too_fast_and_is_part_of_the_model(store, da
 
 
 def test_the_verb_writes_a_report_to_read(store, folders, demo_store, tmp_path, capsys) -> None:
-    words = [str(folders["first"]), f"--target=other={folders['second']}", "--attack=tasar", "--attack=ifgsm",
-             "--option=steps=2", "--option=tasar.samples=2", "--option=tasar.bandwidth=0.3",
-             "--option=tasar.posterior={epochs: 1, dual_epochs: 1, inner: 1}", "--epsilon=0.03", "--epsilon=0.01",
+    options = ["steps=2", "ifgsm/one.steps=1", "tasar.samples=2", "tasar.bandwidth=0.3",
+               "tasar.posterior={epochs: 1, dual_epochs: 1, inner: 1}"]  # fmt: skip
+    words = [str(folders["first"]), f"--target=other={folders['second']}", "--attack=tasar", "--attack=ifgsm/one",
+             *(f"--option={option}" for option in options), "--epsilon=0.03", "--epsilon=0.01",
              f"--data={demo_store}", "--protocol=demo/cross_subject", f"--out={tmp_path / 'report'}"]  # fmt: skip
     assert main(words) == 0
     said = capsys.readouterr().out
@@ -137,7 +138,9 @@ def test_the_verb_writes_a_report_to_read(store, folders, demo_store, tmp_path, 
     page = (tmp_path / "report" / "report.md").read_text()
     assert "on others" in said and "report in" in said and "![heat maps](transfer.png)" in page
     assert all((tmp_path / "report" / name).stat().st_size > 2000 for name in ("transfer.png", "budget.png"))
-    assert {row["attack"] for row in report["attacks"]} == {"tasar", "ifgsm", "noise"} and len(report["cells"]) == 12
+    assert [report["attack_options"][name]["steps"] for name in ("ifgsm/one", "tasar")] == [1, 2]
+    assert {row["attack"] for row in report["attacks"]} == {"tasar", "ifgsm/one", "noise"}
+    assert len(report["cells"]) == 12
     with np.load(tmp_path / "report" / "scores.npz") as arrays:
         assert not any(key.startswith("clips ") for key in arrays.files)  # nobody's recordings unless asked for
 
