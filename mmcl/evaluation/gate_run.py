@@ -74,7 +74,7 @@ def check_same_words(gate: SavedModel, names: Sequence[str], own: Vocabulary, ju
         UserError: naming what differs.
     """
     sides: list[dict[str, Any]] = [
-        {"text model": dict(side.text), "text head": side.facts["head"]} for side in (judged, own)
+        {"text model": dict(side.text), "text head": _compared(side)} for side in (judged, own)
     ]
     if "control" not in gate.description.provenance:  # by the run's seed, which may differ
         for name in names:
@@ -84,6 +84,13 @@ def check_same_words(gate: SavedModel, names: Sequence[str], own: Vocabulary, ju
                     words[f"the text of '{name}'"] = side.words.texts(label or 0)
     for key, one, two in differences(sides[0], sides[1]):
         raise UserError(f"{gate.path} was not trained with the model's texts: {key} is {two} there and {one} here")
+
+
+def _compared(vocabulary: Vocabulary) -> dict[str, Any]:
+    """Name and options of a vocabulary's head, without those that follow from a protocol's classes."""
+    head: dict[str, Any] = vocabulary.facts["head"]
+    left_out = vocabulary.head.uncompared
+    return {**head, "options": {key: value for key, value in head["options"].items() if key not in left_out}}
 
 
 def _trained_alike(one: str | None, two: str | None) -> bool:

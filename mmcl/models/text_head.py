@@ -26,11 +26,13 @@ class TextHead(nn.Module, ABC):
         options: of the subclass.
 
     Attributes:
+        uncompared: options that follow from the classes of a protocol, so that a run and its gate's differ in them.
         text: which text model the embeddings are of: ``source`` (sentence or clip), ``model``, ``clip_model``,
             ``clip_pretrained``. Whoever trains the head sets it.
     """
 
     options_type: ClassVar[type]
+    uncompared: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, features: int, width: int, options: Any) -> None:
         super().__init__()

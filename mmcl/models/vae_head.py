@@ -67,6 +67,7 @@ class VAEHead(TextHead):
     """
 
     options_type: ClassVar[type] = VAEOptions
+    uncompared: ClassVar[tuple[str, ...]] = ("kept",)
     options: VAEOptions
     scale: Tensor
     kept_rows: Tensor

@@ -34,10 +34,10 @@ def rows() -> torch.Tensor:
 
 def made(features: int = 12, **more) -> VAEHead:
     torch.manual_seed(0)
-    head = VAEHead(features, D, VAEOptions(**{"meaning": 6, "manner": 3, "repeats": 50, "steps": 100, **more}))
+    head = VAEHead(features, D, VAEOptions(**{"meaning": 6, "manner": 3, "repeats": 20, "steps": 900, **more}))
     with torch.no_grad():
         head.text_encoder.log_variance.bias.sub_(3.0)  # texts that can be told apart
-        head.text_encoder.mean.weight.mul_(4.0)
+        head.text_encoder.mean.weight.mul_(12.0)
         head.scale.fill_(2.0)
     return head.eval()
 
