@@ -107,7 +107,8 @@ def test_a_bundle_carries_it_and_predict_asks_it_for_classes_by_name(model, rows
     assert isinstance(loaded.text_head, VAEHead) and loaded.vocabulary.facts["head"]["name"] == "vae"
     clip = np.random.default_rng(0).normal(size=(30, 20, 3)).astype(np.float32)
     np.save(tmp_path / "clip.npy", clip)
-    assert predict([str(tmp_path / "bundle"), str(tmp_path / "clip.npy"), "--classes", "wave,juggle", "--json"]) == 0
+    files = [str(tmp_path / "bundle"), str(tmp_path / "clip.npy")]
+    assert predict([*files, "--classes", "wave,juggle", "--json", "--top", "2"]) == 0
     answer = {one["name"]: one["probability"] for one in json.loads(capsys.readouterr().out)["predictions"]}
     joints = torch.from_numpy(clip)[None, None]
     with torch.no_grad():
