@@ -32,7 +32,7 @@ AMOUNTS = {
     "energy": "share of the squared singular values that each layer keeps",
     "parameters": "share of the network's parameters, or their number",
     "macs": "share of its multiply-accumulates a clip, or their number",
-    "milliseconds": "time of one clip on this machine",
+    "milliseconds": "time of one clip through ONNX Runtime on this machine",
 }
 EPILOG = """\
 One of the six policies says how small; several numbers with commas between them (--ratios 0.7,0.5,0.3) make a sweep:

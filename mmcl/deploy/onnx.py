@@ -16,7 +16,9 @@ from torch import Tensor
 
 from mmcl.common.errors import UserError
 from mmcl.deploy.graph import OUTPUTS, Eager, Graph
+from mmcl.deploy.thin import thinned
 from mmcl.deploy.verify import relative_difference
+from mmcl.encoders.factored import factored_layers
 from mmcl.models.model import Model
 from mmcl.models.session import open_session
 
@@ -85,7 +87,7 @@ def export_graph(model: Model) -> ModelProto:
     assert program is not None
     proto = onnx.ModelProto()
     proto.CopyFrom(program.model_proto)
-    return proto
+    return thinned(proto) if any(True for _ in factored_layers(model.encoder)) else proto
 
 
 def tidy(model: ModelProto) -> ModelProto:

@@ -18,7 +18,7 @@ from mmcl.encoders import ENCODERS
 from mmcl.encoders.factored import factored_layers, merge
 from mmcl.skeletons.layout import Layout
 
-THIN = 3.0  # times as many numbers in whole weights as in factors: from there on the factors are used as they are
+LARGEST = 64_000_000  # numbers in whole weights: beyond them a lean form leaves factors as they are
 MOST_STACKED, MOST_WIDE = 100, 16_384  # layers, heads and persons; widths and frames
 STACKED = ("depth", "blocks", "heads", "persons", "channels", "lstms", "subsets", "expansion")
 _DEFAULTS: Mapping[str, Any] = MappingProxyType({})
@@ -153,16 +153,15 @@ def encoder_name(encoder: Encoder) -> str:
 def lean_form(encoder: Encoder, frames: int | None = None) -> nn.Module:
     """:meth:`Encoder.lean`; of a network that a surgery has altered, a plain copy, which counts on no parts.
 
-    A lean form folds constants into whole weights, and factors have to be multiplied out for it. On a CPU that is the
-    faster form all the same (``docs/methods/lortsar.md``), unless factors hold far less than the weights.
+    A lean form folds constants into whole weights, and factors are multiplied out for it: that takes no longer than the
+    whole network did, which is less than thin and unfolded layers take. What is far too large for that stays as it is.
     """
     if encoder.altered:
         return Encoder.lean(encoder, frames)
     saved = [layer.saved for _, layer in factored_layers(encoder)]
     if not saved:
         return encoder.lean(frames)
-    held = sum(parameter.numel() for parameter in encoder.parameters())
-    if held + sum(saved) > THIN * held:
+    if sum(saved) + sum(parameter.numel() for parameter in encoder.parameters()) > LARGEST:
         return Encoder.lean(encoder, frames)
     copied = copy.deepcopy(encoder).eval()
     merge(copied)

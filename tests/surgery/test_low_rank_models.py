@@ -126,11 +126,11 @@ def test_compressed_twice_with_a_budget_of_multiply_accumulates(models, clips) -
     assert len([*twice.record.lineage()]) == 3
 
 
-def test_far_thinner_factors_are_used_as_they_are(models, clips, monkeypatch) -> None:
+def test_factors_of_a_huge_network_are_used_as_they_are(models, clips, monkeypatch) -> None:
     small = build_surgery("low_rank", {"policy": "rank", "amount": 1}).run(models["ctrgcn"])
     assert type(lean_form(small.encoder)) is type(lean_form(models["ctrgcn"].encoder))
     expected = small(clips)
-    monkeypatch.setattr("mmcl.encoders.base.THIN", 1.0)
+    monkeypatch.setattr("mmcl.encoders.base.LARGEST", 100)
     plain = lean_form(small.encoder)
     assert type(plain) is type(small.encoder) and any(True for _ in factored_layers(plain))
     with torch.no_grad():
@@ -156,7 +156,7 @@ def test_a_budget_of_milliseconds_is_measured(models, monkeypatch) -> None:
 
     model = models["edge_gcn"]
     whole = model.description.counts["parameters"]
-    monkeypatch.setattr("mmcl.surgery.low_rank.surgery.latencies", counted)
+    monkeypatch.setattr("mmcl.surgery.low_rank.surgery.graph_latencies", counted)
     small = build_surgery("low_rank", {"policy": "milliseconds", "amount": 0.7 * whole / 1e3}).run(model)
     assert seen[0] == whole and min(seen) < small.description.counts["parameters"] <= 0.7 * whole
     monkeypatch.undo()

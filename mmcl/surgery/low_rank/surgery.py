@@ -21,7 +21,7 @@ from mmcl.models.model import Model
 from mmcl.surgery.adapt import inputs_of, measured_norms, reestimate_batchnorm
 from mmcl.surgery.base import Surgery
 from mmcl.surgery.low_rank.layers import Site, Spectrum, decompose, factors, find_sites, meant
-from mmcl.surgery.low_rank.measure import latencies, uses
+from mmcl.surgery.low_rank.measure import graph_latencies, uses
 from mmcl.surgery.low_rank.options import BUDGETS, LowRankOptions
 from mmcl.surgery.low_rank.ranks import Ranks, by_rule, cost_by, saving, within
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Spectra = Mapping[str, Sequence[Spectrum]]  # layer -> of each part
 
-TRIALS, SECONDS = 8, 0.4  # models that are timed on the way to a budget of milliseconds, and for how long each
+TRIALS, SECONDS = 6, 1.0  # graphs that are timed on the way to a budget of milliseconds, and for how long each
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class LowRank(Surgery):
             def trial(ranks: Ranks) -> float:
                 other = copy.deepcopy(model)
                 _fill(other.encoder, ranks, spectra, options)
-                return 1e3 * latencies([other], SECONDS)[0].seconds
+                return 1e3 * graph_latencies([other], SECONDS)[0].seconds
 
             return within(sites, energies, options.amount, trial, TRIALS)
         if options.policy == "macs":
