@@ -24,8 +24,8 @@ class LowRankOptions:
             its matrix could be, rounded down. "energy": the smallest that keeps this share of the squared singular
             values. "parameters", "macs": the largest energy, the same for all layers, with which the whole network has
             no more parameters, or multiply-accumulates a clip. "milliseconds": the same with the time of one clip
-            through ONNX Runtime on this machine, for which several graphs are made and timed. "merge": no factors; factored layers get their weight in one again, and ``amount`` is not
-            looked at.
+            through ONNX Runtime on this machine, for which several graphs are made and timed. "merge": no factors;
+            factored layers get their weight in one again, and ``amount`` is not looked at.
         amount: the number that the policy speaks of. Of parameters and macs, a number up to 1 is a share of what the
             network has now.
         basis: "svd" projects each matrix on its leading singular vectors; "random" is the control, which projects it on
