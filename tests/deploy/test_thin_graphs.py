@@ -84,7 +84,7 @@ def test_graphs_of_a_compressed_model_equal_it(tmp_path, name: str) -> None:
     graph = export_graph(small)
     assert agree(graph, small, tmp_path / "probe.safetensors") <= 1e-4
     whole, held = (one.description.counts["parameters"] for one in (bundle, small))
-    assert held < numbers(graph) < held + 0.1 * whole  # constants of folding and of the preparation come on top
+    assert numbers(graph) < held + 0.25 * whole  # constants of folding and of the preparation come on top
     assert not [node for node in graph.graph.node if node.op_type == "BatchNormalization"]  # folded, and thin
     clips = [people(2, 2, frames, empty) for frames, empty in ((40, ((0, 1),)), (17, ()), (30, ((0, 0), (1, 1))))]
     for tolerance, made in ((2e-2, half(graph)), (0.2, integer(graph, [clip.numpy() for clip in clips[:2]]))):
