@@ -1,5 +1,6 @@
 """Fixtures that every room uses."""
 
+import json
 import multiprocessing
 import os
 import random
@@ -139,3 +140,22 @@ def tower_folder(make_once: Callable[..., Path]) -> Callable[[str], Path]:
         return make_once(kind, lambda folder: build_tower(kind, folder / kind)) / kind
 
     return get
+
+
+@pytest.fixture(scope="session")
+def graphs(make_once: Callable[..., Path]) -> Path:
+    """Folder of ``bundle`` with ONNX graphs of all precisions, ``facts.json`` of them, and ``probe.safetensors``."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+
+    def make(folder: Path) -> None:
+        from deploy.making import ALL, known_clips, write_small
+
+        from mmcl.deploy.graphs import write_graph_files
+
+        bundle = write_small(folder / "bundle")
+        probe, clips = folder / "probe.safetensors", known_clips(bundle)
+        written = write_graph_files(folder / "bundle", probe, bundle.description, clips, ALL)
+        (folder / "facts.json").write_text(json.dumps(written.onnx))
+
+    return make_once("graphs", make)

@@ -61,9 +61,10 @@ class Target:
     batch: int = 40
 
 
-def make_targets(scratch: Path) -> list[Target]:
-    """All targets; what several share is made in a scratch folder."""
-    return [*_clips(), *_many_clips(), *_yaml(scratch), *_store(scratch), *_bundle(scratch), *_runs(scratch), *_rest()]
+def make_targets(scratch: Path, exported: Path | None = None) -> list[Target]:
+    """All targets; what several share is made in a scratch folder, a graph unless a bundle that has one is given."""
+    bundles = _bundle(scratch, exported)
+    return [*_clips(), *_many_clips(), *_yaml(scratch), *_store(scratch), *bundles, *_runs(scratch), *_rest()]
 
 
 def _clips() -> list[Target]:
@@ -238,7 +239,7 @@ def _small_bundle(folder: Path) -> Model:
     return model
 
 
-def _bundle(scratch: Path) -> list[Target]:
+def _bundle(scratch: Path, exported: Path | None) -> list[Target]:
     made = scratch / "bundle"
     model = _small_bundle(made)
 
@@ -260,25 +261,28 @@ def _bundle(scratch: Path) -> list[Target]:
         Target("bundle-weights", "safetensors", lambda: [(made / "model.safetensors").read_bytes()],
                reads("model.safetensors"), lay_out),
     ]  # fmt: skip
-    if (graph := _graph(model, scratch)) is not None:
+    if (graph := _graph(model, scratch, exported)) is not None:
         targets.append(graph)
     return targets
 
 
-def _graph(model: Model, scratch: Path) -> Target | None:
+def _graph(model: Model, scratch: Path, exported: Path | None) -> Target | None:
     try:
         from mmcl.deploy.onnx import export_graph, finish
         from mmcl.deploy.onnx_predictor import OnnxPredictor
     except ImportError:
         return None
-    data = finish(export_graph(model), model, {"precision": "fp32"}).SerializeToString()
+    if exported is None:
+        data = finish(export_graph(model), model, {"precision": "fp32"}).SerializeToString()
+    else:
+        data = (exported / "model.onnx").read_bytes()
 
     def run(folder: Path, changed: bytes) -> None:
         (folder / "model.onnx").write_bytes(changed)
         OnnxPredictor(folder, folder / "model.onnx").classify(PERSON[None])
 
     def lay_out(folder: Path) -> None:
-        shutil.copy(scratch / "bundle" / "config.json", folder)
+        shutil.copy((exported or scratch / "bundle") / "config.json", folder)
 
     return Target("bundle-graph", "bytes", lambda: [data], run, lay_out, batch=20)
 

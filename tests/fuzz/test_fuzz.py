@@ -21,8 +21,8 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def targets(scratch: Path) -> dict[str, Target]:
-    return {target.name: target for target in make_targets(scratch)}
+def targets(scratch: Path, graphs: Path) -> dict[str, Target]:
+    return {target.name: target for target in make_targets(scratch, graphs / "bundle")}
 
 
 def told(finds: list[Find]) -> str:
