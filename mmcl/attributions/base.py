@@ -73,6 +73,11 @@ class Attribution(Method):
 
     registry, options_type = ATTRIBUTIONS, AttributionOptions
 
+    @property
+    def timed(self) -> bool:
+        """Whether it tells frames apart."""
+        return True
+
     @abstractmethod
     def attribute(self, view: View) -> Tensor:
         """(N, M, W, V, C) shares of the target's score; (N, W, V) or (N, V) where a method tells less apart."""

@@ -35,7 +35,7 @@ def explain(
         joints: (N, M, T, V, C) clips in the model's layout, metres, missing joints zero or NaN.
         lengths: (N,) real frames of each clip, or None where all have T.
         method: a name in ``ATTRIBUTIONS``.
-        options: of the method; frames are told apart by default where it can.
+        options: of the method; ``{"over": "frames"}`` tells frames apart where it can.
         target: (N,) classes; the model's own answers where not given.
         background: clips that stand for "nothing in particular", with their lengths. Where not given, each clip is
             compared with its own mean pose held still: the shares then say what the joints' motion adds.

@@ -59,6 +59,11 @@ class Shapley(Attribution):
     options_type = ShapleyOptions
     tiny = MappingProxyType({"permutations": 4})
 
+    @property
+    def timed(self) -> bool:
+        """Whether players are segments of time."""
+        return bool(self.options.players == "segments")
+
     def attribute(self, view: View) -> Tensor:
         """(N, W, V) where players are segments of time, or (N, V)."""
         found = []

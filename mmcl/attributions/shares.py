@@ -68,8 +68,8 @@ def share_scores(arguments: Namespace, model: Model, source: Source) -> list[Exp
     from mmcl.evaluation.judging import option_words
 
     options: dict[str, Any] = {"seed": arguments.seed, **option_words(arguments.option)}
-    build_attribution(arguments.method, options)  # says what is wrong before anything is computed
-    options.setdefault("over", best_detail(arguments.method, options))
+    attribution = build_attribution(arguments.method, options)  # says what is wrong before anything is computed
+    options.setdefault("over", "frames" if attribution.timed and not attribution.options.released else "joints")
     device = model.device
     background = None
     if source.background:
@@ -89,12 +89,6 @@ def share_scores(arguments: Namespace, model: Model, source: Source) -> list[Exp
         )
         found.append(_described(model, source, number, scores, shares, shown_skeleton(model, joints, lengths)))
     return found
-
-
-def best_detail(method: str, options: dict[str, Any]) -> str:
-    """Frames where a method tells them apart, else joints."""
-    timed = method not in ("shapley",) or options.get("players") == "segments"
-    return "frames" if timed and not options.get("released") else "joints"
 
 
 def target_of(wanted: str, model: Model, scores: Tensor, label: str | None) -> Tensor:

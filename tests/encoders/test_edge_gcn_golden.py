@@ -9,6 +9,7 @@ import pytest
 import torch
 from golden import Case, count_parameters, golden_folder, load_arrays, load_case, load_json
 
+from mmcl.attributions.released import joint_sets
 from mmcl.encoders.edge_gcn.attention import PARTS, AttentionLayer
 from mmcl.encoders.edge_gcn.graph import hop_distances, hop_graph
 from mmcl.encoders.edge_gcn.inputs import InputFeatures, rooted_parents
@@ -250,15 +251,12 @@ def test_informed_perturbation_of_each_clip():
     x = numbered(encoder, case.tensor("in"))
     case.check(encoder(x), case.tensor("logits_unperturbed"))
     importance = arrays["joint_score"]
-    order = (-importance).argsort(axis=1, kind="stable")
     settings = {"dimension": 1, "percent": True, "change_towards_zero": False, "switch_sign": True, "thresh": 0.5}
     for key in (key for key in arrays if key.endswith("logits_important")):
         k, method = key.partition("/")[0].split("_", 1)
         config, count = {**settings, "zero_out": method == "zero_out"}, int(k[1:])
-        for name, chosen, sign in (("important", order[:, :count], 1), ("unimportant", order[:, -count:], -1)):
-            joints = [
-                [int(j) for j in row if sign * score[j] > 0] for row, score in zip(chosen, importance, strict=True)
-            ]
+        for name in ("important", "unimportant"):
+            joints = joint_sets(torch.from_numpy(importance), count, name == "important")
             scores = scores_with_edges(encoder, x, perturbed(encoder.edges(), joints, config), paired=True)
             case.check(scores, case.tensor(key.replace("important", name)), f"{key} {name}")
 
