@@ -13,10 +13,10 @@ from mmcl.common.errors import UserError, run
 from mmcl.common.printing import complain, one_line
 from mmcl.data.readers.clip_file import Columns
 from mmcl.deploy.film_flags import add_film_flags, check_film_flags
-from mmcl.estimate_pose import add_pose_flags
 from mmcl.models.description import GRAPHS
 from mmcl.models.hub import local
 from mmcl.pose.film import is_film
+from mmcl.pose.flags import add_pose_flags
 
 if TYPE_CHECKING:
     from torch import Tensor

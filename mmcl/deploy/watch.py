@@ -17,10 +17,10 @@ from mmcl.common.printing import complain, one_line
 from mmcl.deploy.films import Judged, judge
 from mmcl.deploy.segments import NONE, Segment, WindowLabel, to_csv, to_srt
 from mmcl.deploy.stream import Ranking, Stream, Watched
-from mmcl.estimate_pose import estimator_of, refinement_of
 from mmcl.models.description import Description
 from mmcl.models.rejection import Rejection
 from mmcl.pose.base import Estimator
+from mmcl.pose.flags import estimator_of, refinement_of
 from mmcl.pose.job import watched
 from mmcl.pose.live import Live
 from mmcl.pose.recording import gather

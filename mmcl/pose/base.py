@@ -60,6 +60,11 @@ class Estimator(ABC):
     def __init__(self, options: Any) -> None:
         self.options = options
 
+    def files(self, source: Path) -> list[Path]:
+        """Files that the result for a recording depends on, beside the recording itself."""
+        weights = getattr(self.options, "weights", None)
+        return [] if weights is None else [Path(weights)]
+
     def open(self, source: Path) -> None:  # noqa: B027
         """Make ready for a recording, in the process that looks at it.
 

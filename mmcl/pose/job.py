@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from mmcl.common.errors import BadClip, UserError
 from mmcl.common.files import atomic_file, write_json, write_text
+from mmcl.common.printing import complain
 from mmcl.data.readers.clip_list import LIST
 from mmcl.data.readers.folder import FACTS
 from mmcl.data.readers.naming import unique_ids
@@ -38,6 +39,7 @@ from mmcl.skeletons.layout import load_layout
 RECORDS, CLIPS, PICTURES, SHEET = "recordings", "skeletons", "pictures", "contact_sheet.jpg"
 COLUMNS = ("id", "label", "file", "video", "width", "height")
 UNKNOWN = "unknown"
+LOST, LOST_SHARE = 5, 0.05  # frames that a video may have fewer than it announces before that is said
 
 
 @dataclass(frozen=True)
@@ -71,15 +73,9 @@ class Estimation:
 
     def key(self, video: Video) -> str:
         """Digest of all that a result depends on."""
-        state = os.stat(video.path)
-        facts = [
-            self.name,
-            asdict(self.estimator.options),
-            asdict(self.how),
-            self.cut,
-            state.st_size,
-            state.st_mtime_ns,
-        ]
+        files = [os.stat(path) for path in (video.path, *self.estimator.files(video.path)) if path.exists()]
+        states = [(state.st_size, state.st_mtime_ns) for state in files]
+        facts = [self.name, asdict(self.estimator.options), asdict(self.how), self.cut, states]
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -111,15 +107,19 @@ def watched(
 ) -> Iterator[Glance]:
     """The frames of a film as they come, with a progress bar; Ctrl-C ends a camera's film, and nothing else."""
     bar = tqdm(desc=title, unit="frame", disable=not progress, leave=False)
-    frames = iter(watch)
+    frames, seen = iter(watch), 0
     try:
         for glance in frames:
             if bar.total is None and watch.facts.frames:
                 bar.total = watch.facts.frames
-            bar.update(glance.frame + 1 - bar.n)
+            seen = glance.frame + 1
+            bar.update(seen - bar.n)
             yield glance
             if enough is not None and enough(glance):
                 return
+        if (missing := watch.facts.frames - seen) > max(LOST, LOST_SHARE * watch.facts.frames):
+            lost = f"the video ends or breaks after frame {seen} of {watch.facts.frames}: {missing} are missing"
+            complain("warning", f"{watch.source}: {lost}")
     except KeyboardInterrupt:
         if enough is None:
             raise

@@ -73,17 +73,20 @@ class KeypointFiles(Estimator):
             raise UserError(f"{self.place}: no keypoint files (.json) in it")
         return inner[0]
 
+    def files(self, source: Path) -> list[Path]:
+        """The file of a video's keypoints, or the folder of one file a frame; nothing where there is neither."""
+        places = [self.place / f"{source.stem}.json", self.place / source.stem, self.place]
+        return [place for place in places if place.is_file() or any(place.glob("*_keypoints.json"))][:1]
+
     def open(self, source: Path) -> None:
         """Read the keypoints of one video.
 
         Raises:
             BadClip: there are none, or they are damaged.
         """
-        places = [self.place / f"{source.stem}.json", self.place / source.stem, self.place]
-        place = next((place for place in places if place.is_file() or any(place.glob("*_keypoints.json"))), None)
-        if place is None:
+        if not (places := self.files(source)):
             raise BadClip(f"{self.place} holds neither {source.stem}.json nor a folder {source.stem} of keypoints")
-        self._found = read(place)
+        self._found = read(places[0])
 
     def find(self, picture: np.ndarray, frame: int, seconds: float) -> Poses:
         """The people of that frame; another number of keypoints than in the first file is a BadClip."""
