@@ -50,7 +50,8 @@ def build_parser(dataset: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("dataset", choices=sorted(READERS), help="which dataset the folder holds")
     parser.add_argument("--source", type=Path, metavar="ROOT", help="the dataset's own folder (demo: OUT.raw)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the store to make")
-    parser.add_argument("--video", type=Path, metavar="DIR", help="folder of the video files, where it is not in ROOT")
+    parser.add_argument("--video", type=Path, metavar="DIR",
+                        help="folder of the video files, where it is not in ROOT; none: read no video")  # fmt: skip
     parser.add_argument("--frames", type=_count, default=5, metavar="M", help="frames to take from each video (5)")
     parser.add_argument("--crop-size", type=_count, default=224, metavar="PX", help="side of a person crop (224)")
     parser.add_argument("--workers", type=_count, metavar="N", help="processes (one a processor)")
@@ -98,10 +99,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     require_packages()
     from mmcl.data.preparation.build import prepare  # late: worker processes import this file and need none of it
 
+    video = str(args.video) != "none"
+    args.video = args.video if video else None
     try:
         summary = prepare(
             _reader(args),
             args.out,
+            video=video,
             frames_per_clip=args.frames,
             crop_size=args.crop_size,
             workers=args.workers,

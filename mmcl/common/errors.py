@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -31,7 +32,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         sys.exit(status)
     except UserError as error:
         # One from a worker of a DataLoader arrives with the worker's traceback in front of what it says.
-        complain("error", str(error).rpartition("mmcl.common.errors.UserError: ")[2])
+        if _speaks():
+            complain("error", str(error).rpartition("mmcl.common.errors.UserError: ")[2])
         sys.exit(2)
     except BrokenPipeError:  # `mmcl predict … | head`
         sys.stderr.close()
@@ -45,6 +47,14 @@ def run(main: Callable[[], int | None]) -> NoReturn:
             raise
         complain("error", words)
         sys.exit(2)
+
+
+def _speaks() -> bool:
+    """Whether this process of a launch says what is wrong: before they know each other, all find the same mistakes."""
+    if os.environ.get("RANK", "0") == "0":
+        return True
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_available() and bool(distributed.is_initialized())
 
 
 def _of_the_world(error: Exception) -> str | None:

@@ -34,6 +34,8 @@ class DataOptions:
         batch_size: clips in one optimiser step, over all processes and micro-batches together.
         eval_batch_size: clips at once in evaluation.
         workers: loader processes; 0 loads in the training process.
+        require_video: train on the clips that have pictures; the others, without video or with one that cannot be
+            used, sit it out. Test clips stay.
         shots: train on so many clips a class, drawn by the run's seed; 0 for all. A class with fewer gives all it has.
         share: train on a random share of the training clips, whatever their classes, drawn by the run's seed.
     """
@@ -47,6 +49,7 @@ class DataOptions:
     batch_size: int = 64
     eval_batch_size: int = 64
     workers: int = 2
+    require_video: bool = False
     shots: int = 0
     share: float = 1.0
 

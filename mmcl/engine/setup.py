@@ -53,7 +53,7 @@ class Experiment:
 
 
 def open_data(config: TrainConfig) -> Experiment:
-    """Open the store and apply the protocol; of the training side, only the shots or the share asked for.
+    """Open the store and apply the protocol; of the training side, only what is asked for: with pictures, shots, share.
 
     Raises:
         UserError: no store, no such protocol, an empty side.
@@ -61,6 +61,11 @@ def open_data(config: TrainConfig) -> Experiment:
     store, shots, share = open_store(config.data.path), config.data.shots, config.data.share
     sides = split(store, load_protocol(config.data.protocol), config.data.validation)
     count = len(sides.train)
+    if config.data.require_video:
+        seen = sides.train[store.video_frames[sides.train] > 0]
+        if not len(seen):
+            raise UserError(f"data.require_video: none of the {count} training clips in {store.location} has pictures")
+        sides = replace(sides, train=seen)
     if shots:
         sides = draw_shots(sides, store, shots, config.seed)
     if share < 1:

@@ -34,6 +34,8 @@ def opening(config: TrainConfig, loop: Loop, begun: dict[str, Any] | None) -> st
     ]
     if config.engine.precision == "bf16" and not computes_bf16(accelerator.device):
         lines.append("this processor has no bf16 arithmetic: --engine.precision=fp32 would be several times faster")
+    if config.data.require_video:
+        lines.append(f"of {loop.data.training_side} training clips, those that have pictures (data.require_video)")
     if config.data.shots:
         short = ", ".join(f"{name} {count}" for name, count in _shots(config, loop.data)["fewer"].items())
         lines.append(

@@ -154,10 +154,10 @@ def test_strict_sees_what_an_earlier_call_skipped(takes: Path, tmp_path: Path, m
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(build, "finish", stop)
         prepare(UTDMHAD(takes), tmp_path / "out", workers=1, progress=False)
-    with pytest.raises(UserError, match=r"out.partial: 1 clips were skipped, the first is a1_s2_t1: .*--strict"):
+    with pytest.raises(UserError, match=r"out.partial: 1 clips were skipped, .*a1_s2_t1: .*--strict"):
         prepare(UTDMHAD(takes), tmp_path / "out", workers=1, strict=True, progress=False)
     assert prepare(UTDMHAD(takes), tmp_path / "out", workers=1, progress=False).processed == 0  # nothing was lost
-    with pytest.raises(UserError, match=r"out: 1 clips were skipped, the first is a1_s2_t1: .*--overwrite"):
+    with pytest.raises(UserError, match=r"out: 1 clips were skipped, .*a1_s2_t1: .*--overwrite"):
         prepare(UTDMHAD(takes), tmp_path / "out", workers=1, strict=True, progress=False)
 
 

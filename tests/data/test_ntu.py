@@ -98,12 +98,18 @@ def test_missing_skeletons_are_the_official_lists(real: Path) -> None:
 def test_sixty_actions_are_part_of_the_hundred_and_twenty(tmp_path: Path) -> None:
     names = [ntu_files.name(action, setup=setup) for action, setup in ((1, 1), (60, 17), (61, 18), (120, 32), (5, 20))]
     listed = ["S001C002P005R002A008", "S019C001P046R001A075"]
-    for name in (*names, *listed, "S001C001P001R001A121", "S033C001P001R001A001", "S001C001P001R001A000", "notes"):
+    strange = ["S001C001P001R001A000", "S001C001P001R001A121", "S033C001P001R001A001"]
+    for name in (*names, *listed, *strange):
         ntu_files.write(tmp_path / "s", name, [])
     ((small, few), (large, many)) = ((reader, reader.scan()) for reader in (NTU60(tmp_path), NTU120(tmp_path)))
     assert [clip.id for clip in few] == names[:2] and [clip.label for clip in few] == [0, 59]
     assert [clip.id for clip in many] == sorted(names) and [clip.label for clip in many] == [0, 59, 60, 4, 119]
-    assert [name for name, _ in small.left_out] == listed[:1] and [name for name, _ in large.left_out] == listed
+    (tmp_path / "s" / "notes.txt").write_text("no recording")
+    (tmp_path / "s" / "S001C001P001R001A001.SKELETON").write_text("no name of a recording")
+    (small, _), (large, _) = ((reader, reader.scan()) for reader in (NTU60(tmp_path), NTU120(tmp_path)))
+    strange.insert(1, "S001C001P001R001A001.SKELETON")
+    assert [name for name, _ in small.left_out] == [listed[0], *strange]
+    assert [name for name, _ in large.left_out] == [*listed, *strange] and "no name" in large.left_out[-1][1]
     assert "missing skeletons" in large.left_out[1][1]
 
 

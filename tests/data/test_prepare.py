@@ -116,13 +116,15 @@ def test_bad_clips_are_skipped_named_and_quiet(takes: Path, tmp_path: Path, capf
         name = recordings.write_take(takes, 4, 1, trial)
         (takes / "Video" / f"{name}_color.mp4").write_bytes(data)
     summary = prepare(UTDMHAD(takes), tmp_path / "out", workers=2, progress=False)
-    assert len(summary.store) == 4 and len(summary.skipped) == 6
+    assert len(summary.store) == 7 and len(summary.skipped) == 3
     lines = (tmp_path / "out" / "skipped.csv").read_text().splitlines()
     assert lines[0] == "id,reason,kind"
     assert lines[1] == "a3_s3_t1,NaN or infinite coordinates in 9 of 9 frames,bad"
-    assert [line.split(",")[0] for line in lines[1:]] == sorted(name for name, _ in summary.skipped)
-    assert all("a4_s1" in reason and "video" in reason for _, reason in summary.skipped[3:])
-    assert "6 skipped" in str(summary) and "skipped a3_s3_t1: NaN" in str(summary)
+    without = [(name, why) for name, why, kind in summary.mended if kind == "video"]
+    assert [line.split(",")[0] for line in lines[1:]] == [name for name, _ in (*summary.skipped, *without)]
+    assert [name for name, _ in without] == ["a4_s1_t2", "a4_s1_t3", "a4_s1_t4"]
+    assert all("a4_s1" in reason and "video" in reason for _, reason in without)
+    assert "3 skipped" in str(summary) and "skipped a3_s3_t1: NaN" in str(summary)
     assert capfd.readouterr().err == ""
 
 

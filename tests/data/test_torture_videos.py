@@ -23,6 +23,7 @@ from PIL import Image
 
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.preparation.build import prepare
+from mmcl.data.preparation.worker import NO_PICTURES
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.store import ClipStore
 
@@ -136,7 +137,7 @@ def same_clip(store: ClipStore, other: ClipStore, name: str) -> bool:
     return bool(np.array_equal(store.joints(a), other.joints(b)) and store.crops(a) == other.crops(b))
 
 
-def test_each_bad_video_costs_its_own_clip(
+def test_each_bad_video_costs_its_clip_the_pictures_alone(
     undisturbed: ClipStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root = good_takes(tmp_path / "takes")
@@ -145,14 +146,15 @@ def test_each_bad_video_costs_its_own_clip(
         name = names[torture] = recordings.write_take(root, 2 + number, 5, frames=FRAMES)
         make(root / "Video" / f"{name}_color.{'mp4' if 'mp4' in torture else 'avi'}")
     summary = prepare(UTDMHAD(root), tmp_path / "out", workers=2, timeout=60, progress=False)
-    reasons = dict(summary.skipped)
+    reasons = {name: what for name, what, kind in summary.mended if kind == NO_PICTURES}
     for torture, (_, reason) in TORTURES.items():
+        index = summary.store.ids.index(names[torture])  # a clip is kept, whatever becomes of its video
         if reason:
             assert reason in reasons.pop(names[torture], "kept"), torture
-        else:
-            index = summary.store.ids.index(names[torture])
-            assert len(summary.store.crops(index)) == 5, torture
-    assert reasons == {}
+        assert len(summary.store.crops(index)) == (0 if reason else 5), torture
+        assert summary.store.joints(index).any()
+    assert reasons == {} and not summary.skipped
+    assert "kept without pictures, whose videos cannot be used" in str(summary)
     assert all(same_clip(summary.store, undisturbed, name) for name in undisturbed.ids)
     lengths = {
         torture: summary.store.video_frames[summary.store.ids.index(names[torture])]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from mmcl.data.preparation.finish import Clips, Summary, finish, read_skipped
 from mmcl.data.preparation.parts import LOCK, PROGRESS, Parts, flush, groups, only_writer
 from mmcl.data.preparation.pool import default_workers, process_clips, worth_another_try
 from mmcl.data.preparation.sources import check_ids, list_digest, marks_of, options_of, shard_of, together, vanished
-from mmcl.data.preparation.worker import Job
+from mmcl.data.preparation.worker import NO_PICTURES, Job
 from mmcl.data.store import open_store
 from mmcl.skeletons.layout import load_layout
 
@@ -28,6 +30,7 @@ def prepare(
     reader: Reader,
     out: Path,
     *,
+    video: bool = True,
     frames_per_clip: int = 5,
     crop_size: int = 224,
     workers: int | None = None,
@@ -49,6 +52,7 @@ def prepare(
         reader: of the dataset. Clips that it leaves out by a list of its own are named by its ``left_out``, if it has
             one: (id, reason) of each.
         out: folder of the store; must not exist, or be a store (same plan: nothing to do).
+        video: read the clips' videos, where there are any. A video that cannot be used costs its clip the pictures.
         frames_per_clip: m, frames to sample from each video.
         crop_size: side of a stored person crop, pixels.
         workers: processes; the result does not depend on it. None: as many as there are processors.
@@ -64,7 +68,7 @@ def prepare(
             something else, or a bad clip with ``strict``.
     """
     out = out.absolute()  # so that "." has a name, too
-    sources = reader.scan()
+    sources = reader.scan() if video else [replace(source, video=None) for source in reader.scan()]
     check_ids(sources)
     left_out: Clips = sorted(getattr(reader, "left_out", []))
     about: dict[str, Any] = {}
@@ -76,8 +80,8 @@ def prepare(
     marks = marks_of(sources)
     plan = {**options, "sources": together(marks)}
     if (finished := _existing(out, plan, overwrite)) is not None:
-        if strict and finished.skipped:
-            raise _strict(out, finished.skipped, "--overwrite makes the store anew")
+        if strict and (bad := _bad(finished.skipped, finished.mended)):
+            raise _strict(out, bad, "--overwrite makes the store anew")
         return finished
     began = time.monotonic()
     partial = out.with_name(out.name + ".partial")
@@ -88,8 +92,8 @@ def prepare(
         done = [together(group) for group in groups(marks)]
         files = {source.id: source.skeleton for source in sources}
         parts = Parts(partial, done, lambda name, why: worth_another_try(why, timeout, strict, files[name]))
-        if strict and parts.skipped:
-            raise _strict(partial, parts.skipped, "without it the same command goes on")
+        if strict and (bad := _bad(parts.skipped, parts.mended)):
+            raise _strict(partial, bad, "without it the same command goes on")
         processed = _fill(parts, sources, job, workers or default_workers(), strict, progress)
         if len(parts.skipped) == len(sources) and shard is None:  # an empty shard is needed to join them all
             shutil.rmtree(partial)
@@ -139,10 +143,15 @@ def _existing(out: Path, plan: dict[str, Any], overwrite: bool) -> Summary | Non
     return Summary(store, *read_skipped(store))
 
 
+def _bad(skipped: Clips, mended: Sequence[tuple[str, str, str]]) -> Clips:
+    """Clips of which something could not be used, with the reasons."""
+    return [*skipped, *((name, what) for name, what, kind in mended if kind == NO_PICTURES)]
+
+
 def _strict(folder: Path, skipped: Clips, what_to_do: str) -> UserError:
     """The error that an earlier call's bad clips are."""
     name, reason = skipped[0]
-    bad = f"{len(skipped)} clips were skipped, the first is {name}: {reason}"
+    bad = f"{len(skipped)} clips were skipped, or lost their pictures, the first is {name}: {reason}"
     return UserError(f"{folder}: {bad} (--strict; {what_to_do})")
 
 
@@ -174,12 +183,13 @@ def _fill(parts: Parts, sources: list[ClipSource], job: Job, workers: int, stric
             rows, skipped = [], []
             for _ in group:
                 source, outcome = next(results)
+                lost = isinstance(outcome, str) or any(kind == NO_PICTURES for kind, _ in outcome["remarks"])
+                if lost and (gone := vanished(source, sources)) is not None:
+                    raise UserError(
+                        f"{gone} went away while it was read ({source.id} was next): bring it back, and the same "
+                        "command goes on"
+                    )
                 if isinstance(outcome, str):
-                    if (gone := vanished(source, sources)) is not None:
-                        raise UserError(
-                            f"{gone} went away while it was read ({source.id} was next): bring it back, and the same "
-                            "command goes on"
-                        )
                     if strict:
                         raise UserError(f"{source.id}: {outcome} (--strict; without it the clip would be skipped)")
                     skipped.append((source.id, outcome))

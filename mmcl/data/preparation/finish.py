@@ -18,6 +18,7 @@ from mmcl.common.files import write_json
 from mmcl.common.printing import csv_cell
 from mmcl.data.columns import FORMAT, SHORT, content_fingerprint, file_digest, map_file, schema, stream
 from mmcl.data.preparation.parts import flush
+from mmcl.data.preparation.worker import NO_PICTURES
 from mmcl.data.store import INDEX, ClipStore
 
 SKIPPED = "skipped.csv"
@@ -84,6 +85,9 @@ def told(mended: Changes) -> list[str]:
     for kind in dict.fromkeys(kind for _, _, kind in mended):
         some = [(name, what) for name, what, other in mended if other == kind]
         names = ", ".join(name for name, _ in some[:4]) + (", …" if len(some) > 4 else "")
+        if kind == NO_PICTURES:
+            lines.append(f"{len(some)} kept without pictures, whose videos cannot be used ({names}): {some[0][1]}")
+            continue
         lines.append(f"mended in {len(some)} clip{'s' * (len(some) != 1)} ({names}): {some[0][1]}")
     return lines
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from typing import Any
 
 from mmcl.common.errors import UserError
@@ -56,11 +57,22 @@ def process_clips(
             outcome, lost = _outcome(future, job.timeout)
             if lost and source.video is not None:
                 again = pool.schedule(worker.process, args=[source, False], timeout=job.timeout)
-                outcome, _ = _outcome(again, job.timeout)
+                outcome, lost = _outcome(again, job.timeout)
+                if lost and job.layout is None:
+                    outcome = _without_pictures(pool.schedule(worker.process, args=[replace(source, video=None)],
+                                                              timeout=job.timeout), job.timeout, outcome)  # fmt: skip
             yield source, outcome
     finally:
         pool.stop()
         pool.join()
+
+
+def _without_pictures(future: Any, timeout: float, reason: dict[str, Any] | str) -> dict[str, Any] | str:
+    """The row of a clip whose video cost its worker twice, without the video."""
+    row, _ = _outcome(future, timeout)
+    if not isinstance(row, str):
+        row["remarks"].append((worker.NO_PICTURES, str(reason)))
+    return row
 
 
 def _outcome(future: Any, timeout: float) -> tuple[dict[str, Any] | str, bool]:

@@ -20,6 +20,7 @@ from mmcl.data.video import read_frames
 from mmcl.skeletons.believable import BAD, look
 from mmcl.skeletons.layout import Layout
 
+NO_PICTURES = "video"  # kind of the remark on a clip whose video cannot be used: it is kept, as one without video
 GRACE = 10.0  # seconds beyond the limit after which a worker ends itself, should nobody be left to do it
 
 
@@ -120,13 +121,30 @@ def make_row(source: ClipSource, job: Job, decord: bool = True) -> dict[str, Any
         "remarks": [(remark.kind, str(remark)) for remark in raw.remarks],
     }
     if source.video is not None:
-        at = indices if raw.recorded is None else raw.recorded[indices]
-        recorded = frames if raw.recorded is None else raw.recorded_frames
-        pictures, total = read_frames(
-            source.video, lambda count: video_frames(at, recorded, count), expected=recorded, decord=decord
-        )
-        row |= {"video_frames": total, **_crops(pictures, joints, raw, indices, job)}
+        try:
+            row |= _pictures(source.video, joints, raw, indices, job, decord)
+        except BadClip as error:
+            if job.layout is not None:  # --strict
+                raise
+            row["remarks"].append((NO_PICTURES, str(error)))
     return row
+
+
+def _pictures(
+    video: str, joints: np.ndarray, raw: RawClip, indices: np.ndarray, job: Job, decord: bool
+) -> dict[str, Any]:  # fmt: skip
+    """What a clip's video adds to its row.
+
+    Raises:
+        BadClip: it cannot be used.
+    """
+    frames = joints.shape[1]
+    at = indices if raw.recorded is None else raw.recorded[indices]
+    recorded = frames if raw.recorded is None else raw.recorded_frames
+    pictures, total = read_frames(
+        video, lambda count: video_frames(at, recorded, count), expected=recorded, decord=decord
+    )
+    return {"video_frames": total, **_crops(pictures, joints, raw, indices, job)}
 
 
 def _confidence(raw: RawClip, joints: np.ndarray) -> np.ndarray:

@@ -19,9 +19,11 @@ from mmcl.common.errors import UserError
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.prompts import class_names
 from mmcl.data.readers.files import Archive, entries, find_videos, read_bytes, require_folder
+from mmcl.data.readers.naming import safe_name
 from mmcl.data.readers.ntu_bodies import choose
 from mmcl.data.readers.ntu_skeleton import parse
 
+MOST_SETUPS, MOST_ACTIONS = 32, 120
 NAME = re.compile(r"(S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3}))\.skeleton")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 VIDEO_FOLDERS = ("nturgb+d_rgb", "rgb")
@@ -76,12 +78,19 @@ class NTU:
         videos = self._videos()
         clips: dict[str, ClipSource] = {}
         missing: set[str] = set()
+        strange: set[str] = set()
         for name, skeleton, member in self._files():
             match = NAME.fullmatch(name)
-            if match is None or match[1] in clips:
+            if match is None:
+                if ".skeleton" in name.lower():
+                    strange.add(safe_name(name))
+                continue
+            if match[1] in clips:
                 continue
             setup, camera, performer, replication, action = (int(match[field]) for field in range(2, 7))
             if not (1 <= setup <= self.setups and 1 <= action <= self.actions):
+                if not (1 <= setup <= MOST_SETUPS and 1 <= action <= MOST_ACTIONS):  # of neither data set
+                    strange.add(match[1])
                 continue
             if match[1] in missing_skeletons():
                 missing.add(match[1])
@@ -102,6 +111,7 @@ class NTU:
         if self.video is not None and not any(clip.video for clip in clips.values()):
             raise UserError(f"{self.video}: no {min(clips)}_rgb.avi, nor a video of any other clip in it")
         self.left_out = [(name, "on the data set's list of missing skeletons") for name in sorted(missing)]
+        self.left_out += [(name, "no name of a recording (SsssCcccPpppRrrrAaaa.skeleton)") for name in sorted(strange)]
         return [clips[name] for name in sorted(clips)]
 
     def _files(self) -> Iterator[tuple[str, str, str]]:

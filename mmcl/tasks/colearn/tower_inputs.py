@@ -148,6 +148,6 @@ def require_video(context: Context) -> None:
     if without:
         raise UserError(
             f"co-learning needs video: {len(without)} of {len(context.training_clips)} training clips in "
-            f"{store.location} have none (first: {without[0]}); prepare with --video, or train without towers: "
-            "--task.alignment.weight=0 --task.refinement.weight=0"
+            f"{store.location} have none (first: {without[0]}); prepare with --video, train on the others alone "
+            "(--data.require_video=true), or without towers (--task.alignment.weight=0 --task.refinement.weight=0)"
         )
