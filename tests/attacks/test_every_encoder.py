@@ -11,6 +11,7 @@ from torch import Tensor
 from mmcl.attacks.base import build_attack
 from mmcl.encoders import ENCODERS
 from mmcl.encoders.base import build_encoder
+from mmcl.evaluation.robustness import defended
 from mmcl.models.bundle import build_network, describe, load_bundle, write_bundle
 from mmcl.models.description import Operation
 from mmcl.models.model import Model
@@ -67,3 +68,19 @@ def test_tasar_moves_the_joints_of_every_encoder_against_its_answer(
     torch.testing.assert_close(loaded(joints), model(joints), rtol=1e-5, atol=1e-5)
     built, _ = build_network(loaded.description, "again")
     assert posterior_of(built) is not None
+
+
+def test_heads_and_smoothing_leave_as_a_graph(joints: Tensor) -> None:
+    """The scores of onnxruntime are those of the model, with clips of another length and number of people."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from mmcl.deploy.onnx import export_graph
+    from mmcl.models.session import open_session
+
+    model = defended(made_model("ctrgcn", {}), 1.5)
+    session = open_session(export_graph(model).SerializeToString())
+    for clips in (joints, joints[:1, :1, :13]):
+        with torch.no_grad():
+            expected = model(clips)
+        found = torch.from_numpy(session.run(["scores"], {"joints": clips.numpy()})[0])
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
