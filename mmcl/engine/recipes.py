@@ -13,6 +13,7 @@ from typing import Any
 
 from mmcl.common.documents import parse_yaml, read_yaml
 from mmcl.common.errors import UserError
+from mmcl.engine.older import without_gone
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 LOOKED_UP = {"encoder": "name", "task": "name", "start": "checkpoint"}  # section -> key that must be known beforehand
@@ -147,7 +148,8 @@ def _value(word: str) -> Any:
 
 def _fitting(recipe: Recipe, chosen: Mapping[str, str]) -> tuple[Recipe, list[str]]:
     """A recipe without what it says of another encoder or task than the chosen ones; and what that is, in words."""
-    content, notes = dict(recipe.content), []
+    content, gone = without_gone(recipe.content)
+    notes = [f"{key} of {recipe.path.name} (this mmcl has no such key)" for key in gone]
     for section, common in _COMMON.items():
         meant = recipe.named.get(section)
         if meant is None or meant == chosen[section]:

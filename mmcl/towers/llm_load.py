@@ -28,8 +28,8 @@ class LLMOptions:
         lora_rank: rank of LoRA; 0 leaves it out and the model wholly frozen.
         lora_alpha: LoRA's output is scaled by alpha / rank.
         lora_dropout: dropout on LoRA's input while training.
-        lora_last: LoRA on the last n decoder layers alone; 0 for all. The fewer, the more of the model lies before the
-            first of them, where a clip's hidden states are constants (see `task.cache_prefix`).
+        lora_last: LoRA on the last n decoder layers alone; 0 for all. What `task.cache_prefix` lives by: in front of
+            the first of them a clip's hidden states are constants, which are kept instead of computed.
         lora_targets: regular expression that a linear layer's full name must match. The default is the attention of
             the language layers and spares the vision tower, whose layers carry the same short names.
         train_projector: train the layers between vision tower and language model too.

@@ -17,11 +17,11 @@ STEPS = 6
 
 @pytest.fixture(scope="module")
 def runs(demo_store, tower_folder, tmp_path_factory) -> tuple[Path, list[dict[str, Any]]]:
-    """The same run on one process and two: CLIP live and frozen, an LLM with LoRA that looks at every third batch."""
+    """The same run on one process and two: CLIP live and frozen, an LLM with LoRA."""
     folder = tmp_path_factory.mktemp("exchange")
     options = [
         "--task.name=colearn", f"--task.clip.model={tower_folder('tiny-clip')}", "--task.cache=false",
-        f"--task.llm.path={tower_folder('tiny-llava')}", "--task.llm.lora_dropout=0", "--task.refinement.every=3",
+        f"--task.llm.path={tower_folder('tiny-llava')}", "--task.llm.lora_dropout=0",
         "--optimiser.rate=0.001", "--schedule.epochs=2", "--engine.log_every=2",
         "--task.refinement.language_weight=1",
         "--encoder.empty_bodies=each",  # where one stands for all, there is one in every process
@@ -31,11 +31,10 @@ def runs(demo_store, tower_folder, tmp_path_factory) -> tuple[Path, list[dict[st
     return folder, train_forked(folder / "counts", arguments(demo_store, folder / "two", *options))
 
 
-def test_the_steps_are_those_of_one_process_also_where_the_llm_sits_out(runs) -> None:
+def test_the_steps_are_those_of_one_process(runs) -> None:
     folder, _ = runs
     assert_alike(folder / "one", folder / "two")
-    learns = {record["step"]: record.get("gradient_norm/lora") for record in records(folder / "two")}
-    assert learns.pop(4) > 0 and learns == dict.fromkeys((2, 3, 6))  # the first and the fourth step are its turn
+    assert all(record["gradient_norm/lora"] > 0 for record in records(folder / "two"))
 
 
 def test_frozen_towers_are_outside_of_what_is_wrapped(runs) -> None:

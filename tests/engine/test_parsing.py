@@ -209,3 +209,22 @@ def test_an_encoder_is_built_for_the_streams_and_for_the_coordinates_of_the_stor
     clips = torch.randn(2, 1, 70, 20, dimensions)
     assert encoder(preprocess(clips)).shape == (2, 4)
     assert describe("ctrgcn", encoder, preprocess, list("abcd"), count=False).encoder.options["channels"] == channels
+
+
+def test_keys_of_earlier_versions_are_left_out_of_recipes_with_a_note_and_refused_as_words(tmp_path) -> None:
+    """In whatever form a recipe writes them; of a run's own configuration, too."""
+    recipe, colearn = tmp_path / "old.yaml", ["--config", "utd_mhad_joint", "--config", "utd_mhad_colearn"]
+    nested = {"data": {"sharded": True, "batch_size": 6}, "task": {"refinement": {"every": 4, "weight": 0.3}}}
+    for content in (nested, {"data.sharded": True, "data.batch_size": 6, "task": {"refinement.every": 4}}):
+        recipe.write_text(yaml.safe_dump(content))
+        config = parse([*colearn, "--config", str(recipe), *DATA])
+        assert config.data.batch_size == 6 and not hasattr(config.data, "sharded")
+        assert config.notes == tuple(
+            f"{key} of old.yaml (this mmcl has no such key)" for key in ("data.sharded", "task.refinement.every")
+        )
+    with pytest.raises(UserError, match="every"):
+        parse([*colearn, *DATA, "--task.refinement.every=4"])
+    saved = yaml.safe_load(parse([*colearn, *DATA]).text)
+    saved["task"]["refinement"]["every"] = 1
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(saved))
+    assert read_run_config(tmp_path).task.refinement.weight == saved["task"]["refinement"]["weight"]

@@ -53,7 +53,7 @@ def test_sharded_training_saves_resumes_and_exports_what_one_process_would(
     options = [
         "--task.name=colearn", f"--task.clip.model={tower_folder('tiny-clip')}", "--optimiser.rate=0.001",
         f"--task.llm.path={tower_folder('tiny-llava')}", "--task.llm.lora_dropout=0", "--engine.clip_norm=1",
-        "--task.refinement.every=2", "--task.refinement.language_weight=1", "--data.batch_size=6",
+        "--task.refinement.language_weight=1", "--data.batch_size=6",
         "--data.validation={subject: [3]}", "--encoder.empty_bodies=each", "--schedule.epochs=2",
     ]  # fmt: skip
     _, variables = environment(RECIPES / "accelerate" / "fsdp2_llm.yaml", monkeypatch)

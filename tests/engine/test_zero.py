@@ -50,7 +50,7 @@ def note_stretches() -> None:
 def test_a_run_goes_to_deepspeed_and_back_to_one_process(demo_store, tower_folder, tmp_path, monkeypatch) -> None:
     options = [
         "--task.name=colearn", f"--task.clip.model={tower_folder('tiny-clip')}", "--task.clip.trainable=true",
-        f"--task.llm.path={tower_folder('tiny-llava')}", "--task.llm.lora_dropout=0", "--task.refinement.every=2",
+        f"--task.llm.path={tower_folder('tiny-llava')}", "--task.llm.lora_dropout=0",
         "--optimiser.rate=0.001", "--engine.clip_norm=1", "--engine.accumulation=2", "--data.batch_size=8",
         "--encoder.empty_bodies=each", "--schedule.epochs=2",
     ]  # fmt: skip

@@ -170,28 +170,6 @@ def test_over_all_subsets_the_mean_gradient_is_that_of_all_clips(demo_store, opt
 
 
 @pytest.mark.parametrize("cache", [False, True])
-def test_every_third_batch_counts_three_times(demo_store, options, cache) -> None:
-    llm = replace(options.llm, lora_rank=0) if cache else options.llm
-    refinement = replace(options.refinement, language_weight=0.0 if cache else 0.5)
-    always = replace(options, llm=llm, refinement=refinement, cache=cache, alignment=AlignmentOptions(weight=0))
-    often, seldom = (
-        trained(build(demo_store, replace(always, refinement=replace(refinement, every=n)))) for n in (1, 3)
-    )  # fmt: skip
-    reference = step(often, batch(often, demo_store))
-    made = [batch(seldom, demo_store, number=number) for number in range(6)]
-    # What the LLM does not look at is not prepared either.
-    assert [len({"text_features", "chats"} & set(one)) for one in made] == [1, 0, 0] * 2
-    taken = [step(seldom, one) for one in made]
-    assert [float(outputs["loss_refinement"]) > 0 for outputs, _ in taken] == [True, False, False] * 2
-    for start in (0, 3):
-        for name, gradient in reference[1].items():
-            mean = sum(gradients[name] for _, gradients in taken[start : start + 3]) / 3  # zero, but there, in between
-            torch.testing.assert_close(mean, gradient, rtol=1e-4, atol=1e-5, msg=name)
-        loss = sum(outputs["loss"] for outputs, _ in taken[start : start + 3]) / 3
-        torch.testing.assert_close(loss, reference[0]["loss"])
-
-
-@pytest.mark.parametrize("cache", [False, True])
 def test_training_decodes_no_video(demo_store, options, cache, monkeypatch) -> None:
     made = replace(options, cache=cache, cache_prefix=cache)
     build(demo_store, made)  # caches are full now
@@ -211,7 +189,6 @@ def test_training_decodes_no_video(demo_store, options, cache, monkeypatch) -> N
     ("changes", "message"),
     [
         ({"refinement": RefinementOptions(share=0.0)}, r"refinement.share is 0.0: it must lie in \(0, 1\]"),
-        ({"refinement": RefinementOptions(every=0)}, "refinement.every is 0"),
         ({"refinement": RefinementOptions(gates=0)}, "refinement.gates is 0"),
         ({"refinement": RefinementOptions(weight=-1.0)}, "refinement.weight is -1.0"),
         ({"alignment": AlignmentOptions(temperature=0.0)}, "alignment.temperature is 0.0"),

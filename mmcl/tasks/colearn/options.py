@@ -30,7 +30,8 @@ class CoLearningOptions:
             vision tower. It is computed in `llm.dtype`: where `engine.precision` is another one, live training rounds
             these layers, too, and differs by that.
         tower_batch: frozen towers and the LLM take so many clips at a time, and the LLM computes each part again in
-            the backward pass, so that memory does not grow with the batch; 0 for all clips at once.
+            the backward pass, so that memory does not grow with the batch; 0 for all clips at once. Micro-batches
+            (`engine.accumulation`) save as much, but then the contrastive loss sees fewer negatives.
         shuffle_pairs: show the towers another training clip's video: the control that tells what true pairs are worth.
     """
 

@@ -32,9 +32,7 @@ class RefinementOptions:
             have a scale of their own; false is the released code's form.
         instructions: how many of the prompt file's instructions each clip is asked, from the first on.
         share: of each batch's clips that the LLM looks at, drawn by the run's seed; the loss is their mean, so that its
-            expected gradient is that of all clips.
-        every: the LLM looks at every so many steps only, whose refinement losses count as many times over, so that
-            the expected gradient is what it is without the option. In between, the gate and LoRA stay as they are.
+            expected gradient is that of all clips. For an LLM that takes most of a step: a quarter costs a quarter.
     """
 
     weight: float = 0.2
@@ -44,7 +42,6 @@ class RefinementOptions:
     standardise: bool = True
     instructions: int = 1
     share: float = 1.0
-    every: int = 1
 
     def check(self) -> None:
         """Fail on numbers out of range.
@@ -60,8 +57,6 @@ class RefinementOptions:
                 raise UserError(f"task.refinement.{key} is {getattr(self, key)}: it must be at least 1")
         if not 0 < self.share <= 1:
             raise UserError(f"task.refinement.share is {self.share}: it must lie in (0, 1]")
-        if self.every < 1:
-            raise UserError(f"task.refinement.every is {self.every}: it must be at least 1")
 
 
 class Refinement(nn.Module):

@@ -56,7 +56,7 @@ class CoLearning(Task):
         return {
             "task.clip.model": folder / "tiny-clip", "task.llm.path": folder / "tiny-llava", "task.llm.lora_rank": 2,
             "task.llm.lora_dropout": 0.0, "task.refinement.language_weight": 0.5, "task.text.weight": 0.1,
-            "task.alignment.space": "clip", "task.refinement.every": 2,
+            "task.alignment.space": "clip",
         }  # fmt: skip
 
     def __init__(self, context: Context, options: CoLearningOptions) -> None:
@@ -141,8 +141,7 @@ class CoLearning(Task):
         self.inputs.questions = prompts.instructions[:count]
         self.inputs.answers = prompts.answers() if with_answers else None
         inputs = self.inputs
-        inputs.share, inputs.every = options.refinement.share, options.refinement.every
-        inputs.at_once = options.tower_batch
+        inputs.share, inputs.at_once = options.refinement.share, options.tower_batch
         if options.cache and not tower.trainable:
             inputs.llm_caches = answer_features(tower, context, inputs.questions, options.tower_batch)
             self._words["LLM"] += ", features cached"
@@ -204,9 +203,6 @@ class CoLearning(Task):
     def _refined(self, batch: dict[str, Any], scores: Tensor) -> tuple[Tensor, Tensor | None]:
         """L_FRM, and the language-modelling loss where answers are learned, of the clips the LLM looks at."""
         assert self.refinement is not None
-        if "text_features" not in batch and "chats" not in batch:  # not the LLM's turn
-            nothing = self.idle(self.refinement, self.llm)
-            return nothing, nothing if self.inputs.answers else None
         labels = batch["labels"]
         if "asked" in batch:
             labels, scores = labels[batch["asked"]], scores[batch["asked"]]
@@ -214,30 +210,24 @@ class CoLearning(Task):
             answers, language = batch["text_features"], None
         else:
             answers, language = ask(self.llm, batch["chats"])
-        refined = F.cross_entropy(
-            self.refinement(answers, scores), labels, label_smoothing=self.settings.label_smoothing
-        )
-        times = self.settings.refinement.every
-        return times * refined, None if language is None else times * language
+        refined = self.refinement(answers, scores)
+        return F.cross_entropy(refined, labels, label_smoothing=self.settings.label_smoothing), language
 
     def parameter_groups(self, stage: Stage) -> list[ParameterGroup]:
-        """Encoder and gate (the run's optimiser, as released); projection, clip, lora (AdamW), where they are trained.
-
-        The gate and LoRA are updated at the steps at which the LLM looks at clips.
-        """
-        groups, every = [ParameterGroup("encoder", list(self.encoder.parameters()))], self.settings.refinement.every
+        """Encoder and gate (the run's optimiser, as released); projection, clip and lora (AdamW), where trained."""
+        groups = [ParameterGroup("encoder", list(self.encoder.parameters()))]
         if self.refinement is not None:
             # Its first gradients are zero but for rounding, which AdamW would blow up to full steps.
-            groups.append(ParameterGroup("gate", list(self.refinement.parameters()), every=every))
-        beside: tuple[tuple[str, tuple[nn.Module | None, ...], float, int], ...] = (
-            ("projection", (self.alignment, self.text_head), 1e-3, 1),
-            ("clip", (self.clip,), 1e-5, 1),
-            ("lora", (self.llm,), 2e-4, every),
+            groups.append(ParameterGroup("gate", list(self.refinement.parameters())))
+        beside: tuple[tuple[str, tuple[nn.Module | None, ...], float], ...] = (
+            ("projection", (self.alignment, self.text_head), 1e-3),
+            ("clip", (self.clip,), 1e-5),
+            ("lora", (self.llm,), 2e-4),
         )
-        for name, modules, rate, steps in beside:
+        for name, modules, rate in beside:
             trained = [p for module in modules if module is not None for p in module.parameters() if p.requires_grad]
             if trained:
-                groups.append(ParameterGroup(name, trained, Update("adamw", rate), every=steps))
+                groups.append(ParameterGroup(name, trained, Update("adamw", rate)))
         return groups
 
     @property

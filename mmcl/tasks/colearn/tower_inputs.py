@@ -38,7 +38,6 @@ class TowerInputs:
         views: of a clip's pictures for CLIP.
         mirror: see :func:`mmcl.towers.views.view`.
         share: of the clips that the LLM looks at.
-        every: the LLM looks at clips at every so many optimiser steps.
         at_once: clips that the LLM takes at a time; 0 for all.
     """
 
@@ -53,20 +52,16 @@ class TowerInputs:
     views: int = 1
     mirror: bool = False
     share: float = 1.0
-    every: int = 1
     at_once: int = 0
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """Batch entries ``image_features`` (N, D) or ``pixels`` (N, m, 3, H, W); ``text_features`` or ``chats``.
 
         Of strips, m is 1. ``text_features`` has a tensor, ``chats`` a list of inputs of some clips each for every
-        question. Where the LLM looks at a share of the clips, they hold these alone, and ``asked`` (n,) says which;
-        where it is not its turn, there are none of the two.
+        question. Where the LLM looks at a share of the clips, they hold these alone, and ``asked`` (n,) says which.
         """
         entries: dict[str, Any] = self._pictured(samples)
         if not (self.llm_caches or self.prefix_caches or self.chat is not None):
-            return entries
-        if samples[0].step % self.every:
             return entries
         if self.share < 1:
             asked = draw_share(samples, self.share)
