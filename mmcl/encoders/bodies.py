@@ -59,6 +59,44 @@ def each_is_computed() -> bool:
     return torch.compiler.is_compiling() or _EVERY.get()
 
 
+class Bodies(NamedTuple):
+    """Which bodies of a batch are computed where absent persons take no part, and where the results go.
+
+    Attributes:
+        present: (N, M) which persons count.
+        rows: (B,) those of the N * M bodies that are computed; None: all.
+    """
+
+    present: Tensor
+    rows: Tensor | None
+
+    @classmethod
+    def counting(cls, present: Tensor, dense: bool) -> Bodies:
+        """The bodies of the persons (N, M) who count; ``dense``: all, as a traced graph needs."""
+        return cls(present, None if dense else present.flatten().nonzero().squeeze(1))
+
+    def pick(self, everybody: Tensor) -> Tensor:
+        """(N, M, …) -> (B, …)."""
+        flat = everybody.flatten(0, 1)
+        return flat if self.rows is None else flat[self.rows]
+
+    def spread(self, found: Tensor, absent: float = 0.0) -> Tensor:
+        """(B, …) -> (N, M, …), with a value for persons who do not count."""
+        if self.rows is not None:
+            shape = (self.present.numel(), *found.shape[1:])
+            found = found.new_full(shape, absent).index_copy(0, self.rows, found)
+        there = self.present.view(*self.present.shape, *[1] * (found.dim() - 1))
+        return found.unflatten(0, self.present.shape).masked_fill(~there, absent)
+
+    def most(self, found: Tensor) -> Tensor:
+        """(B, …) -> (N, …): the maximum over the persons who count."""
+        return self.spread(found, -torch.inf).amax(dim=1)
+
+    def mean(self, found: Tensor) -> Tensor:
+        """(B, D) -> (N, D): the mean over the persons who count; 0 where nobody does."""
+        return self.spread(found).sum(dim=1) / self.present.sum(dim=1, keepdim=True).clamp(min=1)
+
+
 def pack(x: Tensor, exact: bool) -> Packing | None:
     """Choose the bodies to compute: those that are there, and of each slot the first that is empty.
 

@@ -8,6 +8,7 @@ from golden import Case, case_names, count_parameters, load_arrays, load_case, l
 from released_skelet import KINDS, POSITIONS, TEMPORAL, build_skelet, in_our_form, load_official
 from torch import Tensor, nn
 
+from mmcl.encoders.bodies import Bodies
 from mmcl.encoders.graph import normalise_columns, pool_matrices, pooled_graph, undirected_graph
 from mmcl.encoders.skelet.blocks import Block, SpatialUnit
 from mmcl.encoders.skelet.graphs import GRAPHS
@@ -15,7 +16,7 @@ from mmcl.encoders.skelet.mapping import JointMap, Shortcut
 from mmcl.encoders.skelet.network import Skelet
 from mmcl.encoders.skelet.official import convert_block, convert_pooling, convert_spatial, convert_temporal
 from mmcl.encoders.skelet.options import SkeletOptions
-from mmcl.encoders.skelet.persons import Bodies, InstancePooling
+from mmcl.encoders.skelet.persons import InstancePooling
 from mmcl.encoders.skelet.temporal import MultiScale, PlainScale
 from mmcl.skeletons.layout import load_layout
 

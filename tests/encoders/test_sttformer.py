@@ -38,9 +38,9 @@ def test_evaluation_equals_the_released_network_stage_by_stage(network):
     check_double(encoder.positions, arrays["sd/pes.pe"][0, :, :1], "position code")
     x = as_batch(arrays["in/x"])
     bodies, order = by_person(encoder, x)
-    tuples = to_tuples(bodies.values[order], encoder.options.tuple_frames)
+    tuples = to_tuples(bodies.pick(x)[order], encoder.options.tuple_frames)
     check_double(encoder.input_map(tuples), arrays["eval/input_map"], "input map")
-    tuples = encoder.embed(bodies.values[order])
+    tuples = encoder.embed(bodies.pick(x)[order])
     for number, layer in enumerate(encoder.layers):
         if f"eval/block{number}.in" in arrays:
             check_double(tuples, arrays[f"eval/block{number}.in"], f"before layer {number}")
@@ -67,7 +67,7 @@ def test_a_training_pass_equals_the_released_one_with_gradients_and_statistics(n
     count = kept_count(x.shape[2] // 4, config["masking_ratio"], released=True)
     mask = mask_by_score(arrays["train/mask_noise"].float(), count, in_order=True)
     check_double(mask.restore, arrays["train/ids_restore"], "restore")
-    encoded = mask.take(encoder.embed(bodies.values[order]), axis=2)
+    encoded = mask.take(encoder.embed(bodies.pick(x)[order]), axis=2)
     check_double(encoded, arrays["train/block0.in"], "kept tuples")
     for number, layer in enumerate(encoder.layers):
         encoded = layer(encoded)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import fusion
 
 from mmcl.encoders.base import Encoder
-from mmcl.encoders.bodies import each_is_computed, pack, present_bodies
+from mmcl.encoders.bodies import Bodies, each_is_computed, pack, present_bodies
 from mmcl.encoders.mamp.blocks import Block, init_dense
 from mmcl.encoders.mamp.options import MAMPOptions
 from mmcl.encoders.mamp.patches import Positions
@@ -116,19 +116,12 @@ class MAMP(Encoder, TokenEncoder):
         Absent persons cost nothing, but where a graph is traced: a number of rows that depends on data would break it.
         ``released`` computes one body of zeros for all of a slot.
         """
-        shape, bodies, present = x.shape[:2], x.flatten(0, 1), present_bodies(x)
-        if each_is_computed():
-            found = function(bodies)
-            if not self.options.released:
-                found = found * present.flatten().view(-1, *[1] * (found.dim() - 1))
-        elif self.options.released:
-            packing = pack(x, exact=True)
-            found = function(bodies) if packing is None else function(bodies[packing.rows])[packing.places]
-        else:
-            rows = present.flatten().nonzero().squeeze(1)
-            some = function(bodies[rows])
-            found = some.new_zeros(len(bodies), *some.shape[1:]).index_copy(0, rows, some)
-        return found.unflatten(0, shape)
+        if not self.options.released:
+            bodies = Bodies.counting(present_bodies(x), each_is_computed())
+            return bodies.spread(function(bodies.pick(x)))
+        everybody, packing = x.flatten(0, 1), pack(x, exact=True)
+        found = function(everybody) if packing is None else function(everybody[packing.rows])[packing.places]
+        return found.unflatten(0, x.shape[:2])
 
     def _mean_person(self, x: Tensor, found: Tensor) -> Tensor:
         """(N, M, D) -> (N, D): the mean over the persons that count."""

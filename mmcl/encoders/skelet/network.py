@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
 from mmcl.encoders.base import Encoder
-from mmcl.encoders.bodies import each_is_computed
+from mmcl.encoders.bodies import Bodies, each_is_computed
 from mmcl.encoders.graph import normalise_columns, pool_matrices, pooled_graph, undirected_graph
 from mmcl.encoders.skelet.blocks import Block
 from mmcl.encoders.skelet.options import SkeletOptions
-from mmcl.encoders.skelet.persons import Bodies, CoordinateNorm, InstancePooling, find_bodies
+from mmcl.encoders.skelet.persons import CoordinateNorm, InstancePooling, find_bodies
 from mmcl.skeletons.layout import Layout
 
 
@@ -111,7 +111,7 @@ class Skelet(Encoder):
         bodies, points = self.bodies(x)
         found = self._trunk(bodies, points)
         features, tokens = self._mean(bodies, found), found.permute(0, 2, 3, 1)
-        tokens = tokens.unsqueeze(1) if self.pooling is not None else bodies.spread(tokens, 0.0)
+        tokens = tokens.unsqueeze(1) if self.pooling is not None else bodies.spread(tokens)
         return {"features": features, "scores": self.head(features), "tokens": tokens}
 
     def head(self, features: Tensor) -> Tensor:

@@ -2,50 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import fusion
 
-from mmcl.encoders.bodies import present_bodies
+from mmcl.encoders.bodies import Bodies, present_bodies
 from mmcl.encoders.skelet.mapping import scale_and_shift
-
-
-class Bodies(NamedTuple):
-    """The bodies of a batch that are computed.
-
-    Attributes:
-        present: (N, M) which persons count; at least one a clip.
-        rows: (B,) those of the N * M bodies that are computed; None: all.
-    """
-
-    present: Tensor
-    rows: Tensor | None
-
-    def pick(self, everybody: Tensor) -> Tensor:
-        """(N, M, …) -> (B, …)."""
-        flat = everybody.flatten(0, 1)
-        return flat if self.rows is None else flat[self.rows]
-
-    def spread(self, found: Tensor, absent: float) -> Tensor:
-        """(B, …) -> (N, M, …), with a value for persons who do not count."""
-        N, M = self.present.shape
-        if self.rows is not None:
-            return (
-                found.new_full((N * M, *found.shape[1:]), absent).index_copy(0, self.rows, found).unflatten(0, (N, M))
-            )
-        there = self.present.view(N, M, *[1] * (found.dim() - 1))
-        return found.unflatten(0, (N, M)).masked_fill(~there, absent)
-
-    def most(self, found: Tensor) -> Tensor:
-        """(B, …) -> (N, …): the maximum over the persons who count."""
-        return self.spread(found, -torch.inf).amax(dim=1)
-
-    def mean(self, found: Tensor) -> Tensor:
-        """(B, D) -> (N, D): the mean over the persons who count."""
-        return self.spread(found, 0.0).sum(dim=1) / self.present.sum(dim=1, keepdim=True)
 
 
 def find_bodies(x: Tensor, everybody: bool, dense: bool) -> Bodies:
@@ -62,7 +25,7 @@ def find_bodies(x: Tensor, everybody: bool, dense: bool) -> Bodies:
     nobody = ~present.any(dim=1, keepdim=True)
     first = torch.arange(present.shape[1], device=x.device) == 0
     present = present | (nobody & first)
-    return Bodies(present, None if dense else present.flatten().nonzero().squeeze(1))
+    return Bodies.counting(present, dense)
 
 
 class CoordinateNorm(nn.Module):

@@ -7,39 +7,18 @@ persons of a clip say. At the default options the network has 1,531,180 paramete
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import fusion
 
 from mmcl.encoders.base import Encoder
-from mmcl.encoders.bodies import each_is_computed, present_bodies
+from mmcl.encoders.bodies import Bodies, each_is_computed, present_bodies
 from mmcl.encoders.sttformer.layers import SLOPE, TupleLayer, conv_norm, position_code, to_tuples
 from mmcl.encoders.sttformer.options import STTFormerOptions
 from mmcl.encoders.tokens import whole_groups
 from mmcl.skeletons.layout import Layout
-
-
-class Bodies(NamedTuple):
-    """The bodies of a batch that are computed.
-
-    Attributes:
-        present: (N, M) whether a person is there.
-        rows: (B,) those of the N * M bodies that are computed; None: all.
-        values: (B, T, V, C) these bodies.
-    """
-
-    present: Tensor
-    rows: Tensor | None
-    values: Tensor
-
-    def spread(self, found: Tensor) -> Tensor:
-        """(B, …) of the bodies that are computed -> (N, M, …), 0 for the others."""
-        N, M = self.present.shape
-        if self.rows is not None:
-            found = found.new_zeros(N * M, *found.shape[1:]).index_copy(0, self.rows, found)
-        return found.unflatten(0, (N, M))
 
 
 class STTFormer(Encoder):
@@ -83,13 +62,11 @@ class STTFormer(Encoder):
         if self.options.released:
             present = x.flatten(2).sum(dim=2) > 0
             present[:, 0] = True
-        values = x.flatten(0, 1)
         if each_is_computed() and not self.training:
-            return Bodies(present, None, values)
+            return Bodies(present, None)
         computed = present.flatten()
         computed = torch.cat([computed[:1] | ~computed.any(), computed[1:]])
-        rows = computed.nonzero().squeeze(1)
-        return Bodies(present, rows, values[rows])
+        return Bodies(present, computed.nonzero().squeeze(1))
 
     def embed(self, bodies: Tensor) -> Tensor:
         """(B, T, V, C) -> (B, W, T', V'): input map and position code, T' tuples of V' = frames * V tokens."""
@@ -114,7 +91,7 @@ class STTFormer(Encoder):
             UserError: another number of persons, joints or channels than the encoder was built for.
         """
         bodies = self.bodies(x)
-        return self.combine(self.pool(self.encode(self.embed(bodies.values))), bodies)
+        return self.combine(self.pool(self.encode(self.embed(bodies.pick(x)))), bodies)
 
     def pool(self, encoded: Tensor) -> Tensor:
         """(B, D, T'', V') -> (B, D)."""
@@ -126,9 +103,9 @@ class STTFormer(Encoder):
         V' runs over the frames of a tuple and, faster, over joints.
         """
         bodies = self.bodies(x)
-        encoded = self.encode(self.embed(bodies.values))
+        encoded = self.encode(self.embed(bodies.pick(x)))
         features = self.combine(self.pool(encoded), bodies)
-        tokens = bodies.spread(encoded.permute(0, 2, 3, 1)) * bodies.present[:, :, None, None, None]
+        tokens = bodies.spread(encoded.permute(0, 2, 3, 1))
         return {"features": features, "scores": self.head(features), "tokens": tokens}
 
     def head(self, features: Tensor) -> Tensor:

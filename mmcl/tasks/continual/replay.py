@@ -138,14 +138,13 @@ def masked_pass(
         (N, Df) features, which the encoder's head turns into scores, and (N, M, T, V, C) clips, 0 for absent persons.
     """
     bodies = encoder.bodies(x)
-    tuples = encoder.embed(bodies.values)
+    tuples = encoder.embed(bodies.pick(x))
     kept = max(1, kept_count(tuples.shape[2], ratio, released))
     noise = noise.flatten(0, 1)
     mask = mask_by_score(noise if bodies.rows is None else noise[bodies.rows], kept, in_order=True)
     encoded = encoder.encode(mask.take(tuples, axis=2))
     features = encoder.combine(encoder.pool(encoded), bodies)
-    completed = bodies.spread(decoder(encoded, mask.restore, frames=x.shape[2]))
-    return features, completed * bodies.present[:, :, None, None, None]
+    return features, bodies.spread(decoder(encoded, mask.restore, frames=x.shape[2]))
 
 
 def logit_loss(scores: Tensor, remembered: Tensor) -> Tensor:
