@@ -19,29 +19,37 @@ VERBS = {
     "evaluate": ("mmcl.evaluate", "judge a run or bundle on its protocol's test clips"),
     "probe": ("mmcl.probe", "what an encoder's features are worth: nearest neighbours, linear, few-shot, fine-tuning"),
     "attack": ("mmcl.attack", "how robust one's own models are against small changes of skeletons"),
-    "zero-shot": ("mmcl.zero_shot", "judge it on a data set it never saw"),
+    "zero-shot": ("mmcl.zero_shot", "judge a model on another data set, or on classes that it never saw"),
     "explain": ("mmcl.explain", "which joints spoke for an answer, as pictures and numbers"),
     "ensemble": ("mmcl.ensemble", "fuse several models' scores by clip id"),
-    "compare": ("mmcl.compare", "runs side by side, with intervals of their differences"),
+    "compare": ("mmcl.compare", "reports side by side, with intervals of their differences"),
     "adapt": ("mmcl.adapt", "a trained model's batch-norm statistics -> those of another data set"),
     "fuse": ("mmcl.fuse", "ARN-LSTM streams that were trained apart -> one network"),
     "compress": ("mmcl.compress", "a trained model -> smaller ones by low-rank factors, with a report"),
-    "study": ("mmcl.study", "arms x seeds from one recipe, and one table with intervals"),
-    "export": ("mmcl.export", "a run -> skeleton-only bundle, verified"),
+    "study": ("mmcl.study", "several settings x seeds from one recipe, and one table with intervals"),
+    "export": ("mmcl.export", "a run -> bundle: a folder with the skeleton model alone, verified"),
     "push": ("mmcl.push", "a bundle -> the Hugging Face hub, with a model card"),
     "pull": ("mmcl.pull", "a bundle from the Hugging Face hub"),
     "import-checkpoint": ("mmcl.import_checkpoint", "an official CTR-GCN or MMCL checkpoint -> bundle"),
-    "predict": ("mmcl.predict", "label and probability for skeleton files"),
+    "predict": ("mmcl.predict", "label and probability for skeleton files, videos, or a stream of frames"),
     "serve": ("mmcl.serve", "a bundle at work in the browser: skeleton files, videos, the camera"),
     "bench": ("mmcl.bench", "measure speed and size on this machine"),
     "build-tower": ("mmcl.build_towers", "tiny random or mini pretrained CLIP / LLM folders, offline"),
 }
 
 
+WORDS = """\
+The usual way: prepare, check, train, evaluate, export, predict; `mmcl demo` goes it once, without any data of yours.
+
+  store     folder of prepared clips             recipe    .yaml file of a training's settings
+  run       folder of one training               protocol  rule that says which clips train and which test
+  bundle    folder of an exported model          report    folder of one judgement"""
+
+
 def _usage() -> str:
     width = max(len(verb) for verb in VERBS)
     lines = [f"  {verb:<{width}}  {words}" for verb, (_, words) in VERBS.items()]
-    return "usage: mmcl VERB [options]\n\n" + "\n".join(lines) + "\n\n`mmcl VERB --help` tells more."
+    return "usage: mmcl VERB [options]\n\n" + "\n".join(lines) + f"\n\n{WORDS}\n\n`mmcl VERB --help` tells more."
 
 
 def _main() -> int:

@@ -11,6 +11,11 @@ from mmcl.common.arguments import AtLeastOne
 from mmcl.common.errors import run
 from mmcl.evaluation import EVALUATIONS
 
+ABOUT = """\
+Judge a trained model on a protocol's test clips, by accuracy (top1) or by another evaluation. Writes a report:
+report.md to read (confusion matrix, accuracy by class, calibration, pictures of the clips it was surest of and wrong
+about), report.json, per_class.csv, wrong.csv and scores.npz (scores by clip id), which `mmcl ensemble` fuses and
+`mmcl compare` sets side by side."""
 EPILOG = """\
 examples (data and protocol are the run's own where you do not give them):
   mmcl evaluate --checkpoint runs/utd
@@ -25,10 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Command line of ``mmcl evaluate``."""
     parser = argparse.ArgumentParser(
         prog="mmcl evaluate",
-        description="Judge a trained model on a protocol's test clips, by accuracy (top1) or by another evaluation. "
-        "Writes a report: report.md to read (confusion matrix, accuracy by class, calibration, pictures of the clips "
-        "it was surest of and wrong about), report.json, per_class.csv, wrong.csv and scores.npz (scores by clip id), "
-        "which `mmcl ensemble` fuses and `mmcl compare` sets side by side.",
+        description=ABOUT,
         epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--checkpoint", required=True, type=Path, metavar="X", help="run folder, checkpoint or bundle")

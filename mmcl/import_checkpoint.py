@@ -21,10 +21,10 @@ def build_parser() -> argparse.ArgumentParser:
     """Command line of ``mmcl import-checkpoint``."""
     parser = argparse.ArgumentParser(
         prog="mmcl import-checkpoint",
-        description="Turn a state dict of the official code of CTR-GCN, MMCL-Action, Hyperformer or STEP-CATFormer "
-        "(.pt, .pth, .safetensors) into a bundle. Network, size, joints, persons and classes are read from tensors; "
-        "what inference never used is left behind. What a state dict does not say (stream, window, class names) is for "
-        "you to say. Nothing in the file is run.",
+        description="Turn a state dict of the official code of CTR-GCN, MMCL-Action, Hyperformer or STEP-CATFormer\n"
+        "(.pt, .pth, .safetensors) into a bundle. Network, size, joints, persons and classes are read from tensors;\n"
+        "what inference never used is left behind. What a state dict does not say (stream, window, class names) is\n"
+        "for you to say. Nothing in the file is run.",
         epilog="examples:\n"
         "  mmcl import-checkpoint runs-65-162630.pt --out checkpoints/ctrgcn_ntu120 --stream bone\n"
         "  mmcl import-checkpoint ucla.pt --out checkpoints/ucla \\\n"

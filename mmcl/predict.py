@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 ABOUT = """Classify recorded skeletons, or videos, with an exported bundle. One clip a file: .npy,
 .npz, .json or .csv holding (frames, joints, 3) or (persons, frames, joints, 3), NTU .skeleton, or
-UTD-MHAD .mat. With an ONNX graph in the bundle, numpy and onnxruntime are all it needs
-(and scipy for .mat); without, torch and safetensors.
+UTD-MHAD .mat. A joint has a fourth number where a model looks at confidences, and two (in
+pixels) where it was made for keypoints of pictures. With an ONNX graph in the bundle, numpy
+and onnxruntime are all it needs (and scipy for .mat); without, torch and safetensors.
 
 A video (.mp4, .avi, .mkv …) is looked at by a pose estimator first (`mmcl pose` tells more).
 Each person gets a label for each window of --span frames, every --hop frames; windows are

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 ABOUT = """\
 Train and judge a grid of arms x seeds (x draws of a random protocol), all from one recipe, and put them in one table
-with the difference of every arm to the first and its 95 % interval: study.md, study.csv, study.json, study.png.
+with the difference of every arm to the first and its 95 % interval: study.md, study.csv, study.json, study.png. An arm
+is a setting that is compared with others: some keys of the recipe with values of their own.
 
 Every run is `mmcl train` and then `mmcl evaluate`, by accuracy or by the evaluation that `judge` names. Both are
 processes of their own and work in DIR/ARM/SEED[/DRAW], with a log beside it. The same command again goes on: finished

@@ -219,7 +219,7 @@ def test_keys_of_earlier_versions_are_left_out_of_recipes_with_a_note_and_refuse
         recipe.write_text(yaml.safe_dump(content))
         config = parse([*colearn, "--config", str(recipe), *DATA])
         assert config.data.batch_size == 6 and not hasattr(config.data, "sharded")
-        assert config.notes == tuple(
+        assert config.notes[-2:] == tuple(
             f"{key} of old.yaml (this mmcl has no such key)" for key in ("data.sharded", "task.refinement.every")
         )
     with pytest.raises(UserError, match="every"):
