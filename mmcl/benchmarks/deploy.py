@@ -27,6 +27,7 @@ from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.deploy.graphs import make_graph
 from mmcl.deploy.onnx import INPUT, export_graph, finish, require_onnx
+from mmcl.encoders.base import lean_form
 from mmcl.encoders.counting import count_parameters, count_products
 from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions
 from mmcl.models.bundle import describe, load_bundle, write_bundle
@@ -124,7 +125,7 @@ def _lines(bundle: Model, graphs: dict[str, Path], bodies: int, threads: int, se
     assert isinstance(bundle.encoder, CTRGCN)
     clip = _clip(bundle, bodies, 0)
     published = published_network(bundle.encoder).requires_grad_(False)
-    lean = bundle.encoder.lean(bundle.preprocess.options.window)
+    lean = lean_form(bundle.encoder, bundle.preprocess.options.window)
     products = {
         name: count_products(network, bundle.preprocess(clip))
         for name, network in (("published", published), ("lean", lean))

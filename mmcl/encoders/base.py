@@ -117,7 +117,7 @@ class Encoder(nn.Module, ABC):
         """The same function for use only: a copy in evaluation that is never trained, as fast as the encoder knows how.
 
         It has ``features``, ``head`` and ``forward`` as the encoder has them. Later changes of the encoder do not reach
-        it.
+        it. It counts on the layers that the encoder was built with: :func:`lean_form` looks whether they are there.
 
         Args:
             frames: T of the clips that will come, for what can be worked out beforehand; any other T works, too.
