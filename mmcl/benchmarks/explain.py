@@ -26,11 +26,11 @@ from mmcl.skeletons.layout import load_layout
 LAYOUT, CLASSES = "utd_mhad_20", 27
 EXACT = 1e-3  # largest difference of shares from the loop's, relative to the largest share
 ABOUT = """\
-Shares of 20 joints in a score of a CTR-GCN (width 32: 0.37 M parameters), with random weights that matter. `shapley`
-evaluates coalitions in batches, in the network's lean form, and every coalition once. The loop takes the same orders
-and calls the network as it is trained on one clip for every player that joins. The loop runs some of the orders, and
-its time for all is calculated from that; both are run once, after a call to warm up. Where their shares of the same
-orders differ, there is no ratio."""
+Shares of 20 joints in a score of the network of recipe utd_mhad_joint (CTR-GCN, 0.37 M parameters), with random
+weights that matter. `shapley` evaluates coalitions in batches, in the network's lean form, and every coalition once.
+The loop takes the same orders and calls the network as it is trained on one clip for every player that joins. The loop
+runs some of the orders, and its time for all is calculated from that; both are run once, after a call to warm up. Where
+their shares of the same orders differ, there is no ratio."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -38,12 +38,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mmcl bench explain", description=f"{__doc__}\n\n{ABOUT}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example: OMP_NUM_THREADS=2 mmcl bench explain --window 32 --json explain.json",
+        epilog="example: OMP_NUM_THREADS=2 mmcl bench explain --json explain.json",
     )  # fmt: skip
     parser.add_argument("--permutations", type=int, default=200, metavar="P", help="random orders (200)")
     parser.add_argument("--loop", type=int, default=20, metavar="P", help="of them, that the plain loop runs (20)")
     parser.add_argument("--background", type=int, default=10, metavar="B", help="background clips (10)")
-    parser.add_argument("--window", type=int, default=64, metavar="T", help="frames that the network sees (64)")
+    parser.add_argument("--window", type=int, default=32, metavar="T", help="frames that the network sees (32)")
     parser.add_argument("--width", type=int, default=32, metavar="W", help="of the network (32)")
     parser.add_argument("--rows", type=int, default=64, metavar="N", help="coalitions in a batch (64)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
