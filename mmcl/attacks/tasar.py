@@ -82,7 +82,8 @@ class TASAR(Iterative):
             return model
         from mmcl.surgery.base import build_surgery
 
-        return build_surgery("posterior_heads", self.options.posterior).run(model, data)
+        options = {"released": self.options.released, **self.options.posterior}
+        return build_surgery("posterior_heads", options).run(model, data)
 
     def ascent(self, scene: Scene) -> Ascent:
         """The direction by posterior, motion and momentum.

@@ -18,13 +18,12 @@ from mmcl.attacks.measures import MEASURES, measures
 from mmcl.common.errors import UserError
 from mmcl.data.selection import Selection
 from mmcl.data.store import ClipStore
+from mmcl.evaluation.attack_models import NO_GRADIENTS, Judged, defended, frame_shape, judge_clean, padded
 from mmcl.evaluation.attack_tables import ARROW, Cell, cell_of, summaries
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
 from mmcl.evaluation.reporting.attack_page import attack_blocks
 from mmcl.models.model import Model
-from mmcl.skeletons.preprocess import Preprocess
 
-NO_GRADIENTS = "ONNX graphs alone have no gradients to attack: take the bundle with its weights, or the run"
 NOTE = "/"  # between an attack's name and what tells it from others of that name
 SMOOTHED = ", smoothed "  # in the name of a model behind input smoothing
 
@@ -87,21 +86,6 @@ class RobustnessOptions:
     def tried(self) -> tuple[str, ...]:
         """Names of the attacks, noise among them."""
         return self.attacks if "noise" in self.attacks else (*self.attacks, "noise")
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One of the models, with what it says of the clean clips.
-
-    Attributes:
-        model: itself.
-        labels: (n,) outputs that are right.
-        right: (n,) bool, whether it gives them.
-    """
-
-    model: Model
-    labels: np.ndarray
-    right: np.ndarray
 
 
 class Robustness(Evaluation):
@@ -264,41 +248,3 @@ def attack_options(options: RobustnessOptions) -> dict[str, Any]:
     varied = ("epsilon", "seed")
     return {name: {key: value for key, value in asdict(options.attack(name).options).items() if key not in varied}
             for name in options.tried}  # fmt: skip
-
-
-def judge_clean(model: Model, data: Selection, clips: np.ndarray, apply: Apply) -> Judged:
-    """What a model says of the clean clips.
-
-    Raises:
-        UserError: it has not the classes of the protocol, no gradients, or answers nothing right.
-    """
-    if not isinstance(model, Model):
-        raise UserError(NO_GRADIENTS)
-    labels = data.targets(clips, model.class_names)
-    right = apply(model, clips).argmax(axis=1) == labels
-    if not right.any():
-        raise UserError(f"{model.path} answers none of the {len(clips)} clips right: there is nothing to attack")
-    return Judged(model, labels, right)
-
-
-def defended(model: Model, deviation: float) -> Model:
-    """The same model behind input smoothing, which attacks on it go through."""
-    before = model.preprocess
-    options = replace(before.options, smoothing=deviation)
-    preprocess = Preprocess(before.source, before.target, before.persons, options).to(model.device)
-    plain = {**model.description.preprocess, "smoothing": deviation}
-    return Model(model.description.changed(preprocess=plain), model.encoder, preprocess, model.vocabulary, model.path)
-
-
-def frame_shape(store: ClipStore, clips: np.ndarray) -> tuple[int, ...]:
-    """(M, T, V, C) that holds each of some clips."""
-    shapes = np.array([store.numbers(int(clip)).shape for clip in clips])
-    return tuple(int(size) for size in shapes.max(axis=0))
-
-
-def padded(joints: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Clips (N, …) with zeros behind them up to a shape, as rows (N, numbers)."""
-    whole = joints.new_zeros(len(joints), *shape)
-    M, T = joints.shape[1:3]
-    whole[:, :M, :T] = joints
-    return whole.flatten(1)

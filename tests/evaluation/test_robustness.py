@@ -16,8 +16,8 @@ from mmcl.data.selection import Selection
 from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.encoders.base import build_encoder
+from mmcl.evaluation.attack_models import defended
 from mmcl.evaluation.base import build_evaluation, make_apply
-from mmcl.evaluation.robustness import defended
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.model import Model
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
