@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,6 +23,7 @@ from mmcl.evaluate import main as evaluate  # noqa: E402
 from mmcl.models.bundle import describe, load_bundle, write_bundle  # noqa: E402
 from mmcl.models.folder import open_model  # noqa: E402
 from mmcl.models.model import Model  # noqa: E402
+from mmcl.models.session import open_session  # noqa: E402
 from mmcl.skeletons.layout import load_layout  # noqa: E402
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions  # noqa: E402
 
@@ -61,6 +63,16 @@ def test_clips_of_different_lengths_and_other_joints(bundles) -> None:
     joints = torch.randn(2, 1, 30, 20, 3)
     found = open_model(bundles[1], layout=other)(joints)
     torch.testing.assert_close(found, load_bundle(bundles[0], other)(joints), rtol=1e-4, atol=1e-4)
+
+
+def test_no_number_is_frozen_into_the_graph_of_one_person_with_the_usual_preparation(bundles) -> None:
+    model, session = load_bundle(bundles[0]), open_session(bundles[1] / "model.onnx", 1)
+    for clips, persons, frames in ((1, 1, 40), (3, 1, 7), (2, 2, 32)):
+        x = torch.randn(clips, persons, frames, 25, 3)
+        x[0, :, :3] = 0  # nobody is there yet
+        with torch.no_grad():
+            truth = model(x).numpy()
+        np.testing.assert_allclose(session.run(["scores"], {"joints": x.numpy()})[0], truth, rtol=1e-4, atol=1e-4)
 
 
 def test_what_needs_weights_is_refused_with_a_true_sentence(bundles, demo_store, tmp_path) -> None:

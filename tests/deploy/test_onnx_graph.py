@@ -15,12 +15,10 @@ pytest.importorskip("onnxruntime")
 
 from mmcl.common.errors import UserError  # noqa: E402
 from mmcl.deploy.graphs import checked_agreement, evenly, write_graph_files  # noqa: E402
-from mmcl.deploy.onnx import dynamic_shapes, export_graph  # noqa: E402
+from mmcl.deploy.onnx import dynamic_shapes  # noqa: E402
 from mmcl.deploy.options import ExportOptions, parse_precisions  # noqa: E402
-from mmcl.encoders.base import build_encoder  # noqa: E402
-from mmcl.models.bundle import describe, load_bundle  # noqa: E402
+from mmcl.models.bundle import load_bundle  # noqa: E402
 from mmcl.models.description import read_bundle  # noqa: E402
-from mmcl.models.model import Model  # noqa: E402
 from mmcl.models.session import open_session  # noqa: E402
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions  # noqa: E402
 
@@ -63,19 +61,6 @@ def test_of_a_clip_with_nobody_a_graph_says_nothing(made) -> None:
     np.testing.assert_allclose(somebody, bundle(x[1:]).softmax(-1).numpy()[0], atol=1e-4)
     with pytest.raises(UserError, match="clip 0 of 2 has nobody in it"):
         bundle(x)
-
-
-def test_no_number_is_frozen_into_the_graph_of_one_person_with_the_usual_preparation() -> None:
-    encoder = build_encoder("ctrgcn", SOURCE, len(NAMES), {"width": 8, "depth": 3, "persons": 1}).eval()
-    preprocess = Preprocess(SOURCE, SOURCE, 1, PreprocessOptions(window=16))
-    bundle = Model(describe("ctrgcn", encoder, preprocess, NAMES), encoder, preprocess)
-    session = open_session(export_graph(bundle).SerializeToString(), 1)
-    for clips, persons, frames in ((1, 1, 40), (3, 1, 7), (2, 2, 32)):
-        x = people(clips, persons, frames)
-        x[0, :, :3] = 0  # nobody is there yet
-        with torch.no_grad():
-            truth = bundle(x).numpy()
-        np.testing.assert_allclose(session.run(["scores"], {"joints": x.numpy()})[0], truth, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
