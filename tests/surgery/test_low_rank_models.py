@@ -194,5 +194,7 @@ def test_what_cannot_be_done_is_said(models) -> None:
         build_surgery("low_rank", {"policy": "merge"}).run(model)
     with pytest.raises(UserError, match="no layer would hold fewer numbers"):
         build_surgery("low_rank", {"amount": 1.0}).run(model)
+    with pytest.raises(UserError, match="within 1e\\+09 macs as it is"):
+        build_surgery("low_rank", {"policy": "macs", "amount": 1e9}).run(model)
     with pytest.raises(UserError, match="rank 1 in every layer"):
         build_surgery("low_rank", {"policy": "parameters", "amount": 10}).run(model)

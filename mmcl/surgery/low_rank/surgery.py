@@ -75,6 +75,8 @@ class LowRank(Surgery):
         spectra = {site.name: decompose(encoder.get_submodule(site.name), site) for site in sites}
         ranks = self._choose(model, sites, spectra)
         if not ranks:
+            if options.policy in BUDGETS:
+                raise UserError(f"low_rank: the network is within {options.amount:g} {options.policy} as it is")
             raise UserError(
                 f"low_rank: no layer would hold fewer numbers with the policy '{options.policy}' and {options.amount:g}"
             )
