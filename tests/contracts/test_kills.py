@@ -82,6 +82,7 @@ PLACES = {
     ],
     "adversary": [("inside begin", 0), ("mid-stage", 0), ("inside end", 0), ("after the last", 1)],
     "token": [("mid-stage", 0), ("after end", 0)],
+    "sa_dvae": [("mid-stage", 0), ("before end", 0), ("between stages", 1), ("mid-stage", 1)],
 }  # fmt: skip
 
 
