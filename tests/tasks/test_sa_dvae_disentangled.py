@@ -1,9 +1,9 @@
 """What the critic is for: on made-up clips of a known class and a known manner, the manner says less of the class.
 
 Clips are x = W [class; style], ten classes and eight numbers of style. Everything is measured by networks that are
-trained afresh on one half of the clips and judged on the other. When this was written, a linear probe knew the class from
-the manner of 18.7 % of the clips without the critic, of 16.1 % with a weight of 0.15, and of 18.6 % with one of 1, and a new
-critic told 55.2, 53.0 and 56.8 % of the pairs apart.
+trained afresh on one half of the clips and judged on the other. When this was written, a linear probe knew the class
+from the manner of 18.7 % of the clips without the critic, of 16.1 % with a weight of 0.15, and of 18.6 % with one of 1,
+and a new critic told 55.2, 53.0 and 56.8 % of the pairs apart.
 """
 
 from __future__ import annotations
