@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-class Steps:
+class ShownCommands:
     """Runs commands one after the other, showing each as a user would type it; stops at the first that fails."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for folder, ours in (("run", "config.yaml"), ("bundle", "config.json")):
         check_replaceable(out / folder, ours)
         shutil.rmtree(out / folder, ignore_errors=True)  # recordings and towers are re-used, results never
-    step = Steps()
+    step = ShownCommands()
     print(NOTE)
     takes = ["--clips-per-subject", str(arguments.takes)]
     people = ["--subjects", str(arguments.subjects), "--seed", seed, *takes]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from mmcl.benchmarks.machine import machine
-from mmcl.benchmarks.steps import Steps
+from mmcl.benchmarks.steps import SteppedRun
 from mmcl.benchmarks.tables import colearn_table
 from mmcl.benchmarks.timing import compare
 from mmcl.common.errors import UserError
@@ -128,7 +128,7 @@ def measure(keys: Sequence[str], folder: Path, seconds: float, made_up: bool) ->
         task = _build(variant, data)
         if made_up and name == "cached":
             _widen(task, data)
-        steps[name] = Steps(variant, data, task, folder / name)
+        steps[name] = SteppedRun(variant, data, task, folder / name)
     memory = {name: step.peak_bytes() for name, step in steps.items()}
     _say(f"steps for {seconds:.0f} s")
     device = next(iter(steps.values())).device

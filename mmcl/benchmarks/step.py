@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from mmcl.benchmarks.machine import in_words, machine
-from mmcl.benchmarks.steps import Steps
+from mmcl.benchmarks.steps import SteppedRun
 from mmcl.benchmarks.timing import compare
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
@@ -97,7 +97,7 @@ def measure(
         data = open_data(config)
         torch.manual_seed(config.seed)
         task = build_task(config, data, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        steps[name] = Steps(config, data, task, out, after)
+        steps[name] = SteppedRun(config, data, task, out, after)
         shapes[name] = f"{config.task_name}, {config.encoder_name}, {config.data.batch_size} clips, " + (
             f"{config.preprocess.window} frames, {config.engine.precision}"
         )

@@ -56,7 +56,7 @@ class Clock:
         return taken
 
 
-class Steps:
+class SteppedRun:
     """A run that is taken step by step.
 
     Args:

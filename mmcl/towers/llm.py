@@ -15,7 +15,7 @@ from mmcl.towers.cache import tensors_fingerprint
 from mmcl.towers.chat import IGNORED, ChatEncoder, processor_identity
 from mmcl.towers.frozen import constant_forward, save_only_trained
 from mmcl.towers.llm_load import DTYPES, LLMOptions, add_lora, load_llm
-from mmcl.towers.prefix import Cut, Prefix
+from mmcl.towers.prefix import CutModel, Prefix
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,7 +49,7 @@ class LLMTower(nn.Module):
         if options.gradient_checkpointing and options.lora_rank:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.model: Any = add_lora(model, options) if options.lora_rank else model
-        self._cut: Cut | None = None
+        self._cut: CutModel | None = None
         save_only_trained(self)
         self.train()
 
@@ -103,13 +103,13 @@ class LLMTower(nn.Module):
             features = self._pool(hidden[:, :end], tensors["attention_mask"][:, :end])
             return LLMOutput(features, None if labels is None else self._lm_loss(hidden[:, end - 1 : -1], labels))
 
-    def cut(self, inputs: Mapping[str, Tensor]) -> Cut:
+    def cut(self, inputs: Mapping[str, Tensor]) -> CutModel:
         """Find out where the model's constant part ends, and try it on one batch.
 
         Raises:
             CannotCut: it has none, or the model does not go in two parts.
         """
-        cut, training = Cut(self._bare), self.training
+        cut, training = CutModel(self._bare), self.training
         device = next(self.model.parameters()).device
         self.eval()
         with constant_forward(device):

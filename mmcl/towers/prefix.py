@@ -30,7 +30,7 @@ class Prefix(NamedTuple):
     positions: Tensor | None
 
 
-class Cut:
+class CutModel:
     """A model in two parts.
 
     Args:

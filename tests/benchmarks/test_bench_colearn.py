@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmcl.bench import main
 from mmcl.benchmarks import colearn, steps
-from mmcl.benchmarks.steps import PARTS, Clock, Steps, _charged
+from mmcl.benchmarks.steps import PARTS, Clock, SteppedRun, _charged
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.engine.parsing import parse
@@ -102,7 +102,7 @@ def test_a_cached_step_is_a_few_operations_more_than_a_skeletons(keys, tmp_path)
     for name, variant in colearn.variants(config).items():
         if name in ("skeleton", "cached"):
             task = colearn._build(variant, data)
-            step = Steps(variant, data, task, tmp_path / name)
+            step = SteppedRun(variant, data, task, tmp_path / name)
             step()
             with Counting() as counting:
                 step()
