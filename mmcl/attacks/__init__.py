@@ -19,4 +19,5 @@ ATTACKS = Registry(
         "basar": "mmcl.attacks.basar:BASAR",
         "tasar": "mmcl.attacks.tasar:TASAR",
     },
+    "mmcl.attacks",
 )

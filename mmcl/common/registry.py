@@ -62,7 +62,8 @@ class Registry(Mapping[str, Any]):
             UserError: under none.
         """
         place = f"{entry.__module__}:{entry.__qualname__}"
-        for name, found in self._entries.items():
+        others = {name: point.value for name, point in self._others.items()}
+        for name, found in {**others, **self._entries}.items():
             if found == place:
                 return name
         raise UserError(f"{place} is no registered {self.kind}")

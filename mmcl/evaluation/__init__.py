@@ -21,4 +21,5 @@ EVALUATIONS = Registry(
         "faithfulness": "mmcl.evaluation.faithfulness.evaluation:Faithfulness",
         "robustness": "mmcl.evaluation.robustness:Robustness",
     },
+    "mmcl.evaluations",
 )

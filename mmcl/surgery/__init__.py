@@ -10,4 +10,5 @@ SURGERIES = Registry(
         "low_rank": "mmcl.surgery.low_rank.surgery:LowRank",
         "posterior_heads": "mmcl.surgery.posterior_heads:PosteriorHeadsSurgery",
     },
+    "mmcl.surgeries",
 )

@@ -13,6 +13,8 @@ ENTRY_POINTS = """[mmcl.encoders]
 theirs = their_package:Theirs
 broken = their_package:Missing
 ctrgcn = their_package:Theirs
+[mmcl.attacks]
+nudge = their_package:Nudge
 """
 SCRIPT = """
 from mmcl.encoders import ENCODERS
@@ -27,6 +29,16 @@ except UserError as error:
     assert "their_package:Missing" in str(error)
 else:
     raise AssertionError("a broken entry was accepted")
+from mmcl.attacks import ATTACKS
+from mmcl.attacks.base import build_attack
+attack = build_attack("nudge", {"epsilon": 0.5})
+assert (attack.name, attack.options.epsilon) == ("nudge", 0.5) and "nudge" in ATTACKS
+"""
+NUDGE = """
+from mmcl.attacks.base import Attack
+class Nudge(Attack):
+    def perturb(self, *_):
+        raise NotImplementedError
 """
 
 
@@ -38,7 +50,7 @@ def test_an_unknown_name_is_told_what_there_is() -> None:
 
 
 def test_an_installed_package_adds_entries(tmp_path: Path) -> None:
-    (tmp_path / "their_package.py").write_text('class Theirs:\n    marker = "from another package"\n')
+    (tmp_path / "their_package.py").write_text('class Theirs:\n    marker = "from another package"\n' + NUDGE)
     facts = tmp_path / "their_package-1.0.dist-info"
     facts.mkdir()
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
