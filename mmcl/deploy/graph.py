@@ -21,7 +21,9 @@ OUTPUTS = {
         "in the space of texts: its dot product with a class's text (a row of 'classes' in vocabulary.safetensors, "
         "named in vocabulary.names, or another unit-length text embedding; less 'text_head.origin' of the same file "
         "and brought to unit length again), divided by the head's temperature, is the class's open-vocabulary score; "
-        "softmax over the classes asked for gives probabilities"
+        "softmax over the classes asked for gives probabilities. For the head 'vae' it is what a clip means: its dot "
+        "product with a class's weights, plus the class's bias, both as vocabulary.fit gives them, is the score "
+        "('text_head.kept_classifier' has them, the bias last, for the classes that were withheld from training)"
     ),
 }
 
