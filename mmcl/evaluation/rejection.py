@@ -3,6 +3,10 @@
 AUROC is how often a clip of a known class has a larger score than one of an unknown class. Risk and coverage: of the
 clips that a threshold leaves, which share is answered wrong (Geifman and El-Yaniv, Selective Classification for Deep
 Neural Networks, NeurIPS 2017); the area under that curve is AURC, and smaller is better.
+
+Three scores are compared: the largest probability, which the threshold of a bundle is of; energy, the logarithm of the
+sum of exponentials of all scores; and the cosine between a clip's feature and the mean feature of the training clips of
+the class that it is answered to be, both from the mean of all training clips.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from mmcl.evaluation.base import Apply, Evaluation, Verdict
 from mmcl.evaluation.metrics import softmax
 from mmcl.evaluation.reporting.pictures import BLUE, GREY, ORANGE, save_figure
 from mmcl.evaluation.top1 import Top1, Top1Options
+from mmcl.models.graph_model import GraphModel
 from mmcl.models.model import Model
 from mmcl.models.rejection import read_rejection
 
@@ -65,6 +70,9 @@ class Reject(Evaluation):
             threshold = stored.threshold
         found = rejection_metrics(scores, verdict.arrays["labels"], others, threshold)
         arrays = {**verdict.arrays, "unseen_scores": others.astype(np.float32)}
+        if len(unseen) and not isinstance(model, GraphModel):
+            answers = scores.argmax(axis=1), others.argmax(axis=1)
+            found["auroc_cosine"] = _auroc(*_cosines(model, data, apply, *answers))
         metrics = {**verdict.metrics, "auroc": found["auroc"], "rejection": found}
         return replace(verdict, metrics=metrics, main="auroc" if len(unseen) else "top1", arrays=arrays)
 
@@ -75,6 +83,8 @@ class Reject(Evaluation):
         lines = [f"- area under risk and coverage (AURC): {found['aurc']:.4f}"]
         if found["auroc"] is not None:
             by = f"{found['auroc']:.3f} by the largest probability, {found['auroc_energy']:.3f} by energy"
+            if found["auroc_cosine"] is not None:
+                by += f", {found['auroc_cosine']:.3f} by the cosine with the mean of the class"
             lines.append(f"- known against {found['unknown_clips']} clips of unknown classes, AUROC: {by}")
         if found["threshold"] is not None:
             after = f"{found['known_rejected']:.1%} of the known clips are rejected"
@@ -83,6 +93,38 @@ class Reject(Evaluation):
         if found["unknown_rejected"] is not None:
             lines.append(f"- of the clips of unknown classes, {found['unknown_rejected']:.1%} are rejected")
         return ["## None of these", "\n".join(lines), f"![Risk and coverage]({CURVE})"]
+
+
+def _cosines(
+    model: Model, data: Selection, apply: Apply, known: np.ndarray, unknown: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines of the judged clips and of those of unknown classes with the mean of the class that each is answered."""
+    train, unseen = data.sides.train, data.sides.unseen
+    learned = apply(model.features, train)
+    labels = data.targets(train, model.class_names)
+    means = np.stack([learned[labels == label].mean(axis=0) for label in np.unique(labels)])
+    rows = np.searchsorted(np.unique(labels), np.arange(len(model.class_names))).clip(0, len(means) - 1)
+    middle = learned.mean(axis=0)
+    found = (class_cosines(apply(model.features, clips), means[rows[answers]], middle)
+             for clips, answers in ((data.clips, known), (unseen, unknown)))  # fmt: skip
+    return next(found), next(found)
+
+
+def class_cosines(features: np.ndarray, means: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """(n,) cosines of features (n, D) with the means (n, D) of their classes, both from a middle (D,)."""
+    one, two = features - middle, means - middle
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
+    return np.asarray((one * two).sum(axis=1) / np.maximum(lengths, 1e-12))
+
+
+def _auroc(known: np.ndarray, unknown: np.ndarray) -> float | None:
+    """How often a known clip has the larger score; None where there is none of either."""
+    from sklearn.metrics import roc_auc_score
+
+    if not len(known) or not len(unknown):
+        return None
+    side = np.concatenate([np.ones(len(known)), np.zeros(len(unknown))])
+    return float(roc_auc_score(side, np.concatenate([known, unknown])))
 
 
 def rejection_metrics(
@@ -97,16 +139,15 @@ def rejection_metrics(
         threshold: probability below which an answer is rejected; None for no threshold.
     """
     from scipy.special import logsumexp
-    from sklearn.metrics import roc_auc_score
 
     sure, wrong = softmax(scores).max(axis=1), scores.argmax(axis=1) != labels
     unsure = softmax(unknown).max(axis=1) if len(unknown) else np.zeros(0)
-    known = np.concatenate([np.ones(len(sure)), np.zeros(len(unsure))])
-    energy = logsumexp(np.concatenate([scores, unknown]).astype(np.float64), axis=1)
+    energy, other = (logsumexp(each.astype(np.float64), axis=1) for each in (scores, unknown))
     kept = sure >= (0.0 if threshold is None else threshold)
     return {
-        "auroc": float(roc_auc_score(known, np.concatenate([sure, unsure]))) if len(unsure) else None,
-        "auroc_energy": float(roc_auc_score(known, energy)) if len(unsure) else None,
+        "auroc": _auroc(sure, unsure),
+        "auroc_energy": _auroc(energy, other),
+        "auroc_cosine": None,
         "aurc": float(risks(sure, wrong).mean()),
         "unknown_clips": len(unsure),
         "threshold": threshold,

@@ -17,7 +17,7 @@ from mmcl.data.store import open_store
 from mmcl.deploy.export import described, rejection_of
 from mmcl.encoders.base import build_encoder
 from mmcl.evaluation.metrics import softmax
-from mmcl.evaluation.rejection import rejection_metrics, risks
+from mmcl.evaluation.rejection import class_cosines, rejection_metrics, risks
 from mmcl.models.bundle import describe
 from mmcl.models.description import parse_description, read_bundle
 from mmcl.models.model import Model
@@ -68,6 +68,18 @@ def test_metrics_are_counts_of_pairs_and_of_the_surest() -> None:
     assert found["unknown_rejected"] == pytest.approx((unsure < 0.5).mean())
     alone = rejection_metrics(known, labels, unknown[:0], None)
     assert alone["auroc"] is None and alone["unknown_rejected"] is None and alone["top1_after"] is None
+
+
+def test_cosines_are_angles_from_the_middle() -> None:
+    rng = np.random.default_rng(3)
+    features, means, middle = rng.normal(size=(9, 4)), rng.normal(size=(9, 4)), rng.normal(size=4)
+    expected = [
+        float(np.dot(f - middle, m - middle) / (np.linalg.norm(f - middle) * np.linalg.norm(m - middle)))
+        for f, m in zip(features, means, strict=True)
+    ]
+    np.testing.assert_allclose(class_cosines(features, means, middle), expected)
+    np.testing.assert_allclose(class_cosines(means, means, middle), 1.0)
+    assert class_cosines(middle[None], means[:1], middle) == 0
 
 
 @pytest.fixture(scope="module")
