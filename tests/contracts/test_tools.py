@@ -43,8 +43,8 @@ from mmcl.train import train
 OF_SEVERAL = ("fuse",)  # surgeries that need other models: tests/encoders/test_fuse.py
 WITHHELD, D, CPU = [2, 7], 6, torch.device("cpu")
 TEXT = {"source": "sentence", "model": "made-up", "clip_model": None, "clip_pretrained": None}
-# These need a run, or train some, of a model in a folder: tests/evaluation/test_probes.py and test_continual.py.
-RUNS = ("finetune", "semi", "continual")
+# These need a run, or train some: tests/evaluation/test_probes.py, test_continual.py, tests/tasks/test_sa_dvae_runs.py.
+RUNS = ("finetune", "semi", "continual", "cycles")
 SURGERIES_TOO = {"factored": "contracts.factored:Factored"}
 
 
