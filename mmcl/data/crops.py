@@ -75,11 +75,15 @@ def crop(frame: np.ndarray, box: np.ndarray, size: int) -> bytes:
     return stream.getvalue()
 
 
+class DamagedPicture(UserError, OSError):
+    """A stored crop cannot be shown; an OSError, too, as what Pillow raises: those who only draw it do without."""
+
+
 def decode(jpeg: bytes) -> Image:
     """A stored crop as an RGB picture.
 
     Raises:
-        UserError: it is damaged, or no picture of a person.
+        DamagedPicture: it is damaged, or no picture of a person.
     """
     from PIL import Image
 
@@ -89,7 +93,7 @@ def decode(jpeg: bytes) -> Image:
             raise ValueError(f"{picture.size[0]} x {picture.size[1]} pixels")
         return picture.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"a stored picture is damaged ({error}): prepare the store again") from error
+        raise DamagedPicture(f"a stored picture is damaged ({error}): prepare the store again") from error
 
 
 def to_crop(pixels: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:

@@ -67,9 +67,10 @@ def check_facts(info: Any) -> None:
         "class_names": 0 < len(info["class_names"]) <= MOST_CLASSES,
         "dimensions": info.get("dimensions", 3) in (2, 3),
         "format": info["format"] in READABLE,
-        "parts": all(map(_PART.fullmatch, names))
-        and all(min(part["clips"], part["bytes"]) >= 0 for part in info["parts"]),
+        "parts": all(min(part["clips"], part["bytes"]) >= 0 for part in info["parts"]),
     }
+    if strange := [name for name in names if not _PART.fullmatch(name)]:
+        raise ValueError(f"no name of a part: {strange[0]!r:.60}")
     for key, good in ranges.items():
         if not good:
             raise ValueError(f"store.json: {key} is {info.get(key)!r:.60}")
