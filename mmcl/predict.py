@@ -150,10 +150,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--explain is of skeleton files and of the classes that were trained: leave out --follow and "
                         "--classes, and turn videos into skeletons first (`mmcl pose`)")  # fmt: skip
     check_film_flags(arguments, any(films))
-    arguments.rejection = rejection_of(arguments)
     if any(films):
+        arguments.rejection = rejection_of(arguments)
         return watch(arguments)
     predictor, only = judge_of(arguments)
+    arguments.rejection = rejection_of(arguments)
     if arguments.follow is not None:
         return follow(predictor, arguments, only)
     width = max(len(str(path)) for path in arguments.files)

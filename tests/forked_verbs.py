@@ -7,6 +7,7 @@ What depends on how a process starts (a file run as a script, ``--help``, launch
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import subprocess
@@ -34,7 +35,10 @@ def _child(words: tuple[str, ...], folder: str, cwd: Path | None, group: bool) -
     if cwd is not None:
         os.chdir(cwd)
     sys.argv = ["mmcl", *words]
-    main()
+    try:
+        main()
+    finally:  # as an interpreter does at its end, and a forked process does not: loader workers that are left are ended
+        atexit._run_exitfuncs()
 
 
 class Started:

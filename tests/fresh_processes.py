@@ -70,6 +70,10 @@ class FreshProcesses:
                 raise UserError(f"{what} does not load on its own: {[f'it ended with status {status}', *said][-1]}")
 
     def close(self) -> None:
-        """End the server."""
+        """End the server.
+
+        Closing its input would not do: processes that tests forked, and that are still there, hold it open.
+        """
         if self._server is not None:
+            self._server.kill()
             self._server.communicate()

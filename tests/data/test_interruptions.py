@@ -273,7 +273,7 @@ def test_a_source_that_goes_away_ends_the_job(takes: Path, tmp_path: Path, monke
 
 def test_a_single_file_that_goes_away_costs_its_own_clip(takes: Path, tmp_path: Path) -> None:
     summary = prepare(OneFile(takes), tmp_path / "out", workers=1, progress=False)
-    assert summary.skipped == [("a1_s3_t1", "the skeleton file has gone")] and len(summary.store) == 4
+    assert summary.skipped == [("a1_s3_t1", "the file has gone")] and len(summary.store) == 4
 
 
 def test_an_archive_that_goes_away_ends_the_job_and_lost_clips_are_tried_again(tmp_path: Path) -> None:
