@@ -166,7 +166,7 @@ def test_strict_sees_what_an_earlier_call_skipped(takes: Path, tmp_path: Path, m
 
 @pytest.fixture
 def stuck(tmp_path: Path) -> Path:
-    """A part of clips and four more, the last of which blocks whoever opens it."""
+    """A part of clips and four more, the last of which blocks whoever reads it in a process of :func:`launch`."""
     root = tmp_path / "takes"
     for trial in range(1, parts.GROUP_CLIPS + 4):
         recordings.write_skeleton(root, f"a1_s1_t{trial:03d}", recordings.person(4, seed=trial))
@@ -174,10 +174,29 @@ def stuck(tmp_path: Path) -> Path:
     return root
 
 
+# Readers refuse a FIFO at once, so that a process that shall be stuck at one is told to open it before it reads.
+STUCK = """
+import mmcl.data.readers.utd_mhad as module
+read = module.UTDMHAD.read
+def stuck(self, source):
+    if source.id == "a9_s9_t9":
+        open({fifo!r}).read()
+    return read(self, source)
+module.UTDMHAD.read = stuck
+"""
+
+
 def launch(source: Path, out: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
     """Run the script as a file until its first group of clips is written; the process and all that it started."""
     command = [sys.executable, str(SCRIPT), "utd-mhad", "--source", str(source), "--out", str(out), "--workers", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    fifo, own = source / "Skeleton" / "a9_s9_t9_skeleton.mat", out.with_name("sitecustomize")
+    own.mkdir(exist_ok=True)
+    (own / "sitecustomize.py").write_text(STUCK.format(fifo=str(fifo)))
+    paths = [str(own), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )  # fmt: skip
     journal = out.with_name(out.name + ".partial") / "progress" / "journal.jsonl"
     deadline = time.monotonic() + 60
     while not (journal.exists() and journal.read_text().endswith("\n")):
