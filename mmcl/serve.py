@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     with tempfile.TemporaryDirectory(prefix="mmcl-page-") as scratch:
         out = arguments.out or Path(scratch) / "page"
-        facts = write_page(arguments.bundle, out, arguments.weights, arguments.bundle.resolve().name)
+        facts = write_page(arguments.bundle, out, arguments.weights)
         if reason := facts.get("without_film"):
             print(f"note: skeleton files only, no videos: {reason}")
         if arguments.out:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import tarfile
 from collections.abc import Iterator
-from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 from threading import Thread
@@ -26,7 +24,6 @@ from mmcl.models.model import Model
 from mmcl.page.server import make_server
 from mmcl.page.vendor import PACKAGES, unpack, vendored
 from mmcl.page.write import is_page, write_page
-from mmcl.pose.weights import cache_file
 from mmcl.serve import main as serve
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
@@ -34,7 +31,6 @@ from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the page is not tried in a browser")
 NAMES = ["wave", "kick", "sit down", "<b>stand</b> up", "throw"]
-TASK = Path(os.environ.get("MMCL_POSE_WEIGHTS") or cache_file())
 
 
 @pytest.fixture(scope="session")
@@ -74,8 +70,6 @@ def address(page) -> Iterator[str]:
 def browser() -> Iterator[Any]:
     api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
     film = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
-    if (camera := os.environ.get("MMCL_TEST_CAMERA")) is not None:
-        film.append(f"--use-file-for-fake-video-capture={camera}")
     with api.sync_playwright() as player:
         found = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *film])
         yield found
@@ -197,5 +191,3 @@ def test_an_archive_that_was_not_tested_is_refused(tmp_path) -> None:
     with pytest.raises(UserError, match="its digest differs"):
         unpack(archive, PACKAGES[0], tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    without = replace(PACKAGES[0], name="no-such-package-at-all")
-    assert without.files == PACKAGES[0].files
