@@ -22,6 +22,10 @@ SUBJECTS = {
         "mmcl.benchmarks.deploy",
         "a bundle's ONNX graphs, one clip at a time: speed, size, cold start, accuracy",
     ),
+    "frontier": (
+        "mmcl.benchmarks.frontier",
+        "finished runs: accuracy beside size and time of their ONNX graphs, a table and a picture",
+    ),
     "colearn": ("mmcl.benchmarks.colearn", "what co-learning adds to a training step, part by part, cached and live"),
     "step": ("mmcl.benchmarks.step", "training steps of any recipes, side by side, as a run takes them"),
     "scale": ("mmcl.benchmarks.scale", "what 1, 2 and 4 processes exchange per step, and 8 and 64 GPUs would"),
@@ -37,7 +41,8 @@ def usage() -> str:
         "Prints what was measured, with the machine it was measured on; --json FILE writes the same numbers for\n"
         "programs. Figures that were not measured but calculated from others are marked as such.\n"
         "`mmcl bench SUBJECT --help` tells more.\n\n"
-        "example:\n  mmcl bench data --source nturgb+d_skeletons --clips 5000"
+        "examples:\n  mmcl bench data --source nturgb+d_skeletons --clips 5000\n"
+        "  mmcl bench frontier studies/frontier --out reports/frontier"
     )
 
 

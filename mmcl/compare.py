@@ -5,13 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from mmcl.common.errors import UserError, run
+from mmcl.common.errors import run
 from mmcl.common.stack import require_packages
-
-if TYPE_CHECKING:
-    from mmcl.evaluation.reporting.saved import SavedReport
 
 ABOUT = """\
 Set runs side by side: top-1, mean class accuracy and calibration error, mean and standard deviation over seeds, and
@@ -20,6 +16,7 @@ have been judged on the same clips of the same data by the same protocol."""
 EPILOG = """\
 GROUP is NAME=PATH,PATH,… or PATH,PATH,…: the seeds of one thing. A PATH is a report folder (of `mmcl evaluate`,
 `mmcl zero-shot`, `mmcl ensemble`) or a run folder (its report-test is taken), and may be a pattern in quotes.
+The folder of a study stands for all its arms.
 
 examples:
   mmcl compare runs/joint runs/bone
@@ -39,40 +36,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read_groups(words: Sequence[str]) -> dict[str, list[SavedReport]]:
-    """Groups of the command line: name -> reports.
-
-    Raises:
-        UserError: fewer than two groups, a name that comes twice, or a path that holds no report.
-    """
-    from mmcl.evaluation.reporting.saved import read_report
-
-    groups: dict[str, list[SavedReport]] = {}
-    for word in words:
-        name, sign, paths = word.partition("=")
-        if not sign or "/" in name or Path(word).exists():  # folders may be called lr=0.1
-            name = paths = word
-        if name in groups:
-            raise UserError(f"two groups are called '{name}': write NAME=PATH,PATH,… with names of your own")
-        entries = [paths] if Path(paths).exists() else paths.split(",")
-        groups[name] = [read_report(path) for entry in entries for path in _matching(entry)]
-    if len(groups) < 2:
-        raise UserError("nothing to compare: give at least two groups (NAME=PATH,PATH,… holds the seeds of one)")
-    return groups
-
-
-def _matching(entry: str) -> list[Path]:
-    """The paths that an entry means: itself, or what a pattern finds, in order."""
-    import glob
-
-    if Path(entry).exists() or not glob.has_magic(entry):
-        return [Path(entry)]
-    found = sorted(glob.glob(entry))
-    if not found:
-        raise UserError(f"nothing matches {entry}")
-    return [Path(path) for path in found]
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare, print the table, write it."""
     arguments = build_parser().parse_args(argv)
@@ -80,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mmcl.common.files import check_replaceable
     from mmcl.evaluation.compare import compare
     from mmcl.evaluation.reporting.comparison import comparison_text, write_comparison
+    from mmcl.evaluation.reporting.groups import read_groups
 
     groups = read_groups(arguments.groups)
     if arguments.out is not None:

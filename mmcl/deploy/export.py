@@ -171,7 +171,7 @@ def graph_clips(folder: Path, model: Model, data: str | None = None, protocol: s
     Raises:
         UserError: nothing says which clips, or they have other joints than the bundle takes.
     """
-    return _compared_clips(load_bundle(folder), *_sides(model, data, protocol))
+    return compared_clips(load_bundle(folder), *_sides(model, data, protocol))
 
 
 def _sides(model: Model, data: str | None, protocol: str | None) -> tuple[ClipStore, Split, str]:
@@ -188,8 +188,18 @@ def _sides(model: Model, data: str | None, protocol: str | None) -> tuple[ClipSt
     return store, split(store, load_protocol(protocol), own.get("validation") or None, needed=["train"]), protocol
 
 
-def _compared_clips(model: Model, store: ClipStore, sides: Split, protocol: str) -> GraphClips:
-    """Validation clips where some are held out, else training clips, with what the network says of them."""
+def compared_clips(
+    model: Model, store: ClipStore, sides: Split, protocol: str, most: int = MOST_COMPARED
+) -> GraphClips:  # fmt: skip
+    """Validation clips where some are held out, else training clips, with what the network says of them.
+
+    Args:
+        model: the network.
+        store: the clips; they are converted to the joints that the model takes.
+        sides: of the clips; those of the test side are not looked at.
+        protocol: its name, for people.
+        most: clips that are compared, spread over all.
+    """
     from mmcl.engine.scoring import score_clips
     from mmcl.models.graph_model import in_layout
 
@@ -201,7 +211,7 @@ def _compared_clips(model: Model, store: ClipStore, sides: Split, protocol: str)
     def scores(joints: Tensor, lengths: Tensor) -> Tensor:
         return model(in_layout(joints, store.layout, model.layout, columns), lengths)
 
-    compared = evenly(getattr(sides, side), MOST_COMPARED)
+    compared = evenly(getattr(sides, side), most)
     reference = torch.from_numpy(score_clips(scores, store, compared, torch.device("cpu"), progress=True))
     return GraphClips(
         read=lambda clip: read(clip).numpy(), calibration=sides.train, compared=compared,

@@ -9,6 +9,7 @@ from mmcl.common.errors import UserError
 from mmcl.models.description import Operation
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import PreprocessOptions
+from mmcl.tasks.distil import DistilOptions
 from mmcl.tasks.stages import ScheduleOptions
 
 # Keys that change no result: a run may go on with others, and the digest of its configuration leaves them out. A store
@@ -138,6 +139,7 @@ class TrainConfig:
     augmentation: Augmentation
     optimiser: OptimiserOptions
     schedule: ScheduleOptions
+    distil: DistilOptions
     engine: EngineOptions
     encoder_name: str
     encoder: Any
@@ -189,3 +191,4 @@ class TrainConfig:
             if not good:
                 raise UserError(f"{key} is {value}: it must be {wanted}")
         self.augmentation.check()
+        self.distil.check()

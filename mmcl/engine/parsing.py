@@ -23,6 +23,7 @@ from mmcl.models.description import Operation
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import PreprocessOptions
 from mmcl.tasks import TASKS
+from mmcl.tasks.distil import DistilOptions
 from mmcl.tasks.stages import ScheduleOptions
 
 _SECTIONS = {
@@ -32,6 +33,7 @@ _SECTIONS = {
     "augmentation": Augmentation,
     "optimiser": OptimiserOptions,
     "schedule": ScheduleOptions,
+    "distil": DistilOptions,
     "engine": EngineOptions,
 }
 _DEFAULT_NAMES = {"encoder": "ctrgcn", "task": "supervised"}

@@ -18,6 +18,7 @@ from mmcl.encoders.base import Encoder, build_encoder
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.plan import Plan
 from mmcl.engine.run_folder import check_texts, recorded_texts
+from mmcl.engine.teachers import open_teachers
 from mmcl.models.record import digest_of
 from mmcl.skeletons.layout import Layout, load_layout
 from mmcl.skeletons.preprocess import Preprocess
@@ -123,11 +124,11 @@ def run_texts(config: TrainConfig, folder: Path, store: ClipStore) -> tuple[Prom
 
 
 def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> Task:
-    """Build the task with everything it trains, towers included.
+    """Build the task with everything it trains, towers and teachers included.
 
     Raises:
         UserError: prompts and store disagree on the classes, they are not what a run to be resumed was told, or a tower
-            cannot be loaded; or clips shall be varied in a way that their layout or timing does not allow.
+            or teacher cannot be loaded; or clips shall be varied in a way that their layout or timing does not allow.
     """
     store = data.store
 
@@ -152,4 +153,7 @@ def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> T
         seed=config.seed,
         stream=data.split.stream,
     )
-    return TASKS[config.task_name](context, config.task)
+    task: Task = TASKS[config.task_name](context, config.task)
+    if config.distil.teachers:
+        task.hold("teachers", open_teachers(config, store, data.split, task, device))
+    return task

@@ -90,7 +90,7 @@ class Stepper:
         norms: dict[str, float] = {}
         with self.accelerator.accumulate(self.model):
             with self.accelerator.autocast():  # wrapping does that, but sharding does not
-                outputs = self.model(batch)
+                outputs = self.task.taught(batch, self.model(batch))
             # DeepSpeed takes the step here, too, and makes calls of the others that do nothing.
             with purpose("gradients"):
                 self.accelerator.backward(outputs["loss"])

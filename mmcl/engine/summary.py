@@ -30,7 +30,7 @@ def opening(config: TrainConfig, loop: Loop, begun: dict[str, Any] | None) -> st
         f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {config.engine.precision}",
         _length(config, loop),
         *(f"left out: {words}" for words in config.notes),
-        *(f"{name}: {words}" for name, words in loop.task.loaded().items()),
+        *(f"{name}: {words}" for name, words in loop.task.helpers().items()),
     ]
     if config.engine.precision == "bf16" and not computes_bf16(accelerator.device):
         lines.append("this processor has no bf16 arithmetic: --engine.precision=fp32 would be several times faster")
@@ -84,10 +84,11 @@ def describe_run(config: TrainConfig, data: Experiment, task: Task, begun: dict[
         begun: what it starts from, if anything.
     """
     store, head = data.store, task.text_head
+    teachers = [] if task.teachers is None else task.teachers.records
     provenance = {
         "dataset": store.dataset, "protocol": config.data.protocol, "data_fingerprint": store.fingerprint,
         "data": config.data.path, "validation": dict(config.data.validation) or None, "task": config.task_name,
-        "helped_by": task.loaded() or None, "started_from": begun,
+        "helped_by": task.helpers() or None, "started_from": begun,
         "shots": _shots(config, data) if config.data.shots else None, "epochs": config.schedule.epochs,
         "seed": config.seed, "share": config.data.share if config.data.share < 1 else None,
         "untrained_classifier": None if task.classifies else True,
@@ -95,7 +96,7 @@ def describe_run(config: TrainConfig, data: Experiment, task: Task, begun: dict[
     }  # fmt: skip
     record = Record.of(
         store, data.split, config.data.protocol, None if data.texts is None else data.texts.content(),
-        _that_counts(config), parents=parent_records(config),
+        _that_counts(config), parents=[*parent_records(config), *teachers],
     )  # fmt: skip
     vocabulary = None
     if head is not None:
@@ -146,7 +147,7 @@ def write_summary(config: TrainConfig, loop: Loop, folder: Path, seconds: float,
         if len(split.validation)
         else None,
         "encoder_parameters": sum(parameter.numel() for parameter in loop.task.encoder.parameters()),
-        "loaded": loop.task.loaded(),
+        "loaded": loop.task.helpers(),
         "versions": {name: version(name) for name in ("mmcl", "torch", "accelerate")},
     }
     write_json(folder / "summary.json", summary)

@@ -111,6 +111,24 @@ def overlap(clips: np.ndarray, store: ClipStore, record: Record) -> str:
     return f"of these {len(clips)} clips, {' and '.join(words)}" if words else ""
 
 
+def known_clips(clips: np.ndarray, store: ClipStore, record: Record) -> tuple[int, int]:
+    """How many of the clips a model has learned from, and by how many others of them it may have been chosen.
+
+    Args:
+        clips: (n,) positions in the store.
+        store: the clips.
+        record: of the model.
+
+    Raises:
+        UserError: a model of before the record names a protocol that cannot be found any more.
+    """
+    trained = selected = np.zeros(len(clips), dtype=bool)
+    for one in record.lineage():
+        found = _look(clips, store, one)
+        trained, selected = trained | found.trained, selected | found.selected
+    return int(trained.sum()), int((selected & ~trained).sum())
+
+
 class _Found(NamedTuple):
     """What one model of a lineage has to do with n clips.
 

@@ -28,6 +28,7 @@ class Row:
         deviation: over draws (of their means over seeds) where there are some, else over seeds; n - 1 below.
         difference: to the baseline arm.
         low, high: its 95 % interval.
+        paired: the difference of each seed that both arms were finished with; empty where the protocol is random.
     """
 
     arm: str
@@ -39,6 +40,7 @@ class Row:
     difference: float | None
     low: float | None
     high: float | None
+    paired: tuple[float, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -74,13 +76,22 @@ def _row(study: Study, arm: str, reports: Reports) -> Row:
     by_draw = _value_by_draw(own)
     spread = list(by_draw.values()) if drawn else values
     difference = low = high = None
+    paired: tuple[float, ...] = ()
     base = {run: report for run, report in reports.items() if run.arm == study.baseline}
     if base and arm != study.baseline:
         difference, low, high = (_over_draws if drawn else _over_clips)(own, base)
+        paired = () if drawn else _paired(own, base)
     return Row(
         arm, len({run.seed for run in own}), len(by_draw) if drawn else None, (min(counts), max(counts)),
         float(np.mean(spread)), float(np.std(spread, ddof=1)) if len(spread) > 1 else None, difference, low, high,
+        paired,
     )  # fmt: skip
+
+
+def _paired(own: Reports, base: Reports) -> tuple[float, ...]:
+    """Differences of the seeds that both arms were finished with, by seed."""
+    sides = [{run.seed: report.value for run, report in side.items()} for side in (own, base)]
+    return tuple(sides[0][seed] - sides[1][seed] for seed in sorted(sides[0].keys() & sides[1].keys()))
 
 
 def _value_by_draw(reports: Reports) -> dict[int | None, float]:

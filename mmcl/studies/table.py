@@ -15,6 +15,7 @@ from mmcl.common.printing import safe_page
 from mmcl.evaluation.reporting.page import table
 from mmcl.evaluation.reporting.pictures import BLUE, DPI, GREY, as_written, save_figure
 from mmcl.studies.grid import Run, Study
+from mmcl.studies.power import power_sentences
 from mmcl.studies.statistics import Reports, Row
 
 
@@ -34,7 +35,8 @@ def write_table(
         Table and sentences, to be printed.
     """
     name = _name_of(study, reports)
-    body = f"{_table(rows, name)}\n\n" + "\n".join(f"- {line}" for line in sentences(study, rows))
+    said = [*sentences(study, rows), *power_sentences(rows)]
+    body = f"{_table(rows, name)}\n\n" + "\n".join(f"- {line}" for line in said)
     write_text(out / "study.md", safe_page(_page(study, body, reports, unfinished)))
     write_text(out / "study.csv", _csv(rows))
     runs = [

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mmcl.common.draws import Draws, named_seed
+from mmcl.common.errors import UserError
 from mmcl.data.dataset import ClipDataset, ExtraInputs, collate, to_device
 from mmcl.data.prompts import Prompts
 from mmcl.data.sampler import Key
@@ -22,6 +23,7 @@ from mmcl.encoders.base import Encoder
 from mmcl.models.text_head import TextHead
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import Preprocess
+from mmcl.tasks.distil import Teachers, distillation_loss
 from mmcl.tasks.stages import ParameterGroup, Stage
 
 # A function of raw joints (N, M, T, V, C) and lengths (N,), one row a clip, and the clips it is applied to (positions
@@ -103,6 +105,7 @@ class Task(nn.Module, ABC):
     classifies: ClassVar[bool] = True  # whether it trains the encoder's classifier
     own_rates: ClassVar[tuple[str, ...]] = ()  # all groups there may be with an update of their own: optimiser.rates
     text_head: TextHead | None
+    teachers: Teachers | None = None  # held like any frozen tower, where `distil` names some
 
     def __init__(self, context: Context) -> None:
         super().__init__()
@@ -145,7 +148,8 @@ class Task(nn.Module, ABC):
 
         Returns:
             ``loss``, what is minimised; for the log its parts ``loss_*`` and shares of the batch ``share_*``,
-            detached; ``scores`` (N, K), if the batch was scored; and whatever :meth:`after_step` needs, detached.
+            detached; ``scores`` (N, K) of its clips, in their order, if it was scored, with their gradients: teachers
+            are compared with them; and whatever :meth:`after_step` needs, detached.
         """
 
     def begin(self, stage: Stage, apply: Apply) -> None:
@@ -193,6 +197,28 @@ class Task(nn.Module, ABC):
     def loaded(self) -> dict[str, str]:
         """What was loaded besides the encoder, in words, for the run's summary."""
         return {}
+
+    def helpers(self) -> dict[str, str]:
+        """All that helps it to learn, in words: what it loaded, and its teachers."""
+        return self.loaded() | (self.teachers.words if self.teachers is not None else {})
+
+    def taught(self, batch: dict[str, Any], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What ``forward`` gave for a batch, with what teachers say of its clips in the loss, where there are any.
+
+        Called by the engine, outside ``forward``: whatever a task does with its batch, such as mixing or attacking
+        clips, teachers see the clips that ``scores`` are of.
+        """
+        if self.teachers is None:
+            return outputs
+        scores, options = outputs.get("scores"), self.teachers.options
+        if scores is None:
+            raise UserError(f"{type(self).__name__} scores no clips as it trains: distil.teacher can teach it nothing")
+        if not scores.requires_grad and any(parameter.requires_grad for parameter in self.encoder.parameters()):
+            raise ValueError(f"{type(self).__name__} detaches the scores that it gives: no teacher could reach it")
+        augmentation = self.augmentation if batch.get("augment", True) else None
+        said = self.teachers(batch, augmentation, self.preprocess.dtype)
+        loss = distillation_loss(scores, said, options.temperature)
+        return outputs | {"loss": outputs["loss"] + options.weight * loss, "loss_distil": loss.detach()}
 
     # ---- what a task may call
 

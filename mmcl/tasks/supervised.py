@@ -62,7 +62,7 @@ class Supervised(Task):
             batch = attacked(self, self.adversary, self.attacked_share, batch)
         scores = self.encoder(self.augmented(batch))
         loss = F.cross_entropy(widen(scores), batch["labels"], label_smoothing=self.label_smoothing)
-        return {"loss": loss, "loss_classes": loss.detach(), "scores": scores.detach()}
+        return {"loss": loss, "loss_classes": loss.detach(), "scores": scores}
 
     def parameter_groups(self, stage: Stage) -> list[ParameterGroup]:
         """One group, the encoder; or its levels and the classifier, each level at its own rate."""

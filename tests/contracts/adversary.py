@@ -56,7 +56,7 @@ class Adversary(Task):
             loss, parts["loss_critic"] = loss + judged, judged.detach()
         else:
             loss = loss + self.idle(self.critic)
-        return {"loss": loss, **parts, "scores": scores.detach()}
+        return {"loss": loss, **parts, "scores": scores}
 
     def parameter_groups(self, stage: Stage) -> list[ParameterGroup]:
         return [

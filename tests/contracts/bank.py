@@ -79,7 +79,7 @@ class Bank(Task):
             return {"loss": loss, "loss_contrast": loss.detach(), "rows": rows.detach()}
         scores = widen(self.encoder.head(features)) + features.detach() @ self.bank.to(features).T
         loss = F.cross_entropy(scores, batch["labels"])
-        return {"loss": loss, "scores": scores.detach()}
+        return {"loss": loss, "scores": scores}
 
     def begin(self, stage: Stage, apply: Apply) -> None:
         if stage.name == "probe":

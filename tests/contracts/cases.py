@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tasks.made_teachers import made_teacher, write_teacher
 
+from mmcl.data.store import open_store
 from mmcl.encoders import ENCODERS
 from mmcl.encoders.base import encoder_options
 from mmcl.tasks import TASKS
@@ -28,6 +30,7 @@ CASES += [("encoder", name) for name in dict.fromkeys([*ENCODERS, "token"])]
 CASES += [("surgery", "low_rank")]  # training goes on in a network whose layers were exchanged
 # Four projections in one with ranks of their own, a plain one, a convolution along time.
 FACTORS = {"units.1.temporal.reduce": [1, 2, 2, 1], "units.2.spatial.value": [3], "units.2.temporal.near": [2]}
+TAUGHT = ("long_tail", "colearn")  # that teachers help, beside what is their own
 WORDS = [
     "--data.protocol=demo/cross_subject", "--data.shots=1", "--data.batch_size=4", "--data.workers=0",
     "--preprocess.window=16", "--augmentation.crop_floor=16", "--augmentation.noise=0.01", "--schedule.epochs=2",
@@ -72,7 +75,18 @@ def command(case: tuple[str, str], store: Path, out: Path, towers: Path, *more: 
         f"--{key}={value if isinstance(value, str | Path) else json.dumps(value)}"
         for key, value in settings(case, towers).items()
     ]
+    if case[1] in TAUGHT:
+        keys.append(f"--distil.teacher={json.dumps(made_teachers(towers, store))}")
     return [*WORDS, f"--data.path={store}", f"--out={out}", *keys, *more]
+
+
+def made_teachers(folder: Path, store: Path) -> list[str]:
+    """Two bundles with random weights, of other streams, windows and joints than the student's."""
+    kinds = {"bone": ("bone", 12), "motion": ("joint_motion", 20, "kinect_v2_25", "kinect_v1_20")}
+    for name, kind in kinds.items():
+        if not (folder / name).is_dir():
+            write_teacher(folder / name, made_teacher(open_store(store).class_names, *kind))
+    return [str(folder / name) for name in kinds]
 
 
 def option_names(case: tuple[str, str]) -> list[str]:

@@ -13,9 +13,10 @@ from made_reports import ids_of, invented, save
 from PIL import Image
 
 from mmcl.common.errors import UserError
-from mmcl.compare import main, read_groups
+from mmcl.compare import main
 from mmcl.evaluation.compare import compare, mean_and_deviation, paired_bootstrap
 from mmcl.evaluation.reporting.comparison import comparison_text
+from mmcl.evaluation.reporting.groups import read_groups
 from mmcl.evaluation.reporting.saved import read_report
 
 

@@ -138,6 +138,6 @@ def test_every_study_that_ships_parses_arm_by_arm(name, tmp_path) -> None:
     study = read_study(name)
     if "adapt" in study.recipe:  # its checkpoint is the user's
         study = replace(study, recipe="own_joint", arms={arm: own for arm, own in study.arms.items() if arm != "probe"})
-    texts = {parse(run.arguments).text for run in study.runs(tmp_path) if run.draw in (None, 0)}
-    assert len(texts) == len(study.arms) * len(study.seeds)  # all different
+    first = [run for run in study.runs(tmp_path) if run.draw in (None, 0) and run.seed == study.seeds[0]]
+    assert len({parse(run.arguments).text for run in first}) == len(study.arms)  # all different
     assert "mmcl study --config " + name in (STUDIES / f"{name}.yaml").read_text()

@@ -56,6 +56,9 @@ def test_rows_are_means_deviations_and_the_paired_bootstrap_in_clip_order(tmp_pa
             base = np.stack([made[run] for run in made if run.arm == "base"])
             assert (row.difference, row.low, row.high) == paired_bootstrap(correct, base)
     assert [row.verdict for row in rows] == ["", "better", "no difference shown", "worse"]
+    means = {arm: np.array([made[run].mean() for run in made if run.arm == arm]) for arm in ("base", "good")}
+    assert rows[0].paired == () and rows[1].paired == pytest.approx(means["good"] - means["base"])
+    assert "good: to show a difference of 1 point" in write_table(tmp_path, study, rows, {}, {})
 
 
 def test_arms_that_answer_alike_show_no_difference_and_the_page_says_so(tmp_path) -> None:

@@ -189,7 +189,7 @@ class CoLearning(Task):
             if language is not None:
                 parts["loss_language"] = language
                 total = total + options.refinement.weight * options.refinement.language_weight * language
-        return {"loss": total, **{name: part.detach() for name, part in parts.items()}, "scores": scores.detach()}
+        return {"loss": total, **{name: part.detach() for name, part in parts.items()}, "scores": scores}
 
     def _embeddings(self, batch: dict[str, Any]) -> Tensor:
         """(N, D) of the clips' pictures."""

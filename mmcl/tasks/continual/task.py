@@ -151,7 +151,7 @@ class Continual(Task):
             terms["alignment"] = self.alignment(features, batch["image_features"], batch["labels"])
             loss = loss + self.settings.alignment.weight * terms["alignment"]
         parts = {f"loss_{name}": term.detach() for name, term in terms.items()}
-        return {"loss": loss, **parts, "scores": scores.detach()}
+        return {"loss": loss, **parts, "scores": scores}
 
     def _probes(self, stage: str) -> bool:
         return stage.startswith(PROBE)

@@ -100,7 +100,7 @@ class LongTail(Task):
         scores = widen(self.encoder(x if mixed is None else torch.cat([x, mixed.x])))
         raised = scores + self.prior.to(scores.dtype)
         classes = F.cross_entropy(raised[:n], labels, label_smoothing=self.settings.label_smoothing)
-        outputs = {"loss": classes, "loss_classes": classes.detach(), "scores": scores[:n].detach()}
+        outputs = {"loss": classes, "loss_classes": classes.detach(), "scores": scores[:n]}
         if mixed is not None:
             soft = soft_labels(labels, mixed.other, mixed.share, scores.shape[1])
             loss = balanced_cross_entropy(raised[n:], soft.to(scores.dtype))

@@ -1,0 +1,222 @@
+"""``mmcl bench frontier``: how right finished runs are, beside their size and the time of their graphs here."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from mmcl.benchmarks.frontier_page import BASELINE, MARK, PRECISIONS, Point, frontier_table, write_frontier
+from mmcl.benchmarks.machine import machine
+from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.timing import Timing, compare
+from mmcl.common.errors import UserError
+from mmcl.common.files import check_replaceable
+from mmcl.deploy.export import compared_clips
+from mmcl.deploy.graphs import GraphClips, checked_agreement, make_graph
+from mmcl.deploy.onnx import INPUT, export_graph, require_onnx
+from mmcl.deploy.options import ExportOptions
+from mmcl.encoders.counting import count_macs, count_parameters
+from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions
+from mmcl.evaluation.compare import paired_bootstrap
+from mmcl.evaluation.judging import select
+from mmcl.evaluation.reporting.groups import read_groups
+from mmcl.evaluation.reporting.saved import SavedReport, check_given_once, check_same_clips
+from mmcl.models.description import graphs_in
+from mmcl.models.folder import SavedModel, find_model
+from mmcl.models.model import Model
+from mmcl.models.session import open_session
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+COMPARED = 200  # clips on which an int8 graph's answers are compared with the network's
+ANY = ExportOptions(min_agreement=0.0, max_difference=1.0)  # how far a graph is from its network is told, not judged
+ABOUT = """\
+One table and one picture of finished runs: accuracy of the judged clips, with a 95 % interval over clips and seeds;
+parameters and multiply-accumulates; and the time of one clip in the ONNX graphs, in single precision and in int8.
+Graphs are made anew, but for those that a bundle holds, and called in turns in one process, on the same clip, one
+thread each if not said otherwise. A row is on the frontier if no other is both at least as right and faster in int8.
+
+Of a group of several seeds, the first is timed. An ensemble's time is that of all its members, one after the other.
+Times are compared with that of CTR-GCN as published (full width, eager PyTorch), for the same joints and frames."""
+EPILOG = """\
+GROUP is NAME=PATH,PATH,… (the seeds of one thing: run folders, reports of `mmcl evaluate` or `mmcl ensemble`), or the
+folder of a study, which stands for all its arms.
+
+examples:
+  mmcl bench frontier studies/frontier --out reports/frontier
+  mmcl bench frontier teachers=reports/three_streams 'student=runs/student_*' --out reports/frontier --threads 2
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line of ``mmcl bench frontier``."""
+    parser = argparse.ArgumentParser(
+        prog="mmcl bench frontier", description=ABOUT, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("groups", nargs="+", metavar="GROUP", help="rows of the table")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of table and picture")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of each graph (1)")
+    parser.add_argument("--seconds", type=float, default=4.0, metavar="S", help="of timing for each graph (4)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print the table, write table and picture."""
+    arguments = build_parser().parse_args(argv)
+    if arguments.threads < 1:
+        raise UserError("--threads must be at least 1")
+    require_onnx()
+    check_replaceable(arguments.out, MARK)
+    groups = read_groups(arguments.groups, least=1)
+    here = machine("torch", "onnxruntime")  # before it is busy with this
+    points = measure(groups, arguments.threads, arguments.seconds)
+    rule = {key: value for key in ("protocol", "split") if (value := next(iter(groups.values()))[0].facts.get(key))}
+    facts = {"machine": here, "threads": arguments.threads, **rule}
+    write_frontier(arguments.out, points, facts)
+    print(f"{frontier_table(points, facts)}\n\nwritten to {arguments.out}")
+    return 0
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model with its graphs.
+
+    Attributes:
+        model: in memory.
+        clips: that it may know, in its joints; the first one of the training side is timed.
+        calls: precision -> a call that takes that clip through the graph.
+        agreement: share of clips for which the int8 graph names the network's class.
+    """
+
+    model: Model
+    clips: GraphClips
+    calls: dict[str, Callable[[], Any]]
+    agreement: float
+
+
+def measure(groups: Mapping[str, Sequence[SavedReport]], threads: int, seconds: float) -> list[Point]:
+    """Measure every group.
+
+    Args:
+        groups: name -> reports of its seeds.
+        threads: of each graph, and of the baseline.
+        seconds: for timing each graph.
+
+    Raises:
+        UserError: reports of other clips, without a clip that was answered right, or of models that are gone.
+    """
+    check_same_clips([report for reports in groups.values() for report in reports])
+    paths = {name: model_paths(reports[0]) for name, reports in groups.items()}
+    made: dict[Path, Network] = {}
+    for name, reports in groups.items():
+        for path in paths[name]:
+            if path not in made:
+                print(f"graphs of {path} …", file=sys.stderr)
+                made[path] = make_network(path, reports[0], threads)
+    calls = {BASELINE: published_call(next(iter(made.values())))}
+    for name in groups:
+        for precision in PRECISIONS:
+            calls[f"{name}/{precision}"] = partial(_all, [made[path].calls[precision] for path in paths[name]])
+    with torch.inference_mode():
+        times = compare(calls, seconds * len(calls), threads=threads)
+    return [
+        _point(name, reports, [made[path] for path in paths[name]],
+               {key: times[key if key == BASELINE else f"{name}/{key}"] for key in (BASELINE, *PRECISIONS)})
+        for name, reports in groups.items()
+    ]  # fmt: skip
+
+
+def _point(
+    name: str, reports: Sequence[SavedReport], networks: Sequence[Network], times: dict[str, Timing]
+) -> Point:  # fmt: skip
+    check_given_once(reports)
+    answers = [report.correct for report in reports if report.correct is not None]
+    if len(answers) < len(reports):
+        raise UserError(f"{reports[0].path} goes by {reports[0].main} and knows no clip that was answered right")
+    correct = np.stack(answers)
+    # The accuracy itself is the difference to somebody who is never right.
+    _, low, high = paired_bootstrap(correct, np.zeros((1, correct.shape[1])))
+    models = [network.model for network in networks]
+    return Point(
+        name, correct.mean(axis=1).tolist(), low, high, len(models),
+        sum(count_parameters(model.encoder) for model in models),
+        sum(count_macs(model.encoder, model.preprocess.options.window) for model in models),
+        min(network.agreement for network in networks), times,
+    )  # fmt: skip
+
+
+def model_paths(report: SavedReport) -> list[Path]:
+    """Where the models are that a report judged: one, or the members of an ensemble.
+
+    Raises:
+        UserError: they are not there, or the report does not say where.
+    """
+    members = report.facts.get("members")
+    if isinstance(members, list):
+        named = [(Path(str(member.get("report"))), member.get("checkpoint")) for member in members]
+    else:
+        named = [(report.path, report.facts.get("checkpoint"))]
+    found = []
+    for folder, checkpoint in named:
+        path = folder.parent  # a report inside its run moves along with the run
+        if not (path / "checkpoints").is_dir():
+            path = Path(str(checkpoint))
+        if not path.is_dir():
+            raise UserError(f"{folder} judged {checkpoint}, which is not there: give the run, with its report inside")
+        found.append(path)
+    return found
+
+
+def make_network(path: Path, report: SavedReport, threads: int) -> Network:
+    """Load a model and its graphs; new ones are calibrated on training clips of the protocol that its report is by."""
+    saved = find_model(path)
+    model = saved.load()
+    data = select(saved, report.facts.get("data"), report.facts.get("protocol"), "train")
+    clips = compared_clips(model, data.store, data.sides, str(data.protocol), COMPARED)
+    graphs, joints = _graphs(saved, model, clips), timed_clip(clips)
+    calls: dict[str, Callable[[], Any]] = {
+        precision: partial(open_session(graph.SerializeToString(), threads).run, ["scores"], {INPUT: joints})
+        for precision, graph in graphs.items()
+    }
+    return Network(model, clips, calls, checked_agreement(graphs["int8"], "int8", clips, ANY).agreement)
+
+
+def _graphs(saved: SavedModel, model: Model, clips: GraphClips) -> dict[str, ModelProto]:
+    """Precision -> graph: those that a bundle holds, if it holds them all, else new ones."""
+    import onnx
+
+    held = graphs_in(saved.path) if saved.checkpoint is None else {}
+    if all(precision in held for precision in PRECISIONS):
+        return {precision: onnx.load(held[precision]) for precision in PRECISIONS}
+    single = export_graph(model)
+    return {precision: make_graph(single, precision, clips.calibrating()) for precision in PRECISIONS}
+
+
+def timed_clip(clips: GraphClips) -> np.ndarray:
+    """(1, M, T, V, C): the first clip of the training side, so that all models of a protocol are timed on the same."""
+    return clips.read(int(clips.calibration[0]))
+
+
+def published_call(network: Network) -> Callable[[], Any]:
+    """The clip through CTR-GCN as published, for the joints and frames of a model; how fast it is no weights decide."""
+    preprocess = network.model.preprocess
+    options = CTRGCNOptions(persons=preprocess.persons, channels=preprocess.channels)
+    encoder = CTRGCN(preprocess.target, len(network.model.class_names), options).eval()
+    published = published_network(encoder).requires_grad_(False)
+    joints = torch.from_numpy(timed_clip(network.clips))
+    return lambda: published(preprocess(joints))
+
+
+def _all(calls: Sequence[Callable[[], Any]]) -> None:
+    for call in calls:
+        call()
