@@ -15,14 +15,16 @@ from mmcl.common.stack import require_packages
 if TYPE_CHECKING:
     import numpy as np
 
+    from mmcl.data.split import Split
     from mmcl.data.store import ClipStore
 
 EPILOG = """\
 example:
   mmcl check data/utd_mhad
 
-Prints what the store holds, one line for each thing found (level, what, how many, which clips, what to do) and a
-verdict: OK, WARN (look at it) or BAD (do not train on it). Writes check.md and contact_sheet.png into DIR/check, or
+Prints what the store holds; for every protocol, how many test clips raw joints alone get right, which a network has to
+do better than; one line for each thing found (level, what, how many, which clips, what to do); and a verdict: OK, WARN
+(look at it) or BAD (do not train on it). Writes check.md and contact_sheet.png into DIR/check, or
 into --out (of a store behind a URL: into ./check). Exit status: 0 for OK and WARN, 1 for BAD, 2 where DIR is no store.
 """
 
@@ -47,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Check a store, print and write the report. Returns the exit status: 1 where the verdict is BAD."""
     args = build_parser().parse_args(argv)
     require_packages()
-    from mmcl.data.inspection.checks import check
+    from mmcl.data.inspection.checks import CONTENT, check
     from mmcl.data.inspection.findings import BAD
     from mmcl.data.inspection.report import as_text, write
     from mmcl.data.store import open_store
@@ -58,7 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{prune_features(store, args.prune_features) / 1e6:.1f} MB of cached features deleted")
         print_features(store)
         return 0
-    report = check(store, official_splits(store), full=args.full)
+    splits = fitting_splits(store)
+    report = check(store, sides_of(splits), full=args.full)
+    if CONTENT in report.passed:
+        report.floors = floors(store, splits)
     behind_url = "://" in args.store and not args.store.startswith("file://")  # its folder here is only a cache
     print(as_text(report))
     print_features(store)
@@ -81,7 +86,25 @@ def print_features(store: ClipStore) -> None:
 
 
 def official_splits(store: ClipStore) -> dict[str, dict[str, np.ndarray]]:
-    """Train and test clips of the protocols that fit the store, as far as it has clips for both sides.
+    """Train and test clips of the protocols that fit the store."""
+    return sides_of(fitting_splits(store))
+
+
+def sides_of(splits: dict[str, Split]) -> dict[str, dict[str, np.ndarray]]:
+    """Train and test clips of some splits."""
+    return {name: {"train": found.train, "test": found.test} for name, found in splits.items()}
+
+
+def floors(store: ClipStore, splits: dict[str, Split]) -> dict[str, str]:
+    """How many test clips are told apart by raw joints alone, in words; by protocol."""
+    from mmcl.evaluation.floors import measure_floors
+
+    whole = {name: found for name, found in splits.items() if not found.stream}  # a stream has the sides of its base
+    return {name: str(measure_floors(store, found, found.test)) for name, found in whole.items()}
+
+
+def fitting_splits(store: ClipStore) -> dict[str, Split]:
+    """What the protocols that fit the store make of it, as far as it has clips for both sides.
 
     Open-vocabulary protocols have the sides of others, and leave some clips out of them.
     """
@@ -93,8 +116,7 @@ def official_splits(store: ClipStore) -> dict[str, dict[str, np.ndarray]]:
         if protocol.open:
             continue
         with contextlib.suppress(UserError):  # a store of a few subjects: nothing to count
-            found = split(store, protocol)
-            splits[protocol.name] = {"train": found.train, "test": found.test}
+            splits[protocol.name] = split(store, protocol)
     return splits
 
 

@@ -78,9 +78,14 @@ def summary(report: dict[str, Any], out: Path) -> str:
     if report["main"] != "top1":
         return f"{rule}: {report['main'].replace('_', ' ')} {report[report['main']]:.4g}; report in {out}"
     top5 = f", top-5 {report['top5']:.2%}" if report["top5"] is not None else ""
+    floors = report.get("floors")
+    floor = (
+        f" (without a network: kernel ridge {floors['kernel_ridge']:.2%}, nearest training clip "
+        f"{floors['nearest']:.2%})"
+    ) if floors else ""  # fmt: skip
     return (
         f"{rule}: top-1 {report['top1']:.2%} ({report['correct']} of {report['n']}){top5}, mean class accuracy "
-        f"{report['mean_class_accuracy']:.2%}; report in {out}"
+        f"{report['mean_class_accuracy']:.2%}{floor}; report in {out}"
     )
 
 

@@ -7,7 +7,7 @@ class 85 times of 100. So every probe judges the trivial rows, too, and a random
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,11 +18,10 @@ from mmcl.data.selection import Selection
 from mmcl.encoders.base import Encoder
 from mmcl.encoders.bodies import present_bodies
 from mmcl.evaluation.base import Apply, ClipFunction
+from mmcl.evaluation.floors import FRAMES, flat, plain
 from mmcl.models.bundle import build_network
 from mmcl.models.model import Model
 from mmcl.skeletons.preprocess import Preprocess
-
-FRAMES = 32  # of raw coordinates
 
 
 @dataclass(frozen=True)
@@ -88,11 +87,9 @@ def floors(model: Model, seed: int = 0) -> dict[str, ClipFunction]:
         seed: of the random weights.
     """
     own = model.preprocess
-    plain = replace(own.options, timing="resize", views=1, centring="every_frame", scaling="none", window=FRAMES)
     found: dict[str, ClipFunction] = {}
     for name, stream in (("coordinates", "joint"), ("velocities", "joint_motion")):
-        raw = Preprocess(own.source, own.target, own.persons, replace(plain, streams=(stream,))).to(model.device)
-        found[name] = _flat(raw)
+        found[name] = flat(plain(own.source, own.target, own.persons, own.options, [stream]).to(model.device))
     encoder = random_encoder(model, seed)
     found["random encoder"] = lambda joints, lengths: encoder.features(own(joints, lengths))
     if _has_tokens(encoder):
@@ -116,10 +113,6 @@ def rows_of(
         if not (np.isfinite(bank).all() and np.isfinite(queries).all()):
             raise UserError(f"{name} of some clips are not finite: the training of this model diverged")
         yield name, bank, queries
-
-
-def _flat(preprocess: Preprocess) -> ClipFunction:
-    return lambda joints, lengths: preprocess(joints, lengths).flatten(1)
 
 
 def _has_tokens(encoder: Encoder) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from mmcl.common.errors import UserError
 from mmcl.data.selection import Selection
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
+from mmcl.evaluation.floors import floors_of
 from mmcl.evaluation.metrics import score_metrics
 from mmcl.models.model import Model
 
@@ -48,8 +49,9 @@ class Top1(Evaluation):
                 f"{data.protocol} withholds {withheld} classes: these are clips of the trained ones; `mmcl zero-shot` "
                 "judges the others"
             )
-        scores = apply(model, clips)
-        return scored(scores, labels, data.ids(clips), model.class_names, {"note": "; ".join(notes) or None})
+        floors = floors_of(data)
+        facts = {"note": "; ".join(notes) or None, "floors": None if floors is None else floors.to_dict()}
+        return scored(apply(model, clips), labels, data.ids(clips), model.class_names, facts)
 
 
 def scored(

@@ -105,3 +105,6 @@ def test_a_report_by_another_rule_leaves_the_run_s_own_as_it_is(copy, tmp_path, 
     assert folders[0] == copy / "report-test" and folders[1].name.startswith("report-test-halves-")
     assert all(folder.parent == Path("reports") and folder.name.startswith("bundle-test-") for folder in folders[2:])
     assert len(set(folders)) == 4
+    told = [json.loads((folder / "report.json").read_text())["floors"] for folder in folders]
+    assert told[0] == told[2] != told[1] and told[1]["train"] < told[0]["train"]  # those of the rule, not of the model
+    assert f"{told[0]['kernel_ridge']:.2%} by kernel ridge regression" in (folders[0] / "report.md").read_text()

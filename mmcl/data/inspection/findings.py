@@ -41,6 +41,7 @@ class Report:
         findings: what is wrong, worst first.
         passed: names of the checks that found nothing.
         unchecked: names of the checks that this store does not allow, with the reason.
+        floors: protocol -> what raw joints alone reach on its test side, in words.
     """
 
     store: ClipStore
@@ -50,6 +51,7 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     passed: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
+    floors: dict[str, str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:

@@ -35,6 +35,8 @@ def facts(report: Report) -> list[tuple[str, str]]:
     ]
     for protocol, sides in report.splits.items():
         lines.append((protocol, " / ".join(f"{len(members)} {side}" for side, members in sides.items())))
+        if protocol in report.floors:
+            lines.append(("  without a network", report.floors[protocol]))
     return [*lines, ("fingerprint", store.fingerprint)]
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from mmcl.common.printing import page_cell
 from mmcl.evaluation.calibration import BINS
+from mmcl.evaluation.floors import FRAMES
 
 HARDEST, PAIRS, SHOWN = 10, 15, 6  # classes and pairs in the tables; wrong clips whose pictures stand on the page
 # Told in sentences, not as facts.
 NUMBERS = (
     "n", "correct", "top1", "top5", "mean_class_accuracy", "majority_share", "chance_uniform", "ece", "nll", "main",
+    "floors",
 )  # fmt: skip
 
 
@@ -68,7 +70,7 @@ def classification_page(
         f"{report['mean_class_accuracy']:.2%} (over the classes that occur), expected calibration error "
         f"{report['ece']:.2%}, negative log-likelihood {report['nll']:.3f}.",
         f"Without skill: {report['majority_share']:.2%} by always answering the class that most of these clips show, "
-        f"{report['chance_uniform']:.2%} by guessing among the {len(classes)} classes.",
+        f"{report['chance_uniform']:.2%} by guessing among the {len(classes)} classes.{_floors(report)}",
         *_facts(report),
         *blocks,
         "## Which classes are taken for which",
@@ -86,6 +88,18 @@ def classification_page(
         "All scores by clip id, with labels and class names, are in `scores.npz`.",
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _floors(report: Mapping[str, Any]) -> str:
+    """What raw joints alone reach, as a sentence."""
+    floors = report.get("floors")
+    if not floors:
+        return ""
+    drawn = f" ({floors['train']} and {floors['judged']} clips drawn of larger sides)" if floors["drawn"] else ""
+    return (
+        f" Without a network, from {FRAMES} frames of raw joints: {floors['kernel_ridge']:.2%} by kernel ridge "
+        f"regression, {floors['nearest']:.2%} by the nearest training clip{drawn}."
+    )
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
