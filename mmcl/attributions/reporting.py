@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from mmcl.attributions.pictures import Explained, strip, write_animation
 from mmcl.attributions.shares import ExplainedClip
-from mmcl.attributions.sources import Source
+from mmcl.attributions.sources import ExplainedClips
 from mmcl.common.files import atomic_folder, write_json, write_text
 from mmcl.common.printing import safe_page
 from mmcl.models.model import Model
@@ -21,7 +21,7 @@ from mmcl.skeletons.layout import Layout
 
 
 def write_explanations(
-    out: Path, model: Model, source: Source, method: str, clips: Sequence[ExplainedClip], gifs: int
+    out: Path, model: Model, source: ExplainedClips, method: str, clips: Sequence[ExplainedClip], gifs: int
 ) -> None:
     """Write the folder in one go; an older one of the same kind is replaced.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmcl.attributions.explaining import class_number, explain, loudest, shown_skeleton
-from mmcl.attributions.sources import Source, gathered
+from mmcl.attributions.sources import ExplainedClips, gathered
 from mmcl.common.errors import UserError
 from mmcl.models.model import Model
 
@@ -58,7 +58,7 @@ class ExplainedClip:
         return self.residual / max(abs(self.score - self.baseline), 1e-6)
 
 
-def share_scores(arguments: Namespace, model: Model, source: Source) -> list[ExplainedClip]:
+def share_scores(arguments: Namespace, model: Model, source: ExplainedClips) -> list[ExplainedClip]:
     """Explain every clip of a source by the options of a command line, with bars of progress.
 
     Raises:
@@ -107,7 +107,7 @@ def target_of(wanted: str, model: Model, scores: Tensor, label: str | None) -> T
 
 
 def _described(
-    model: Model, source: Source, number: int, scores: Tensor, shares: Any, skeleton: Tensor
+    model: Model, source: ExplainedClips, number: int, scores: Tensor, shares: Any, skeleton: Tensor
 ) -> ExplainedClip:
     layout, names = model.preprocess.target, model.class_names
     target, answer = int(shares.target[0]), int(scores.argmax())

@@ -23,7 +23,7 @@ STILL = "still"
 
 
 @dataclass
-class Source:
+class ExplainedClips:
     """Clips to explain.
 
     Attributes:
@@ -76,7 +76,7 @@ def _implied(files: Sequence[str]) -> str | None:
     return found.pop()
 
 
-def find_source(arguments: Namespace, saved: SavedModel, model: Model) -> Source:
+def find_source(arguments: Namespace, saved: SavedModel, model: Model) -> ExplainedClips:
     """The clips that a command line names, and their background.
 
     Raises:
@@ -97,26 +97,26 @@ def find_source(arguments: Namespace, saved: SavedModel, model: Model) -> Source
     return source
 
 
-def _of_store(arguments: Namespace, saved: SavedModel) -> tuple[Source, Selection, np.ndarray]:
+def _of_store(arguments: Namespace, saved: SavedModel) -> tuple[ExplainedClips, Selection, np.ndarray]:
     data = _selection(saved, arguments.clips[0], arguments.protocol)
     store = data.store
     if arguments.chosen:
         clips = np.array([find_clip(store, word.strip()) for word in arguments.chosen.split(",")])
     else:
         clips = per_class(store, data.clips, arguments.per_class, arguments.seed)
-    source = Source(
+    source = ExplainedClips(
         [store.ids[clip] for clip in clips], [store.numbers(int(clip)) for clip in clips],
         [store.class_names[store.labels[clip]] for clip in clips], [float(store.fps)] * len(clips), store.title,
     )  # fmt: skip
     return source, data, clips
 
 
-def _of_files(files: Sequence[str], model: Model) -> Source:
+def _of_files(files: Sequence[str], model: Model) -> ExplainedClips:
     from mmcl.deploy.files import read_joints
 
     joints = [read_joints(Path(name), model.layout) for name in files]
     count = len(files)
-    return Source([Path(name).stem for name in files], joints, [None] * count, [30.0] * count, "skeleton files")
+    return ExplainedClips([Path(name).stem for name in files], joints, [None] * count, [30.0] * count, "skeleton files")
 
 
 def _own_store(saved: SavedModel) -> str | None:
@@ -142,7 +142,9 @@ def per_class(store: ClipStore, clips: np.ndarray, count: int, seed: int) -> np.
     return np.concatenate([order[labels == label][:count] for label in np.unique(labels)])
 
 
-def _add_background(source: Source, data: Selection, taken: np.ndarray, arguments: Namespace, model: Model) -> None:
+def _add_background(
+    source: ExplainedClips, data: Selection, taken: np.ndarray, arguments: Namespace, model: Model
+) -> None:
     store = data.store
     if store.layout.joints != model.layout.joints:
         raise UserError(

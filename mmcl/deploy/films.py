@@ -18,7 +18,7 @@ HERE = 0.5  # share of a window's frames in which somebody must be there to get 
 
 
 @dataclass(frozen=True)
-class Judged:
+class FilmLabels:
     """A video and what a model says of it.
 
     Attributes:
@@ -54,7 +54,7 @@ def clips_of(recording: Recording, planar: bool) -> np.ndarray:
 def judge(
     path: Path, recording: Recording, classify: Callable[[np.ndarray], Ranking], planar: bool, span: int, hop: int,
     together: bool = False, rejected: Callable[[Ranking], bool] = lambda ranking: False,
-) -> Judged:  # fmt: skip
+) -> FilmLabels:  # fmt: skip
     """Label the people of a recording.
 
     Args:
@@ -82,7 +82,7 @@ def judge(
         found = list(_labels(person, clips[members], anybody, classify, span, hop, rejected))
         labels += found
         segments += join(found, anybody, 1 / step, float(recording.seconds[0]))
-    return Judged(path, recording, labels, sorted(segments, key=lambda each: (each.begin, each.person)))
+    return FilmLabels(path, recording, labels, sorted(segments, key=lambda each: (each.begin, each.person)))
 
 
 def _labels(

@@ -105,7 +105,7 @@ class Watched:
 
     def __init__(self, classify: Callable[[np.ndarray], Ranking], layout: Layout, reading: Reading) -> None:
         self.classify, self.layout, self.reading = classify, layout, reading
-        self.told: set[str] = set()
+        self.already_said: set[str] = set()
 
     def __call__(self, window: np.ndarray) -> Ranking:
         """Rank the classes of a window; nothing where nobody is left in it.
@@ -114,7 +114,7 @@ class Watched:
             UserError: it is hard to believe, and to be refused then.
         """
         joints, remarks = believed(window, self.layout, self.reading)
-        new = [remark for remark in remarks if remark.level != NOTE and remark.kind not in self.told]
-        self.told |= {remark.kind for remark in new}
+        new = [remark for remark in remarks if remark.level != NOTE and remark.kind not in self.already_said]
+        self.already_said |= {remark.kind for remark in new}
         say(new, "stream", self.reading.strict)
         return self.classify(joints) if joints.any() else []

@@ -14,7 +14,7 @@ import numpy as np
 from mmcl.common.errors import BadClip, UserError
 from mmcl.common.files import write_text
 from mmcl.common.printing import complain, one_line
-from mmcl.deploy.films import Judged, judge
+from mmcl.deploy.films import FilmLabels, judge
 from mmcl.deploy.segments import NONE, Segment, WindowLabel, to_csv, to_srt
 from mmcl.deploy.stream import Ranking, Stream, Watched
 from mmcl.models.description import Description
@@ -95,7 +95,7 @@ def span_and_hop(arguments: argparse.Namespace, description: Description) -> tup
     return span, arguments.hop if arguments.hop is not None else max(1, span // 4)
 
 
-def say(found: Judged, arguments: argparse.Namespace, only: list[str] | None) -> None:
+def say(found: FilmLabels, arguments: argparse.Namespace, only: list[str] | None) -> None:
     """Print the windows or segments of a video, one a line."""
     start = found.recording.seconds
     rows: list[tuple[float, float, WindowLabel | Segment]] = [

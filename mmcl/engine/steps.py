@@ -60,7 +60,7 @@ class Stepper:
             Gradient norms, where they will be logged.
         """
         step, stage = where["step"] - self.planned.first_step, self.planned.stage
-        told = where | {
+        step_facts = where | {
             "stage": stage.name, "stage_step": step, "stage_steps": self.planned.epochs * self.planned.steps,
             "due": self.optimiser.begin_step(step, self.planned.factor(step)), "augment": stage.augment,
             "step_key": step_key(self.config.seed, where["step"]).to(self.accelerator.device),
@@ -72,7 +72,7 @@ class Stepper:
             asked = time.perf_counter()
             batch = next(batches)
             waited = time.perf_counter() - asked
-            batch = to_device(batch, self.accelerator.device) | told | {"micro": micro}
+            batch = to_device(batch, self.accelerator.device) | step_facts | {"micro": micro}
             if self.config.engine.precision == "fp64":
                 batch = doubled(batch)
             outputs, norms = self._micro_batch(batch, log)

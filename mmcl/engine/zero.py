@@ -2,7 +2,7 @@
 
 Weights stay whole on every process, so that evaluation and checkpoints are as ever. (FSDP 2 shares them out, too,
 frozen ones included.) DeepSpeed steps inside the backward pass, and lays a group's parameters end to end: a process
-updates one stretch of that.
+updates one shard of that.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ def configure_zero(accelerator: Accelerator, config: TrainConfig) -> None:
 
 
 class ZeroStates(States):
-    """What optimisers remember, put together from the stretches of all processes (collective), or cut up again.
+    """What optimisers remember, put together from the shards of all processes (collective), or cut up again.
 
     Args:
-        optimiser: before DeepSpeed has replaced its parameters by stretches.
+        optimiser: before DeepSpeed has replaced its parameters by shards.
     """
 
     def __init__(self, optimiser: RunOptimiser) -> None:
@@ -76,11 +76,11 @@ class ZeroStates(States):
 
     def read(self, part: Optimizer, group: dict[str, Any]) -> list[dict[str, Any]]:
         """States of the group's parameters, whole."""
-        (stretch,) = group["params"]
-        found = part.state.get(stretch, {})
+        (shard,) = group["params"]
+        found = part.state.get(shard, {})
         return [
             # A count is copied: parameters that share one tensor of it would be counted together when a run is resumed.
-            {key: _whole(value, own) if _long(value, stretch) else deepcopy(value) for key, value in found.items()}
+            {key: _whole(value, own) if _long(value, shard) else deepcopy(value) for key, value in found.items()}
             if own.requires_grad
             else {}
             for own in self.parameters[group["name"]]
@@ -88,28 +88,28 @@ class ZeroStates(States):
 
     def write(self, part: Optimizer, group: dict[str, Any], entries: list[dict[str, Any]]) -> None:
         """Restore what :meth:`read` gave."""
-        (stretch,) = group["params"]
+        (shard,) = group["params"]
         own: dict[str, Any] = {}
         for parameter, entry in zip(self.parameters[group["name"]], entries, strict=True):
             for key, value in entry.items():
                 if key == STEP or not isinstance(value, Tensor) or value.shape != parameter.shape:
                     own[key] = value
                     continue
-                here = own.setdefault(key, torch.zeros_like(stretch))
+                here = own.setdefault(key, torch.zeros_like(shard))
                 if (places := _places(parameter)) is not None:
                     inside, along = places
                     here[along] = value.flatten()[inside].to(here)
         if own:
-            part.state[stretch] = own
+            part.state[shard] = own
 
 
-def _long(value: Any, stretch: Tensor) -> bool:
+def _long(value: Any, shard: Tensor) -> bool:
     """Whether there is a number of it for each weight."""
-    return isinstance(value, Tensor) and value.shape == stretch.shape
+    return isinstance(value, Tensor) and value.shape == shard.shape
 
 
 def _places(parameter: Tensor) -> tuple[slice, slice] | None:
-    """Which part of a parameter this process updates, and where that lies in its stretch; None where it is none."""
+    """Which part of a parameter this process updates, and where that lies in its shard; None where it is none."""
     found = getattr(parameter, "_hp_mapping", None)
     if found is None:
         return None

@@ -18,7 +18,7 @@ NO_GRADIENTS = "ONNX graphs alone have no gradients to attack: take the bundle w
 
 
 @dataclass(frozen=True)
-class Judged:
+class Participant:
     """One of the models, with what it says of the clean clips.
 
     Attributes:
@@ -32,7 +32,7 @@ class Judged:
     right: np.ndarray
 
 
-def judge_clean(model: Model, data: Selection, clips: np.ndarray, apply: Apply) -> Judged:
+def judge_clean(model: Model, data: Selection, clips: np.ndarray, apply: Apply) -> Participant:
     """What a model says of the clean clips.
 
     Raises:
@@ -44,7 +44,7 @@ def judge_clean(model: Model, data: Selection, clips: np.ndarray, apply: Apply) 
     right = apply(model, clips).argmax(axis=1) == labels
     if not right.any():
         raise UserError(f"{model.path} answers none of the {len(clips)} clips right: there is nothing to attack")
-    return Judged(model, labels, right)
+    return Participant(model, labels, right)
 
 
 def defended(model: Model, deviation: float) -> Model:

@@ -67,13 +67,13 @@ class ContinualEvaluation(Evaluation):
             known = open_model(folder, layout=data.store.layout, device=model.device)
             scores = apply(known, clips)
             rows.append(part_accuracies(scores, labels, parts))
-        free, told = (np.stack(table) for table in zip(*rows, strict=True))
+        any_class, own_part = (np.stack(table) for table in zip(*rows, strict=True))
         encoder = random_encoder(model, self.options.seed)
         chance = apply(lambda joints, lengths: encoder(model.preprocess(joints, lengths)), clips)
-        ways = zip(("", "task_incremental"), (free, told), part_accuracies(chance, labels, parts), strict=True)
+        ways = zip(("", "task_incremental"), (any_class, own_part), part_accuracies(chance, labels, parts), strict=True)
         found = {name: stream_metrics(table, start, self.options.released) for name, table, start in ways}
         metrics = {**score_metrics(scores, labels), **found[""], "task_incremental": found["task_incremental"]}
-        arrays = {"class_incremental": free, "task_incremental": told, "scores": scores.astype(np.float32),
+        arrays = {"class_incremental": any_class, "task_incremental": own_part, "scores": scores.astype(np.float32),
                   "labels": labels, "class_names": np.array(model.class_names)}  # fmt: skip
         facts = {"parts": len(parts), "kept": [folder.name for _, folder in kept], **_cost(kept[-1][1], model)}
         if 1 < len(kept) < len(parts):
@@ -82,14 +82,14 @@ class ContinualEvaluation(Evaluation):
 
     def draw(self, verdict: Verdict, folder: Path, store: ClipStore | None) -> list[str]:
         """The matrix, and the accuracy on what has been learned so far."""
-        free, told = verdict.arrays["class_incremental"], verdict.arrays["task_incremental"]
-        draw_stream(folder / PICTURE, free, told)
-        head = "| after part | " + " | ".join(str(part + 1) for part in range(free.shape[1])) + " |"
+        any_class, own_part = verdict.arrays["class_incremental"], verdict.arrays["task_incremental"]
+        draw_stream(folder / PICTURE, any_class, own_part)
+        head = "| after part | " + " | ".join(str(part + 1) for part in range(any_class.shape[1])) + " |"
         lines = [
             f"| {row + 1} | " + " | ".join("" if np.isnan(value) else f"{value:.1%}" for value in values) + " |"
-            for row, values in enumerate(free)
+            for row, values in enumerate(any_class)
         ]
-        table = "\n".join([head, "|---" * (free.shape[1] + 1) + "|", *lines])
+        table = "\n".join([head, "|---" * (any_class.shape[1] + 1) + "|", *lines])
         return ["## Accuracy on every part, any class being an answer", table, f"![Accuracy by part]({PICTURE})"]
 
 

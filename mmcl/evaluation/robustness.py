@@ -18,7 +18,7 @@ from mmcl.attacks.measures import MEASURES, measures
 from mmcl.common.errors import UserError
 from mmcl.data.selection import Selection
 from mmcl.data.store import ClipStore
-from mmcl.evaluation.attack_models import NO_GRADIENTS, Judged, defended, frame_shape, judge_clean, padded
+from mmcl.evaluation.attack_models import NO_GRADIENTS, Participant, defended, frame_shape, judge_clean, padded
 from mmcl.evaluation.attack_tables import ARROW, Cell, cell_of, summaries
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
 from mmcl.evaluation.reporting.attack_page import attack_blocks
@@ -145,7 +145,7 @@ class Robustness(Evaluation):
         return groups
 
     def _attacked(
-        self, name: str, groups: Mapping[str, list[Judged]], data: Selection, clips: np.ndarray, apply: Apply
+        self, name: str, groups: Mapping[str, list[Participant]], data: Selection, clips: np.ndarray, apply: Apply
     ) -> Iterator[tuple[str, float, dict[str, np.ndarray], dict[str, float], np.ndarray | None]]:  # fmt: skip
         """Success (runs, n) on every group of all attacks and budgets on one, and what the changes look like."""
         options, members = self.options, groups[name]
@@ -175,8 +175,8 @@ class Robustness(Evaluation):
                 yield attack_name, epsilon, {key: np.stack(values) for key, values in rows.items()}, facts, changed
 
     def _one(
-        self, attack: Attack, surrogate: Model, source: Judged, targets: Mapping[str, Judged], clips: np.ndarray,
-        store: ClipStore, apply: Apply,
+        self, attack: Attack, surrogate: Model, source: Participant, targets: Mapping[str, Participant],
+        clips: np.ndarray, store: ClipStore, apply: Apply,
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray | None]:  # fmt: skip
         """One attack on the clips that the surrogate answers right; NaN for the others, and where a target errs."""
         wanted = self._wanted(source.model)
@@ -212,13 +212,13 @@ class Robustness(Evaluation):
         asked = np.argsort(names)[(names + shift) % count]
         return torch.from_numpy(asked)
 
-    def _wanted_of(self, source: Judged, target: Judged) -> np.ndarray:
+    def _wanted_of(self, source: Participant, target: Participant) -> np.ndarray:
         """(n,) outputs of a target that stand for the classes asked of a surrogate."""
         asked = self._wanted(source.model).numpy()[source.labels]
         return np.array([target.model.class_names.index(source.model.class_names[output]) for output in asked])
 
     def _verdict(
-        self, cells: list[Cell], arrays: dict[str, np.ndarray], name: str, own: Judged, ids: list[str], models: int
+        self, cells: list[Cell], arrays: dict[str, np.ndarray], name: str, own: Participant, ids: list[str], models: int
     ) -> Verdict:  # fmt: skip
         options = self.options
         first = f"{options.attacks[0]} {options.epsilons[0]:g} {name}{ARROW}{name}"

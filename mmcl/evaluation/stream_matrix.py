@@ -19,13 +19,13 @@ def part_accuracies(
         (P,) where any of the K outputs may be the answer (class-incremental), and (P,) where one of the part's own
         must be (task-incremental: the part is told). NaN for a part without clips.
     """
-    free, told = np.full(len(parts), np.nan), np.full(len(parts), np.nan)
+    any_class, own_part = np.full(len(parts), np.nan), np.full(len(parts), np.nan)
     for number, part in enumerate(parts):
         own = np.isin(labels, part)
         if own.any():
-            free[number] = (scores[own].argmax(axis=1) == labels[own]).mean()
-            told[number] = (part[scores[own][:, part].argmax(axis=1)] == labels[own]).mean()
-    return free, told
+            any_class[number] = (scores[own].argmax(axis=1) == labels[own]).mean()
+            own_part[number] = (part[scores[own][:, part].argmax(axis=1)] == labels[own]).mean()
+    return any_class, own_part
 
 
 def stream_metrics(

@@ -193,22 +193,22 @@ def draw_table(path: Path, values: np.ndarray, rows: list[str], columns: list[st
     save_figure(figure, path)
 
 
-def draw_stream(path: Path, free: np.ndarray, told: np.ndarray) -> None:
+def draw_stream(path: Path, any_class: np.ndarray, own_part: np.ndarray) -> None:
     """Accuracy on every part after every part, beside the mean over what has been learned so far.
 
     Args:
         path: of the picture.
-        free: (J, P) any class being an answer.
-        told: (J, P) the part being told.
+        any_class: (J, P) any class being an answer.
+        own_part: (J, P) one of the part's own classes being the answer.
     """
     from matplotlib.figure import Figure
 
-    rows, columns = free.shape
+    rows, columns = any_class.shape
     side = max(2.6, 0.34 * columns)
     figure = Figure(figsize=(1, 1), dpi=DPI)  # axes are placed in inches; the file grows around them
     grid = figure.add_axes((0, 0, side, side * rows / columns))
-    grid.imshow(100 * free, cmap="Blues", vmin=0, vmax=100, aspect="auto")
-    for (row, column), value in np.ndenumerate(free):
+    grid.imshow(100 * any_class, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    for (row, column), value in np.ndenumerate(any_class):
         if not np.isnan(value):
             colour = "white" if value > 0.6 else "black"
             grid.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=7, color=colour)
@@ -218,7 +218,7 @@ def draw_stream(path: Path, free: np.ndarray, told: np.ndarray) -> None:
     grid.set_ylabel("after part")
     if rows > 1:
         curve = figure.add_axes((side + 0.9, 0, 3.6, side * rows / columns))
-        for table, name, colour in ((told, "part told", GREY), (free, "any class", BLUE)):
+        for table, name, colour in ((own_part, "a class of the part", GREY), (any_class, "any class", BLUE)):
             means = [100 * np.nanmean(values[: row + 1]) for row, values in enumerate(table)]
             curve.plot(range(1, rows + 1), means, "o-", color=colour, markersize=4, label=name)
         curve.set_ylim(0, 103)

@@ -46,7 +46,7 @@ class SADVAE(Task):
     own_rates = ("vaes", "critic")
     text_head: VAEHead
     texts: Tensor
-    told: Tensor
+    kept_texts: Tensor
 
     def __init__(self, context: Context, options: SADVAEOptions) -> None:
         super().__init__(context)
@@ -63,7 +63,7 @@ class SADVAE(Task):
         self.text_head = VAEHead(self.encoder.feature_width, every.shape[1], head)
         self.text_head.text = space
         self.register_buffer("texts", every[context.classes], persistent=False)
-        self.register_buffer("told", every[kept], persistent=False)  # texts of the classes that a classifier is kept of
+        self.register_buffer("kept_texts", every[kept], persistent=False)  # of classes with a kept classifier
         self.decoders = Decoders(self.text_head)
         self.critic = Critic(options.meaning + options.manner)
         self.rows = BackboneRows(self, self.training_clips, options.cache)
@@ -116,7 +116,7 @@ class SADVAE(Task):
 
     def end(self, stage: Stage, apply: Apply) -> None:
         """Fit the classifier of the withheld classes on what the text encoder has learned so far."""
-        self.text_head.keep(self.told)
+        self.text_head.keep(self.kept_texts)
 
     # ---- a step
 
