@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--arm", action="append", nargs="+", metavar="WORD", required=True,
         help="name, then KEY=VALUE of this arm alone; give it once an arm, the first is the unit",
     )  # fmt: skip
-    parser.add_argument("--after", type=int, default=0, metavar="N", help="stages of a run that are over by then (0)")
+    parser.add_argument("--after", type=int, default=0, metavar="N", help="stages that are over, one step each (0)")
     parser.add_argument("--seconds", type=float, default=45.0, metavar="S", help="for the rounds that count (45)")
     parser.add_argument("--threads", type=int, metavar="N", help="of torch (as many as it takes by itself)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
@@ -104,6 +104,8 @@ def measure(
     device = next(iter(steps.values())).device
     wait = torch.cuda.synchronize if device.type == "cuda" else None
     timings = compare(steps, seconds, least=LEAST, warm=1, synchronise=wait)
+    for run in steps.values():
+        run.close()
     lines = [{"arm": name, "what": shapes[name], **asdict(timing)} for name, timing in timings.items()]
     return {"machine": machine("torch"), "device": device.type, "after": after, "lines": lines}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -64,7 +64,7 @@ class SteppedRun:
         data: its clips.
         task: what is trained.
         folder: for what a run writes.
-        after: stages that are over, without a step of theirs: what a task does at their ends is done.
+        after: stages that are over: one step of each is taken, and what a task does at their ends is done.
 
     Attributes:
         parts: seconds by part, of each step so far.
@@ -75,14 +75,20 @@ class SteppedRun:
         self.device = self.loop.accelerator.device
         if after >= len(self.loop.plan):
             raise UserError(f"the run has {len(self.loop.plan)} stages: none is left after {after}")
+        self.clock, self.parts = Clock(), list[dict[str, float]]()
+        self._watch(task)
         for _ in range(after):
-            self.loop.enter()
+            self._enter()
+            self()  # a memory may be filled step by step
+            self.close()
             self.loop.leave()
+        self._enter()
+        self.parts.clear()
+
+    def _enter(self) -> None:
         self.loop.enter()
         self.loop.trainable.train(self.loop.current.stage)
-        self.clock, self.parts = Clock(), list[dict[str, float]]()
         self.batches = self._batches()
-        self._watch(task)
 
     def __call__(self) -> None:
         """Take one step, gradient norms and logged means included where they are due."""
@@ -95,6 +101,10 @@ class SteppedRun:
             stepper.meter.read(self.loop.accelerator)
         self.clock.switch("")
         self.parts.append(self.clock.read())
+
+    def close(self) -> None:
+        """End the loader's workers."""
+        self.batches.close()
 
     def medians(self, last: int) -> dict[str, float]:
         """Median seconds of each part over the last so many steps."""
@@ -113,7 +123,7 @@ class SteppedRun:
             self()
         return max(0, memory.parent - memory.before)
 
-    def _batches(self) -> Iterator[Any]:
+    def _batches(self) -> Generator[Any]:
         epoch = 0
         while True:
             self.loop.batches.epoch, self.loop.batches.first_step = epoch, 0
