@@ -1,8 +1,8 @@
 """Forms for use only: an encoder's function in evaluation, with everything constant worked out beforehand.
 
 Constants are folded unit by unit (``ctrgcn/lean_units.py``, ``hyperformer/lean.py``). A body that is all zeros is not
-computed: its feature depends on nothing but the number of frames. On a CPU bodies go through one at a time, so that
-what they need stays in the cache. Tensors are (B, C, V, T).
+computed: its feature depends on nothing but the number of frames. On a CPU bodies go through one at a time, or one a
+thread, so that what they need stays in the cache. Tensors are (B, C, V, T).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmcl.common.threads import side_by_side
 from mmcl.encoders.bodies import present_bodies
 
 
@@ -132,9 +133,10 @@ class LeanBodies(Folded):
             found = self.empty.repeat(N, 1).index_put((rows,), self.trunk(bodies[rows]))
             return found.unflatten(0, (N, M)).mean(dim=1)
         found = self.empty_features(x.shape[2]).repeat(N, 1)
-        for part in rows.split(1 if self.one_by_one and x.device.type == "cpu" else max(1, len(rows))):
-            if len(part):
-                found[part] = self.trunk(bodies[part]).to(found.dtype)
+        if not len(rows):
+            return found.unflatten(0, (N, M)).mean(dim=1)
+        together = 1 if self.one_by_one and x.device.type == "cpu" else len(rows)
+        found[rows] = torch.cat(side_by_side(self.trunk, bodies[rows].split(together))).to(found.dtype)
         return found.unflatten(0, (N, M)).mean(dim=1)
 
     def head(self, features: Tensor) -> Tensor:
