@@ -14,7 +14,7 @@ VERBS = {
     "prepare": ("mmcl.prepare", "a raw dataset folder -> clip store"),
     "check": ("mmcl.check", "look over a clip store: verdict and contact sheet"),
     "merge": ("mmcl.merge", "shards that several machines prepared -> one clip store"),
-    "show": ("mmcl.show", "one clip as an animation beside its video frames"),
+    "show": ("mmcl.show", "one clip as an animation, or as a page on which it turns"),
     "train": ("mmcl.train", "train a recipe (on GPUs: accelerate launch mmcl/train.py …)"),
     "evaluate": ("mmcl.evaluate", "judge a run or bundle on its protocol's test clips"),
     "probe": ("mmcl.probe", "what an encoder's features are worth: nearest neighbours, linear, few-shot, fine-tuning"),

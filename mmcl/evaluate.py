@@ -19,6 +19,7 @@ about), report.json, per_class.csv, wrong.csv and scores.npz (scores by clip id)
 EPILOG = """\
 examples (data and protocol are the run's own where you do not give them):
   mmcl evaluate --checkpoint runs/utd
+  mmcl evaluate --checkpoint runs/utd --show 20
   mmcl evaluate --checkpoint runs/utd --evaluation knn --option k=[1,5]
   mmcl evaluate --checkpoint runs/utd --evaluation transfer --option map=ours/utd_mhad_to_nw_ucla --data data/nw_ucla
 
@@ -53,6 +54,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--batch-size", type=int, action=AtLeastOne, default=64, metavar="N", help="clips at once (default: 64)"
     )
+    parser.add_argument(
+        "--show", type=int, action=AtLeastOne, default=0, metavar="N", help="also write wrong.html, on which the N "
+        "clips that it was surest of and wrong about move and can be turned; it holds these clips' joints: see what "
+        "the data set's licence says before you pass it on",
+    )  # fmt: skip
     parser.add_argument("--device", metavar="D", help="torch device (default: a GPU where there is one)")
     return parser
 
@@ -69,7 +75,7 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     data = select_for(evaluation, saved, arguments.data, arguments.protocol, arguments.split)
     out = arguments.out or report_folder(saved, data, arguments.evaluation)
     device = pick_device(arguments.device)
-    return judge(saved, data, evaluation, out, device, arguments.batch_size), out
+    return judge(saved, data, evaluation, out, device, arguments.batch_size, arguments.show), out
 
 
 def summary(report: dict[str, Any], out: Path) -> str:

@@ -79,16 +79,27 @@ def judge(
     groups = [(TOGETHER, list(range(len(clips))))] if together else [(who + 1, [who]) for who in range(len(clips))]
     for person, members in groups:
         anybody = np.asarray(there[members].any(axis=0))
-        found = list(_labels(person, clips[members], anybody, classify, span, hop, rejected))
+        found = list(label_windows(person, clips[members], anybody, classify, span, hop, rejected))
         labels += found
         segments += join(found, anybody, 1 / step, float(recording.seconds[0]))
     return FilmLabels(path, recording, labels, sorted(segments, key=lambda each: (each.begin, each.person)))
 
 
-def _labels(
+def label_windows(
     person: int, clips: np.ndarray, there: np.ndarray, classify: Callable[[np.ndarray], Ranking], span: int, hop: int,
     rejected: Callable[[Ranking], bool],
 ) -> Iterator[WindowLabel]:  # fmt: skip
+    """Labels of the windows in which somebody is there for at least half of the time.
+
+    Args:
+        person: whom they are about.
+        clips: (M, T, V, C) joints of that person, or of all who are judged together.
+        there: (T,) in which frames there is somebody.
+        classify: (M, T, V, C) -> ranking of all classes.
+        span: frames of a window.
+        hop: frames from one window to the next.
+        rejected: whether a ranking is to be taken for none of the classes.
+    """
     for window in windows(len(there), span, hop):
         if there[window].mean() < HERE and not there[window].all():
             continue

@@ -14,6 +14,7 @@ from mmcl.common.device import pick_device
 from mmcl.common.errors import UserError
 from mmcl.data.readers.joints import as_taken, zero_where_missing
 from mmcl.deploy.files import AS_IT_IS, Reading, implied_layout, read_joints
+from mmcl.deploy.stream import Ranking
 from mmcl.models.bundle import load_bundle
 from mmcl.models.description import read_bundle
 from mmcl.models.model import Model
@@ -78,7 +79,7 @@ class Predictor:
         return self._models[name]
 
     @torch.inference_mode()
-    def classify(self, joints: np.ndarray, layout: str | None = None) -> list[tuple[int, str, float]]:
+    def classify(self, joints: np.ndarray, layout: str | None = None) -> Ranking:
         """Rank the classes of one clip (M, T, V, C): (label, name, probability), most probable first.
 
         C is 2, 3 or 4, see :func:`as_taken`. Missing joints are zero or NaN; infinite coordinates raise BadClip.
@@ -90,9 +91,7 @@ class Predictor:
             names, scores = model.class_names, model(clip)
         else:
             names, scores = self._open[0], model.open_scores(clip, None, self._open[1])
-        probabilities = scores.float().softmax(dim=-1)[0].cpu()
-        order = probabilities.argsort(descending=True).tolist()
-        return [(label, names[label], float(probabilities[label])) for label in order]
+        return ranking_of(scores[0], names)
 
     def read(self, path: Path) -> tuple[np.ndarray, str | None]:
         """Joints (M, T, V, C) of one skeleton file, and the name of their layout where it is not the model's own.
@@ -103,6 +102,13 @@ class Predictor:
         layout = implied_layout(path) or self.layout
         return read_joints(path, self.model(layout).layout, self.reading), layout
 
-    def classify_file(self, path: Path) -> list[tuple[int, str, float]]:
+    def classify_file(self, path: Path) -> Ranking:
         """Rank the classes of one skeleton file; errors as of :meth:`read`."""
         return self.classify(*self.read(path))
+
+
+def ranking_of(scores: Tensor, names: Sequence[str]) -> Ranking:
+    """(label, name, probability) of all classes, most probable first, from the scores (K,) of a clip."""
+    probabilities = scores.float().softmax(dim=-1).cpu()
+    order = probabilities.argsort(descending=True).tolist()
+    return [(label, names[label], float(probabilities[label])) for label in order]

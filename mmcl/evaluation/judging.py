@@ -64,8 +64,9 @@ def select_for(
 
 
 def judge(
-    saved: SavedModel, data: Selection, evaluation: Evaluation, out: Path, device: torch.device, batch_size: int = 64
-) -> dict[str, Any]:
+    saved: SavedModel, data: Selection, evaluation: Evaluation, out: Path, device: torch.device, batch_size: int = 64,
+    turning: int = 0,
+) -> dict[str, Any]:  # fmt: skip
     """Judge a model and write the report; notes about what must be known of it go to standard error.
 
     Args:
@@ -75,6 +76,7 @@ def judge(
         out: report folder; an older report there is replaced.
         device: where the model runs.
         batch_size: clips at once.
+        turning: of so many wrong clips, write a page on which they can be turned.
 
     Returns:
         The content of ``report.json``.
@@ -104,7 +106,7 @@ def judge(
     facts["note"] = "; ".join(filter(None, notes)) or None
     for word in filter(None, (facts["note"], facts.get("warning"))):
         complain("note", word)
-    return write_report(out, verdict, facts, data.store, evaluation)
+    return write_report(out, verdict, facts, data.store, evaluation, turning)
 
 
 def _changes(model: Model, data: Selection) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmcl.common.files import atomic_folder, write_json
-from mmcl.common.printing import csv_cell, safe_page
+from mmcl.common.printing import complain, csv_cell, safe_page
 from mmcl.data.store import ClipStore
 from mmcl.evaluation.base import Evaluation, Verdict
 from mmcl.evaluation.calibration import calibration
@@ -18,13 +18,14 @@ from mmcl.evaluation.metrics import most_confused, per_class, softmax
 from mmcl.evaluation.reporting.page import PAIRS, classification_page, plain_page
 from mmcl.evaluation.reporting.pictures import draw_classes, draw_confusion, draw_reliability
 from mmcl.evaluation.reporting.wrong_clips import COLUMNS, draw_sheets, wrong_clips
+from mmcl.evaluation.reporting.wrong_page import WRONG_PAGE, write_wrong_page
 
 CLASSIFICATION = {"scores", "labels", "class_names"}  # arrays with which a report shows how classes came out
 
 
 def write_report(
     out: Path, verdict: Verdict, facts: Mapping[str, Any] | None = None, store: ClipStore | None = None,
-    evaluation: Evaluation | None = None,
+    evaluation: Evaluation | None = None, turning: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
     """Write a report folder in one go.
 
@@ -38,6 +39,7 @@ def write_report(
         facts: what else identifies the number: the model, its checkpoint, the split used for selection.
         store: where the clips are, to draw some of them.
         evaluation: that gave the verdict, for pictures of its own.
+        turning: of so many of the most confidently wrong clips, write a page on which they move and can be turned.
 
     Returns:
         The content of report.json: the verdict's facts and those given, its metrics, and the name of the main one.
@@ -54,16 +56,19 @@ def write_report(
         np.savez(folder / "scores.npz", **arrays)
         blocks = [] if evaluation is None else evaluation.draw(verdict, folder, store)
         if verdict.arrays.keys() >= CLASSIFICATION:
-            page = _write_classification(folder, verdict, report, blocks, store)
+            page = _write_classification(folder, verdict, report, blocks, store, turning)
         else:
+            if turning:
+                complain("note", "this evaluation names no wrong clips: there is none to show")
             page = plain_page(report, verdict.metrics, len(verdict.ids), blocks)
         (folder / "report.md").write_text(safe_page(page), encoding="utf-8")
     return report
 
 
 def _write_classification(
-    folder: Path, verdict: Verdict, report: Mapping[str, Any], blocks: Sequence[str], store: ClipStore | None
-) -> str:
+    folder: Path, verdict: Verdict, report: Mapping[str, Any], blocks: Sequence[str], store: ClipStore | None,
+    turning: int,
+) -> str:  # fmt: skip
     """Tables and pictures of a classification; returns its page."""
     scores, labels = verdict.arrays["scores"], verdict.arrays["labels"]
     names, predicted = verdict.arrays["class_names"].tolist(), scores.argmax(axis=1)
@@ -71,13 +76,14 @@ def _write_classification(
     classes = per_class(scores, labels, names)
     wrong = wrong_clips(softmax(scores), predicted, labels, verdict.ids, names)
     undrawn = draw_sheets(wrong, store, folder) if store is not None else ""
+    turned = turning > 0 and store is not None and write_wrong_page(folder, wrong[:turning], verdict, store, title)
     _write_csv(folder / "per_class.csv", classes, list(classes[0]))
     _write_csv(folder / "wrong.csv", wrong, COLUMNS)
     draw_confusion(folder / "confusion.png", predicted, labels, names, title)
     draw_classes(folder / "classes.png", classes, report["mean_class_accuracy"], title)
     draw_reliability(folder / "reliability.png", calibration(scores, labels), title)
     pairs = most_confused(predicted, labels, PAIRS)
-    return classification_page(report, classes, pairs, wrong, undrawn, blocks)
+    return classification_page(report, classes, pairs, wrong, undrawn, blocks, WRONG_PAGE if turned else "")
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

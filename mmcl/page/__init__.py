@@ -1,1 +1,1 @@
-"""A page that runs a bundle wholly in the browser: its static files, and a server for this machine alone."""
+"""Pages for browsers: one that runs a bundle, with a server for this machine alone, and one that plays clips."""

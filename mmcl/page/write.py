@@ -12,6 +12,7 @@ from mmcl.common.errors import UserError
 from mmcl.common.files import atomic_folder, write_json
 from mmcl.models.description import graphs_in, read_bundle
 from mmcl.models.rejection import read_rejection
+from mmcl.page.skeleton import skeleton_facts
 from mmcl.page.vendor import PACKAGES, vendored
 from mmcl.pose.weights import find_weights
 from mmcl.skeletons.layout import Layout
@@ -52,7 +53,7 @@ def write_page(bundle: Path, out: Path, weights: str | None = None) -> dict[str,
         "packages": {package.name: package.version for package in PACKAGES},
     }  # fmt: skip
     with atomic_folder(out, is_page) as folder:
-        for asset in files("mmcl.page").joinpath("assets").iterdir():
+        for asset in [*(part for room in ("assets", "parts") for part in files("mmcl.page").joinpath(room).iterdir())]:
             (folder / asset.name).write_bytes(asset.read_bytes())
         shutil.copytree(packages, folder / "vendor")
         graph = graphs_in(bundle).get("fp32")
@@ -96,5 +97,5 @@ def _make_graph(bundle: Path, layout: str | None, file: Path) -> int:
 def _facts(graph: str, layout: Layout, columns: int) -> dict[str, Any]:
     return {
         "graph": graph, "layout": layout.name, "joints": layout.joint_count, "columns": columns,
-        "bones": [list(edge) for edge in layout.edges],
+        **skeleton_facts(layout),
     }  # fmt: skip

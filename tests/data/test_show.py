@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
+import re
 import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 import recordings
+import torch
 from PIL import Image
 
 from mmcl import show
 from mmcl.common.errors import UserError
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.inspection.animation import HEAD, PANEL, Animation, write_animation
+from mmcl.data.inspection.contact_sheet import crop_pictures
 from mmcl.data.inspection.drawing import LEFT, RIGHT, TINTS
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.selection import find_clip
 from mmcl.data.store import ClipStore
+from mmcl.encoders.base import build_encoder
+from mmcl.models.bundle import describe, write_bundle
+from mmcl.models.model import Model
+from mmcl.page.clips import as_in_pictures
+from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 
 SCRIPT = Path(show.__file__)
 
@@ -147,6 +159,65 @@ def test_the_script_finds_clips_by_id_and_position(
     with pytest.raises(UserError, match=r"\.gif or a \.mp4"):
         show.main(["0", "--data", str(store.path), "--out", "clip.avi"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a3_s1_t1.gif", "deep"]
+
+
+def content(page: Path) -> dict[str, Any]:
+    """What a page says of its one clip."""
+    text = page.read_text(encoding="utf-8")
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text)
+    (clip,) = json.loads(data)["clips"]
+    return clip
+
+
+def test_a_page_takes_pictures_along_only_where_that_is_asked_for(
+    store: ClipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert show.main(["a1_s1_t1", "--data", str(store.path), "--html"]) == 0
+    page = tmp_path / "a1_s1_t1.html"
+    assert f"a1_s1_t1.html ({page.stat().st_size / 1000:.0f} kB)" in capsys.readouterr().out
+    text = page.read_text(encoding="utf-8")
+    assert "image/jpeg" not in text and "http:" not in text and "https:" not in text and len(text) < 40_000
+    assert show.main(["a1_s1_t1", "--data", str(store.path), "--out", "with.html", "--frames"]) == 0
+    pictures = content(tmp_path / "with.html")["pictures"]
+    assert pictures["frames"] == store.frame_indices(0).tolist() and len(pictures["jpegs"]) == 5
+    jpeg = Image.open(io.BytesIO(base64.b64decode(pictures["jpegs"][2].partition(",")[2])))
+    own = np.asarray(crop_pictures(store, 0, 256)[2]).astype(int)
+    assert jpeg.size == (256, 256) and np.abs(np.asarray(jpeg).astype(int) - own).mean() < 8
+    assert content(page)["flip"] == 1  # these recordings' pictures have x to the right
+    monkeypatch.setattr(store, "pixels", lambda index: ClipStore.pixels(store, index) * (-1, 1))
+    assert as_in_pictures(store, 0) == -1
+
+
+def test_a_page_draws_what_a_bundle_says_of_windows(store: ClipStore, tmp_path: Path) -> None:
+    encoder = build_encoder("ctrgcn", store.layout, len(store.class_names), {"width": 8, "depth": 3, "persons": 2})
+    preprocess = Preprocess(store.layout, store.layout, 2, PreprocessOptions(window=10))
+    model = Model(describe("ctrgcn", encoder.eval(), preprocess, store.class_names), encoder, preprocess)
+    (tmp_path / "bundle").mkdir()
+    write_bundle(tmp_path / "bundle", model)
+    words = ["a4_s1_t1", "--data", str(store.path), "--out", str(tmp_path / "clip.html")]
+    assert show.main([*words, "--bundle", str(tmp_path / "bundle"), "--hop", "5"]) == 0
+    scores, index = content(tmp_path / "clip.html")["scores"], store.ids.index("a4_s1_t1")
+    assert scores["windows"] == [[0, 10], [5, 15], [10, 20], [15, 25]] and scores["threshold"] is None
+    for (begin, end), shares in zip(scores["windows"], scores["shares"], strict=True):
+        own = model(torch.from_numpy(store.joints(index)[None, :, begin:end].copy())).softmax(dim=-1)[0]
+        known = [float(own[store.class_names.index(name)]) for name in scores["names"]]
+        assert shares == pytest.approx(known, abs=1e-4) and max(shares) == pytest.approx(float(own.max()), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--frames"], "--frames belongs to pages"),
+        (["--bundle", "x", "--out", "clip.mp4"], "--bundle belongs to pages"),
+        (["--html", "--out", "clip.gif"], r"does not end in \.html"),
+        (["--html", "--span", "9"], "name it with --bundle"),
+        (["--html", "--bundle", "x", "--hop", "0"], "--hop is 0: it must be at least 1"),
+    ],
+)
+def test_what_belongs_to_pages_is_refused_of_animations(store: ClipStore, words: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        show.main(["0", "--data", str(store.path), *words])
 
 
 def test_as_a_file_it_ends_with_one_line_for_a_mistake(store: ClipStore) -> None:

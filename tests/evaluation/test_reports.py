@@ -113,7 +113,7 @@ def judged(store: ClipStore, skill: float = 0.3) -> tuple[np.ndarray, np.ndarray
 def test_the_surest_wrong_clips_are_drawn_and_linked(demo_store: Path, tmp_path: Path) -> None:
     store = open_store(demo_store)
     scores, labels, ids = judged(store)
-    write_report(tmp_path / "report", scored(scores, labels, ids, store.class_names, {}), FACTS, store)
+    write_report(tmp_path / "report", scored(scores, labels, ids, store.class_names, {}), FACTS, store, turning=3)
     wrong = list(csv.DictReader((tmp_path / "report" / "wrong.csv").open()))
     drawn = [row["sheet"] for row in wrong if row["sheet"]]
     assert len(wrong) > 24 and drawn == [row["sheet"] for row in wrong[:24]] and len(set(drawn)) == 24
@@ -124,6 +124,14 @@ def test_the_surest_wrong_clips_are_drawn_and_linked(demo_store: Path, tmp_path:
     tile = sheet[drawing.HEAD : drawing.HEAD + drawing.TILE, 6 : 6 + drawing.TILE]
     corner = np.asarray(crop.resize((drawing.TILE, drawing.TILE), Image.Resampling.LANCZOS)).astype(int)[:20, :20]
     assert np.abs(tile[:20, :20] - corner).max() == 0  # the clip's own first crop
+    assert "wrong.html" in links((tmp_path / "report" / "report.md").read_text())
+    page = (tmp_path / "report" / "wrong.html").read_text(encoding="utf-8")
+    clips = json.loads(re.findall(r'id="data">(.*?)</script>', page)[0])["clips"]
+    assert [clip["about"].partition(":")[0] for clip in clips] == [row["id"] for row in wrong[:3]]
+    for clip, row in zip(clips, wrong, strict=False):
+        assert clip["title"] == f"{row['label']}, taken for {row['predicted']} ({float(row['probability']):.0%})"
+        assert clip["answers"][0] == [row["predicted"], pytest.approx(float(row["probability"]), abs=1e-4)]
+        assert "pictures" not in clip  # nobody's recordings go into a report unasked
 
 
 def test_clips_without_video_of_two_people_are_drawn_too(test_data: Path, tmp_path: Path) -> None:
@@ -134,6 +142,7 @@ def test_clips_without_video_of_two_people_are_drawn_too(test_data: Path, tmp_pa
     store = prepare(NTU60(test_data / "ntu" / "skeleton"), tmp_path / "out", workers=1, progress=False).store
     scores = np.eye(60)[[59, 58, 1]]  # all wrong
     write_report(tmp_path / "report", scored(scores, store.labels, store.ids, store.class_names, {}), FACTS, store)
+    assert not (tmp_path / "report" / "wrong.html").exists()
     sheets = sorted((tmp_path / "report" / "wrong").iterdir())
     assert len(sheets) == 3
     pair = next(path for path in sheets if "A058" in path.name)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from browsing import needs_browser, watched
 
 from mmcl.common.errors import UserError
 from mmcl.deploy.onnx_predictor import OnnxPredictor
@@ -28,8 +29,6 @@ from mmcl.serve import main as serve
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the page is not tried in a browser")
 NAMES = ["wave", "kick", "sit down", "<b>stand</b> up", "throw"]
 
 
@@ -64,29 +63,6 @@ def address(page) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_address[1]}/"
         server.shutdown()
         thread.join()
-
-
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
-    film = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
-    with api.sync_playwright() as player:
-        found = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *film])
-        yield found
-        found.close()
-
-
-def watched(browser: Any, address: str, **options: Any) -> tuple[Any, list[str], list[str]]:
-    """A tab on the page, ready; all addresses that it asks for, and what it complains of."""
-    tab = browser.new_context(**options).new_page()
-    asked: list[str] = []
-    errors: list[str] = []
-    tab.on("request", lambda request: asked.append(request.url))
-    tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    tab.on("pageerror", lambda error: errors.append(str(error)))
-    tab.goto(address)
-    tab.wait_for_selector("body[data-ready]", timeout=60_000)
-    return tab, asked, errors
 
 
 def answer(tab: Any) -> list[float]:

@@ -103,14 +103,18 @@ class Animation:
         draw, small = ImageDraw.Draw(image), ImageFont.load_default(13)
         room = width - 2 * GAP - 90  # the frame counter stands on the right
         write(draw, (GAP, 8), store.class_names[store.labels[index]], 20, "black", room)
-        person = f"subject {store.subjects[index]}, " if store.subjects[index] else ""
-        about = f"{store.ids[index]}: {person}{self.frames} frames at {store.fps:g} fps, {store.title}"
-        write(draw, (GAP, 36), about, 13, GREY, room)
+        write(draw, (GAP, 36), caption(store, index), 13, GREY, room)
         for name in self.views:
             draw.text((self.panels[name], HEAD + PANEL + 4), NAMES[name], GREY, small)
         draw_legend(draw, GAP, height - 29, int(store.bodies[index]))
         draw.rectangle([GAP, height - 10, width - GAP, height - 5], fill=(230, 230, 230))
         return image
+
+
+def caption(store: ClipStore, index: int) -> str:
+    """What a clip is, in a line."""
+    person = f"subject {store.subjects[index]}, " if store.subjects[index] else ""
+    return f"{store.ids[index]}: {person}{store.frames[index]} frames at {store.fps:g} fps, {store.title}"
 
 
 def _to_panels(views: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], float]:

@@ -50,7 +50,7 @@ def _rows(group: Mapping[str, Any], above: str = "") -> list[list[str]]:
 
 def classification_page(
     report: Mapping[str, Any], classes: Sequence[Mapping[str, Any]], pairs: Sequence[tuple[int, int, int, float]],
-    wrong: Sequence[Mapping[str, Any]], undrawn: str, blocks: Sequence[str] = (),
+    wrong: Sequence[Mapping[str, Any]], undrawn: str, blocks: Sequence[str] = (), turning: str = "",
 ) -> str:  # fmt: skip
     """The page of a report on scores of classes.
 
@@ -61,6 +61,7 @@ def classification_page(
         wrong: of :func:`mmcl.evaluation.reporting.wrong_clips.wrong_clips`.
         undrawn: why some wrong clips have no picture; "" where there is nothing to say.
         blocks: what the evaluation itself has to show.
+        turning: the page on which wrong clips can be turned; "" where there is none.
     """
     top5 = f", top-5 {report['top5']:.2%}" if report["top5"] is not None else ""
     split = f", {report['split']} clips" if report.get("split") else ""
@@ -84,6 +85,7 @@ def classification_page(
         f"The expected calibration error is the mean over clips of |accuracy - mean confidence| in {BINS} bins of "
         "equal width, where confidence is the softmax probability of the answer; negative log-likelihood is in nats.",
         "## Wrong clips, the surest answers first",
+        *([f"The first of them move, and can be turned, on [a page of their own]({turning})."] if turning else []),
         *_wrong(wrong, undrawn),
         "All scores by clip id, with labels and class names, are in `scores.npz`.",
     ]

@@ -1,3 +1,4 @@
+import { fillBars, percent } from "./bars.js";
 import { readClip } from "./clip.js";
 import { asClip, Film } from "./film.js";
 import { Model } from "./model.js";
@@ -16,7 +17,6 @@ function say(words, bad = false) {
 }
 
 const whole = (value) => `${(100 * value).toFixed(0)} %`;
-const percent = (value) => `${(100 * value).toFixed(value > 0.995 || value < 0.005 ? 1 : 0)} %`;
 const rate = () => Math.max(1, Number(at("fps").value) || 30);
 
 async function begin() {
@@ -38,7 +38,7 @@ async function open(file) {
     else {
       at("video").hidden = true;
       say(`reading ${file.name} …`);
-      await judge(await readClip(file, facts.own.joints), models.own, facts.own.bones, file.name);
+      await judge(await readClip(file, facts.own.joints), models.own, facts.own, file.name);
     }
   } catch (error) {
     say(error.message, true);
@@ -63,11 +63,11 @@ async function openFilm(file) {
   await readyForFilm();
   at("fps").value = FILM_RATE;
   const clip = await film.read(FILM_RATE, (done) => say(`looking at ${file.name}: ${percent(done)}`));
-  await judge(clip, models.film, facts.film.bones, file.name);
+  await judge(clip, models.film, facts.film, file.name);
 }
 
-async function judge(clip, model, bones, name) {
-  Object.assign(state, { clip, model, bones, windows: [], frame: 0, name });
+async function judge(clip, model, skeleton, name) {
+  Object.assign(state, { clip, model, skeleton, windows: [], frame: 0, name });
   const slider = at("time");
   slider.max = clip.frames - 1;
   slider.disabled = at("play").disabled = false;
@@ -88,26 +88,10 @@ function ranked(probabilities) {
 }
 
 function bars() {
-  const list = at("bars");
-  list.replaceChildren();
-  if (!state.answer) return;
+  if (!state.answer) return fillBars(at("bars"), []);
   const best = ranked(state.answer);
-  const threshold = Number(at("threshold").value);
-  const rows = best[0].share < threshold ? [{ name: "none of these", share: null }, ...best] : best;
-  for (const { name, share } of rows.slice(0, SHOWN)) {
-    const row = document.createElement("li");
-    const parts = ["name", "bar", "share"].map((part) => {
-      const element = document.createElement("span");
-      element.className = part;
-      return row.appendChild(element);
-    });
-    row.classList.toggle("none", share === null);
-    parts[0].textContent = parts[0].title = name;
-    const bar = parts[1].appendChild(document.createElement("span"));
-    bar.style.width = `${100 * (share ?? 0)}%`;
-    parts[2].textContent = share === null ? "" : percent(share);
-    list.append(row);
-  }
+  const none = best[0].share < Number(at("threshold").value) ? [{ name: "none of these", share: null }] : [];
+  fillBars(at("bars"), [...none, ...best].slice(0, SHOWN));
 }
 
 function timeline() {
@@ -154,7 +138,7 @@ function show(frame) {
   state.frame = Math.max(0, Math.min(state.clip.frames - 1, frame));
   at("time").value = state.frame;
   at("frame").textContent = `${(state.frame / rate()).toFixed(2)} s`;
-  stage.show(state.clip, state.bones, state.frame);
+  stage.show(state.clip, state.skeleton, state.frame);
   if (state.windows.length) timeline();
   const video = at("video");
   if (!video.hidden && !state.live && !state.playing) video.currentTime = state.frame / rate();
@@ -206,9 +190,9 @@ async function watch(live) {
   while (live.times.length > 2 && now - live.times[0] > span) { live.frames.shift(); live.times.shift(); }
   const clip = asClip(live.frames);
   state.clip = clip;
-  state.bones = facts.film.bones;
+  state.skeleton = facts.film;
   state.windows = [];
-  stage.show(clip, facts.film.bones, clip.frames - 1);
+  stage.show(clip, facts.film, clip.frames - 1);
   if (!live.busy && live.frames.filter(Boolean).length > 4) {
     live.busy = true;
     try {
@@ -237,7 +221,7 @@ at("camera").addEventListener("click", () => (state.live ? (stopCamera(), say("c
 at("play").addEventListener("click", () => play());
 at("time").addEventListener("input", () => { play(false); show(Number(at("time").value)); });
 at("threshold").addEventListener("input", () => { at("below").textContent = whole(Number(at("threshold").value)); bars(); timeline(); });
-for (const id of ["fps", "span"]) at(id).addEventListener("change", () => { if (state.clip && !state.live) judge(state.clip, state.model, state.bones, state.name).catch((error) => say(error.message, true)); });
+for (const id of ["fps", "span"]) at(id).addEventListener("change", () => { if (state.clip && !state.live) judge(state.clip, state.model, state.skeleton, state.name).catch((error) => say(error.message, true)); });
 at("timeline").addEventListener("click", (event) => { play(false); show(Math.round(event.offsetX / at("timeline").clientWidth * (state.clip.frames - 1))); });
 document.addEventListener("keydown", (event) => {
   if (event.target instanceof HTMLInputElement || event.target instanceof HTMLButtonElement) return;
