@@ -250,7 +250,7 @@ def judged(predictor: Any, path: Path, explain: bool) -> tuple[list[tuple[int, s
     from mmcl.data.readers.joints import zero_where_missing
 
     joints, layout = predictor.read(path)
-    ranking, model = predictor.classify(joints, layout), predictor.model(layout)
+    ranking, model = predictor.rank(joints, layout), predictor.model(layout)
     clip = torch.from_numpy(zero_where_missing(joints))[None].to(model.device)
     target = torch.tensor([ranking[0][0]], device=model.device)
     shares = explain_clips(model, clip, target=target).over_time[0]
@@ -267,7 +267,7 @@ def follow(predictor: Any, arguments: argparse.Namespace, only: list[str] | None
     description, joints = read_bundle(arguments.bundle), predictor.joints
     span = arguments.span if arguments.span is not None else description.window
     hop = arguments.hop if arguments.hop is not None else max(1, span // 4)
-    classify, frames = Watched(predictor.classify, joints, predictor.reading), Frames(joints, predictor.reading)
+    classify, frames = Watched(predictor.rank, joints, predictor.reading), Frames(joints, predictor.reading)
     stream = Stream(classify, joints.joint_count, description.persons, span, hop, description.columns)
     try:
         for number, line in enumerate(lines_of(arguments.follow, arguments.tail), 1):

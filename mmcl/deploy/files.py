@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -88,13 +89,14 @@ def read_joints(path: Path, layout: Layout, reading: Reading = AS_IT_IS) -> np.n
 def believed(joints: np.ndarray, layout: Layout, reading: Reading) -> tuple[np.ndarray, list[Remark]]:
     """A clip (M, T, V, 3 or 4) mended, and all that is to be said about it."""
     mended = mend(joints[..., :3])
-    filled, remarks = fill(np.concatenate([mended.joints, mended.follow(joints[..., 3:])], axis=-1))
-    return filled, [*mended.remarks, *remarks, *doubts(mended.joints, layout, reading)]
+    sure = [mended.follow(joints[..., 3:])] if joints.shape[-1] > 3 else []
+    filled, remarks = fill(np.concatenate([mended.joints, *sure], axis=-1) if sure else mended.joints)
+    return filled, [*mended.remarks, *remarks, *doubts(mended.joints, layout, reading, mended.seen)]
 
 
-def doubts(joints: np.ndarray, layout: Layout, reading: Reading) -> list[Remark]:
-    """What is hard to believe about a clip that was mended."""
-    return look(joints[..., :2] if reading.planar else joints, layout)
+def doubts(joints: np.ndarray, layout: Layout, reading: Reading, seen: Any = None) -> list[Remark]:
+    """What is hard to believe about a clip that was mended; ``seen`` is what mending found out about its joints."""
+    return look(joints[..., :2], layout) if reading.planar else look(joints, layout, seen=seen)
 
 
 def say(remarks: list[Remark], where: str, strict: bool) -> None:

@@ -13,6 +13,7 @@ from mmcl.common.errors import UserError
 from mmcl.common.limits import GIB, bounded_memory
 from mmcl.data.readers.joints import as_taken, zero_where_missing
 from mmcl.deploy.files import AS_IT_IS, Reading, implied_layout, read_joints
+from mmcl.deploy.looking import Looker
 from mmcl.models.description import GRAPHS, graphs_in, read_bundle
 from mmcl.models.session import open_checked_session, run_graph
 from mmcl.skeletons.layout import Layout, load_layout
@@ -63,7 +64,7 @@ class OnnxPredictor:
         description = read_bundle(bundle)
         self.graph, self.named = graph, layout
         self.reading = replace(reading, planar=description.planar, takes=description.columns)
-        self.own, self.class_names = description.layout, description.class_names
+        self.own, self.class_names, self.looker = description.layout, description.class_names, Looker(self.reading)
         if not same_joints(layout, self.own):
             raise UserError(_foreign(layout, graph, self.own))
         self.session = open_checked_session(graph, description)
@@ -76,9 +77,14 @@ class OnnxPredictor:
     def classify(self, joints: np.ndarray) -> list[tuple[int, str, float]]:
         """Rank the classes of one clip (M, T, V, C): (label, name, probability), most probable first.
 
-        C is 2, 3 or 4, see :func:`as_taken`. Missing joints are zero or NaN; infinite coordinates raise BadClip, a clip
-        with nobody in it UserError.
+        The clip is mended and looked at as a file is (:class:`Looker`). C is 2, 3 or 4, see :func:`as_taken`. Missing
+        joints are zero or NaN; infinite coordinates raise BadClip, a clip that is refused or shows nobody UserError.
         """
+        clip = as_taken(zero_where_missing(joints), self.reading.takes)
+        return self.rank(self.looker(clip, self.own, "the clip")[0])
+
+    def rank(self, joints: np.ndarray) -> list[tuple[int, str, float]]:
+        """The same of a clip that was looked at before."""
         joints = as_taken(zero_where_missing(joints), self.reading.takes)
         if not joints.any():
             raise UserError("there is nobody in the clip: every joint is missing")
@@ -98,7 +104,7 @@ class OnnxPredictor:
         layout = implied_layout(path) or self.named
         if not same_joints(layout, self.own):
             raise UserError(f"{path}: {_foreign(layout, self.graph, self.own)}")
-        return self.classify(read_joints(path, self.own, self.reading))
+        return self.rank(read_joints(path, self.own, self.reading))
 
 
 def same_joints(name: str | None, own: Layout) -> bool:

@@ -14,6 +14,7 @@ from mmcl.common.device import pick_device
 from mmcl.common.errors import UserError
 from mmcl.data.readers.joints import as_taken, zero_where_missing
 from mmcl.deploy.files import AS_IT_IS, Reading, implied_layout, read_joints
+from mmcl.deploy.looking import Looker
 from mmcl.deploy.stream import Ranking
 from mmcl.models.bundle import load_bundle
 from mmcl.models.description import read_bundle
@@ -38,7 +39,7 @@ class Predictor:
         self.path, self.layout, self.device = bundle, layout, str(pick_device(device))
         description = read_bundle(bundle)
         self.reading = replace(reading, planar=description.planar, takes=description.columns)
-        self.own_layout = description.layout.name
+        self.looker, self.own_layout = Looker(self.reading), description.layout.name
         self._models: dict[str, Model] = {}
         self._open: tuple[list[str], Tensor] | None = None
 
@@ -78,11 +79,19 @@ class Predictor:
             self._models[name] = load_bundle(self.path, None if name == self.own_layout else name, self.device)
         return self._models[name]
 
-    @torch.inference_mode()
     def classify(self, joints: np.ndarray, layout: str | None = None) -> Ranking:
         """Rank the classes of one clip (M, T, V, C): (label, name, probability), most probable first.
 
-        C is 2, 3 or 4, see :func:`as_taken`. Missing joints are zero or NaN; infinite coordinates raise BadClip.
+        The clip is mended and looked at as a file is (:class:`Looker`). C is 2, 3 or 4, see :func:`as_taken`. Missing
+        joints are zero or NaN; infinite coordinates raise BadClip, a clip that is refused or shows nobody UserError.
+        """
+        clip = as_taken(zero_where_missing(joints), self.reading.takes)
+        return self.rank(self.looker(clip, self.model(layout or self.layout).layout, "the clip")[0], layout)
+
+    @torch.inference_mode()
+    def rank(self, joints: np.ndarray, layout: str | None = None) -> Ranking:
+        """The same of a clip that was looked at before.
+
         After :meth:`judge_only`, labels count the classes that were given there, and probabilities are among them.
         """
         model = self.model(layout or self.layout)
@@ -104,7 +113,7 @@ class Predictor:
 
     def classify_file(self, path: Path) -> Ranking:
         """Rank the classes of one skeleton file; errors as of :meth:`read`."""
-        return self.classify(*self.read(path))
+        return self.rank(*self.read(path))
 
 
 def ranking_of(scores: Tensor, names: Sequence[str]) -> Ranking:

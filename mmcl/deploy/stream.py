@@ -9,8 +9,8 @@ import numpy as np
 
 from mmcl.common.errors import UserError
 from mmcl.data.readers.joints import as_taken, zero_where_missing
-from mmcl.deploy.files import Reading, believed, say
-from mmcl.skeletons.believable import NOTE
+from mmcl.deploy.files import Reading
+from mmcl.deploy.looking import Looker
 from mmcl.skeletons.layout import Layout
 
 Ranking = list[tuple[int, str, float]]
@@ -37,7 +37,7 @@ class Stream:
     and persons who are in none of its frames leave no gap. Of an empty window nothing is said.
 
     Args:
-        classify: (M, T, V, C) -> ranking; that of a predictor, such as ``OnnxPredictor(…).classify``.
+        classify: (M, T, V, C) -> ranking; that of a predictor, such as ``OnnxPredictor(…).rank``.
         joint_count: V.
         persons: M that the model takes. So many bodies of a frame are kept, or six if that is more: which of them are
             in a window is known only when it is whole.
@@ -104,8 +104,7 @@ class Watched:
     """
 
     def __init__(self, classify: Callable[[np.ndarray], Ranking], layout: Layout, reading: Reading) -> None:
-        self.classify, self.layout, self.reading = classify, layout, reading
-        self.already_said: set[str] = set()
+        self.classify, self.layout, self.looker = classify, layout, Looker(reading, notes=False)
 
     def __call__(self, window: np.ndarray) -> Ranking:
         """Rank the classes of a window; nothing where nobody is left in it.
@@ -113,8 +112,5 @@ class Watched:
         Raises:
             UserError: it is hard to believe, and to be refused then.
         """
-        joints, remarks = believed(window, self.layout, self.reading)
-        new = [remark for remark in remarks if remark.level != NOTE and remark.kind not in self.already_said]
-        self.already_said |= {remark.kind for remark in new}
-        say(new, "stream", self.reading.strict)
+        joints, _ = self.looker(window, self.layout, "stream")
         return self.classify(joints) if joints.any() else []

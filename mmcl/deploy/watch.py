@@ -45,7 +45,7 @@ def watch_files(
 ) -> int:  # fmt: skip
     """Look at the videos of a command line, print what people do, and write what was asked for; the exit status."""
     span, hop = span_and_hop(arguments, description)
-    classify, rejects = Watched(predictor.classify, predictor.joints, predictor.reading), rejects_by(rule)
+    classify, rejects = Watched(predictor.rank, predictor.joints, predictor.reading), rejects_by(rule)
     rows: list[tuple[str, Segment]] = []
     failed = 0
     for path in arguments.files:
@@ -140,7 +140,7 @@ def follow_film(
         raise UserError("--follow of pictures takes a model, and an estimator, of joints in space")
     span, hop = span_and_hop(arguments, description)
     how, layout = refinement_of(arguments), load_layout(estimator.layout)
-    classify, rejects = Watched(predictor.classify, predictor.joints, predictor.reading), rejects_by(rule)
+    classify, rejects = Watched(predictor.rank, predictor.joints, predictor.reading), rejects_by(rule)
     watch = Watch(estimator, arguments.follow, how.fps, arguments.timeout)
     live: Live | None = None
     streams: dict[int, tuple[Stream, float]] = {}  # person -> their frames, and when they were seen last

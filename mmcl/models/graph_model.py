@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from mmcl.common.errors import UserError
 from mmcl.models.bundle import source_layout
 from mmcl.models.description import Description, graphs_in
-from mmcl.models.model import check_clips
+from mmcl.models.model import Check, check_clips
 from mmcl.models.session import open_checked_session, run_graph
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import Layout
@@ -43,6 +43,7 @@ class GraphModel(nn.Module):
         self.class_names: list[str] = list(description.class_names)
         self.layout = source_layout(description, layout)
         self.vocabulary = self.text_head = None
+        self.check: Check | None = None
         self.graph = next(iter(graphs_in(folder).values()))
         self.session = open_checked_session(self.graph, description)
 
@@ -67,6 +68,8 @@ class GraphModel(nn.Module):
         if grad:
             raise UserError(self._lacks("gradients"))
         check_clips(joints, lengths, self.layout)
+        if self.check is not None:
+            joints, lengths = self.check(joints, lengths)
         device, joints = joints.device, self._as_trained(joints)
         if lengths is None or bool((lengths == joints.shape[2]).all()):
             return self._run(joints).to(device)

@@ -20,6 +20,8 @@ from mmcl.skeletons.preprocess import Preprocess
 if TYPE_CHECKING:
     from mmcl.models.record import Record
 
+# (N, M, T, V, C) and lengths (N,) or None -> the same, mended.
+Check = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
 
 class Model(nn.Module):
     """The skeleton branch with all that is needed to use it; loads with torch, safetensors and numpy alone.
@@ -32,6 +34,8 @@ class Model(nn.Module):
         layout: layout of the raw joints.
         vocabulary: the way to classes that are given by text; None where the model was trained without.
         path: the folder that it was read from; None where it was made in memory.
+        check: mends clips and says what is hard to believe about them, before they are computed; None for nothing.
+            :func:`mmcl.load` sets it. Calls that keep gradients go past it.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Model(nn.Module):
         self.vocabulary, self.path = vocabulary, path
         self.class_names: list[str] = list(description.class_names)
         self.layout: Layout = preprocess.source
+        self.check: Check | None = None
         self._lean: tuple[list[tuple[int, int]], nn.Module] | None = None
         self.eval()
 
@@ -98,6 +103,8 @@ class Model(nn.Module):
         if grad or torch.compiler.is_compiling():
             return self.preprocess.averaged(part(self.encoder), joints, lengths)
         with torch.no_grad():
+            if self.check is not None:
+                joints, lengths = self.check(joints, lengths)
             return self.preprocess.averaged(part(self._lean_encoder()), joints, lengths)
 
     def _lean_encoder(self) -> nn.Module:

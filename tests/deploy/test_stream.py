@@ -38,14 +38,14 @@ def test_every_hop_is_the_offline_prediction_of_its_window(bundle) -> None:
     frames = people(1, 2, 70)[0].numpy()  # (2, 70, 20, 3)
     frames[1, :35] = 0  # the second person comes later
     frames[0, 50:] = 0  # and the first one leaves
-    stream = Stream(predictor.classify, 20, 2, span=30, hop=7)
+    stream = Stream(predictor.rank, 20, 2, span=30, hop=7)
     said = [stream.push(frames[:, number]) for number in range(70)]
     due = [each for each in said if each is not None]
     assert [each.frame for each in due] == [30, 37, 44, 51, 58, 65]
     for each in due:
         window = frames[:, each.frame - 30 : each.frame]
         clip = np.ascontiguousarray(window[window.any(axis=(1, 2, 3))])
-        assert each.ranking == predictor.classify(clip)
+        assert each.ranking == predictor.rank(clip)
         with torch.no_grad():
             scores = predictor.model()(torch.from_numpy(clip)[None]).softmax(-1)[0]
         assert each.ranking[0][2] == pytest.approx(float(scores.max()), abs=1e-6)
@@ -55,24 +55,24 @@ def test_every_hop_is_the_offline_prediction_of_its_window(bundle) -> None:
 def test_whoever_is_in_the_window_is_seen_whatever_slot_they_are_in(bundle) -> None:
     """Third of three slots, a model of two persons: a file leaves the empty ones out, and so does a stream."""
     predictor, frames = Predictor(bundle), people(1, 1, 30)[0].numpy()
-    stream = Stream(predictor.classify, 20, 2, span=30, hop=1)
+    stream = Stream(predictor.rank, 20, 2, span=30, hop=1)
     for number in range(30):
         said = stream.push(np.concatenate([np.zeros((2, 20, 3), np.float32), frames[:, number]]))
-    assert said is not None and said.ranking == predictor.classify(frames)
+    assert said is not None and said.ranking == predictor.rank(frames)
 
 
 def test_short_and_empty_streams(bundle) -> None:
     predictor, frames = Predictor(bundle), people(1, 3, 12)[0].numpy()
-    stream = Stream(predictor.classify, 20, 2, span=30, hop=5)
+    stream = Stream(predictor.rank, 20, 2, span=30, hop=5)
     assert stream.finish() is None
     assert all(stream.push(frames[:, number]) is None for number in range(12))
     found = stream.finish()
-    assert found is not None and found.frame == 12 and found.ranking == predictor.classify(frames[:2].copy())
-    nobody = Stream(predictor.classify, 20, 2, span=2, hop=1)
+    assert found is not None and found.frame == 12 and found.ranking == predictor.rank(frames[:2].copy())
+    nobody = Stream(predictor.rank, 20, 2, span=2, hop=1)
     nobody.push(np.zeros((0, 20, 3), np.float32))
     said = nobody.push(np.zeros((1, 20, 3), np.float32))
     assert said is not None and said.ranking == []
-    gap = Stream(predictor.classify, 20, 2, span=2, hop=1)
+    gap = Stream(predictor.rank, 20, 2, span=2, hop=1)
     holes = frames[:, :2].copy()
     holes[0, 1, 4, 2] = np.nan
     assert gap.push(holes[:, 0]) is None
@@ -80,14 +80,14 @@ def test_short_and_empty_streams(bundle) -> None:
         gap.push(np.full_like(frames[:, 0], np.inf))
     said = gap.push(holes[:, 1])
     holes[0, 1, 4] = 0
-    assert said is not None and said.frame == 2 and said.ranking == predictor.classify(holes)
+    assert said is not None and said.frame == 2 and said.ranking == predictor.rank(holes)
     with pytest.raises(UserError, match="a frame must be"):
         nobody.push(np.zeros((1, 19, 3), np.float32))
     with pytest.raises(UserError, match="do not fit into memory"):
-        Stream(predictor.classify, 20, 2, 10**15, 1)
+        Stream(predictor.rank, 20, 2, 10**15, 1)
     for span, hop in ((0, 1), (1, 0)):
         with pytest.raises(UserError, match="--span and --hop"):
-            Stream(predictor.classify, 20, 2, span, hop)
+            Stream(predictor.rank, 20, 2, span, hop)
 
 
 def somebody(frames: int = 20) -> np.ndarray:

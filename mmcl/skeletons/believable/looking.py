@@ -25,7 +25,9 @@ PICTURE = (0.02, 6.0)  # extents of a body in a picture, in halves of the pictur
 SMALLEST_PIXELS = 20.0  # extent of a body that is measured in pixels, not in metres
 
 
-def look(joints: np.ndarray, layout: Layout, fps: float | None = None) -> list[Remark]:
+def look(
+    joints: np.ndarray, layout: Layout, fps: float | None = None, seen: tuple[np.ndarray, Boxes] | None = None
+) -> list[Remark]:
     """Look at a clip.
 
     Args:
@@ -33,12 +35,15 @@ def look(joints: np.ndarray, layout: Layout, fps: float | None = None) -> list[R
             height, y up.
         layout: which joints they are.
         fps: frames per second, where that is known.
+        seen: of these joints, from :func:`mend`; found out here where it is not given.
 
     Returns:
         What is hard to believe, the gravest first; nothing where nobody is there.
     """
-    there = present(joints)
-    at = boxes(joints, there)
+    if seen is None:
+        there = present(joints)
+        seen = there, boxes(joints, there)
+    there, at = seen
     if not at.there.any():
         return []
     found = posture(joints[at.there], layout)

@@ -29,6 +29,8 @@ class Mended:
         slots: (M', T') int, from which slot of the recording each body comes; None where all are where they were.
         frames: which frames of the recording are left.
         lost: (M, T, V) bool, joints of the recording that are taken for missing; None where there are none.
+        seen: which of ``joints`` are there, (M', T', V) bool, and the boxes around the bodies, for :func:`look`; None
+            where they are not known.
     """
 
     joints: np.ndarray
@@ -36,6 +38,7 @@ class Mended:
     slots: np.ndarray | None = None
     frames: slice = field(default_factory=lambda: slice(None))
     lost: np.ndarray | None = None
+    seen: tuple[np.ndarray, Boxes] | None = None
 
     def follow(self, values: np.ndarray, missing: float = 0.0) -> np.ndarray:
         """The same done to what belongs to the joints: (M, T, V, …) -> (M', T', V, …); lost joints get ``missing``."""
@@ -67,7 +70,8 @@ def mend(joints: np.ndarray) -> Mended:
     if len(joints) > 1 and at.there.any():
         joints, slots = _in_order(joints, at, remarks)
     frames = _shown(np.asarray(at.there.any(axis=0)), remarks)
-    return Mended(joints[:, frames], remarks, slots, frames, lost)
+    seen = (there, at) if slots is None and frames == slice(None) else None
+    return Mended(joints[:, frames], remarks, slots, frames, lost, seen)
 
 
 def _without(joints: np.ndarray, there: np.ndarray, lost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
