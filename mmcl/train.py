@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from mmcl.common.errors import run
+from mmcl.common.errors import UserError, run
+from mmcl.common.limits import is_no_memory
 from mmcl.common.stack import require_training_stack
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def train(config: TrainConfig) -> int:
         0 when the last epoch is done, 130 when a signal stopped it (a checkpoint has been saved).
     """
     from mmcl.engine.launch import make_accelerator
+    from mmcl.engine.memory import out_of_memory
     from mmcl.engine.run_folder import check_run
     from mmcl.engine.writer import sole_writer
 
@@ -41,7 +43,12 @@ def train(config: TrainConfig) -> int:
         check_run(config)
     with sole_writer(config) if alone else nullcontext():
         accelerator.wait_for_everyone()  # until what an earlier run left has been cleared away
-        return _train(config, accelerator)
+        try:
+            return _train(config, accelerator)
+        except (RuntimeError, MemoryError) as error:
+            if not is_no_memory(error):
+                raise
+            raise UserError(out_of_memory(config, error)) from error
 
 
 def _train(config: TrainConfig, accelerator: Accelerator) -> int:

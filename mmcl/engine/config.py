@@ -16,7 +16,7 @@ from mmcl.tasks.stages import ScheduleOptions
 # that was moved has the same fingerprint, which is compared by itself.
 FREE_KEYS = frozenset({
     "out", "resume", "config", "engine.trackers", "engine.log_every", "engine.checkpoint_steps",
-    "engine.validate_every", "data.workers", "data.eval_batch_size", "data.path",
+    "engine.validate_every", "data.workers", "data.eval_batch_size", "data.path", "task.llm.shown",
 })  # fmt: skip
 
 

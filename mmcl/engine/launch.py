@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from accelerate.utils import (
 )
 
 from mmcl.common.errors import UserError
+from mmcl.common.printing import complain
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.zero import check_zero, zero_wanted
 
@@ -31,6 +34,8 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         UserError: the precision or a tracker is not to be had here.
     """
     gpu, zero = torch.accelerator.is_available(), zero_wanted()
+    if not gpu and (words := launched_for_gpus(os.environ)) and os.environ.get("RANK", "0") == "0":
+        complain("warning", words)
     if config.engine.precision == "fp16" and (zero or not gpu):
         raise UserError(
             f"engine.precision=fp16 {'and DeepSpeed do not go' if zero else 'needs a GPU'}: use bf16 or fp32"
@@ -40,7 +45,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     ddp = DistributedDataParallelKwargs(
         broadcast_buffers=not config.engine.sync_batchnorm, gradient_as_bucket_view=True
     )
-    # One process fills the tower caches while the others wait, which may take hours.
+    # Processes wait for whoever computes the last part of the towers' caches, which may take hours.
     group = InitProcessGroupKwargs(timeout=timedelta(hours=24), **({} if gpu or not zero else {"backend": "gloo"}))
     try:
         return Accelerator(
@@ -57,6 +62,21 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         raise UserError(
             f"engine.precision={config.engine.precision}, trackers={config.engine.trackers}: {error}"
         ) from error
+
+
+def launched_for_gpus(environment: Mapping[str, str]) -> str:
+    """What to say of a launch for GPUs on a machine that has none; "" where it was not for GPUs.
+
+    Args:
+        environment: of this process, as ``accelerate launch`` makes it: for processors it says ACCELERATE_USE_CPU.
+    """
+    launched, count = "ACCELERATE_MIXED_PRECISION" in environment, environment.get("WORLD_SIZE", "1")
+    if not launched or count == "1" or environment.get("ACCELERATE_USE_CPU", "false").lower() == "true":
+        return ""
+    return (
+        f"launched for GPUs, and this machine has none: {count} processes train on its {os.cpu_count()} processors "
+        "(`accelerate launch --cpu --num_processes 1` makes it one, which is as fast)"
+    )
 
 
 def check_launch(accelerator: Accelerator) -> None:

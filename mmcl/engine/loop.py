@@ -10,6 +10,7 @@ Collective calls are made on every process; files are written by the main proces
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from torch import Tensor
 from tqdm import tqdm
 
 from mmcl.common.distributed import purpose
 from mmcl.common.errors import UserError
+from mmcl.common.printing import complain, one_line
 from mmcl.data.dataset import ClipDataset, loader
 from mmcl.engine.checkpoint import Checkpoints
 from mmcl.engine.config import TrainConfig
@@ -76,6 +79,7 @@ class Loop:
         if self.resumes:
             self.checkpoints.load_random()
         self.stop_check = StopCheck(accelerator)
+        self.folder, self.told = folder, set[str]()
         self.metrics = MetricsFile(folder / "metrics.jsonl", self.position.metrics, accelerator.is_main_process)
 
     @property
@@ -92,6 +96,7 @@ class Loop:
         hidden, position = not self.accelerator.is_main_process, self.position
         bar = tqdm(total=self.plan.steps, initial=position.steps, desc="training", unit="step", disable=hidden)
         with stop_requests() as stops, bar:
+            self._show()
             while not position.complete:
                 while position.epoch < self.current.epochs:
                     self.enter()
@@ -102,6 +107,7 @@ class Loop:
                     if position.epoch < self.current.epochs:
                         self._validate()
                     self.checkpoints.save(self.optimiser)
+                    self._show()
                 self.leave()
         return True
 
@@ -191,12 +197,28 @@ class Loop:
     def _log(self, values: dict[str, float], bar: Any) -> None:
         rates = {f"rate/{name}": rate for name, rate in self.optimiser.rates().items()}
         self._record("train", values | rates)
+        for words in self.task.remarks(values):
+            if (about := words.partition(":")[0]) not in self.told:
+                self.told.add(about)
+                if self.accelerator.is_main_process:
+                    complain("note", words)
         if not math.isfinite(values["loss"]):  # the same on all processes
             raise UserError(
                 f"the loss is {values['loss']} at step {self.position.steps}: training has diverged; "
                 f"{self.checkpoints.advice()}"
             )
         bar.set_postfix(epoch=self.position.epochs + 1, loss=f"{values['loss']:.3f}", refresh=False)
+
+    @torch.no_grad()
+    def _show(self) -> None:
+        """Let the task show how it is getting on, now and then."""
+        accelerator, epochs = self.accelerator, self.position.epochs
+        sharded = accelerator.is_fsdp2 or accelerator.distributed_type == DistributedType.DEEPSPEED
+        if not accelerator.is_main_process or sharded or (epochs & (epochs - 1) and epochs != self.plan.epochs):
+            return
+        self.task.eval()
+        for line in self.task.show(self.folder, epochs):
+            tqdm.write(one_line(line), file=sys.stdout)
 
     def _record(self, kind: str, values: dict[str, float]) -> None:
         """One line of metrics.jsonl, and the same numbers to the trackers."""

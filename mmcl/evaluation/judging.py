@@ -22,6 +22,9 @@ from mmcl.evaluation.report import write_report
 from mmcl.models.folder import SavedModel, open_model
 from mmcl.models.learned import overlap
 from mmcl.models.model import Model
+from mmcl.tasks.colearn.answers import read_answers
+
+ANSWERS_SHOWN = 12  # the latest ones; their pictures stay in the run folder
 
 
 def select(saved: SavedModel, data: str | None, protocol: str | None, side: str = "test") -> Selection:
@@ -102,6 +105,8 @@ def judge(
         facts["learned_from"] = ", ".join(filter(None, dict.fromkeys(one.protocol for one in record.lineage()))) or None
         own_side = data.side in ("train", "validation")  # of these it is known that the model has seen them
         facts["warning"] = None if own_side else overlap(judged, data.store, record) or None
+    if saved.checkpoint is not None and (said := read_answers(saved.path)):
+        facts["what_the_LLM_said"] = said[-ANSWERS_SHOWN:]
     notes = [verdict.facts.get("note"), *_changes(model, data)]
     facts["note"] = "; ".join(filter(None, notes)) or None
     for word in filter(None, (facts["note"], facts.get("warning"))):

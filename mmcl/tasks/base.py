@@ -104,6 +104,7 @@ class Task(nn.Module, ABC):
     options: ClassVar[type]
     classifies: ClassVar[bool] = True  # whether it trains the encoder's classifier
     own_rates: ClassVar[tuple[str, ...]] = ()  # all groups there may be with an update of their own: optimiser.rates
+    memory_savers: ClassVar[tuple[str, ...]] = ()  # keys that save memory, with the values that do: task.x=4
     text_head: TextHead | None
     teachers: Teachers | None = None  # held like any frozen tower, where `distil` names some
 
@@ -179,6 +180,27 @@ class Task(nn.Module, ABC):
             labels: (n,) outputs that are right for them.
         """
         return {"top1": float((apply(self.scores, clips).argmax(axis=1) == labels).mean())}
+
+    def show(self, folder: Path, epochs: int) -> list[str]:
+        """Write into the run folder what people may want to see of the training; returns lines for the log.
+
+        Called on the main process alone, in evaluation mode, without gradients: before the first step, behind the 1st,
+        2nd, 4th, 8th … epoch, and at the end; not where weights are sharded. It asks nothing of other processes, draws
+        no random numbers, and nothing is learned from it.
+
+        Args:
+            folder: of the run.
+            epochs: of the run that are done.
+        """
+        return []
+
+    def remarks(self, values: Mapping[str, float]) -> list[str]:
+        """What is to be said of a line of the log, in words; each is said once.
+
+        Args:
+            values: losses, and ``gradient_norm/NAME`` of the groups that were due.
+        """
+        return []
 
     def extras(self) -> ExtraInputs | None:
         """What loader workers add to a training batch beyond skeletons; None for nothing."""

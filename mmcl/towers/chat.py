@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 IGNORED = -100  # label that no loss counts
 SPLITTING = ("crop_to_patches", "do_image_splitting")  # InternVL; Idefics3, SmolVLM: a picture becomes many tiles
+ANY_SHAPE = ("image_grid_pinpoints", "max_image_tiles")  # LLaVA-NeXT, LLaVA-OneVision; Llama 3.2: likewise
+Images = Literal["strip", "separate", "auto"]
 
 
 def processor_identity(processor: Any) -> list[Any]:
@@ -30,6 +32,22 @@ def processor_identity(processor: Any) -> list[Any]:
     return [str(processor), getattr(processor, "chat_template", None), words]
 
 
+def fixed_size(image_processor: Any) -> tuple[int, int] | None:
+    """Width and height of what a model makes of every picture; None where pictures keep their shape."""
+    if any(getattr(image_processor, name, None) for name in ANY_SHAPE):
+        return None
+    if any(hasattr(image_processor, name) for name in SPLITTING):
+        return None
+    crop: Any = getattr(image_processor, "crop_size", None)
+    if crop is not None and bool(getattr(image_processor, "do_center_crop", False)):
+        return int(crop["width"]), int(crop["height"])
+    size: Any = getattr(image_processor, "size", None)
+    if not getattr(image_processor, "do_resize", False) or not hasattr(size, "get"):
+        return None
+    wide, high = size.get("width"), size.get("height")
+    return (int(wide), int(high)) if wide and high else None
+
+
 class ChatEncoder:
     """Turn pictures and text into a model's input tensors. Holds no weights, so data workers can carry it.
 
@@ -40,21 +58,28 @@ class ChatEncoder:
 
     Args:
         processor: what ``AutoProcessor.from_pretrained`` returned.
-        images: "strip" glues a clip's pictures into one, "separate" shows them one after the other.
+        images: "strip" glues a clip's pictures into one, "separate" shows them one after the other, "auto" glues them
+            where the model takes pictures of any shape, whole or in tiles, and else shows them one after the other.
         max_tokens: longest input the model takes; 0 if it has no limit.
+
+    Attributes:
+        images: strip or separate.
+        square: width and height into which the model squeezes every picture; None where pictures keep their shape.
     """
 
-    def __init__(self, processor: Any, images: Literal["strip", "separate"] = "strip", max_tokens: int = 0) -> None:
-        self.processor, self.images, self.max_tokens = processor, images, max_tokens
+    def __init__(self, processor: Any, images: Images = "strip", max_tokens: int = 0) -> None:
+        self.processor, self.max_tokens = processor, max_tokens
+        self.square = fixed_size(processor.image_processor)
+        self.images = images if images != "auto" else "separate" if self.square else "strip"
         tokenizer = processor.tokenizer
         tokenizer.padding_side = "left"
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         image_processor = processor.image_processor
-        self._whole_pictures = {name: False for name in SPLITTING if hasattr(image_processor, name)}
-        crop: Any = getattr(image_processor, "crop_size", None)
-        crops = crop is not None and bool(getattr(image_processor, "do_center_crop", False))
-        self._crop = (int(crop["width"]), int(crop["height"])) if crops else None
+        tiles = [name for name in SPLITTING if hasattr(image_processor, name)]
+        # One person fits into a picture as it is; a strip keeps its shape in tiles alone.
+        self._tiles = dict.fromkeys(tiles, self.images == "strip")
+        self._crop = self.square if getattr(image_processor, "do_center_crop", False) else None
 
     def __call__(
         self, images: Sequence[Sequence[Image]], question: str | Sequence[str], answers: Sequence[str] | None = None
@@ -75,13 +100,13 @@ class ChatEncoder:
             UserError: the input is longer than the model takes, or the template has no place for the pictures.
         """
         questions = [question] * len(images) if isinstance(question, str) else list(question)
-        pictures = [[self.strip(row)] if self.images == "strip" else list(row) for row in images]
+        pictures = [self.seen(row) for row in images]
         prompts = [self._render(len(row), text) for row, text in zip(pictures, questions, strict=True)]
         bos = self.processor.tokenizer.bos_token
         twice = {"add_special_tokens": False} if bos and prompts[0].startswith(bos) else {}
         try:
             encoded = self.processor(
-                text=prompts, images=pictures, padding=True, return_tensors="pt", **self._whole_pictures, **twice
+                text=prompts, images=pictures, padding=True, return_tensors="pt", **self._tiles, **twice
             )
         except ValueError as error:  # its own check, for one, that the template left a place for every picture
             raise UserError(f"the LLM's processor refuses its input: {error} (see its chat_template.jinja)") from error
@@ -99,6 +124,15 @@ class ChatEncoder:
                 'show fewer frames, or glue them with images: "strip"'
             )
         return inputs
+
+    def seen(self, images: Sequence[Image]) -> list[Image]:
+        """What the model's processor is given of a clip's pictures."""
+        return [self.strip(images)] if self.images == "strip" else list(images)
+
+    def identity(self) -> list[Any]:
+        """All that its output depends on, but for pictures and text."""
+        tiles = ["strips in tiles"] if any(self._tiles.values()) else []
+        return [self.images, *processor_identity(self.processor), *tiles]
 
     def strip(self, images: Sequence[Image]) -> Image:
         """Glue pictures into one; to the model's own square where its processor would keep only the centre."""

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
 from mmcl.common.precision import widen
 from mmcl.towers.cache import tensors_fingerprint
-from mmcl.towers.chat import IGNORED, ChatEncoder, processor_identity
+from mmcl.towers.chat import IGNORED, ChatEncoder
 from mmcl.towers.frozen import constant_forward, save_only_trained
 from mmcl.towers.llm_load import DTYPES, LLMOptions, add_lora, load_llm
 from mmcl.towers.prefix import CutModel, Prefix
@@ -126,6 +127,28 @@ class LLMTower(nn.Module):
         with constant_forward(device):
             return self._cut.before({name: tensor.to(device) for name, tensor in self._tensors(inputs).items()})
 
+    @torch.no_grad()
+    def say(self, images: Sequence[Sequence[Image]], question: str, tokens: int) -> list[str]:
+        """Answers in words to one question about N clips, the likeliest token each time; not of a tower that is cut.
+
+        Args:
+            images: N lists of m pictures.
+            question: the instruction.
+            tokens: that an answer has at most.
+        """
+        training, device = self.training, next(self.model.parameters()).device
+        tensors = {k: v.to(device) for k, v in self._tensors(self.encode(images, question)).items()}
+        self.eval()
+        try:
+            tokenizer = self.chat.processor.tokenizer
+            written = self._bare.generate(
+                **tensors, max_new_tokens=tokens, do_sample=False, num_beams=1, pad_token_id=tokenizer.pad_token_id
+            )
+        finally:
+            self.train(training)
+        said = written[:, tensors["input_ids"].shape[1] :]
+        return [" ".join(text.split()) for text in tokenizer.batch_decode(said, skip_special_tokens=True)]
+
     def release(self) -> None:
         """Give up the weights of the constant part: from now on the tower takes cached hidden states alone."""
         assert self._cut is not None
@@ -134,11 +157,10 @@ class LLMTower(nn.Module):
     def prefix_fingerprint(self) -> str:
         """Hash of all that a tower's constant part says depends on, but for the pictures and the text."""
         assert self._cut is not None
-        processor, model = self.chat.processor, self._bare
+        model = self._bare
         config = {key: value for key, value in model.config.to_dict().items() if key != "_name_or_path"}
         settings = [
-            type(model).__name__, config, self._cut.first, self.options.dtype, self.options.images,
-            *processor_identity(processor),
+            type(model).__name__, config, self._cut.first, self.options.dtype, *self.chat.identity(),
         ]  # fmt: skip
         return tensors_fingerprint(self._cut.constants(), settings)
 

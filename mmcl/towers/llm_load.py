@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
 from mmcl.common.stack import quiet_libraries, require_training_stack
+from mmcl.towers.chat import Images
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # What families call the layers between their vision tower and their language model: LLaVA, Qwen-VL, Idefics.
@@ -33,7 +34,11 @@ class LLMOptions:
         lora_targets: regular expression that a linear layer's full name must match. The default is the attention of
             the language layers and spares the vision tower, whose layers carry the same short names.
         train_projector: train the layers between vision tower and language model too.
-        images: "strip" glues a clip's frames into one picture, "separate" shows them one after the other.
+        images: "strip" glues a clip's frames into one picture, which a model of one size of pictures squeezes (five
+            crops into 336 x 336 leave 67 columns a person); "separate" shows them one after the other, whole, for that
+            many image tokens each; "auto" glues them where the model takes pictures of any shape, and else separates.
+        shown: training clips that the LLM is asked about in words now and then, for people to read: pictures and
+            answers in the folder `llm` of the run. 0 for none.
         pool: features are the hidden state at the last prompt position ("last") or the mean over the prompt ("mean").
         dtype: of the frozen weights. What is trained is float32.
         gradient_checkpointing: recompute layers in the backward pass, to save memory.
@@ -46,7 +51,8 @@ class LLMOptions:
     lora_last: int = 0
     lora_targets: str = ATTENTION
     train_projector: bool = False
-    images: Literal["strip", "separate"] = "strip"
+    images: Images = "strip"
+    shown: int = 2
     pool: Literal["last", "mean"] = "last"
     dtype: Literal["fp32", "bf16"] = "fp32"
     gradient_checkpointing: bool = False
@@ -61,6 +67,8 @@ class LLMOptions:
             raise UserError(f"llm.lora_rank must be 0 (no LoRA) or more, not {self.lora_rank}")
         if self.lora_last < 0:
             raise UserError(f"llm.lora_last must be 0 (all layers) or more, not {self.lora_last}")
+        if self.shown < 0:
+            raise UserError(f"llm.shown must be 0 (no clip is asked about in words) or more, not {self.shown}")
         if not 0 <= self.lora_dropout < 1:
             raise UserError(f"llm.lora_dropout must lie in [0, 1), not {self.lora_dropout}")
         if self.train_projector and not self.lora_rank:

@@ -33,3 +33,19 @@ def test_what_one_process_alone_finds_is_said_by_it(
     with pytest.raises(SystemExit):
         run(fail)
     assert capsys.readouterr().err == "error: no room left\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"ACCELERATE_MIXED_PRECISION": "no", "WORLD_SIZE": "8"}, True),
+        ({"ACCELERATE_MIXED_PRECISION": "no", "WORLD_SIZE": "8", "ACCELERATE_USE_CPU": "True"}, False),
+        ({"ACCELERATE_MIXED_PRECISION": "no", "WORLD_SIZE": "1"}, False),
+        ({"WORLD_SIZE": "8"}, False),  # torchrun, which promises no GPU
+    ],
+)
+def test_a_launch_for_gpus_on_a_machine_without_is_said(environment: dict[str, str], said: bool) -> None:
+    from mmcl.engine.launch import launched_for_gpus
+
+    words = launched_for_gpus(environment)
+    assert bool(words) == said and (not said or "8 processes train on its" in words)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmcl.towers import tiny
+from mmcl.towers.chat import fixed_size
 from mmcl.towers.llm import LLMTower
 from mmcl.towers.llm_load import LLMOptions
 
@@ -71,3 +72,62 @@ def test_lm_loss_is_the_models_own(folder, crops):
         labels[:, -tail.shape[1] :] = tail
         theirs.append(tower.model(**inputs, labels=labels).loss)
     torch.testing.assert_close(ours, torch.stack(theirs).mean(), rtol=0, atol=1e-5)
+
+
+def llava_next():
+    """Pictures of any shape, in tiles of the vision tower's square."""
+    from transformers import (
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaNextConfig,
+        LlavaNextForConditionalGeneration,
+        LlavaNextImageProcessor,
+        LlavaNextProcessor,
+    )
+
+    grid = [[70, 70], [70, 210], [140, 140], [210, 70]]  # height, width
+    tokenizer = tiny._tokenizer("<image>", "</s>")
+    square = {"height": 70, "width": 70}
+    images = LlavaNextImageProcessor(size={"shortest_edge": 70}, crop_size=square, image_grid_pinpoints=grid)
+    processor = LlavaNextProcessor(
+        images, tokenizer, patch_size=14, vision_feature_select_strategy="default", num_additional_image_tokens=1
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2, image_size=70, patch_size=14
+    )
+    config = LlavaNextConfig(
+        vision_config=vision, text_config=LlamaConfig(**tiny._language_layers(tokenizer)), image_grid_pinpoints=grid,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+    )  # fmt: skip
+    return processor, LlavaNextForConditionalGeneration(config)
+
+
+def test_a_strip_keeps_its_shape_where_the_model_takes_any(tmp_path, monkeypatch, crops):
+    monkeypatch.setitem(tiny.FAMILIES, "llava_next", llava_next)
+    tiny.build_tiny_llm(tmp_path / "next", "llava_next")
+    tower = LLMTower(LLMOptions(str(tmp_path / "next"), lora_rank=0, images="auto")).eval()
+    clip, other = crops(2, 3, width=60, height=60)
+    assert tower.chat.images == "strip" and tower.chat.square is None
+    assert tower.chat.seen(clip)[0].size == (180, 60)
+    inputs = tower.encode([clip], "Why?")
+    assert inputs["pixel_values"].shape[1] == 4  # the whole, and one tile a crop
+    reference = tower(inputs).features
+    for position in range(3):
+        changed = [other[i] if i == position else image for i, image in enumerate(clip)]
+        assert (tower(tower.encode([changed], "Why?")).features - reference).abs().max() > 1e-5
+    assert len(tower.say([clip], "Why?", 4)) == 1
+
+
+def test_which_image_processors_make_a_square_of_every_picture():
+    from transformers import (
+        CLIPImageProcessor,
+        GotOcr2ImageProcessor,
+        Idefics3ImageProcessor,
+        Qwen2VLImageProcessor,
+        SiglipImageProcessor,
+    )
+
+    assert fixed_size(CLIPImageProcessor(crop_size={"height": 336, "width": 336})) == (336, 336)
+    assert fixed_size(SiglipImageProcessor(size={"height": 56, "width": 84})) == (84, 56)
+    for keeps in (Qwen2VLImageProcessor(), Idefics3ImageProcessor(), GotOcr2ImageProcessor()):
+        assert fixed_size(keeps) is None

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from mmcl.data.dataset import load_crops
 from mmcl.tasks.base import Context
 from mmcl.towers.cache import FeatureCache, Pictures, tower_fingerprint
-from mmcl.towers.chat import processor_identity
 from mmcl.towers.clip import ClipTower
 from mmcl.towers.llm import LLMTower
 from mmcl.towers.prefix import CannotCut
@@ -37,7 +36,8 @@ def answer_features(
     tower: LLMTower, context: Context, questions: tuple[str, ...], at_once: int
 ) -> list[FeatureCache]:  # fmt: skip
     """Answer features of the training clips, of an LLM without LoRA; one cache a question."""
-    identity = tower_fingerprint(tower, [asdict(tower.options), *processor_identity(tower.chat.processor)])
+    options = {key: value for key, value in asdict(tower.options).items() if key != "shown"}
+    identity = tower_fingerprint(tower, [options | {"images": tower.chat.images}, *tower.chat.identity()[1:]])
     tower.to(context.device)
     return [
         FeatureCache(
@@ -89,6 +89,25 @@ def describe_tower(name: str, tower: nn.Module, trained: bool) -> str:
     everything = sum(parameter.numel() for parameter in tower.parameters())
     tuned = sum(parameter.numel() for parameter in tower.parameters() if parameter.requires_grad)
     return f"{name}, {everything:,} parameters, " + (f"{tuned:,} of them trained" if trained else "frozen")
+
+
+def describe_pictures(tower: LLMTower, pictures: int) -> str:
+    """How an LLM sees a clip, in words.
+
+    Args:
+        tower: the LLM.
+        pictures: that a clip has.
+    """
+    chat = tower.chat
+    if pictures < 2 or chat.images == "separate":
+        return ""
+    if chat.square is None:
+        return ", which sees a clip's pictures glued into one strip"
+    width, height = chat.square
+    return (
+        f", which sees a clip's {pictures} pictures squeezed into one of {width} x {height}, {width // pictures} "
+        "columns each: --task.llm.images=separate shows them whole, for more tokens"
+    )
 
 
 def _answers_of(context: Context, answers: list[str], shown_clip: np.ndarray | None) -> dict[int, str]:

@@ -7,6 +7,7 @@ the training clips' person crops; nothing of them is left in :meth:`Task.scores`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmcl.common.distributed import rank
 from mmcl.common.errors import UserError
 from mmcl.common.precision import widen
 from mmcl.data.dataset import ExtraInputs
 from mmcl.models.projection import ProjectionHead, ProjectionOptions
 from mmcl.tasks.base import Context, Task
 from mmcl.tasks.colearn.alignment import Alignment
-from mmcl.tasks.colearn.cached_towers import answer_features, answer_prefixes, clip_features, describe_tower
+from mmcl.tasks.colearn.cached_towers import (
+    answer_features,
+    answer_prefixes,
+    clip_features,
+    describe_pictures,
+    describe_tower,
+)
 from mmcl.tasks.colearn.options import CoLearningOptions
 from mmcl.tasks.colearn.refinement import Refinement, ask
 from mmcl.tasks.colearn.semantics import Semantics, class_table
+from mmcl.tasks.colearn.specimens import Specimens
 from mmcl.tasks.colearn.tower_inputs import TowerInputs, require_video, shuffled_pairs
 from mmcl.tasks.losses import SIGLIP_SCALE
 from mmcl.tasks.stages import ParameterGroup, Stage, Update
 from mmcl.towers.clip import ClipTower
 from mmcl.towers.llm import LLMTower
+
+HARDLY = 1e-3  # of the norm of the encoder's gradient: with less, LoRA is as good as frozen
 
 
 class CoLearning(Task):
@@ -44,6 +55,7 @@ class CoLearning(Task):
 
     options = CoLearningOptions
     own_rates = ("projection", "clip", "lora")
+    memory_savers = ("task.tower_batch=4", "task.llm.gradient_checkpointing=true", "task.llm.dtype=bf16")
 
     @classmethod
     def tiny(cls, folder: Path) -> dict[str, Any]:
@@ -56,7 +68,7 @@ class CoLearning(Task):
         return {
             "task.clip.model": folder / "tiny-clip", "task.llm.path": folder / "tiny-llava", "task.llm.lora_rank": 2,
             "task.llm.lora_dropout": 0.0, "task.refinement.language_weight": 0.5, "task.text.weight": 0.1,
-            "task.alignment.space": "clip",
+            "task.alignment.space": "clip", "task.llm.shown": 0,
         }  # fmt: skip
 
     def __init__(self, context: Context, options: CoLearningOptions) -> None:
@@ -69,6 +81,7 @@ class CoLearning(Task):
         self.llm: LLMTower | None = None
         self.alignment: Alignment | None = None
         self.refinement: Refinement | None = None
+        self.specimens: Specimens | None = None
         self.semantics: Semantics | None = None
         if options.alignment.weight > 0 or options.refinement.weight > 0:
             require_video(context)
@@ -138,10 +151,16 @@ class CoLearning(Task):
             )
         tower = LLMTower(options.llm)
         self._words["LLM"] = describe_tower(options.llm.path, tower, tower.trainable)
+        self._words["LLM"] += describe_pictures(tower, len(context.store.frame_indices(int(context.training_clips[0]))))
         self.inputs.questions = prompts.instructions[:count]
         self.inputs.answers = prompts.answers() if with_answers else None
         inputs = self.inputs
         inputs.share, inputs.at_once = options.refinement.share, options.tower_batch
+        if options.llm.shown and rank() == 0:
+            shown = inputs.shown_clip
+            self.specimens = Specimens(context, tower.chat, inputs.questions, options.llm.shown, shown)
+            if not tower.trainable or options.cache_prefix:  # soon parts of it, or all, are in memory no more
+                self.specimens.answers = self.specimens.ask(tower.to(context.device))
         if options.cache and not tower.trainable:
             inputs.llm_caches = answer_features(tower, context, inputs.questions, options.tower_batch)
             self._words["LLM"] += ", features cached"
@@ -243,6 +262,28 @@ class CoLearning(Task):
     def needs_images(self) -> bool:
         """Only where a tower runs live."""
         return self.inputs.live
+
+    def show(self, folder: Path, epochs: int) -> list[str]:
+        """What the LLM sees of some clips and says of them; once, of one that says the same throughout."""
+        if self.specimens is None:
+            return []
+        answers = self.specimens.answers
+        if answers is None:
+            assert self.llm is not None
+            answers = self.specimens.ask(self.llm)
+        elif epochs:
+            return []
+        return self.specimens.show(folder, epochs, answers)
+
+    def remarks(self, values: Mapping[str, float]) -> list[str]:
+        """Whether LoRA hardly learns."""
+        lora, encoder = (values.get(f"gradient_norm/{name}") for name in ("lora", "encoder"))
+        if lora is None or not encoder or lora >= HARDLY * encoder:
+            return []
+        words = f"LoRA hardly learns: the norm of its gradient is {lora:.1e}, the encoder's {encoder:.1e}"
+        if not self.settings.refinement.language_weight:
+            words += "; --task.refinement.language_weight=0.5 lets it learn from the answers themselves"
+        return [f"{words}; --task.llm.lora_rank=0 does without it, and is cached"]
 
     def loaded(self) -> dict[str, str]:
         """Which CLIP and which LLM, and what of them is trained."""
