@@ -79,7 +79,7 @@ class Loop:
         if self.resumes:
             self.checkpoints.load_random()
         self.stop_check = StopCheck(accelerator)
-        self.folder, self.told = folder, set[str]()
+        self.folder, self.already_said = folder, set[str]()
         self.metrics = MetricsFile(folder / "metrics.jsonl", self.position.metrics, accelerator.is_main_process)
 
     @property
@@ -198,8 +198,8 @@ class Loop:
         rates = {f"rate/{name}": rate for name, rate in self.optimiser.rates().items()}
         self._record("train", values | rates)
         for words in self.task.remarks(values):
-            if (about := words.partition(":")[0]) not in self.told:
-                self.told.add(about)
+            if (about := words.partition(":")[0]) not in self.already_said:
+                self.already_said.add(about)
                 if self.accelerator.is_main_process:
                     complain("note", words)
         if not math.isfinite(values["loss"]):  # the same on all processes
