@@ -53,14 +53,14 @@ def _exchanges(at: Boxes) -> list[tuple[int, int, int]]:
 
 
 def _continued(at: Boxes) -> list[tuple[int, int, int]]:
-    """(frame, slot, slot): a body that ends, and goes on at the same place in a slot that was empty until then."""
+    """(frame, slot, slot): a body that is lost, and goes on at the same place in a slot that was empty just before."""
     events = []
     begins = at.there[:, 1:] & ~at.there[:, :-1]
     for slot, before in zip(*np.nonzero(begins), strict=True):
         frame = int(before) + 1
         for other in range(len(at.there)):
             seen = np.flatnonzero(at.there[other, max(0, frame - LOST) : frame])
-            if other == slot or not len(seen) or at.there[other, frame:].any():
+            if other == slot or not len(seen) or at.there[other, frame]:
                 continue
             last = max(0, frame - LOST) + int(seen[-1])
             if _length(at.middle[slot, frame] - at.middle[other, last]) < at.size / 4:
