@@ -15,6 +15,7 @@ ENCODERS = Registry(
         "skelet": "mmcl.encoders.skelet.network:Skelet",
         "step_catformer": "mmcl.encoders.step_catformer.network:StepCATFormer",
         "sttformer": "mmcl.encoders.sttformer.network:STTFormer",
+        "tcn": "mmcl.encoders.tcn:TCN",
     },
     "mmcl.encoders",
 )

@@ -82,6 +82,13 @@ class Encoder(nn.Module, ABC):
         features = self.features(x)
         return {"features": features, "scores": self.head(features)}
 
+    def member_scores(self, x: Tensor) -> Tensor:
+        """(N, M, T, V, C) -> (members, N, K): scores of the parts that :meth:`forward` averages.
+
+        Plain supervision gives each of them a loss of its own. A network without members is its only one.
+        """
+        return self(x)[None]
+
     @abstractmethod
     def depth(self) -> list[list[nn.Module | nn.Parameter]]:
         """Levels of the network from the input to the features, each a list of modules and single parameters.

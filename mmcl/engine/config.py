@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from mmcl.common.errors import UserError
 from mmcl.models.description import Operation
@@ -126,6 +126,13 @@ class EngineOptions:
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
 
 
+class Derived(NamedTuple):
+    """A value that follows from the clips of a run, and what it follows from in words."""
+
+    value: Any
+    reason: str
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything a run needs besides the data; ``config.yaml`` of a run folder."""
@@ -147,6 +154,8 @@ class TrainConfig:
     task_name: str
     task: Any
     text: str  # the same as YAML, as it is saved with the run
+    derive: bool = False  # whether keys that nobody gives a value follow from the clips
+    derived: tuple[str, ...] = ()  # those that do, with their values and reasons
     notes: tuple[str, ...] = ()  # what recipes said of another encoder or task, and is left out
 
     def validate(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,14 @@ from mmcl.common.errors import UserError
 from mmcl.common.options import fill
 from mmcl.encoders import ENCODERS
 from mmcl.encoders.base import encoder_options
-from mmcl.engine.config import DataOptions, EngineOptions, OptimiserOptions, StartOptions, TrainConfig
+from mmcl.engine.config import (
+    DataOptions,
+    Derived,
+    EngineOptions,
+    OptimiserOptions,
+    StartOptions,
+    TrainConfig,
+)
 from mmcl.engine.older import modernised
 from mmcl.engine.recipes import LOOKED_UP, Recipe, read_command_line
 from mmcl.models.description import Operation
@@ -49,6 +57,8 @@ Ctrl-C or SIGTERM saves a checkpoint first; the same command with --resume=true 
 
 # What a checkpoint that a run starts from says of encoder, preprocessing and layout: dotted keys of a configuration.
 Defaults = Callable[[Path], Mapping[str, Any]]
+# What the clips of a configuration say of keys that nobody gives a value: dotted keys.
+Measure = Callable[[TrainConfig], Mapping[str, Derived]]
 
 
 def build_parser(names: Mapping[str, str]) -> Any:
@@ -67,6 +77,10 @@ def build_parser(names: Mapping[str, str]) -> Any:
         "--surgeries", type=list[dict[str, Any]], default=[],
         help="that the encoder goes through before weights are loaded; taken from start.checkpoint",
     )  # fmt: skip
+    parser.add_argument(
+        "--derive", type=bool, default=False,
+        help="batch size, epochs, window and the like follow from the clips where nobody gives them a value",
+    )  # fmt: skip
     for section, options in _SECTIONS.items():
         parser.add_class_arguments(options, section)
     parser.add_argument("--encoder.name", type=str, default=names["encoder"], help="which one: " + ", ".join(ENCODERS))
@@ -76,13 +90,14 @@ def build_parser(names: Mapping[str, str]) -> Any:
     return parser
 
 
-def parse(argv: Sequence[str], defaults_of: Defaults | None = None) -> TrainConfig:
+def parse(argv: Sequence[str], defaults_of: Defaults | None = None, measure: Measure | None = None) -> TrainConfig:
     """Read, check and type a run's configuration.
 
     Args:
         argv: the command line.
         defaults_of: what is asked for keys that the command line leaves open where it names a ``start.checkpoint``;
             :func:`mmcl.engine.start.configure` gives it.
+        measure: what the clips say of keys that are still open, asked where ``derive`` is true; from there, too.
 
     Raises:
         UserError: an unknown key, a value of the wrong type, a missing recipe; naming it.
@@ -98,7 +113,25 @@ def parse(argv: Sequence[str], defaults_of: Defaults | None = None) -> TrainConf
     parser = build_parser(names)
     parser.set_defaults(defaults)
     words, notes = asked.words(names)
-    return _typed(parser, words, names, asked.named, tuple(notes))
+    config = _typed(parser, words, names, asked.named, tuple(notes))
+    if measure is None or not config.derive:
+        return config
+    found = {key: one for key, one in measure(config).items() if key not in defaults and _holds(config, key)}
+    parser.set_defaults({key: one.value for key, one in found.items()})
+    config = _typed(parser, words, names, asked.named, tuple(notes))
+    taken = {key: one for key, one in found.items() if _value_of(config, key) == one.value}
+    return replace(config, derived=tuple(f"{key} {one.value} ({one.reason})" for key, one in taken.items()))
+
+
+def _holds(config: TrainConfig, key: str) -> bool:
+    """Whether a configuration has a dotted key: another encoder has other options."""
+    section, _, name = key.partition(".")
+    return hasattr(getattr(config, section), name)
+
+
+def _value_of(config: TrainConfig, key: str) -> Any:
+    section, _, name = key.partition(".")
+    return getattr(getattr(config, section), name)
 
 
 def read_run_config(folder: Path) -> TrainConfig:
@@ -139,7 +172,7 @@ def _typed(
         del config[section]["name"]
     sections = parser.instantiate(config)
     parsed = TrainConfig(
-        out=sections.out, seed=sections.seed, resume=sections.resume,
+        out=sections.out, seed=sections.seed, resume=sections.resume, derive=sections.derive,
         surgeries=tuple(fill(f"surgeries.{k}", one, Operation) for k, one in enumerate(sections.surgeries)),
         **{section: sections[section] for section in _SECTIONS},
         encoder_name=names["encoder"], encoder=sections.encoder,

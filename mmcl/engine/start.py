@@ -19,6 +19,7 @@ from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.encoders.base import Encoder, parse_options
 from mmcl.engine.config import TrainConfig
+from mmcl.engine.derived import derived_values
 from mmcl.engine.parsing import parse
 from mmcl.engine.setup import Experiment
 from mmcl.models.folder import SavedModel, find_model
@@ -31,12 +32,15 @@ RECORD = "start.json"  # in the run folder: what was loaded
 
 
 def configure(argv: Sequence[str]) -> TrainConfig:
-    """The configuration of a command line; what it leaves open is that of the ``start.checkpoint`` it may name.
+    """The configuration of a command line.
+
+    What it leaves open is that of the ``start.checkpoint`` it may name, and where ``derive`` is true, follows from the
+    clips.
 
     Raises:
         UserError: an unknown key, a value of the wrong type, a missing recipe or checkpoint; naming it.
     """
-    return parse(argv, source_defaults)
+    return parse(argv, source_defaults, derived_values)
 
 
 def source_defaults(path: Path) -> dict[str, Any]:

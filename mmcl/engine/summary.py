@@ -30,6 +30,7 @@ def opening(config: TrainConfig, loop: Loop, begun: dict[str, Any] | None) -> st
         f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {config.engine.precision}",
         _length(config, loop),
         *(f"left out: {words}" for words in config.notes),
+        *(f"from the clips: {words}" for words in config.derived),
         *(f"{name}: {words}" for name, words in loop.task.helpers().items()),
     ]
     if config.engine.precision == "bf16" and not computes_bf16(accelerator.device):

@@ -44,7 +44,7 @@ def check_smoothing(value: float) -> float:
 
 
 class Supervised(Task):
-    """Cross-entropy on the encoder's scores."""
+    """Cross-entropy on the encoder's scores; where it has members, the mean over the scores of each."""
 
     options = SupervisedOptions
 
@@ -60,9 +60,10 @@ class Supervised(Task):
         """``loss``, ``loss_classes`` and ``scores`` (N, K)."""
         if self.adversary is not None and self.training:
             batch = attacked(self, self.adversary, self.attacked_share, batch)
-        scores = self.encoder(self.augmented(batch))
-        loss = F.cross_entropy(widen(scores), batch["labels"], label_smoothing=self.label_smoothing)
-        return {"loss": loss, "loss_classes": loss.detach(), "scores": scores}
+        scores = self.encoder.member_scores(self.augmented(batch))
+        labels = batch["labels"].repeat(len(scores))
+        loss = F.cross_entropy(widen(scores.flatten(0, 1)), labels, label_smoothing=self.label_smoothing)
+        return {"loss": loss, "loss_classes": loss.detach(), "scores": scores.mean(dim=0)}
 
     def parameter_groups(self, stage: Stage) -> list[ParameterGroup]:
         """One group, the encoder; or its levels and the classifier, each level at its own rate."""

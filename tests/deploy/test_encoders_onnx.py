@@ -21,6 +21,7 @@ NETWORKS = {
     "edge_gcn": {"inputs": ["acceleration"], "width": 8, "input_depth": 1, "main_blocks": 1},
     "hyperformer": {"heads": 3, "head_width": 4, "groups": 3, "depth": 3, "persons": 2},
     "step_catformer": {"width": 8, "depth": 3, "persons": 2, "bone_power": 1},
+    "tcn": {"width": 16, "members": 2, "persons": 2},
 }  # fmt: skip
 
 
