@@ -51,6 +51,25 @@ def train(config: TrainConfig) -> int:
             raise UserError(out_of_memory(config, error)) from error
 
 
+def train_from_contrast(arguments: Sequence[str], out: str) -> int:
+    """Two runs: one without labels on the clips of the command line, then its own, which starts from that one.
+
+    Args:
+        arguments: the command line.
+        out: its run folder; that of the run without labels is called OUT-stars.
+
+    Returns:
+        As :func:`train`.
+    """
+    from mmcl.engine.start import configure
+
+    first = f"{out.rstrip('/')}-stars"
+    words = [*arguments, "--stars=false"]
+    if stopped := train(configure([*words, "--config=own_stars", f"--out={first}"])):
+        return stopped
+    return train(configure([*words, f"--start.checkpoint={first}"]))
+
+
 def _train(config: TrainConfig, accelerator: Accelerator) -> int:
     """The same, as the run folder's only writer."""
     from accelerate.utils import set_seed
@@ -117,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = configure(arguments)
     if not torch.accelerator.is_available():  # on a GPU, it is PyTorch that keeps memory
         keep_freed_memory()
-    return train(config)
+    return train_from_contrast(arguments, config.out) if config.stars else train(config)
 
 
 if __name__ == "__main__":

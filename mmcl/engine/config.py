@@ -155,6 +155,7 @@ class TrainConfig:
     task: Any
     text: str  # the same as YAML, as it is saved with the run
     derive: bool = False  # whether keys that nobody gives a value follow from the clips
+    stars: bool = False  # whether a run without labels on the same clips comes first, and is started from
     derived: tuple[str, ...] = ()  # those that do, with their values and reasons
     notes: tuple[str, ...] = ()  # what recipes said of another encoder or task, and is left out
 

@@ -81,6 +81,11 @@ def build_parser(names: Mapping[str, str]) -> Any:
         "--derive", type=bool, default=False,
         help="batch size, epochs, window and the like follow from the clips where nobody gives them a value",
     )  # fmt: skip
+    parser.add_argument(
+        "--stars", type=bool, default=False,
+        help="first train the encoder on the same clips without labels (recipe own_stars), into OUT-stars, and start "
+        "from there",
+    )  # fmt: skip
     for section, options in _SECTIONS.items():
         parser.add_class_arguments(options, section)
     parser.add_argument("--encoder.name", type=str, default=names["encoder"], help="which one: " + ", ".join(ENCODERS))
@@ -172,7 +177,7 @@ def _typed(
         del config[section]["name"]
     sections = parser.instantiate(config)
     parsed = TrainConfig(
-        out=sections.out, seed=sections.seed, resume=sections.resume, derive=sections.derive,
+        out=sections.out, seed=sections.seed, resume=sections.resume, derive=sections.derive, stars=sections.stars,
         surgeries=tuple(fill(f"surgeries.{k}", one, Operation) for k, one in enumerate(sections.surgeries)),
         **{section: sections[section] for section in _SECTIONS},
         encoder_name=names["encoder"], encoder=sections.encoder,

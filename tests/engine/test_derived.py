@@ -14,6 +14,8 @@ from mmcl.data.store import open_store
 from mmcl.engine.derived import FEWEST_EPOCHS, MOST_EPOCHS, STEPS, Facts, derive
 from mmcl.engine.parsing import parse, read_run_config
 from mmcl.engine.start import configure
+from mmcl.models.folder import find_model
+from mmcl.train import main as train
 
 
 @pytest.fixture
@@ -57,3 +59,19 @@ def test_steps_are_about_as_many_whatever_the_size(clips) -> None:
     if FEWEST_EPOCHS < epochs < MOST_EPOCHS:
         assert epochs * clips / batch == pytest.approx(STEPS, rel=0.02)
     assert found["preprocess.window"] == 64 and found["encoder.persons"] == 1
+
+
+def test_stars_is_a_run_without_labels_and_one_that_starts_from_it(words, tmp_path) -> None:
+    tiny = ["--schedule.epochs=1", "--schedule.warmup_epochs=0", "--encoder.width=8", "--encoder.members=2",
+            "--data.shots=1", "--engine.trackers=[]", f"--out={tmp_path / 'run'}", "--stars=true"]  # fmt: skip
+    assert train([*words, *tiny]) == 0
+    first, last = (find_model(tmp_path / name) for name in ("run-stars", "run"))
+    assert first.description.provenance["untrained_classifier"] and first.description.encoder.name == "tcn"
+    begun = last.description.provenance["started_from"]
+    assert begun["checkpoint"] == str(tmp_path / "run-stars") and begun["classifier"].startswith("new")
+    assert last.description.preprocess["streams"] == ["joint", "bone", "joint_motion", "bone_motion"]
+    random = configure([*words, *tiny[:-2]]).encoder
+    assert (random.width, random.members) == (8, 2) and last.load().preprocess.channels == 12
+    with pytest.raises(UserError, match="add --resume=true"):
+        train([*words, *tiny])
+    assert train([*words, *tiny, "--resume=true"]) == 0  # both are complete: nothing to do
