@@ -11,7 +11,7 @@ from mmcl.common.errors import UserError, run
 from mmcl.common.files import check_replaceable
 from mmcl.common.stack import require_packages
 from mmcl.deploy.options import MAX_DIFFERENCE, MIN_AGREEMENT, ExportOptions, parse_precisions
-from mmcl.models.description import is_bundle
+from mmcl.models.description import STEPS, is_bundle
 from mmcl.models.rejection import read_rejection
 
 if TYPE_CHECKING:
@@ -100,6 +100,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def summary(out: Path, description: Description, verified: Verified) -> list[str]:
     """What was written, line by line."""
+    from mmcl.skeletons.frames import not_of_a_stream
+    from mmcl.skeletons.preprocess import PreprocessOptions
+
     size = sum(file.stat().st_size for file in out.iterdir()) / 2**20
     lines = [
         f"{out}: {description.counts['parameters']:,} parameters, {size:.1f} MiB, {len(description.class_names)} "
@@ -112,6 +115,14 @@ def summary(out: Path, description: Description, verified: Verified) -> list[str
         f"{graph['max_probability_difference']:.3f} at most"
         for graph in description.onnx.values()
     ]
+    if (out / STEPS).is_file():
+        frame, clip = description.counts["macs_frame"], description.counts["macs"]
+        lines.append(
+            f"{STEPS}: for streams; {frame / 1e6:.2f} M multiply-accumulates a frame, {frame / clip:.1%} of a clip's"
+        )
+    elif description.onnx and description.encoder.options.get("causal"):
+        wrong = not_of_a_stream(PreprocessOptions.from_dict(description.preprocess))
+        lines.append(f"note: no {STEPS}, since a stream cannot be preprocessed so; that would take {', '.join(wrong)}")
     if description.rejection and (rule := read_rejection(description.rejection, str(out))):
         lines.append(
             f"none of these: below a probability of {rule.threshold:.3f}, which rejects {rule.share:.1%} of the "

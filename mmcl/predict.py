@@ -39,7 +39,9 @@ JSON array (joints, 3) or (persons, joints, 3), or the same numbers in a row wit
 between them, with a header before them or without; null, NA, nan and empty cells are
 missing joints, [] is a frame with nobody in it. A line that is no frame is left out, with
 a warning. It ends with its input, or with Ctrl-C; --tail waits for what is appended.
---follow camera classifies what a camera shows.
+--follow camera classifies what a camera shows. A causal model (`--encoder.causal=true` of
+training) takes each frame once and looks back as far as it learned to; --span makes it judge
+windows like any other.
 
 A clip that is hard to believe (upside down, mirrored, in another unit, a picture posing as
 space, stuck …) is named on stderr with what to do about it; what is surely wrong (empty
@@ -261,14 +263,11 @@ def follow(predictor: Any, arguments: argparse.Namespace, only: list[str] | None
     """Print a label per hop until the frames end, or somebody presses Ctrl-C."""
     from mmcl.common.errors import BadClip
     from mmcl.deploy.follow import Frames, lines_of
-    from mmcl.deploy.stream import Stream, Watched
+    from mmcl.deploy.streams import open_streams
     from mmcl.models.description import read_bundle
 
-    description, joints = read_bundle(arguments.bundle), predictor.joints
-    span = arguments.span if arguments.span is not None else description.window
-    hop = arguments.hop if arguments.hop is not None else max(1, span // 4)
-    classify, frames = Watched(predictor.rank, joints, predictor.reading), Frames(joints, predictor.reading)
-    stream = Stream(classify, joints.joint_count, description.persons, span, hop, description.columns)
+    frames = Frames(predictor.joints, predictor.reading)
+    stream = open_streams(predictor, read_bundle(arguments.bundle), arguments.span, arguments.hop)()
     try:
         for number, line in enumerate(lines_of(arguments.follow, arguments.tail), 1):
             if number == 1 and frames.takes_header(line):

@@ -17,6 +17,7 @@ from mmcl.data.split import Split
 from mmcl.data.store import ClipStore
 from mmcl.deploy.graphs import MOST_COMPARED, GraphClips, evenly, write_graph_files
 from mmcl.deploy.options import ExportOptions
+from mmcl.deploy.stepping import goes_step_by_step, macs_a_frame
 from mmcl.deploy.texts import class_texts, named_classes
 from mmcl.deploy.verify import Verified, verify_bundle, write_probe
 from mmcl.encoders.counting import count_macs, count_parameters
@@ -114,6 +115,8 @@ def described(model: Model) -> Description:
     old = model.description
     counts = {"parameters": count_parameters(model.encoder)}
     counts["macs"] = count_macs(model.encoder, model.preprocess.options.window)
+    if goes_step_by_step(model):
+        counts["macs_frame"] = round(macs_a_frame(model))
     if model.vocabulary is not None:
         counts["text_head"] = count_parameters(model.vocabulary)
     provenance = {key: value for key, value in old.provenance.items() if key not in PRIVATE}

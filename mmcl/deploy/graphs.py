@@ -15,10 +15,12 @@ import numpy as np
 from mmcl.common.errors import UserError
 from mmcl.deploy.onnx import INPUT, agree, export_graph, finish, require_onnx
 from mmcl.deploy.options import MAX_DIFFERENCE, ExportOptions
+from mmcl.deploy.step_onnx import agree_step_by_step, export_steps
+from mmcl.deploy.stepping import goes_step_by_step
 from mmcl.deploy.torch_export import write_program
 from mmcl.deploy.variants import half, integer
 from mmcl.models.bundle import load_bundle, write_description
-from mmcl.models.description import GRAPHS, WEIGHTS, Description
+from mmcl.models.description import GRAPHS, STEPS, WEIGHTS, Description
 from mmcl.models.session import open_session
 
 if TYPE_CHECKING:
@@ -103,6 +105,10 @@ def write_graph_files(
         assert clips is not None, "ONNX graphs are compared before they are written"
         description = description.changed(onnx=write_onnx(folder, probe, clips, options))
         write_description(folder, description)
+        if goes_step_by_step(model := load_bundle(folder)):
+            steps = export_steps(model)
+            agree_step_by_step(steps, model, probe)
+            (folder / STEPS).write_bytes(steps.SerializeToString())
     if options.torch_export:
         write_program(folder, probe)
     if options.drop_weights:

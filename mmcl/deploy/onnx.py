@@ -118,7 +118,7 @@ def finish(proto: ModelProto, model: Model, variant: Mapping[str, Any]) -> Model
 
     outputs, said = [value.name for value in proto.graph.output], model.description.to_json()
     facts = {key: said[key] for key in _FACTS if said[key] is not None}
-    facts["outputs"] = {name: OUTPUTS[name] for name in outputs}
+    facts["outputs"] = {name: OUTPUTS[name] for name in outputs if name in OUTPUTS}
     facts["variant"] = dict(variant)
     tidy(proto)
     onnx.helper.set_model_props(proto, {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()})

@@ -12,9 +12,10 @@ import numpy as np
 from mmcl.common.errors import UserError
 from mmcl.common.limits import GIB, bounded_memory
 from mmcl.data.readers.joints import as_taken, zero_where_missing
+from mmcl.deploy.continual import Stepper
 from mmcl.deploy.files import AS_IT_IS, Reading, implied_layout, read_joints
 from mmcl.deploy.looking import Looker
-from mmcl.models.description import GRAPHS, graphs_in, read_bundle
+from mmcl.models.description import GRAPHS, STEPS, graphs_in, read_bundle
 from mmcl.models.session import open_checked_session, run_graph
 from mmcl.skeletons.layout import Layout, load_layout
 
@@ -61,7 +62,7 @@ class OnnxPredictor:
     """
 
     def __init__(self, bundle: Path, graph: Path, layout: str | None = None, reading: Reading = AS_IT_IS) -> None:
-        description = read_bundle(bundle)
+        self.description = description = read_bundle(bundle)
         self.graph, self.named = graph, layout
         self.reading = replace(reading, planar=description.planar, takes=description.columns)
         self.own, self.class_names, self.looker = description.layout, description.class_names, Looker(self.reading)
@@ -73,6 +74,15 @@ class OnnxPredictor:
     def joints(self) -> Layout:
         """The joints it will be shown."""
         return self.own
+
+    def stepper(self) -> Stepper | None:
+        """What computes a stream step by step; None where the bundle holds no graph for that."""
+        graph = self.graph.with_name(STEPS)
+        if not graph.is_file():
+            return None
+        from mmcl.deploy.step_runner import open_stepper
+
+        return open_stepper(graph, self.description)
 
     def classify(self, joints: np.ndarray) -> list[tuple[int, str, float]]:
         """Rank the classes of one clip (M, T, V, C): (label, name, probability), most probable first.

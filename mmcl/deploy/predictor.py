@@ -13,8 +13,10 @@ from torch import Tensor
 from mmcl.common.device import pick_device
 from mmcl.common.errors import UserError
 from mmcl.data.readers.joints import as_taken, zero_where_missing
+from mmcl.deploy.continual import Stepper
 from mmcl.deploy.files import AS_IT_IS, Reading, implied_layout, read_joints
 from mmcl.deploy.looking import Looker
+from mmcl.deploy.stepping import StepGraph, TorchStepper, goes_step_by_step
 from mmcl.deploy.stream import Ranking
 from mmcl.models.bundle import load_bundle
 from mmcl.models.description import read_bundle
@@ -101,6 +103,20 @@ class Predictor:
         else:
             names, scores = self._open[0], model.open_scores(clip, None, self._open[1])
         return ranking_of(scores[0], names)
+
+    def stepper(self) -> Stepper | None:
+        """What computes a stream step by step; None for a model, or a preprocessing, that sees whole clips alone."""
+        model = self.model(self.layout)
+        if not goes_step_by_step(model):
+            return None
+        graph = StepGraph(model).to(model.device)
+
+        def judged(feature: Tensor) -> Ranking:
+            if self._open is None:
+                return ranking_of(graph.network.head(feature)[0], model.class_names)
+            return ranking_of(self.vocabulary.head.scores(feature, self._open[1])[0], self._open[0])
+
+        return TorchStepper(graph, judged)
 
     def read(self, path: Path) -> tuple[np.ndarray, str | None]:
         """Joints (M, T, V, C) of one skeleton file, and the name of their layout where it is not the model's own.

@@ -112,5 +112,13 @@ class Watched:
         Raises:
             UserError: it is hard to believe, and to be refused then.
         """
-        joints, _ = self.looker(window, self.layout, "stream")
+        joints = self.look(window)
         return self.classify(joints) if joints.any() else []
+
+    def look(self, window: np.ndarray) -> np.ndarray:
+        """The window as `mmcl predict` mends it; what is hard to believe is said.
+
+        Raises:
+            UserError: it is hard to believe, and to be refused then.
+        """
+        return self.looker(window, self.layout, "stream")[0]

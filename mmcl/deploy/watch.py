@@ -16,7 +16,8 @@ from mmcl.common.files import write_text
 from mmcl.common.printing import complain, one_line
 from mmcl.deploy.films import FilmLabels, judge
 from mmcl.deploy.segments import NONE, Segment, WindowLabel, to_csv, to_srt
-from mmcl.deploy.stream import Ranking, Stream, Watched
+from mmcl.deploy.stream import Ranking, Watched
+from mmcl.deploy.streams import AnyStream, open_streams
 from mmcl.models.description import Description
 from mmcl.models.rejection import Rejection
 from mmcl.pose.base import Estimator
@@ -138,21 +139,18 @@ def follow_film(
     """
     if description.planar or estimator.dimensions != 3:
         raise UserError("--follow of pictures takes a model, and an estimator, of joints in space")
-    span, hop = span_and_hop(arguments, description)
+    span, _ = span_and_hop(arguments, description)
     how, layout = refinement_of(arguments), load_layout(estimator.layout)
-    classify, rejects = Watched(predictor.rank, predictor.joints, predictor.reading), rejects_by(rule)
+    opened, rejects = open_streams(predictor, description, arguments.span, arguments.hop, persons=1), rejects_by(rule)
     watch = Watch(estimator, arguments.follow, how.fps, arguments.timeout)
     live: Live | None = None
-    streams: dict[int, tuple[Stream, float]] = {}  # person -> their frames, and when they were seen last
+    streams: dict[int, tuple[AnyStream, float]] = {}  # person -> their frames, and when they were seen last
     try:
         for glance in watch:
             live = live or Live(layout, (watch.facts.width, watch.facts.height), how)
             people = live.step(glance)
             for number in people:
-                fresh = (
-                    Stream(classify, layout.joint_count, 1, span, hop) if number not in streams else streams[number][0]
-                )
-                streams[number] = fresh, glance.seconds
+                streams[number] = streams[number][0] if number in streams else opened(), glance.seconds
             streams = {n: row for n, row in streams.items() if glance.seconds - row[1] <= how.longest_gap}
             for number, (stream, _) in streams.items():
                 frame = people.get(number)

@@ -24,6 +24,44 @@ STACKED = ("depth", "blocks", "heads", "persons", "channels", "lstms", "subsets"
 _DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 
 
+class Continual(nn.Module, ABC):
+    """An encoder that goes through clips step by step: each step takes some frames and what is kept of those before.
+
+    What is kept is a mapping of tensors, one row a body; a stream begins with zeros. Bodies are those of the slots
+    0, 1, … of a clip; slots behind them are empty.
+
+    Attributes:
+        step: frames of a step.
+        forget: frames without a body behind which nothing of it is left in what is kept.
+        persons: M of the encoder.
+    """
+
+    step: int
+    forget: int
+    persons: int
+
+    @abstractmethod
+    def begin(self, bodies: int) -> dict[str, Tensor]:
+        """What is kept of so many bodies before the first frame: zeros."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, phase: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Go on by a step.
+
+        Args:
+            x: (B, step, V, C) preprocessed joints, missing ones zero.
+            phase: (1,) how many steps the stream has gone before.
+            state: what is kept of the frames before.
+
+        Returns:
+            features (D,), those of the whole encoder for all frames up to these, and what is kept of them.
+        """
+
+    @abstractmethod
+    def head(self, features: Tensor) -> Tensor:
+        """(…, D) -> (…, K) unnormalised scores."""
+
+
 class Encoder(nn.Module, ABC):
     """A network from preprocessed skeletons (N, M, T, V, C) to a feature (N, D) and class scores (N, K).
 
@@ -131,6 +169,10 @@ class Encoder(nn.Module, ABC):
         """
         return copy.deepcopy(self).eval().requires_grad_(False)
 
+    def continual(self) -> Continual | None:
+        """The same function for use only, step by step with a state; None of a network that sees whole clips alone."""
+        return None
+
     def check(self, x: Tensor) -> None:
         """Refuse a batch that is not (N, M, T, V, C) of this encoder; shapes only, so it costs nothing when traced.
 
@@ -165,14 +207,26 @@ def lean_form(encoder: Encoder, frames: int | None = None) -> nn.Module:
     """
     if encoder.altered:
         return Encoder.lean(encoder, frames)
+    whole = unfactored(encoder)
+    return Encoder.lean(encoder, frames) if whole is None else whole.lean(frames).requires_grad_(False)
+
+
+def continual_form(encoder: Encoder) -> Continual | None:
+    """:meth:`Encoder.continual`; None, too, of a network that a surgery has altered, or is too large to fold."""
+    whole = None if encoder.altered else unfactored(encoder)
+    return None if whole is None else whole.continual()
+
+
+def unfactored(encoder: Encoder) -> Encoder | None:
+    """The encoder itself if it has no factors, else a copy with their products; None if that is far too large."""
     saved = [layer.saved for _, layer in factored_layers(encoder)]
     if not saved:
-        return encoder.lean(frames)
+        return encoder
     if sum(saved) + sum(parameter.numel() for parameter in encoder.parameters()) > LARGEST:
-        return Encoder.lean(encoder, frames)
+        return None
     copied = copy.deepcopy(encoder).eval()
     merge(copied)
-    return copied.lean(frames).requires_grad_(False)
+    return copied
 
 
 def encoder_options(name: str) -> type:

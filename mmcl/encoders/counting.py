@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -32,11 +34,11 @@ def count_macs(encoder: Encoder, frames: int) -> int:
         encoder.train(training)
 
 
-def count_products(network: nn.Module, x: Tensor) -> int:
+def count_products(network: nn.Module, *inputs: Any) -> int:
     """Multiply-accumulates of one call, convolutions and matrix products only.
 
     Attention is computed in plain products for it: the counter does not know a processor's fused kernel.
     """
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        network(x)
+        network(*inputs)
     return counter.get_total_flops() // 2

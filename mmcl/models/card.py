@@ -31,6 +31,9 @@ def model_card(description: Description) -> str:
     classes = ", ".join(f"{label} {page_cell(name)}" for label, name in enumerate(names))
     head = f"; {counts['text_head']:,} more in the text head" if counts.get("text_head") else ""
     macs = f"; {counts['macs'] / 1e9:.3f} G multiply-accumulates a clip" if counts.get("macs") else ""
+    if counts.get("macs") and counts.get("macs_frame"):
+        share = counts["macs_frame"] / counts["macs"]
+        macs += f", {counts['macs_frame'] / 1e6:.2f} M a frame of a stream ({share:.1%} of a clip)"
     operations = "".join(f"- **Changed by**: {_flat({o.name: o.options})}\n" for o in description.surgeries)
     prepared = ", ".join(f"{key} {_flat(value)}" for key, value in preprocess.items())
     return f"""# Skeleton action recognition: {encoder.name}, {len(names)} classes

@@ -39,8 +39,13 @@ def open_session(model: Path | bytes, threads: int = 0) -> InferenceSession:
     )
 
 
-def open_checked_session(graph: Path, description: Description) -> InferenceSession:
+def open_checked_session(graph: Path, description: Description, steps: bool = False) -> InferenceSession:
     """A session on one of a bundle's graphs.
+
+    Args:
+        graph: its file.
+        description: of the bundle.
+        steps: it is the graph for streams, which takes frames of bodies, not clips.
 
     Raises:
         UserError: onnxruntime is missing, or the graph is damaged or not that of the bundle.
@@ -54,7 +59,7 @@ def open_checked_session(graph: Path, description: Description) -> InferenceSess
     except Exception as error:  # onnxruntime has kinds of its own, which are no public names
         raise UserError(f"{graph} is damaged or needs another onnxruntime: {_first_line(error)}") from error
     _check_graph(session.get_modelmeta().custom_metadata_map, description, graph)
-    _check_ends(session, description, graph)
+    _check_ends(session, description, graph, steps)
     return session
 
 
@@ -73,7 +78,7 @@ def run_graph(session: InferenceSession, output: str, joints: np.ndarray, graph:
     return found
 
 
-def _check_ends(session: InferenceSession, description: Description, graph: Path) -> None:
+def _check_ends(session: InferenceSession, description: Description, graph: Path, steps: bool) -> None:
     """Whether a graph takes joints and gives scores of as many classes as the bundle has.
 
     Raises:
@@ -83,7 +88,7 @@ def _check_ends(session: InferenceSession, description: Description, graph: Path
     outputs = {end.name: end.shape for end in session.get_outputs()}
     K, V = len(description.class_names), description.layout.joint_count
     shape = inputs.get("joints", [])
-    good = set(inputs) == {"joints"} and len(shape) == 5 and shape[3] == V
+    good = len(shape) == (4 if steps else 5) and shape[-2] == V and (steps or set(inputs) == {"joints"})
     for name in ("scores", "probabilities"):
         good = good and len(outputs.get(name, [])) == 2 and outputs[name][1] == K
     if not good:

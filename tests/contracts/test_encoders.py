@@ -16,18 +16,21 @@ from mmcl.encoders.base import Encoder, parse_options
 from mmcl.skeletons.layout import load_layout
 
 CLIPS, PERSONS, FRAMES, CLASSES = 3, 2, 16, 5
+CAUSAL = "causal"  # ctrgcn with that option, which makes another network of it
 
 
 def build(name: str, layout: str = "kinect_v2_25") -> Encoder:
     torch.manual_seed(0)
     joints, options = load_layout(layout), {"persons": PERSONS, **settings(name)}
+    if name == CAUSAL:
+        return ENCODERS["ctrgcn"](joints, CLASSES, parse_options("ctrgcn", {**options, "causal": True}))
     if name == "token":
         return TokenEncoder(joints, CLASSES, fill(name, options, TokenEncoder.options_type))
     return ENCODERS[name](joints, CLASSES, parse_options(name, options))
 
 
 def settings(name: str) -> Mapping[str, Any]:
-    return TokenEncoder.tiny if name == "token" else ENCODERS[name].tiny
+    return TokenEncoder.tiny if name == "token" else ENCODERS[name.removesuffix(CAUSAL) or "ctrgcn"].tiny
 
 
 def clips(encoder: Encoder) -> torch.Tensor:
@@ -39,7 +42,7 @@ def clips(encoder: Encoder) -> torch.Tensor:
     return x
 
 
-pytestmark = pytest.mark.parametrize("name", [*ENCODERS, "token"])
+pytestmark = pytest.mark.parametrize("name", [*ENCODERS, "token", CAUSAL])
 
 
 @pytest.mark.parametrize("layout", ["kinect_v2_25", "kinect_v1_20"])
@@ -89,7 +92,6 @@ def test_the_lean_form_is_the_same_function(name) -> None:
 
 def test_the_head_is_all_that_knows_how_many_classes_there_are(name) -> None:
     encoder = build(name)
-    kind = TokenEncoder if name == "token" else ENCODERS[name]
-    more = kind(encoder.layout, CLASSES + 2, encoder.options).state_dict()
+    more = type(encoder)(encoder.layout, CLASSES + 2, encoder.options).state_dict()
     changed = {key for key, tensor in encoder.state_dict().items() if tensor.shape != more[key].shape}
     assert changed and all(encoder.in_head(key) for key in changed)

@@ -59,27 +59,27 @@ class LeanSpatial(Folded):
         else:
             self.keep(shift=shift[:, None, None])
 
-    def related(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C_in, V, T) -> queries and keys, (B, 3, r, V) each."""
-        products = torch.matmul(self.relate, x.mean(dim=3)) + self.relate_bias
+    def related(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean over time (B, C_in, V) -> queries and keys, (B, 3, r, V) each."""
+        products = torch.matmul(self.relate, pooled) + self.relate_bias
         query, key = products.unflatten(1, (2, SUBSETS, self.relation)).unbind(1)
         return query, key
 
-    def topology(self, x: Tensor) -> Tensor:
-        """(B, C_in, V, T) -> (B, C_out, V, 3 V), row u being what joint u collects from each subset and joint."""
-        B, V = x.shape[0], self.joints
-        query, key = self.related(x)
+    def topology(self, pooled: Tensor) -> Tensor:
+        """(B, C_in, V) -> (B, C_out, V, 3 V), row u being what joint u collects from each subset and joint."""
+        B, V = pooled.shape[0], self.joints
+        query, key = self.related(pooled)
         relation = torch.sigmoid(query.unsqueeze(-1) - key.unsqueeze(-2)).flatten(3)
         rows = torch.cat([relation, self.graph.expand(B, -1, -1, -1)], dim=2)
         topology = torch.matmul(self.expand, rows).unflatten(3, (V, V))
         return topology.permute(0, 2, 3, 1, 4).reshape(B, self.channels, V, SUBSETS * V)
 
-    def topology_of_one(self, x: Tensor) -> Tensor:
-        """(1, C_in, V, T) -> (C_out, 3 V, V): the same transposed, written to where the next product reads it."""
-        query, key = self.related(x)
+    def topology_of_one(self, pooled: Tensor) -> Tensor:
+        """(1, C_in, V) -> (C_out, 3 V, V): the same transposed, written to where the next product reads it."""
+        query, key = self.related(pooled)
         relation = torch.sigmoid(query.unsqueeze(-2) - key.unsqueeze(-1)).flatten(3)
         rows = torch.cat([relation[0], self.graph_of_one], dim=1)
-        topology = x.new_empty(self.channels, SUBSETS, self.joints**2)
+        topology = pooled.new_empty(self.channels, SUBSETS, self.joints**2)
         for subset in range(SUBSETS):
             torch.mm(self.expand[subset], rows[subset], out=topology[:, subset])
         return topology.view(self.channels, SUBSETS * self.joints, self.joints)
@@ -89,12 +89,16 @@ class LeanSpatial(Folded):
         C, V, T = self.channels, self.joints, x.shape[3]
         if alone(x):
             values = mix(self.value, self.value_bias, x).view(C, SUBSETS * V, T)
-            y = torch.bmm(self.topology_of_one(x).transpose(1, 2), values)[None]
+            y = torch.bmm(self.topology_of_one(x.mean(dim=3)).transpose(1, 2), values)[None]
             if self.shortcut:
                 return y.add_(mix(self.down, self.shift, x)).relu_()
             return y.add_(x).add_(self.shift).relu_()
-        values = F.conv2d(x, self.value, self.value_bias).reshape(-1, C, SUBSETS * V, T)
-        y = torch.matmul(self.topology(x), values)
+        return self.collect(x, self.topology(x.mean(dim=3)))
+
+    def collect(self, x: Tensor, topology: Tensor) -> Tensor:
+        """(B, C_in, V, T) by way of a topology (B, C_out, V, 3 V) -> (B, C_out, V, T)."""
+        values = F.conv2d(x, self.value, self.value_bias).reshape(-1, self.channels, SUBSETS * self.joints, x.shape[3])
+        y = torch.matmul(topology, values)
         if self.shortcut:
             return torch.relu_(F.conv2d(x, self.down, self.shift) + y)
         return torch.relu_(y + self.shift + x)

@@ -63,10 +63,14 @@ class SpatialUnit(nn.Module):
 
     def topology(self, x: Tensor) -> Tensor:
         """(B, C_in, V, T) -> (B, 3, C_out, V, V), entry [v, u] being what joint u collects from joint v."""
+        return self.refined(x.mean(dim=3))
+
+    def refined(self, pooled: Tensor) -> Tensor:
+        """The topology that a mean over time asks for: (B, C_in, V) -> (B, 3, C_out, V, V)."""
         V = self.joints
-        query, key = self.relate(x.mean(dim=3)).unflatten(1, (2, SUBSETS, self.relation)).unbind(1)
+        query, key = self.relate(pooled).unflatten(1, (2, SUBSETS, self.relation)).unbind(1)
         difference = torch.tanh(query.unsqueeze(-2) - key.unsqueeze(-1)).flatten(3)  # (B, 3, r, V * V)
-        graph = self.adjacency.transpose(1, 2).reshape(1, SUBSETS, 1, V * V).expand(x.shape[0], -1, -1, -1)
+        graph = self.adjacency.transpose(1, 2).reshape(1, SUBSETS, 1, V * V).expand(pooled.shape[0], -1, -1, -1)
         rows = torch.cat([difference, graph, torch.ones_like(graph)], dim=2)
         bias = self.expand_bias.unsqueeze(-1)
         weight = torch.cat([self.strength * self.expand_weight, torch.ones_like(bias), self.strength * bias], dim=2)

@@ -24,7 +24,12 @@ class TemporalUnit(nn.Module):
     Args:
         channels: C, a multiple of 4.
         stride: along time.
+
+    Attributes:
+        padded: whether zeros stand around the clip, so that a frame sees as many frames behind it as before it.
     """
+
+    padded = True
 
     def __init__(self, channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -32,9 +37,9 @@ class TemporalUnit(nn.Module):
         self.branch = branch = channels // BRANCHES
         self.reduce = nn.Conv2d(channels, channels, 1)
         self.inner_bn = nn.BatchNorm2d((BRANCHES - 1) * branch)
-        self.near = nn.Conv2d(branch, branch, (1, KERNEL), (1, stride), (0, 2))
-        self.far = nn.Conv2d(branch, branch, (1, KERNEL), (1, stride), (0, 4), (1, 2))
-        self.peak = nn.MaxPool2d((1, 3), (1, stride), (0, 1))
+        self.near = nn.Conv2d(branch, branch, (1, KERNEL), (1, stride), (0, 2 * self.padded))
+        self.far = nn.Conv2d(branch, branch, (1, KERNEL), (1, stride), (0, 4 * self.padded), (1, 2))
+        self.peak = nn.MaxPool2d((1, 3), (1, stride), (0, 1 * self.padded))
         self.outer_bn = nn.BatchNorm2d(channels)
         self.reset_parameters()
 

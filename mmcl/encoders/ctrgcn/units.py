@@ -22,13 +22,15 @@ class Unit(nn.Module):
         first: the unit that reads raw coordinates; it has no residual.
     """
 
+    spatial_type, temporal_type = SpatialUnit, TemporalUnit
+
     def __init__(
         self, channels_in: int, channels_out: int, stride: int, graph: Tensor, adaptive: bool, first: bool
     ) -> None:
         super().__init__()
         relation = RAW_RELATION if first else channels_in // 8
-        self.spatial = SpatialUnit(channels_in, channels_out, relation, graph, adaptive)
-        self.temporal = TemporalUnit(channels_out, stride)
+        self.spatial = self.spatial_type(channels_in, channels_out, relation, graph, adaptive)
+        self.temporal = self.temporal_type(channels_out, stride)
         self.residual: nn.Module | None = None
         if not first:
             same = channels_in == channels_out and stride == 1

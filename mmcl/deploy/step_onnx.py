@@ -1,0 +1,92 @@
+"""``model.step.onnx``: written beside a causal model's graphs, and run by onnxruntime for streams."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from mmcl.common.errors import UserError
+from mmcl.deploy.continual import SHARED, ContinualStream
+from mmcl.deploy.onnx import INPUT, TOLERANCE, finish, probe_samples
+from mmcl.deploy.step_runner import NEXT, OnnxStepper
+from mmcl.deploy.stepping import StepGraph
+from mmcl.models.model import Model
+from mmcl.models.session import open_session
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+
+def export_steps(model: Model) -> ModelProto:
+    """The graph that takes the next frames and what is kept, tidied and named, not yet tested.
+
+    Raises:
+        UserError: the model sees whole clips alone.
+    """
+    import onnx
+
+    graph = StepGraph(model)
+    network, persons = graph.network, graph.network.persons
+    bodies = min(2, persons)
+    joints = torch.randn(bodies, network.step, model.layout.joint_count, model.preprocess.columns)
+    state = graph.begin(bodies)
+    rows = {0: torch.export.Dim("bodies", min=1, max=persons)} if persons > 1 else None
+    shapes = (rows, tuple(None if name in SHARED else rows for name in graph.kept))
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                graph, (joints, *state.values()), dynamo=True, verbose=False, input_names=[INPUT, *graph.kept],
+                output_names=[*graph.outputs, *(NEXT + name for name in graph.kept)], dynamic_shapes=shapes,
+            )  # fmt: skip
+    finally:
+        quiet.setLevel(level)
+    assert program is not None
+    proto = onnx.ModelProto()
+    proto.CopyFrom(program.model_proto)
+    facts = {"step": network.step, "forget": network.forget}
+    return finish(proto, model, {"precision": "fp32", "continual": facts})
+
+
+def agree_step_by_step(proto: ModelProto, model: Model, probe: Path) -> float:
+    """Push clips through the graph frame by frame, and compare the end with what the model says of the whole clip.
+
+    Returns:
+        Largest difference of a probability.
+
+    Raises:
+        UserError: it is more than 1e-4.
+    """
+    stepper = OnnxStepper(open_session(proto.SerializeToString()), model.class_names, model.preprocess.persons)
+    worst = 0.0
+    for clip in clips_of_streams(model, probe):
+        stream = ContinualStream(stepper, hop=len(clip[0]) + 1)
+        for frame in clip.swapaxes(0, 1):
+            stream.push(frame)
+        said = stream.finish()
+        truth = model(torch.from_numpy(clip)[None]).softmax(dim=-1)[0]
+        assert said is not None, "somebody is in the clip"
+        worst = max(worst, *(abs(p - float(truth[label])) for label, _, p in said.ranking))
+    if not worst <= TOLERANCE:
+        raise UserError(f"the graph for streams differs from the model by {worst:.2e} (> {TOLERANCE:.1e})")
+    return worst
+
+
+def clips_of_streams(model: Model, probe: Path) -> Iterator[np.ndarray]:
+    """(M, T, V, C) clips of a probe that fit the window, of those who are in the first frame: slots are told by it."""
+    for sample in probe_samples(probe):
+        clip = sample[-1, :, : model.preprocess.options.window]
+        seen = (clip[..., :3].nan_to_num() != 0).flatten(2).any(dim=2)
+        if not bool(seen.any()):
+            continue
+        first = int(seen.any(dim=0).nonzero()[0])
+        yield clip[seen[:, first], first:].numpy()
