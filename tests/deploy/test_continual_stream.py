@@ -98,6 +98,7 @@ def test_people_keep_their_slot_and_a_stream_begins_anew_when_all_are_gone(bundl
     assert isinstance(asked_for_windows, Stream)
 
 
+@pytest.mark.slow
 def test_the_graph_for_streams_is_the_same_function(bundle, tmp_path) -> None:
     model, probe = load_bundle(bundle), tmp_path / "probe.safetensors"
     joints = people(3, 2, 47)
