@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmcl.encoders.base import Encoder
 
@@ -39,6 +38,8 @@ def count_products(network: nn.Module, *inputs: Any) -> int:
 
     Attention is computed in plain products for it: the counter does not know a processor's fused kernel.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton, which takes as long as a prediction
+
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         network(*inputs)
     return counter.get_total_flops() // 2

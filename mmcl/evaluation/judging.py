@@ -106,7 +106,7 @@ def judge(
         own_side = data.side in ("train", "validation")  # of these it is known that the model has seen them
         facts["warning"] = None if own_side else overlap(judged, data.store, record) or None
     if saved.checkpoint is not None and (said := read_answers(saved.path)):
-        facts["what_the_LLM_said"] = said[-ANSWERS_SHOWN:]
+        facts["answers_of_the_language_model"] = said[-ANSWERS_SHOWN:]
     notes = [verdict.facts.get("note"), *_changes(model, data)]
     facts["note"] = "; ".join(filter(None, notes)) or None
     for word in filter(None, (facts["note"], facts.get("warning"))):

@@ -62,7 +62,7 @@ def exchanged(clip: Clip, two: bool) -> Clip:
     """Every ten frames the person goes on in the other slot; the other one there too, or nobody."""
     pair = np.concatenate([clip, beside(clip) if two else np.zeros_like(clip)])
     turns = np.arange(clip.shape[1]) // 10 % 2 == 1
-    pair[:, turns] = pair[::-1, turns]
+    pair[:, turns] = pair[::-1][:, turns]
     return pair
 
 

@@ -229,6 +229,16 @@ def test_people_who_change_slots_get_their_own_back(every: int) -> None:
     assert np.array_equal(mended.follow(tangled), clip)  # and so for what goes with the joints
 
 
+def test_one_person_in_two_slots_by_turns_is_one_person() -> None:
+    clip = person()
+    pair = np.concatenate([clip, np.zeros_like(clip)])
+    turns = np.arange(T) // 6 % 2 == 1
+    pair[:, turns] = pair[::-1][:, turns]
+    mended = mend(pair)
+    assert np.array_equal(mended.joints[0], clip[0]) and not mended.joints[1:].any()
+    assert "before frame 6, 12, 18" in mended.remarks[0].what
+
+
 def test_a_person_who_goes_on_in_another_slot_is_one_person() -> None:
     clip = person()
     torn = np.zeros((3, T, 20, 3), dtype=np.float32)
