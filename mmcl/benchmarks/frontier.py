@@ -168,9 +168,9 @@ def model_paths(report: SavedReport) -> list[Path]:
         named = [(report.path, report.facts.get("checkpoint"))]
     found = []
     for folder, checkpoint in named:
-        path = folder.parent  # a report inside its run moves along with the run
-        if not (path / "checkpoints").is_dir():
-            path = Path(str(checkpoint))
+        path = Path(str(checkpoint))
+        beside = folder.parent / "checkpoints" / path.name  # a report inside its run moves along with the run
+        path = beside if beside.is_dir() else path
         if not path.is_dir():
             raise UserError(f"{folder} judged {checkpoint}, which is not there: give the run, with its report inside")
         found.append(path)

@@ -96,8 +96,9 @@ def test_a_study_stands_for_its_arms_wherever_it_was_moved_to(tmp_path) -> None:
     report = read_report(tmp_path / "moved" / "a" / "0")
     with pytest.raises(UserError, match="judged gone, which is not there"):
         model_paths(report)
-    (tmp_path / "moved" / "a" / "0" / "checkpoints").mkdir()
-    assert model_paths(report) == [tmp_path / "moved" / "a" / "0"]
+    moved = tmp_path / "moved" / "a" / "0" / "checkpoints" / "gone"
+    moved.mkdir(parents=True)
+    assert model_paths(report) == [moved]
     (tmp_path / "moved" / "study.json").write_text('{"runs": [3]}')
     with pytest.raises(UserError, match="damaged"):
         read_groups([str(tmp_path / "moved")])
