@@ -111,6 +111,7 @@ def write_frontier(out: Path, points: Sequence[Point], facts: Mapping[str, Any])
 def draw_frontier(path: Path, points: Sequence[Point]) -> None:
     """Accuracy with its interval against the time of a clip, fp32 and int8 of a row joined; the frontier is a line."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(8.5, 5), dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
@@ -127,6 +128,9 @@ def draw_frontier(path: Path, points: Sequence[Point]) -> None:
     best = sorted((1e3 * point.times["int8"].seconds, 100 * point.value) for point, on in pairs if on)
     axes.plot(*zip(*best, strict=True), color=ORANGE, linewidth=1.5, drawstyle="steps-post", zorder=0)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("ms a clip, ONNX Runtime on this machine (filled: int8, open: fp32; orange: the frontier in int8)")
     axes.set_ylabel("top-1, %, with 95 % interval")
     axes.grid(color="#e4e4e4")
