@@ -21,6 +21,7 @@ from torch import Tensor
 from mmcl.benchmarks.encoder import lively_encoder
 from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.streams import stream_cost
 from mmcl.benchmarks.tables import deploy_table
 from mmcl.benchmarks.timing import compare
 from mmcl.common.errors import UserError
@@ -41,7 +42,8 @@ ABOUT = """\
 All take raw joints of one clip to scores. The baseline, `published`, has the same weights in the plain form of the
 paper and runs eagerly; `lean` is the folded form in PyTorch; the others are the bundle's ONNX graphs. All are called in
 turns in one process; a ratio is the median of rounds, a difference of scores is relative to the largest one;
-products are the multiplications of numbers in convolutions and matrix products (of the graphs, those of `lean`). The
+products are the multiplications of numbers in convolutions and matrix products (of the graphs, those of `lean`); for
+streams, those of the causal network with the same options (`--encoder.causal=true`) are counted as well. The
 cold start is a whole `mmcl predict` of one file in a new process, from the interpreter's start to the label. Without a
 bundle, a CTR-GCN of full width for two persons and 120 classes with random weights is made for the purpose, calibrated
 on random clips: its accuracy cannot be told. Clips to time are random, too, which an int8 graph that
@@ -103,14 +105,15 @@ def measure(folder: Path, threads: Sequence[int], seconds: float, starts: int = 
         starts: new processes for each cold start.
     """
     bundle = load_bundle(folder)
-    if not isinstance(bundle.encoder, CTRGCN):
-        raise UserError(f"{folder}: only CTR-GCN has a published form to compare with")
+    if not isinstance(bundle.encoder, CTRGCN) or bundle.encoder.options.causal:
+        raise UserError(f"{folder}: only a CTR-GCN that sees whole clips has a published form to compare with")
     graphs = graphs_in(folder)
     facts: dict[str, Any] = {
         "machine": machine("torch", "onnxruntime"), "parameters": count_parameters(bundle.encoder),
         "persons": bundle.preprocess.persons, "window": bundle.preprocess.options.window,
         "sizes": {"weights": _size(folder, WEIGHTS)} | {key: _size(folder, path.name) for key, path in graphs.items()},
         "accuracy": bundle.description.onnx or None, "lines": [],
+        "stream": stream_cost(bundle.encoder, bundle.preprocess.options.window),
     }  # fmt: skip
     for count in threads:
         for bodies in range(1, bundle.preprocess.persons + 1):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from mmcl.common.errors import UserError
 from mmcl.common.registry import Registry
 from mmcl.encoders.base import Encoder, encoder_name
 from mmcl.encoders.ctrgcn.network import CTRGCN, STAGES, plan_units
@@ -206,6 +207,8 @@ def published_network(encoder: Encoder) -> nn.Module:
     Raises:
         UserError: there is no plain form of this encoder.
     """
+    if getattr(encoder.options, "causal", False):
+        raise UserError("a causal network has no published form to compare with")
     form = PLAIN_FORMS[encoder_name(encoder)](encoder)
     if isinstance(form, nn.Module):  # has the encoder's tensors already
         return form.train(encoder.training)

@@ -68,7 +68,7 @@ def deploy_table(facts: dict[str, Any]) -> str:
             f"{line['ratio']:.2f} ({line['ratio_low']:.2f} to {line['ratio_high']:.2f}) | "
             f"{line['difference']:.1e} | {line['products'] / 1e6:,.0f} |"
         )
-    accuracy = facts["accuracy"] or {}
+    accuracy, stream = facts["accuracy"] or {}, facts["stream"]
     sizes = "; ".join(f"{name} {size / 1e6:.2f} MB" for name, size in facts["sizes"].items())
     judged = "; ".join(
         f"{name} {each['top1']:.2%} (trained network {each['reference_top1']:.2%}, {each['n']} clips)"
@@ -85,6 +85,8 @@ def deploy_table(facts: dict[str, Any]) -> str:
             "|---|---|---|---|---|---|---|",
             *rows,
             "",
+            f"A causal network of that size in a stream: {stream['frame'] / 1e6:.2f} million products a frame, "
+            f"{stream['share']:.2%} of a window with all bodies ({stream['dearest']:.2%} in its dearest step).",
             f"Bundle with that file alone: {sizes}.",
             f"Top-1: {judged or 'not known, the weights are random or the bundle says nothing of it'}.",
             f"Cold start: {starts}.",

@@ -116,7 +116,7 @@ def products_of_steps(network: Continual, x: Tensor, window: int) -> list[int]:
         window: frames.
     """
     state, found = network.begin(len(x)), []
-    for number in range(window // network.step):
+    for number in range(max(1, window // network.step)):
         phase = torch.tensor([number], device=x.device)
         found.append(count_products(network, x, phase, state))
         state = network(x, phase, state)[1]

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmcl.benchmarks.streams import stream_cost
 from mmcl.common.errors import UserError
 from mmcl.deploy.stepping import products_of_steps
 from mmcl.encoders.base import build_encoder, continual_form
 from mmcl.encoders.counting import count_macs
 from mmcl.encoders.ctrgcn.causal import CausalSpatial, CausalTemporal
-from mmcl.encoders.ctrgcn.network import CTRGCN
+from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions
 from mmcl.encoders.graph import spatial_graph
 from mmcl.skeletons.layout import load_layout
 
@@ -123,6 +124,9 @@ def test_a_frame_costs_less_than_three_percent_of_a_window_of_the_published_netw
     network = causal.continual()
     assert network is not None
     steps = products_of_steps(network, torch.ones_like(causal.example(4))[0], 64)
+    if depth == 4:  # as the table of `mmcl bench deploy` has it
+        shown = stream_cost(CTRGCN(load_layout(layout), 27, CTRGCNOptions(width=16, depth=depth, persons=1)), 64)
+        assert shown["frame"] == sum(steps) / 64 and shown["share"] == shown["frame"] / window
     assert len(steps) == 16 and steps[0] == steps[4] > steps[1] == steps[2] == steps[3]  # refined every 16 frames
     assert 1 / 64 < sum(steps) / 64 / window < 0.02
     assert max(steps) / 4 / window < 0.032  # a frame of the dearest step
