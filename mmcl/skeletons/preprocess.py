@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,6 @@ from torch.nn.functional import pad
 from mmcl.common.draws import uniform
 from mmcl.common.errors import UserError
 from mmcl.common.options import fill
-from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.masks import Skeletons, fill_gaps, present, seen_span, show_bodies
@@ -25,6 +24,9 @@ from mmcl.skeletons.placing import Centring, centre, clip_origin, fill_box
 from mmcl.skeletons.smoothing import smooth
 from mmcl.skeletons.streams import ancestors, channels, check_stream, to_stream
 from mmcl.skeletons.window import Timing, evaluated_span, frame_times, look
+
+if TYPE_CHECKING:  # a prediction augments nothing, and need not wait for it
+    from mmcl.skeletons.augment import Augmentation
 
 Scaling = Literal["none", "box"]
 Gaps = Literal["interpolate", "zero"]
