@@ -15,6 +15,7 @@ from mmcl.common.stack import require_packages
 from mmcl.data.clip import Reader
 from mmcl.data.readers import READERS
 from mmcl.data.readers.options import add_flags, flag, given, options_type
+from mmcl.places.options import add_place_options, open_place
 
 EPILOG = """\
 example:
@@ -36,8 +37,9 @@ what --source is:
 
 The store lands in --out: store.json, skipped.csv (bad clips, each with its reason) and clips/*.arrow. Until it is
 complete it lies in OUT.partial; after an interruption the same command goes on where it stopped. Clips that took too
-long are tried again with another --timeout (in a finished store: and --overwrite). On several machines
-give each --shard 1/8, 2/8 … with its own --out, then `mmcl merge` what they made.
+long are tried again with another --timeout (in a finished store: and --overwrite). On several machines:
+--on ray or --on slurm with --shards 8, which lie in OUT.shards until they are joined; or by hand, each machine with
+--shard 1/8, 2/8 … and its own --out, then `mmcl merge` what they made.
 """
 
 
@@ -59,6 +61,8 @@ def build_parser(dataset: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--strict", action="store_true", help="stop at the first bad clip instead of skipping it")
     parser.add_argument("--overwrite", action="store_true", help="replace a store made with other options")
     parser.add_argument("--shard", type=_shard, metavar="I/N", help="prepare only the I-th of N equal shares")
+    parser.add_argument("--shards", type=_count, metavar="N", help="with --on ray or slurm: as N jobs, then joined")
+    add_place_options(parser, "shard")
     if dataset is not None:
         add_flags(parser, dataset, _options_of(dataset))
     return parser
@@ -97,10 +101,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not 0 < args.timeout < math.inf:
         raise UserError(f"--timeout {args.timeout:g}: a clip needs some time, give seconds above 0")
     require_packages()
-    from mmcl.data.preparation.build import prepare  # late: worker processes import this file and need none of it
-
+    _check_place(args)
     video = str(args.video) != "none"
     args.video = args.video if video else None
+    finished = (args.out / "store.json").is_file() and not args.overwrite
+    if args.on != "local" and not finished:
+        return _in_shards(args, words, video)
+    from mmcl.data.preparation.build import prepare  # late: worker processes import this file and need none of it
+
     try:
         summary = prepare(
             _reader(args),
@@ -119,6 +127,48 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     print(summary)
     return 0
+
+
+def _check_place(args: argparse.Namespace) -> None:
+    if args.on == "local" and (args.shards or args.jobs or args.cpus or args.gpus or args.retries or args.slurm):
+        raise UserError("--shards, --jobs, --cpus, --gpus, --retries and --slurm go with --on ray or --on slurm")
+    if args.on != "local" and (args.shards is None or args.shard is not None):
+        raise UserError(f"--on {args.on}: give --shards N, the number of jobs, and no --shard")
+
+
+def _in_shards(args: argparse.Namespace, words: list[str], video: bool) -> int:
+    """Prepare as jobs of Ray or Slurm, and join what they made."""
+    from mmcl.data.preparation.shares import prepare_in_shards, shards_of
+    from mmcl.data.preparation.work import Work
+    from mmcl.places.performing import perform
+
+    reader = _reader(args)
+    work = Work.of(reader, video=video, frames_per_clip=args.frames, crop_size=args.crop_size)
+    args.cpus = args.cpus or args.workers or 1
+    command = ["prepare", *_own_words(words), "--workers", str(args.workers or args.cpus)]
+    if args.source is None:  # of the demo, whose default depends on --out
+        command += ["--source", str(args.out.with_name(f"{args.out.name}.raw"))]
+    try:
+        with open_place(args) as place:
+            summary = prepare_in_shards(
+                work, args.out, command, args.shards, lambda jobs: perform(jobs, place, "prepare", "shard"),
+                strict=args.strict, overwrite=args.overwrite,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        print(f"stopped: finished parts are kept in {shards_of(args.out)}, the same command goes on", file=sys.stderr)
+        return 130
+    print(summary.told(f"{args.shards} shards joined"))
+    return 0
+
+
+def _own_words(words: list[str]) -> list[str]:
+    """The command line without what is of the whole alone: where to work, the store's folder, its replacement."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    add_place_options(parser, "shard")
+    for name in ("--shards", "--out", "--workers"):
+        parser.add_argument(name)
+    parser.add_argument("--overwrite", action="store_true")
+    return parser.parse_known_args(words)[1]
 
 
 def _complaint(dataset: str, word: str) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmcl.common.arguments import AtLeastOne
 from mmcl.common.errors import UserError, run
 from mmcl.common.stack import require_packages
+from mmcl.places.options import add_place_options, open_place
 
 if TYPE_CHECKING:
     from mmcl.studies.grid import Run, Study
@@ -24,7 +24,7 @@ is a setting that is compared with others: some keys of the recipe with values o
 Every run is `mmcl train` and then `mmcl evaluate`, by accuracy or by the evaluation that `judge` names. Both are
 processes of their own and work in DIR/ARM/SEED[/DRAW], with a log beside it. The same command again goes on: finished
 runs are skipped, interrupted ones resume from their checkpoint. A run that fails is named and does not stop the others
-(exit status 1). Ctrl-C saves checkpoints first."""
+(exit status 1). Ctrl-C saves checkpoints first; jobs of Slurm go on, and the same command takes them up."""
 EPILOG = """\
 A study file holds
 
@@ -44,6 +44,8 @@ examples:
   mmcl study --config utd_mhad --out studies/utd --dry-run
   mmcl study --config utd_mhad --out studies/utd --data.path=data/utd
   mmcl study --config utd_mhad --out studies/utd --only skeleton fam --seeds 0 --jobs 2
+  mmcl study --config utd_mhad --out studies/utd --on ray --gpus 0.5
+  mmcl study --config utd_mhad --out studies/utd --on slurm --gpus 1 --slurm partition=gpu --slurm time=600
 """
 
 
@@ -58,10 +60,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of runs and table")
     parser.add_argument("--only", nargs="+", metavar="ARM", help="run these arms (the table has all that is finished)")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="S", help="in place of the study file's")
-    parser.add_argument(
-        "--jobs", type=int, action=AtLeastOne, default=1, metavar="N", help="runs at the same time (default: 1)"
-    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands and what is finished; run nothing")
+    add_place_options(parser, "run")
     return parser
 
 
@@ -114,8 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run what is not finished, write and print the table."""
     arguments, rest = build_parser().parse_known_args(argv)
     require_packages()
+    from mmcl.places.performing import perform
     from mmcl.studies.grid import read_study
-    from mmcl.studies.running import perform
     from mmcl.studies.statistics import compare_arms, read_reports
     from mmcl.studies.table import write_table
 
@@ -125,7 +125,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.dry_run:
         print(plan(chosen))
         return 0
-    outcome = perform(chosen, arguments.jobs)
+    with open_place(arguments) as place:
+        outcome = perform([run_.job for run_ in chosen], place)
     reports = read_reports(runs)
     unfinished = {run_.name: outcome.failed.get(run_.name, "not run yet") for run_ in runs if run_ not in reports}
     print(write_table(arguments.out, study, compare_arms(study, reports), reports, unfinished))
@@ -133,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"failed: {name}: {why}", file=sys.stderr)
     print(f"{len(reports)} of {len(runs)} runs finished; table in {arguments.out / 'study.md'}")
     if outcome.stopped:
-        print("stopped; the same command goes on from here")
+        print(outcome.farewell)
         return 130
     return 1 if outcome.failed else 0
 

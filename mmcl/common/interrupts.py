@@ -62,6 +62,20 @@ def stop_as_interrupt(again: float = 5.0) -> Iterator[None]:
         raise KeyboardInterrupt
 
 
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """Collect Ctrl-C, SIGTERM and SIGHUP instead of dying of them; the loop looks at the list between steps."""
+    received: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *stopping_signals())}
+    for number in handlers:
+        signal.signal(number, lambda number, _: received.append(number))
+    try:
+        yield received
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 def _is_unwinding(handled: BaseException | None) -> bool:
     """Whether some caller is at its clean-up already, perhaps in the middle of an error that came up there."""
     while handled is not None and not isinstance(handled, KeyboardInterrupt):

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from mmcl.common.distributed import purpose
 from mmcl.common.errors import UserError
+from mmcl.common.interrupts import stop_requests
 from mmcl.common.printing import complain, one_line
 from mmcl.data.dataset import ClipDataset, loader
 from mmcl.engine.checkpoint import Checkpoints
@@ -32,7 +33,7 @@ from mmcl.engine.meters import MetricsFile
 from mmcl.engine.optimiser import RunOptimiser
 from mmcl.engine.plan import Plan, PlannedStage, Trainable
 from mmcl.engine.position import Position
-from mmcl.engine.processes import StopCheck, check_groups, step_batches, stop_requests, to_device
+from mmcl.engine.processes import StopCheck, check_groups, step_batches, to_device
 from mmcl.engine.scoring import score_clips
 from mmcl.engine.setup import Experiment
 from mmcl.engine.steps import Stepper

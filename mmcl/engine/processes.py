@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,7 +13,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmcl.common.distributed import purpose
 from mmcl.common.errors import UserError
-from mmcl.common.interrupts import stopping_signals
 from mmcl.data.sampler import StepBatches
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.launch import check_launch
@@ -144,20 +140,6 @@ def _choose_shards(plugin: Any, task: Task) -> None:
         plugin.transformer_cls_names_to_wrap = sorted(wanted & here)
     # Autocast decides precision, as without sharding: a policy would round joints on their way in, and trained weights.
     plugin.mixed_precision_policy = None
-
-
-@contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """Collect Ctrl-C, SIGTERM and SIGHUP instead of dying of them; the loop looks at the list between steps."""
-    received: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *stopping_signals())}
-    for number in handlers:
-        signal.signal(number, lambda number, _: received.append(number))
-    try:
-        yield received
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 class StopCheck:

@@ -16,6 +16,7 @@ from mmcl.engine.run_folder import check_run
 from mmcl.engine.start import configure
 from mmcl.evaluation.base import build_evaluation
 from mmcl.models.record import digest_of
+from mmcl.places.job import Job, Step
 
 STUDIES = RECIPES / "studies"
 DRAW, SEED = "{draw}", "{seed}"  # in a value of a study file: the number of the draw, the seed of the run
@@ -90,13 +91,16 @@ class Run:
         return self.folder.with_name(f"{self.folder.name}.log")
 
     @property
+    def job(self) -> Job:
+        """What is to be done for it, wherever."""
+        judge = ("evaluate", "--checkpoint", str(self.folder), "--out", str(self.report), *self.judge.words)
+        trained, judged = self.folder / "summary.json", self.report / "report.json"
+        return Job(self.name, self.log, (Step(("train", *self.arguments), trained), Step(judge, judged)))
+
+    @property
     def commands(self) -> list[list[str]]:
         """Words after ``mmcl`` of what is still to be done; empty when finished."""
-        if (self.report / "report.json").is_file():
-            return []
-        judge = ["evaluate", "--checkpoint", str(self.folder), "--out", str(self.report), *self.judge.words]
-        trained = (self.folder / "summary.json").is_file()
-        return [judge] if trained else [["train", *self.arguments], judge]
+        return self.job.commands
 
     def check(self) -> None:
         """Whether the run may begin, or go on in its folder.

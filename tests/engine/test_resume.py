@@ -9,9 +9,9 @@ import pytest
 import torch
 from running import arguments, launch, records, train, weights
 
+from mmcl.common.interrupts import stop_requests
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.demo import Demo
-from mmcl.engine.processes import stop_requests
 
 
 @pytest.fixture(scope="module")

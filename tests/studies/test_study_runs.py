@@ -22,8 +22,10 @@ from safetensors.torch import load_file
 from mmcl.common.errors import UserError
 from mmcl.engine.parsing import parse
 from mmcl.evaluate import main as evaluate
-from mmcl.studies.grid import Judge, Run, read_study
-from mmcl.studies.running import perform
+from mmcl.places.job import Job
+from mmcl.places.local import Local
+from mmcl.places.performing import perform
+from mmcl.studies.grid import read_study
 from mmcl.studies.statistics import compare_arms, read_reports
 from mmcl.studies.table import write_table
 from mmcl.study import main as study
@@ -33,8 +35,8 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUD
 
 
 @dataclass(frozen=True)
-class Quick(Run):
-    """A run of verbs that take no time."""
+class Quick(Job):
+    """A job of verbs that take no time."""
 
     words: tuple[str, ...] = ()
 
@@ -46,20 +48,20 @@ class Quick(Run):
 
 
 def quick(out: Path, name: str, *words: str) -> Quick:
-    return Quick(name, 0, None, out / name / "0", (), Judge(), words)
+    return Quick(f"{name}/0", out / name / "0.log", (), words)
 
 
 def test_a_failed_run_is_named_with_its_last_line_and_the_others_go_on(tmp_path, capfd) -> None:
     verbs = {"good": ["--version"], "bad": ["fly", "--version"], "last": ["--version"]}
     runs = [quick(tmp_path, name, *words) for name, words in verbs.items()]
-    outcome = perform(runs, jobs=2)
+    outcome = perform(runs, Local(2))
     assert not outcome.stopped and list(outcome.failed) == ["bad/0"]
     reason = outcome.failed["bad/0"]
     assert reason.startswith("exit status 2: error: unknown verb 'fly'") and str(runs[1].log) in reason
     assert "bad/0 failed: exit status 2" in capfd.readouterr().err
     assert not runs[0].commands and not runs[2].commands and "$ mmcl fly" in runs[1].log.read_text()
     written = runs[0].log.read_bytes()
-    perform(runs[:1], jobs=1)  # finished: nothing is started again
+    perform(runs[:1], Local())  # finished: nothing is started again
     assert runs[0].log.read_bytes() == written
 
 
@@ -71,12 +73,12 @@ def test_a_run_that_another_process_is_at_is_left_alone(tmp_path) -> None:
         # A child that was started with the log outlives whoever locked it, and keeps the lock.
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=log) as orphan:
             log.close()
-            outcome = perform(runs, jobs=2)
+            outcome = perform(runs, Local(2))
             assert (
-                list(outcome.failed) == ["theirs/0"] and "another process is at this run" in outcome.failed["theirs/0"]
+                list(outcome.failed) == ["theirs/0"] and "another process is at this" in outcome.failed["theirs/0"]
             )
             orphan.communicate(b"\n")
-    assert perform(runs, jobs=2).failed == {} and not runs[1].commands
+    assert perform(runs, Local(2)).failed == {} and not runs[1].commands
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from mmcl.data.clip import ClipSource, Reader, dimensions_of
 from mmcl.data.preparation.finish import Clips, Summary, finish, read_skipped
 from mmcl.data.preparation.parts import LOCK, PROGRESS, Parts, flush, groups, only_writer
 from mmcl.data.preparation.pool import default_workers, process_clips, worth_another_try
-from mmcl.data.preparation.sources import check_ids, list_digest, marks_of, options_of, shard_of, together, vanished
+from mmcl.data.preparation.sources import together, vanished
+from mmcl.data.preparation.work import Work
 from mmcl.data.preparation.worker import NO_PICTURES, Job
 from mmcl.data.store import open_store
 from mmcl.skeletons.layout import load_layout
@@ -68,17 +68,8 @@ def prepare(
             something else, or a bad clip with ``strict``.
     """
     out = out.absolute()  # so that "." has a name, too
-    sources = reader.scan() if video else [replace(source, video=None) for source in reader.scan()]
-    check_ids(sources)
-    left_out: Clips = sorted(getattr(reader, "left_out", []))
-    about: dict[str, Any] = {}
-    options = options_of(reader, frames_per_clip=frames_per_clip, crop_size=crop_size)
-    if shard is not None:
-        about["shard"] = {"index": shard[0], "count": shard[1], "whole": list_digest(sources, left_out)}
-        options["shard"] = f"{shard[0]}/{shard[1]}"
-        sources, left_out = _own(sources, left_out, *shard)
-    marks = marks_of(sources)
-    plan = {**options, "sources": together(marks)}
+    work = Work.of(reader, video=video, frames_per_clip=frames_per_clip, crop_size=crop_size, shard=shard)
+    sources, options, plan = work.sources, work.options, work.plan
     if (finished := _existing(out, plan, overwrite)) is not None:
         if strict and (bad := _bad(finished.skipped, finished.mended)):
             raise _strict(out, bad, "--overwrite makes the store anew")
@@ -89,7 +80,7 @@ def prepare(
     job = Job(reader, layout.joint_count, frames_per_clip, crop_size, timeout, layout if strict else None)
     with stop_as_interrupt(), only_writer(partial):
         _open_partial(partial, options)
-        done = [together(group) for group in groups(marks)]
+        done = [together(group) for group in groups(work.marks)]
         files = {source.id: source.skeleton for source in sources}
         parts = Parts(partial, done, lambda name, why: worth_another_try(why, timeout, strict, files[name]))
         if strict and (bad := _bad(parts.skipped, parts.mended)):
@@ -99,18 +90,10 @@ def prepare(
             shutil.rmtree(partial)
             name, reason = parts.skipped[0]
             raise UserError(f"all {len(sources)} clips are bad, nothing was written; the first is {name}: {reason}")
-        finish(partial, {**_about(reader), **about, "plan": plan}, parts.facts, parts.skipped, left_out, parts.mended)
+        about = {**_about(reader), **work.about, "plan": plan}
+        finish(partial, about, parts.facts, parts.skipped, work.left_out, parts.mended)
         _move(partial, out)
-    return Summary(open_store(out), parts.skipped, left_out, parts.mended, time.monotonic() - began, processed)
-
-
-def _own(sources: list[ClipSource], left_out: Clips, index: int, count: int) -> tuple[list[ClipSource], Clips]:
-    """The clips of one shard."""
-    if not 1 <= index <= count:
-        raise UserError(f"shard {index}/{count}: give I/N with I from 1 to N")
-    if count > len(sources):
-        raise UserError(f"shard {index}/{count}: there are only {len(sources)} clips; take fewer shards")
-    return list(shard_of(sources, index, count)), list(shard_of(left_out, index, count))
+    return Summary(open_store(out), parts.skipped, work.left_out, parts.mended, time.monotonic() - began, processed)
 
 
 def _about(reader: Reader) -> dict[str, Any]:

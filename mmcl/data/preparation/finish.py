@@ -48,12 +48,14 @@ class Summary:
     processed: int = 0
 
     def __str__(self) -> str:
-        lines = describe(self.store, self.skipped, self.left_out) + told(self.mended)
         if self.processed:
             rate = self.processed / self.seconds
-            done = f"{self.processed} clips in {self.seconds:.1f} s ({rate:.1f} clips/s)"
-        else:
-            done = "already prepared from the same source with the same options: nothing to do"
+            return self.told(f"{self.processed} clips in {self.seconds:.1f} s ({rate:.1f} clips/s)")
+        return self.told("already prepared from the same source with the same options: nothing to do")
+
+    def told(self, done: str) -> str:
+        """The store in some lines, the second of which says what was done."""
+        lines = describe(self.store, self.skipped, self.left_out) + told(self.mended)
         return "\n".join([lines[0], done, *lines[1:]])
 
 
