@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -125,6 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"stopped: finished parts are kept in {args.out}.partial, the same command goes on", file=sys.stderr)
         return 130
+    if args.on != "local":
+        _remove_shards(args.out)
     print(summary)
     return 0
 
@@ -134,6 +137,13 @@ def _check_place(args: argparse.Namespace) -> None:
         raise UserError("--shards, --jobs, --cpus, --gpus, --retries and --slurm go with --on ray or --on slurm")
     if args.on != "local" and (args.shards is None or args.shard is not None):
         raise UserError(f"--on {args.on}: give --shards N, the number of jobs, and no --shard")
+
+
+def _remove_shards(out: Path) -> None:
+    """Remove what is left of the shards of a finished store, where joining them was interrupted at its very end."""
+    from mmcl.data.preparation.shares import shards_of
+
+    shutil.rmtree(shards_of(out), ignore_errors=True)
 
 
 def _in_shards(args: argparse.Namespace, words: list[str], video: bool) -> int:

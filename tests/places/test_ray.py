@@ -72,6 +72,61 @@ def lines(file: Path) -> int:
     return len(file.read_text().splitlines()) if file.is_file() else 0
 
 
+def test_shards_that_ray_prepares_join_to_the_store_of_one_preparation(cluster, demo_store, tmp_path, capsys) -> None:
+    out = tmp_path / "store"
+    words = ["demo", "--source", str(demo_store.parent / "raw"), "--out", str(out), "--frames", "2"]
+    words += ["--crop-size", "56", "--on", "ray", "--shards", "2"]
+
+    def kill() -> None:
+        process_of(f"{out}.shards/1-of-2").parent().kill()
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    assert prepare(words) == 0
+    thread.join()
+    said = capsys.readouterr()
+    assert "shard 1/2: WorkerCrashedError" in said.err and "2 shards joined" in said.out
+    assert open_store(out).fingerprint == open_store(demo_store).fingerprint and len(open_store(out)) == 48
+    assert not (tmp_path / "store.shards").exists()
+    assert prepare(words) == 0 and "nothing to do" in capsys.readouterr().out
+
+
+def test_ctrl_c_lets_jobs_save_and_those_that_wait_never_begin(cluster, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)  # `python -m` looks there first
+    place = OnRay(at_once=None, retries=0, cpus=1, gpus=0)
+    place.variables |= make_verbs(tmp_path)
+    folders = [tmp_path / name for name in "abcdef"]
+
+    def interrupt() -> None:
+        wait_for(lambda: sum(map(starts, folders)))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    try:
+        outcome = perform([job_in(folder) for folder in folders], place)
+    finally:
+        place.close()
+    assert outcome.stopped and not outcome.failed and not outcome.going_on
+    begun = [folder for folder in folders if starts(folder)]
+    assert 1 <= len(begun) < len(folders) and all((folder / "saved").exists() for folder in begun)
+
+
+def test_a_cluster_of_this_machine_is_heard_by_nobody_else_and_says_what_it_has_not(monkeypatch, cluster) -> None:
+    monkeypatch.delenv("RAY_ADDRESS")
+    addresses, check = set(), OnRay._check_size
+
+    def look(place: OnRay, *sizes: Any) -> None:
+        for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+            addresses.update(at.laddr.ip for at in process.net_connections() if at.status == psutil.CONN_LISTEN)
+        check(place, *sizes)
+
+    monkeypatch.setattr(OnRay, "_check_size", look)
+    with pytest.raises(UserError, match="no node of the Ray cluster has 1 cores and 1000 GPUs"):
+        OnRay(at_once=None, retries=0, cpus=1, gpus=1000)
+    assert addresses and addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
 def test_a_study_whose_worker_and_node_are_killed_has_the_table_of_one_that_was_left_in_peace(
     cluster, demo_store, tmp_path, capsys
 ) -> None:
@@ -122,59 +177,3 @@ def test_a_study_whose_worker_and_node_are_killed_has_the_table_of_one_that_was_
 
 def _pids(node: Any) -> list[int]:
     return [info.process.pid for info in node.all_processes.get("raylet", [])]
-
-
-def test_shards_that_ray_prepares_join_to_the_store_of_one_preparation(cluster, demo_store, tmp_path, capsys) -> None:
-    cluster.add_node(num_cpus=1, **SMALL)
-    out = tmp_path / "store"
-    words = ["demo", "--source", str(demo_store.parent / "raw"), "--out", str(out), "--frames", "2"]
-    words += ["--crop-size", "56", "--on", "ray", "--shards", "2"]
-
-    def kill() -> None:
-        process_of(f"{out}.shards/1-of-2").parent().kill()
-
-    thread = threading.Thread(target=kill, daemon=True)
-    thread.start()
-    assert prepare(words) == 0
-    thread.join()
-    said = capsys.readouterr()
-    assert "shard 1/2: WorkerCrashedError" in said.err and "2 shards joined" in said.out
-    assert open_store(out).fingerprint == open_store(demo_store).fingerprint and len(open_store(out)) == 48
-    assert not (tmp_path / "store.shards").exists()
-    assert prepare(words) == 0 and "nothing to do" in capsys.readouterr().out
-
-
-def test_ctrl_c_lets_jobs_save_and_those_that_wait_never_begin(cluster, tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)  # `python -m` looks there first
-    place = OnRay(at_once=None, retries=0, cpus=1, gpus=0)
-    place.variables |= make_verbs(tmp_path)
-    folders = [tmp_path / name for name in "abcdef"]
-
-    def interrupt() -> None:
-        wait_for(lambda: sum(map(starts, folders)))
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt, daemon=True)
-    thread.start()
-    try:
-        outcome = perform([job_in(folder) for folder in folders], place)
-    finally:
-        place.close()
-    assert outcome.stopped and not outcome.failed and not outcome.going_on
-    begun = [folder for folder in folders if starts(folder)]
-    assert 1 <= len(begun) < len(folders) and all((folder / "saved").exists() for folder in begun)
-
-
-def test_a_cluster_of_this_machine_is_heard_by_nobody_else_and_says_what_it_has_not(monkeypatch, cluster) -> None:
-    monkeypatch.delenv("RAY_ADDRESS")
-    addresses, check = set(), OnRay._check_size
-
-    def look(place: OnRay, *sizes: Any) -> None:
-        for process in psutil.Process().children(recursive=True):
-            addresses.update(at.laddr.ip for at in process.net_connections() if at.status == psutil.CONN_LISTEN)
-        check(place, *sizes)
-
-    monkeypatch.setattr(OnRay, "_check_size", look)
-    with pytest.raises(UserError, match="no node of the Ray cluster has 1 cores and 1000 GPUs"):
-        OnRay(at_once=None, retries=0, cpus=1, gpus=1000)
-    assert addresses and addresses <= {"127.0.0.1", "::1"}

@@ -20,6 +20,7 @@ STORE = "store.json"
 
 def shards_of(out: Path) -> Path:
     """Folder of the shards of a store, until they are joined."""
+    out = out.absolute()  # so that "." has a name, too
     return out.with_name(f"{out.name}.shards")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from mmcl.common.errors import UserError
@@ -20,14 +21,22 @@ class Work:
         left_out: (id, reason) of clips that the reader never offers.
         options: everything besides the clips that the content of the store depends on.
         about: which shard it is, if it is one.
-        marks: of each clip, what tells whether it has changed.
     """
 
     sources: list[ClipSource]
     left_out: Clips
     options: dict[str, Any]
     about: dict[str, Any]
-    marks: list[int]
+
+    @cached_property
+    def marks(self) -> list[int]:
+        """Of each clip, what tells whether it has changed; its files are looked at when this is first asked for."""
+        return marks_of(self.sources)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the list of clips; shards of one data set have that of the whole in common."""
+        return list_digest(self.sources, self.left_out)
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -38,20 +47,19 @@ class Work:
     def of(
         cls, reader: Reader, *, video: bool, frames_per_clip: int, crop_size: int, shard: tuple[int, int] | None = None
     ) -> Work:
-        """Look at the files of a data set; the arguments are those of :func:`prepare`."""
+        """Find the clips of a data set; the arguments are those of :func:`prepare`."""
         sources = reader.scan() if video else [replace(source, video=None) for source in reader.scan()]
         check_ids(sources)
         left_out: Clips = sorted(getattr(reader, "left_out", []))
         options = options_of(reader, frames_per_clip=frames_per_clip, crop_size=crop_size)
-        whole = cls(sources, left_out, options, {}, marks_of(sources))
+        whole = cls(sources, left_out, options, {})
         return whole if shard is None else whole.share(*shard)
 
     def share(self, index: int, count: int) -> Work:
         """The ``index``-th (from 1) of ``count`` shards."""
-        about = {"shard": {"index": index, "count": count, "whole": list_digest(self.sources, self.left_out)}}
+        about = {"shard": {"index": index, "count": count, "whole": self.digest}}
         sources, left_out = _own(self.sources, self.left_out, index, count)
-        marks = list(shard_of(self.marks, index, count))
-        return Work(sources, left_out, {**self.options, "shard": f"{index}/{count}"}, about, marks)
+        return Work(sources, left_out, {**self.options, "shard": f"{index}/{count}"}, about)
 
 
 def _own(sources: list[ClipSource], left_out: Clips, index: int, count: int) -> tuple[list[ClipSource], Clips]:
