@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from importlib import import_module
 
@@ -66,6 +67,26 @@ def _main() -> int:
         raise UserError(f"unknown verb '{arguments[0]}': choose one of {', '.join(VERBS)}")
     sys.argv = [f"mmcl {arguments[0]}", *arguments[1:]]
     return int(import_module(VERBS[arguments[0]][0]).main() or 0)
+
+
+def call(command: str) -> None:
+    """Run a command in this process, in a notebook for instance: ``call("train --config own_joint --out runs/mine")``.
+
+    Args:
+        command: as one would type it behind ``mmcl``.
+
+    Raises:
+        UserError: there is no such verb, the command says what is wrong, or it ends with another status than 0.
+    """
+    verb, *words = shlex.split(command)
+    if verb not in VERBS:
+        raise UserError(f"unknown verb '{verb}': choose one of {', '.join(VERBS)}")
+    try:
+        status = import_module(VERBS[verb][0]).main(words)
+    except SystemExit as ended:  # the parser's, which has printed why
+        status = ended.code
+    if status:
+        raise UserError(f"`mmcl {command}` ended with status {status}")
 
 
 def main() -> None:

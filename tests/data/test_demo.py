@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mmcl.common.errors import UserError
 from mmcl.data.demo.actions import ACTIONS, CLASS_NAMES, OBJECT_PAIRS
+from mmcl.data.demo.arrays import act
 from mmcl.data.demo.body import JOINT, LAYOUT
 from mmcl.data.demo.camera import SENSORS
 from mmcl.data.demo.props import PROPS
@@ -176,3 +178,15 @@ def test_other_seed_other_people(scenes):
     assert other.bodies[0].shape != scenes[0].bodies[0].shape or not np.allclose(other.bodies[0], scenes[0].bodies[0])
     assert other.people[0].lengths != scenes[0].people[0].lengths
     assert make_scene(0, 1, 2, 0, V2).people[0].lengths == scenes[0].people[0].lengths
+
+
+def test_plain_arrays_are_the_demos_own_clips(demo_store):
+    """Those that `mmcl prepare demo` wrote, with video."""
+    written = demo_store.parent / "raw" / "skeletons"
+    takes = list(act(subjects=4, takes=1))
+    assert {take.name for take in takes} == {path.stem for path in written.glob("*.npy")}
+    for take in takes[::7]:
+        assert np.array_equal(take.joints, np.load(written / f"{take.name}.npy"))
+        assert take.action == CLASS_NAMES[int(take.name[1:3]) - 1] and f"s{take.subject:03d}" in take.name
+    with pytest.raises(UserError, match="no sensor with layout 'coco_17'"):
+        next(act(1, 1, layout="coco_17"))
