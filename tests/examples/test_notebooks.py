@@ -55,7 +55,7 @@ def test_they_are_short_and_hold_no_output() -> None:
 
 def test_own_arrays_become_a_bundle_that_answers(own_arrays: dict[str, Any], folder: Path) -> None:
     report = json.loads((folder / "runs/mine/report-test/report.json").read_text())
-    assert report["n"] == 24 and report["top1"] > 0.4  # of twelve classes
+    assert report["n"] == 24 and report["top1"] > 0.3  # guessing gives 0.08
     assert own_arrays["model"].class_names == sorted({take.action for take in own_arrays["act"](1, 1)})
     assert '"scores":{' in (folder / "clip.html").read_text()
     assert (folder / "bundles/mine/model.safetensors").stat().st_size < 500_000
