@@ -33,7 +33,7 @@ multiprocessing.set_forkserver_preload(PRELOADED)
 LONG = ("test_contract.py", "test_encoders_onnx.py", "test_kills.py", "test_onnx_graph.py", "test_demo_verb.py",
         "test_resume.py", "test_study_runs.py", "test_tools.py", "test_loop.py", "test_processes.py",
         "test_sharded_weights.py", "test_zero.py", "test_vocabulary.py", "test_hyperformer.py", "test_bench_colearn.py",
-        "test_bench_encoder.py", "test_exchange.py", "test_notebooks.py")  # fmt: skip
+        "test_bench_encoder.py", "test_exchange.py", "test_notebooks.py", "test_ray.py")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
