@@ -126,8 +126,8 @@ def _convolution(c_in: int, c_out: int, kernel: int) -> list[nn.Module]:
     return [nn.Conv1d(c_in, c_out, kernel, padding=kernel // 2, bias=False), nn.BatchNorm1d(c_out), nn.ReLU()]
 
 
-def _run(stages: nn.ModuleList, x: Tensor) -> Tensor:
+def _run(stages: nn.Module, x: Tensor) -> Tensor:
     """(N, M * V * C, T) -> (N, D) of one member."""
-    for number, stage in enumerate(stages):
+    for number, stage in enumerate(stages.children()):
         x = stage(F.max_pool1d(x, 2, ceil_mode=True) if number else x)
     return x.mean(dim=2)

@@ -10,20 +10,18 @@ step; the others refine the topologies of no row at all, so that a graph without
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmcl.encoders.base import Continual
+from mmcl.encoders.body_encoder import BodyEncoder
 from mmcl.encoders.ctrgcn.causal import HOLD, PAST, STEP, CausalSpatial, CausalUnit, past_views, seen_after
 from mmcl.encoders.ctrgcn.lean_units import LeanSpatial, LeanTemporal, LeanUnit
 from mmcl.encoders.graph import SUBSETS
 from mmcl.encoders.lean import Folded, normalised, scale_and_shift
-
-if TYPE_CHECKING:
-    from mmcl.encoders.ctrgcn.network import CTRGCN
 
 State = dict[str, Tensor]
 
@@ -101,7 +99,7 @@ class ContinualCTRGCN(Folded, Continual):
     """A causal CTR-GCN that takes :data:`STEP` frames at a time; a copy for use only.
 
     Args:
-        encoder: with ``causal`` among its options.
+        encoder: a CTR-GCN with ``causal`` among its options.
     """
 
     scale: Tensor
@@ -109,7 +107,7 @@ class ContinualCTRGCN(Folded, Continual):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, encoder: CTRGCN) -> None:
+    def __init__(self, encoder: BodyEncoder) -> None:
         super().__init__()
         options, V = encoder.options, encoder.layout.joint_count
         self.step, self.forget, self.persons, self.joints = STEP, options.memory + HOLD, options.persons, V
