@@ -55,6 +55,19 @@ class TCNOptions:
                 raise UserError(f"tcn.{name} must lie in [0, 1), not {getattr(self, name)}")
 
 
+class MemberClassifiers(nn.ModuleList):
+    """A classifier for each member's part of the features; the mean of their scores is the network's."""
+
+    def each(self, features: Tensor) -> Tensor:
+        """(N, D) -> (members, N, K)."""
+        parts = features.chunk(len(self), dim=-1)
+        return torch.stack([layer(part) for layer, part in zip(self, parts, strict=True)])
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, D) -> (N, K)."""
+        return self.each(features).mean(dim=0)
+
+
 class TCN(Encoder):
     """One or several small networks of temporal convolutions over any layout.
 
@@ -65,7 +78,7 @@ class TCN(Encoder):
     """
 
     options_type: ClassVar[type] = TCNOptions
-    head_parts: ClassVar[tuple[str, ...]] = ("dropout", "classifiers")
+    head_parts: ClassVar[tuple[str, ...]] = ("dropout", "classifier")
     tiny = MappingProxyType({"width": 8, "members": 2, "input_dropout": 0.0, "dropout": 0.0})
 
     def __init__(self, layout: Layout, classes: int, options: TCNOptions | None = None) -> None:
@@ -74,10 +87,10 @@ class TCN(Encoder):
         numbers = options.persons * layout.joint_count * options.channels
         self.norm, self.input_dropout = nn.BatchNorm1d(numbers), nn.Dropout1d(options.input_dropout)
         self.members = nn.ModuleList(_stages(numbers, options.width) for _ in range(options.members))
-        self.member_width = options.width * 2 ** (STAGES - 1)
-        self.feature_width = self.member_width * options.members
+        width = options.width * 2 ** (STAGES - 1)
+        self.feature_width = width * options.members
         self.dropout = nn.Dropout(options.dropout)
-        self.classifiers = nn.ModuleList(nn.Linear(self.member_width, classes) for _ in range(options.members))
+        self.classifier: nn.Module = MemberClassifiers(nn.Linear(width, classes) for _ in range(options.members))
 
     def features(self, x: Tensor) -> Tensor:
         """(N, M, T, V, C) -> (N, D): of each member the mean over time, one behind the other.
@@ -91,16 +104,14 @@ class TCN(Encoder):
 
     def head(self, features: Tensor) -> Tensor:
         """(N, D) -> (N, K), the mean of the members' scores."""
-        return self.heads(features).mean(dim=0)
-
-    def heads(self, features: Tensor) -> Tensor:
-        """(N, D) -> (members, N, K), the scores of each member."""
-        parts = features.split(self.member_width, dim=1)
-        return torch.stack([layer(self.dropout(part)) for layer, part in zip(self.classifiers, parts, strict=True)])
+        scores: Tensor = self.classifier(self.dropout(features))
+        return scores
 
     def member_scores(self, x: Tensor) -> Tensor:
-        """(N, M, T, V, C) -> (members, N, K)."""
-        return self.heads(self.features(x))
+        """(N, M, T, V, C) -> (members, N, K); (1, N, K) where something was put behind the classifiers."""
+        if not isinstance(self.classifier, MemberClassifiers):
+            return super().member_scores(x)
+        return self.classifier.each(self.dropout(self.features(x)))
 
     def depth(self) -> list[list[nn.Module | nn.Parameter]]:
         """The batch norm of the input, then stage by stage, of all members together."""

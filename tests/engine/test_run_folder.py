@@ -101,11 +101,11 @@ def test_what_fails_before_a_checkpoint_does_not_block_the_corrected_command(
 ) -> None:
     def fails(task: Supervised, batch: dict) -> dict:
         if moment == "first step" or batch["step"]:
-            raise RuntimeError("out of memory")
+            raise RuntimeError("something broke")
         return forward(task, batch)
 
     forward, out = Supervised.forward, tmp_path / "run"
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="something broke"):
         patch.setattr(Supervised, "forward", fails)
         run(demo_store, out, "--engine.checkpoint_steps=0", "--engine.trackers=[tensorboard]", "--encoder.width=16")
     assert (out / "config.yaml").is_file()  # to see what it was

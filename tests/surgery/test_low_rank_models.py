@@ -6,13 +6,13 @@ import json
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmcl.common.errors import UserError
 from mmcl.encoders import ENCODERS
 from mmcl.encoders.base import build_encoder, lean_form
 from mmcl.encoders.counting import count_macs, count_parameters
-from mmcl.encoders.factored import Factored, factored_layers
+from mmcl.encoders.factored import factored_layers
 from mmcl.models.bundle import build_network, describe, load_bundle, write_bundle
 from mmcl.models.description import parse_description
 from mmcl.models.model import Model
@@ -70,7 +70,7 @@ def test_at_full_rank_a_network_is_the_same_function_in_every_form(name: str, mo
     model = models[name]
     full = build_surgery("low_rank", FULL).run(model)
     found = [layer for _, layer in factored_layers(full.encoder)]
-    assert len(found) >= 4 and isinstance(full.encoder.classifier, (Factored, nn.Sequential))
+    assert len(found) >= 4 and any(name.startswith("classifier") for name, _ in factored_layers(full.encoder))
     assert not full.encoder.altered
     expected, x = model(clips), model.preprocess(clips)
     close(full(clips), expected)
