@@ -25,7 +25,10 @@ NETWORKS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+LARGE = pytest.mark.slow  # a graph of more than a thousand nodes takes the exporter more than a minute
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[LARGE] * (name == "step_catformer")) for name in NETWORKS])
 def test_graphs_equal_the_bundle_whoever_is_there(tmp_path, name):
     bundle = write_small(tmp_path / "bundle", (name, NETWORKS[name]))
     clips = [people(2, 2, frames, empty) for frames, empty in ((40, ((0, 1),)), (17, ()), (30, ((0, 0), (1, 1))))]

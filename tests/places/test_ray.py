@@ -72,6 +72,7 @@ def lines(file: Path) -> int:
     return len(file.read_text().splitlines()) if file.is_file() else 0
 
 
+@pytest.mark.slow
 def test_shards_that_ray_prepares_join_to_the_store_of_one_preparation(cluster, demo_store, tmp_path, capsys) -> None:
     out = tmp_path / "store"
     words = ["demo", "--source", str(demo_store.parent / "raw"), "--out", str(out), "--frames", "2"]
