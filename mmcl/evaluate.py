@@ -59,6 +59,10 @@ def build_parser() -> argparse.ArgumentParser:
         "clips that it was surest of and wrong about move and can be turned; it holds these clips' joints: see what "
         "the data set's licence says before you pass it on",
     )  # fmt: skip
+    parser.add_argument(
+        "--frames", action="store_true", help="draw the wrong clips on the pictures of their video, and not on paper; "
+        "the report then holds these recordings"
+    )  # fmt: skip
     parser.add_argument("--device", metavar="D", help="torch device (default: a GPU where there is one)")
     return parser
 
@@ -75,7 +79,7 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     data = select_for(evaluation, saved, arguments.data, arguments.protocol, arguments.split)
     out = arguments.out or report_folder(saved, data, arguments.evaluation)
     device = pick_device(arguments.device)
-    return judge(saved, data, evaluation, out, device, arguments.batch_size, arguments.show), out
+    return judge(saved, data, evaluation, out, device, arguments.batch_size, arguments.show, arguments.frames), out
 
 
 def summary(report: dict[str, Any], out: Path) -> str:

@@ -68,7 +68,7 @@ def select_for(
 
 def judge(
     saved: SavedModel, data: Selection, evaluation: Evaluation, out: Path, device: torch.device, batch_size: int = 64,
-    turning: int = 0,
+    turning: int = 0, video: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Judge a model and write the report; notes about what must be known of it go to standard error.
 
@@ -80,6 +80,7 @@ def judge(
         device: where the model runs.
         batch_size: clips at once.
         turning: of so many wrong clips, write a page on which they can be turned.
+        video: draw wrong clips on the pictures of their video.
 
     Returns:
         The content of ``report.json``.
@@ -111,7 +112,7 @@ def judge(
     facts["note"] = "; ".join(filter(None, notes)) or None
     for word in filter(None, (facts["note"], facts.get("warning"))):
         complain("note", word)
-    return write_report(out, verdict, facts, data.store, evaluation, turning)
+    return write_report(out, verdict, facts, data.store, evaluation, turning, video)
 
 
 def _changes(model: Model, data: Selection) -> list[str]:

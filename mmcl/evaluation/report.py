@@ -25,7 +25,7 @@ CLASSIFICATION = {"scores", "labels", "class_names"}  # arrays with which a repo
 
 def write_report(
     out: Path, verdict: Verdict, facts: Mapping[str, Any] | None = None, store: ClipStore | None = None,
-    evaluation: Evaluation | None = None, turning: int = 0,
+    evaluation: Evaluation | None = None, turning: int = 0, video: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Write a report folder in one go.
 
@@ -40,6 +40,7 @@ def write_report(
         store: where the clips are, to draw some of them.
         evaluation: that gave the verdict, for pictures of its own.
         turning: of so many of the most confidently wrong clips, write a page on which they move and can be turned.
+        video: draw wrong clips on the pictures of their video; these are recordings of somebody, so only if asked.
 
     Returns:
         The content of report.json: the verdict's facts and those given, its metrics, and the name of the main one.
@@ -56,7 +57,7 @@ def write_report(
         np.savez(folder / "scores.npz", **arrays)
         blocks = [] if evaluation is None else evaluation.draw(verdict, folder, store)
         if verdict.arrays.keys() >= CLASSIFICATION:
-            page = _write_classification(folder, verdict, report, blocks, store, turning)
+            page = _write_classification(folder, verdict, report, blocks, store, turning, video)
         else:
             if turning:
                 complain("note", "this evaluation names no wrong clips: there is none to show")
@@ -67,7 +68,7 @@ def write_report(
 
 def _write_classification(
     folder: Path, verdict: Verdict, report: Mapping[str, Any], blocks: Sequence[str], store: ClipStore | None,
-    turning: int,
+    turning: int, video: bool,
 ) -> str:  # fmt: skip
     """Tables and pictures of a classification; returns its page."""
     scores, labels = verdict.arrays["scores"], verdict.arrays["labels"]
@@ -75,7 +76,7 @@ def _write_classification(
     title = " ".join(str(report[key]) for key in ("protocol", "split") if report.get(key))
     classes = per_class(scores, labels, names)
     wrong = wrong_clips(softmax(scores), predicted, labels, verdict.ids, names)
-    undrawn = draw_sheets(wrong, store, folder) if store is not None else ""
+    undrawn = draw_sheets(wrong, store, folder, video) if store is not None else ""
     turned = turning > 0 and store is not None and write_wrong_page(folder, wrong[:turning], verdict, store, title)
     _write_csv(folder / "per_class.csv", classes, list(classes[0]))
     _write_csv(folder / "wrong.csv", wrong, COLUMNS)

@@ -113,7 +113,8 @@ def judged(store: ClipStore, skill: float = 0.3) -> tuple[np.ndarray, np.ndarray
 def test_the_surest_wrong_clips_are_drawn_and_linked(demo_store: Path, tmp_path: Path) -> None:
     store = open_store(demo_store)
     scores, labels, ids = judged(store)
-    write_report(tmp_path / "report", scored(scores, labels, ids, store.class_names, {}), FACTS, store, turning=3)
+    verdict = scored(scores, labels, ids, store.class_names, {})
+    write_report(tmp_path / "report", verdict, FACTS, store, turning=3, video=True)
     wrong = list(csv.DictReader((tmp_path / "report" / "wrong.csv").open()))
     drawn = [row["sheet"] for row in wrong if row["sheet"]]
     assert len(wrong) > 24 and drawn == [row["sheet"] for row in wrong[:24]] and len(set(drawn)) == 24
@@ -124,6 +125,10 @@ def test_the_surest_wrong_clips_are_drawn_and_linked(demo_store: Path, tmp_path:
     tile = sheet[drawing.HEAD : drawing.HEAD + drawing.TILE, 6 : 6 + drawing.TILE]
     corner = np.asarray(crop.resize((drawing.TILE, drawing.TILE), Image.Resampling.LANCZOS)).astype(int)[:20, :20]
     assert np.abs(tile[:20, :20] - corner).max() == 0  # the clip's own first crop
+    write_report(tmp_path / "plain", verdict, FACTS, store)
+    sheet = np.asarray(Image.open(tmp_path / "plain" / drawn[0]).convert("RGB"))
+    tile = sheet[drawing.HEAD : drawing.HEAD + drawing.TILE, 6 : 6 + drawing.TILE]
+    assert len(np.unique(tile[:20, :20].reshape(-1, 3), axis=0)) == 1  # paper: nobody's recordings unasked
     assert "wrong.html" in links((tmp_path / "report" / "report.md").read_text())
     page = (tmp_path / "report" / "wrong.html").read_text(encoding="utf-8")
     clips = json.loads(re.findall(r'id="data">(.*?)</script>', page)[0])["clips"]
@@ -167,7 +172,7 @@ def test_what_cannot_be_drawn_costs_no_report(
     monkeypatch.setattr(store, "ids", ["a/b\\../" + name for name in ids])
     rows = drawing.wrong_clips(scores, scores.argmax(axis=1), labels, names, store.class_names)
     (tmp_path / "report").mkdir()
-    troubles = drawing.draw_sheets(rows, store, tmp_path / "report")
+    troubles = drawing.draw_sheets(rows, store, tmp_path / "report", video=True)
     assert f"a/b\\../{surest[0]['id']} could not be drawn" in troubles and "somebody else's is not in" in troubles
     assert len(list((tmp_path / "report" / "wrong").glob("*.png"))) == 22, troubles  # ids are no paths
     monkeypatch.setattr(drawing, "SECONDS", -1.0)

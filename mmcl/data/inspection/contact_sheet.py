@@ -67,11 +67,11 @@ def _of_class(store: ClipStore, label: int, turn: int) -> int:
     return int(clips[store.subjects[clips] == people[turn % len(people)]][0])
 
 
-def frame_pictures(store: ClipStore, index: int, size: int) -> list[Image]:
-    """One square picture for each sampled frame: its crop where the clip has video, else the skeleton on paper."""
+def frame_pictures(store: ClipStore, index: int, size: int, video: bool = True) -> list[Image]:
+    """One square picture for each sampled frame: its crop if asked for and there, else the skeleton on paper."""
     from PIL import Image
 
-    if store.video_frames[index]:
+    if video and store.video_frames[index]:
         return crop_pictures(store, index, size)
     points = flat_points(store.joints_in_space(index)[:, store.frame_indices(index)].swapaxes(0, 1), size)
     return [draw_skeleton(Image.new("RGB", (size, size), PAPER), p, store.layout) for p in points]

@@ -49,13 +49,14 @@ def wrong_clips(
     return sorted(rows, key=lambda row: (-row["probability"], row["id"]))
 
 
-def draw_sheets(rows: Sequence[dict[str, Any]], store: ClipStore, folder: Path) -> str:
+def draw_sheets(rows: Sequence[dict[str, Any]], store: ClipStore, folder: Path, video: bool = False) -> str:
     """Draw the first clips of a list into ``folder / "wrong"``, and write the pictures' names into their rows.
 
     Args:
         rows: of :func:`wrong_clips`.
         store: where the clips are.
         folder: of the report.
+        video: draw on the pictures of their video, where there is one, and not on paper.
 
     Returns:
         Why some were not drawn, in words; "" where all were.
@@ -70,7 +71,7 @@ def draw_sheets(rows: Sequence[dict[str, Any]], store: ClipStore, folder: Path) 
             break
         name = f"{FOLDER}/{number + 1:02d}_{re.sub(r'[^A-Za-z0-9.-]', '_', row['id'])[-80:]}.png"
         try:
-            clip_sheet(store, position[row["id"]], row).save(folder / name)
+            clip_sheet(store, position[row["id"]], row, video).save(folder / name)
         except KeyError:
             troubles.append(f"{row['id']} is not in {store.location}")
         except (UserError, OSError) as error:  # a report is not lost because a picture in the store is damaged
@@ -80,11 +81,11 @@ def draw_sheets(rows: Sequence[dict[str, Any]], store: ClipStore, folder: Path) 
     return "; ".join(troubles)
 
 
-def clip_sheet(store: ClipStore, index: int, row: Mapping[str, Any]) -> Image:
+def clip_sheet(store: ClipStore, index: int, row: Mapping[str, Any], video: bool = False) -> Image:
     """One clip on a strip: what it is, what it was taken for, and its sampled frames in time order."""
     from PIL import Image, ImageDraw
 
-    tiles = frame_pictures(store, index, TILE)
+    tiles = frame_pictures(store, index, TILE, video)
     if len(tiles) > TILES:
         tiles = [tiles[i] for i in np.linspace(0, len(tiles) - 1, TILES).round().astype(int)]
     width = max(len(tiles) * (TILE + GAP) + GAP, WIDTH)
