@@ -6,8 +6,10 @@ import atexit
 import multiprocessing
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from multiprocessing.context import BaseContext, ForkContext, ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from mmcl.data.split import outputs_of
 from mmcl.data.store import ClipStore
 
 SHARED = Path("/dev/shm")
+_STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 PATIENCE = 900  # seconds that a batch may take; a worker that was ended while it had a lock makes the others wait
 
 
@@ -136,9 +139,37 @@ def _end_workers() -> None:
 
 def _leave_signals_to_the_main_process(worker: int) -> None:
     """A signal to the whole process group asks for a checkpoint: the batch that is under way is still needed."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+class _Worker(ForkProcess):
+    """A loader worker that never sees a signal to stop, from its first moment on.
+
+    One that gets it before it has come to ignore it ends without a word, and the main process would wait for its batch
+    until the loader's patience is over.
+    """
+
+    def start(self) -> None:
+        """Fork with the signals blocked, which the new process takes over."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Workers(ForkContext):
+    """Where the loader gets its workers from on Linux: forked, they start at once and share what is read already.
+
+    A server that forks them, Python's own way since 3.14, would itself end of a signal to the process group.
+    """
+
+    Process = _Worker
+
+
+def _workers() -> BaseContext | None:
+    return _Workers() if sys.platform == "linux" else None
 
 
 def check_shared_memory(store: ClipStore, clips: int, workers: int) -> None:
@@ -183,6 +214,7 @@ def loader(dataset: ClipDataset, batches: Any, workers: int = 0, extras: ExtraIn
         # draws next. Nothing here uses it, since a clip's randomness comes with its key.
         generator=torch.Generator(),
         worker_init_fn=_leave_signals_to_the_main_process,
+        multiprocessing_context=_workers() if workers else None,
     )
 
 
