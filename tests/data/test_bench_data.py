@@ -177,7 +177,7 @@ def test_peak_memory_sees_what_comes_and_goes() -> None:
         subprocess.run([sys.executable, "-c", child], check=True)
     assert memory.parent - memory.before > 200 << 20
     assert memory.children - before > 60 << 20
-    assert memory.together < memory.parent + memory.children  # not at the same time
+    assert memory.together - memory.before - before < 310 << 20  # not at the same time, which would be 320
 
 
 def test_the_script_hands_over_to_the_subject(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
