@@ -6,13 +6,13 @@ import copy
 import json
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
 from mmcl.deploy.graph import OUTPUTS, Eager, Graph
@@ -68,10 +68,26 @@ def probe_samples(probe: Path) -> list[Tensor]:
 
 def export_graph(model: Model) -> ModelProto:
     """The graph in single precision, unnamed and untested."""
-    import onnx
-
     graph = Graph(model)
     example = torch.randn(3, 2, 2 * model.preprocess.options.window, model.layout.joint_count, model.preprocess.columns)
+    proto = traced(graph, (example,), [INPUT], graph.outputs, dynamic_shapes())
+    return thinned(proto) if any(True for _ in factored_layers(model.encoder)) else proto
+
+
+def traced(
+    module: nn.Module, example: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str], shapes: Any
+) -> ModelProto:  # fmt: skip
+    """A module as the exporter writes it, without its warnings.
+
+    Args:
+        module: what is exported.
+        example: its arguments.
+        inputs: names of the arguments.
+        outputs: names of what it returns.
+        shapes: which axes of the arguments may have any length, as ``torch.export`` takes them.
+    """
+    import onnx
+
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)
@@ -79,15 +95,15 @@ def export_graph(model: Model) -> ModelProto:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                graph, (example,), dynamo=True, verbose=False, input_names=[INPUT], output_names=graph.outputs,
-                dynamic_shapes=dynamic_shapes(),
+                module, example, dynamo=True, verbose=False, input_names=inputs, output_names=outputs,
+                dynamic_shapes=shapes,
             )  # fmt: skip
     finally:
         quiet.setLevel(level)
     assert program is not None
     proto = onnx.ModelProto()
     proto.CopyFrom(program.model_proto)
-    return thinned(proto) if any(True for _ in factored_layers(model.encoder)) else proto
+    return proto
 
 
 def tidy(model: ModelProto) -> ModelProto:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +11,7 @@ import torch
 
 from mmcl.common.errors import UserError
 from mmcl.deploy.continual import SHARED, ContinualStream
-from mmcl.deploy.onnx import INPUT, TOLERANCE, finish, probe_samples
+from mmcl.deploy.onnx import INPUT, TOLERANCE, finish, probe_samples, traced
 from mmcl.deploy.step_runner import NEXT, OnnxStepper
 from mmcl.deploy.stepping import StepGraph
 from mmcl.models.model import Model
@@ -29,8 +27,6 @@ def export_steps(model: Model) -> ModelProto:
     Raises:
         UserError: the model sees whole clips alone.
     """
-    import onnx
-
     graph = StepGraph(model)
     network, persons = graph.network, graph.network.persons
     bodies = min(2, persons)
@@ -38,21 +34,8 @@ def export_steps(model: Model) -> ModelProto:
     state = graph.begin(bodies)
     rows = {0: torch.export.Dim("bodies", min=1, max=persons)} if persons > 1 else None
     shapes = (rows, tuple(None if name in SHARED else rows for name in graph.kept))
-    quiet = logging.getLogger("torch.onnx")
-    level = quiet.level
-    quiet.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                graph, (joints, *state.values()), dynamo=True, verbose=False, input_names=[INPUT, *graph.kept],
-                output_names=[*graph.outputs, *(NEXT + name for name in graph.kept)], dynamic_shapes=shapes,
-            )  # fmt: skip
-    finally:
-        quiet.setLevel(level)
-    assert program is not None
-    proto = onnx.ModelProto()
-    proto.CopyFrom(program.model_proto)
+    outputs = [*graph.outputs, *(NEXT + name for name in graph.kept)]
+    proto = traced(graph, (joints, *state.values()), [INPUT, *graph.kept], outputs, shapes)
     facts = {"step": network.step, "forget": network.forget}
     return finish(proto, model, {"precision": "fp32", "continual": facts})
 
