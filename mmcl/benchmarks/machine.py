@@ -59,7 +59,9 @@ class PeakMemory:
     """Largest resident sizes of this process and of those it started, while the block runs.
 
     Looks at the processes many times a second, since the kernel's own peak of child processes is that of the largest
-    one alone. Pages that processes share count for each of them, so the sum is an upper bound.
+    one alone. Pages that processes share count for each of them, so the sum is an upper bound. A process counts from
+    the second look on: one that has just been started has the memory of the process that started it until its own
+    program begins, and would count all of that twice.
 
     Attributes:
         before: bytes of this process when the block began.
@@ -82,8 +84,11 @@ class PeakMemory:
 
     def _watch(self) -> None:
         me = psutil.Process()
+        seen: set[psutil.Process] = set()
         while True:
-            parent, children = me.memory_info().rss, sum(map(_resident, me.children(recursive=True)))
+            others = set(me.children(recursive=True))
+            parent, children = me.memory_info().rss, sum(map(_resident, others & seen))
+            seen = others
             self.parent, self.children = max(self.parent, parent), max(self.children, children)
             self.together = max(self.together, parent + children)
             if self._end.wait(EVERY):
