@@ -9,6 +9,7 @@ import yaml
 MOST_NODES = 200_000  # values of a file, aliases written out
 DEEPEST = 60
 LONGEST_NUMBER = 4000  # characters
+MOST_BITS = 63  # of a whole number, besides its sign: what a tensor can hold
 
 
 class BoundedLoader(yaml.SafeLoader):
@@ -39,7 +40,7 @@ class BoundedLoader(yaml.SafeLoader):
             raise yaml.YAMLError(f"nested deeper than {DEEPEST} levels")
         node = super().compose_node(parent, index)
         self.depth -= 1
-        if isinstance(node, yaml.ScalarNode) and node.style is None and not node.tag.endswith((":str", ":null")):
+        if isinstance(node, yaml.ScalarNode):
             self._check_scalar(node)
         if anchor is not None:
             self.sizes[anchor] = self.count - before
@@ -51,5 +52,22 @@ class BoundedLoader(yaml.SafeLoader):
             raise yaml.YAMLError(f"more than {MOST_NODES} values, those that aliases stand for counted")
 
     def _check_scalar(self, node: yaml.ScalarNode) -> None:
-        if len(node.value) > LONGEST_NUMBER:
+        if "\0" in node.value:  # no file can be called so, and there is nothing to show
+            raise yaml.YAMLError("a text with a null character in it")
+        plain = node.style is None and not node.tag.endswith((":str", ":null"))
+        if plain and len(node.value) > LONGEST_NUMBER:
             raise yaml.YAMLError(f"a number or date of {len(node.value)} characters")
+
+    def whole_number(self, node: yaml.ScalarNode) -> int:
+        """A whole number that a tensor can hold.
+
+        Raises:
+            YAMLError: it has more digits.
+        """
+        number: int = self.construct_yaml_int(node)
+        if number.bit_length() > MOST_BITS:
+            raise yaml.YAMLError(f"a whole number of {number.bit_length()} bits: {MOST_BITS} are the most")
+        return number
+
+
+BoundedLoader.add_constructor("tag:yaml.org,2002:int", BoundedLoader.whole_number)

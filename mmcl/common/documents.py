@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.common.errors import UserError
+from mmcl.common.files import exists, is_file
 
 MOST_YAML, MOST_JSON = 2 << 20, 64 << 20  # bytes of a file
 
@@ -89,8 +90,8 @@ def read_document(path: Path, most: int) -> str:
     Raises:
         UserError: it is missing, no regular file, larger, or not UTF-8.
     """
-    if not path.is_file():  # a pipe or device would be waited for
-        raise UserError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    if not is_file(path):  # a pipe or device would be waited for
+        raise UserError(f"{path}: {'not a file' if exists(path) else 'no such file'}")
     try:
         with path.open("rb") as file:
             data = file.read(most + 1)

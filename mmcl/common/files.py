@@ -1,4 +1,4 @@
-"""Files: writing that leaves nothing half-written, to a temporary name first, then renamed."""
+"""Files: looking for what strangers name, and writing that leaves nothing half-written (renamed when it is whole)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,24 @@ from mmcl.common.errors import UserError
 
 _NO_ROOM = ("no space left on device", "file too large", "disk quota exceeded", "os error 28", "os error 27",
             "os error 122", "inline_container", "failed writing file")  # the last two: of torch.save  # fmt: skip
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is such a file. A name that is too long, or has a null character in it, is that of none.
+
+    ``pathlib`` raises for such names, and they come out of recipes and lists that anybody may have written.
+    """
+    return os.path.isfile(path)
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether there is such a folder, as :func:`is_file`."""
+    return os.path.isdir(path)
+
+
+def exists(path: str | Path) -> bool:
+    """Whether there is such a file or folder, as :func:`is_file`."""
+    return os.path.exists(path)
 
 
 @contextmanager

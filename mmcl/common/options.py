@@ -5,13 +5,16 @@ A bundle is read where none of the training packages is, jsonargparse included.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mmcl.common.errors import UserError
+
+LARGEST = 2**63 - 1  # of whole numbers: what a tensor can hold
 
 
 def fill(where: str, options: Any, kind: Any) -> Any:
@@ -23,13 +26,16 @@ def fill(where: str, options: Any, kind: Any) -> Any:
         kind: the dataclass.
 
     Raises:
-        UserError: no mapping, an unknown key, or a value of the wrong type.
+        UserError: no mapping, an unknown key, no value for a key without a default, or a value of the wrong type.
     """
     if not isinstance(options, Mapping):
         raise UserError(f"options of '{where}' must be keys and values, not {type(options).__name__}")
     known = [field.name for field in fields(kind)]
     if unknown := sorted(str(key)[:40] for key in options if key not in known):
         raise UserError(f"'{where}' has no option {', '.join(unknown[:5])}; it has {', '.join(known)}")
+    needed = [one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING]
+    if missing := [key for key in needed if key not in options]:
+        raise UserError(f"'{where}' lacks {', '.join(missing)}")
     hints = get_type_hints(kind)
     return kind(**{key: typed(f"{where}.{key}", value, hints[key]) for key, value in options.items()})
 
@@ -72,8 +78,8 @@ def without(settings: Mapping[str, Any], keys: Collection[str], start: str = "")
 def typed(where: str, value: Any, kind: Any) -> Any:
     """Return ``value``, which comes out of JSON or a recipe, as ``kind``.
 
-    A whole number passes for a float, but True never for a number. Lists, tuples, mappings, literals, alternatives and
-    dataclasses, nested in any way, are what jsonargparse makes of them.
+    A whole number passes for a float, but True never for a number, and no number is infinite or beyond 64 bits. Lists,
+    tuples, mappings, literals, alternatives and dataclasses, nested in any way, are what jsonargparse makes of them.
 
     Args:
         where: what it is, for messages.
@@ -84,11 +90,11 @@ def typed(where: str, value: Any, kind: Any) -> Any:
         UserError: it is none.
     """
     origin, inner = get_origin(kind), get_args(kind)
+    if kind in (int, float) and type(value) in (int, float):
+        return _number(where, value, kind)
     if kind is Any or (origin is Literal and value in inner) or (kind in (None, type(None)) and value is None):
         return value
-    if kind is float and type(value) is int:
-        return float(value)
-    if isinstance(kind, type) and type(value) is kind:
+    if isinstance(kind, type) and not inner and (type(value) is kind or _made(value, kind)):
         return value
     if origin in (Union, UnionType):
         for one in inner:
@@ -106,3 +112,23 @@ def typed(where: str, value: Any, kind: Any) -> Any:
         return fill(where, value, kind)
     name = kind.__name__ if isinstance(kind, type) and not inner else str(kind).replace("typing.", "")
     raise UserError(f"option {where} must be {name}, not {value!r:.60}")
+
+
+def _number(where: str, value: float, kind: type) -> Any:
+    """A number as a whole or a real one.
+
+    Raises:
+        UserError: it is not finite, has too many digits, or is a fraction where a whole number is wanted.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"option {where} must be a finite number, not {value}")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise UserError(f"option {where} is a whole number of {value.bit_length()} bits: more than 63 are too many")
+    if kind is int and isinstance(value, float):
+        raise UserError(f"option {where} must be int, not {value!r}")
+    return kind(value)
+
+
+def _made(value: Any, kind: type) -> bool:
+    """Whether jsonargparse has made a value what it is to be already, as it does with paths and enumerations."""
+    return kind.__module__ != "builtins" and isinstance(value, kind)

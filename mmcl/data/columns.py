@@ -64,11 +64,25 @@ def stream(columns: pa.Schema, batches: Iterable[pa.RecordBatch]) -> bytes:
     return b"".join([columns.serialize().to_pybytes(), *(batch.serialize().to_pybytes() for batch in batches)])
 
 
+def check_lists(found: pa.Schema, columns: Iterable[str]) -> None:
+    """Whether a part has these list columns, each of its type.
+
+    Raises:
+        ValueError: naming one that it lacks, or that holds something else.
+    """
+    for name in columns:
+        at = found.get_field_index(name)  # -1, too, where there are two
+        kind = found.field(at).type if at >= 0 else pa.null()
+        wanted = pa.from_numpy_dtype(FLAT[name]) if name in FLAT else pa.binary()
+        if not (pa.types.is_list(kind) and kind.value_type == wanted):
+            raise ValueError(f"its column {name} is {kind if at >= 0 else 'missing'}, not a list of {wanted}")
+
+
 def map_file(file: Path) -> list[pa.RecordBatch]:
     """Record batches of one file; their buffers are views on the memory-mapped file, and keep it mapped.
 
     Raises:
-        ValueError: the content is no Arrow stream.
+        ValueError: the content is no Arrow stream, or a cell is empty.
     """
     with pa.memory_map(str(file)) as mapped:
         content = mapped.read_buffer()
@@ -76,6 +90,8 @@ def map_file(file: Path) -> list[pa.RecordBatch]:
         batches = list(pa.ipc.open_stream(content))
         for batch in batches:
             batch.validate(full=True)  # else a damaged offset would be followed to wherever it points
+            if any(column.null_count for column in batch.columns):
+                raise ValueError("a cell without a value")
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"no readable Arrow stream: {error}") from error
     return batches

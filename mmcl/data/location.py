@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from mmcl.common.documents import MOST_JSON, read_document
 from mmcl.common.errors import UserError
-from mmcl.common.files import atomic_file
+from mmcl.common.files import atomic_file, exists, is_file, is_folder
 
 FACTS = "store.json"
 
@@ -38,13 +38,13 @@ class StoreFolder:
     def facts(self) -> str | None:
         """Content of ``store.json``, or None where there is none."""
         file = self.path / FACTS
-        return read_document(file, MOST_JSON) if file.is_file() else None
+        return read_document(file, MOST_JSON) if is_file(file) else None
 
     def missing(self) -> str:
         """Why there is no store, in words."""
-        if self.path.with_name(self.path.name + ".partial").is_dir() or self.path.name.endswith(".partial"):
+        if is_folder(f"{self.path}.partial") or self.path.name.endswith(".partial"):
             return "`mmcl prepare` has not finished this store; run the same command again to go on"
-        found = "it is empty or something else" if self.path.exists() else "it does not exist"
+        found = "it is empty or something else" if exists(self.path) else "it does not exist"
         return f"not a clip store ({found}); make one with `mmcl prepare DATASET --out {self.path}`"
 
     def check(self, name: str, size: int) -> None:
@@ -131,7 +131,7 @@ def locate(where: str | Path) -> StoreFolder:
     Raises:
         UserError: a URL of a kind that cannot be read here.
     """
-    if isinstance(where, str) and ("://" in where or "::" in where) and not Path(where).exists():
+    if isinstance(where, str) and ("://" in where or "::" in where) and not exists(where):
         from fsspec.implementations.local import LocalFileSystem
 
         files, root = filesystem(where)

@@ -14,7 +14,7 @@ from typing import Any
 
 from mmcl.common.documents import read_yaml
 from mmcl.common.errors import UserError
-from mmcl.common.files import write_text
+from mmcl.common.files import is_file, write_text
 
 MOST_CLASSES = 100_000
 # Inside the package, so that every way of installing finds them; `prompts/` at the top of the repository leads here.
@@ -132,7 +132,7 @@ def load_prompts(name: str | Path) -> Prompts:
     """
     own = str(name).endswith((".yaml", ".yml"))
     path = Path(name) if own else BUILTIN / f"{str(name).replace('-', '_')}.yaml"
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"no prompts '{name}': expected {path}; copy one of {prompt_names()} and edit it")
     facts = read_yaml(path)
     try:

@@ -20,6 +20,7 @@ from typing import Any
 
 from mmcl.common.documents import read_yaml
 from mmcl.common.errors import UserError
+from mmcl.common.files import is_file
 from mmcl.data.arrival import Stream
 from mmcl.data.rules import ANY, Protocol, Rule, parse_protocol
 from mmcl.data.store import ClipStore
@@ -156,7 +157,7 @@ def _read(file: str) -> dict[str, Any]:
     Raises:
         UserError: there is no such file, or it holds something else.
     """
-    if not Path(file).is_file():
+    if not is_file(file):
         raise UserError(f"{file}: no such file")
     own = read_yaml(Path(file))
     if not isinstance(own, dict) or not own:

@@ -20,7 +20,16 @@ import pyarrow as pa
 from mmcl.common.documents import parse_json
 from mmcl.common.errors import UserError
 from mmcl.common.printing import one_line
-from mmcl.data.columns import READABLE, WHOLE_NUMBERS, clip_digest, content_fingerprint, file_digest, map_file
+from mmcl.data.columns import (
+    FLAT,
+    READABLE,
+    WHOLE_NUMBERS,
+    check_lists,
+    clip_digest,
+    content_fingerprint,
+    file_digest,
+    map_file,
+)
 from mmcl.data.location import StoreFolder, locate
 from mmcl.data.store_facts import check_facts, check_index
 from mmcl.skeletons.layout import Layout
@@ -107,10 +116,7 @@ class ClipStore:
             DamagedClip: they are not what they were when the store was made.
         """
         self.compare(index)
-        try:
-            return self._flat("joints", index).reshape(*self._shape(index), self.dimensions)
-        except ValueError as error:
-            raise self._damaged(index) from error
+        return self._shaped("joints", index, *self._shape(index), self.dimensions)
 
     def joints_in_space(self, index: int) -> np.ndarray:
         """The same with three coordinates, (M, T, V, 3): z is 0 of planar joints."""
@@ -151,15 +157,21 @@ class ClipStore:
 
     def frame_indices(self, index: int) -> np.ndarray:
         """(m,) int32: the skeleton frames that were sampled."""
-        return self._flat("frame_indices", index)
+        found = self._shaped("frame_indices", index, -1)
+        if len(found) and not 0 <= found.min() <= found.max() < self.frames[index]:
+            raise self._damaged(index)
+        return found
 
     def boxes(self, index: int) -> np.ndarray:
         """(m, 4) float32 x0, y0, x1, y1 of the crops in video pixels; (0, 4) without video."""
-        return self._flat("boxes", index).reshape(-1, 4)
+        return self._shaped("boxes", index, -1, 4)
 
     def pixels(self, index: int) -> np.ndarray:
         """(m, M, V, 2) float32 joints of the sampled frames in video pixels; (0, M, V, 2) where nothing is known."""
-        return self._flat("pixels", index).reshape(-1, self.bodies[index], self.layout.joint_count, 2)
+        found = self._shaped("pixels", index, -1, int(self.bodies[index]), self.layout.joint_count, 2)
+        if 0 < len(found) != len(self.boxes(index)) > 0:
+            raise self._damaged(index)
+        return found
 
     def compare(self, index: int) -> None:
         """Compare what is read of a clip with its digest, once in a process. Boxes and pixels are not looked at.
@@ -174,7 +186,7 @@ class ClipStore:
             row |= {"id": self.ids[index], "splits": self.splits[index], "joints": self._flat("joints", index)}
             row |= {"confidence": self._confidence(index), "crops": self._cell("crops", index).to_pylist()}
             same = clip_digest(row) == self.digest(index)
-        except (ValueError, pa.ArrowException) as error:
+        except (ValueError, TypeError, pa.ArrowException) as error:  # TypeErrors: of a crop without a value
             raise self._damaged(index) from error
         if not same:
             raise self._damaged(index)
@@ -198,6 +210,10 @@ class ClipStore:
         names = {f"clips/{part['file']}": part for part in self.info["parts"]}
         files = {name: self.folder.file(name, part["bytes"]) for name, part in names.items()}
         return [name for name, part in names.items() if file_digest(files[name]) != part["sha256"]]
+
+    def _lists(self) -> list[str]:
+        """The list columns that parts have."""
+        return [name for name in (*FLAT, "crops") if name != "confidence" or self.info["format"] >= 4]
 
     def _shape(self, index: int) -> tuple[int, int, int]:
         return int(self.bodies[index]), int(self.frames[index]), self.layout.joint_count
@@ -223,6 +239,12 @@ class ClipStore:
     def _flat(self, column: str, index: int) -> np.ndarray:
         return self._cell(column, index).to_numpy(zero_copy_only=True)
 
+    def _shaped(self, column: str, index: int, *shape: int) -> np.ndarray:
+        try:
+            return self._flat(column, index).reshape(shape)
+        except ValueError as error:  # of another length, or a number without a value, which is a ValueError of Arrow's
+            raise self._damaged(index) from error
+
     def _mapped(self, part: int) -> tuple[list[pa.RecordBatch], list[int]]:
         """Record batches of a part, and the row of the part at which each of them starts."""
         if self._handed_out > RESIDENT:
@@ -233,6 +255,8 @@ class ClipStore:
             name = f"clips/{facts['file']}"
             try:
                 batches = map_file(self.folder.file(name, facts["bytes"]))
+                for batch in batches[:1]:  # all have the schema of their stream
+                    check_lists(batch.schema, self._lists())
             except ValueError as error:
                 raise DamagedClip(f"{self.location}/{name}: damaged ({error}); prepare the store again") from error
             starts = np.cumsum([0, *(batch.num_rows for batch in batches)]).tolist()

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmcl.common.options import typed
-from mmcl.data.columns import READABLE, WHOLE_NUMBERS
+from mmcl.data.columns import READABLE, SHORT, WHOLE_NUMBERS
 
 MOST_CLASSES, MOST_BODIES, MOST_FRAMES = 100_000, 1000, 10_000_000
 _PART = re.compile(r"part-[0-9]{5,9}\.arrow")
@@ -74,6 +74,8 @@ def check_facts(info: Any) -> None:
     for key, good in ranges.items():
         if not good:
             raise ValueError(f"store.json: {key} is {info.get(key)!r:.60}")
+    if info["format"] > READABLE[0] and not all("sha256" in part for part in info["parts"]):
+        raise ValueError("store.json: a part has no sha256")
 
 
 def check_index(index: pa.Table, info: Mapping[str, Any]) -> None:
@@ -84,6 +86,11 @@ def check_index(index: pa.Table, info: Mapping[str, Any]) -> None:
     """
     if (total := sum(part["clips"] for part in info["parts"])) != index.num_rows:
         raise ValueError(f"the index lists {index.num_rows} clips, the parts hold {total}")
+    if missing := [name for name in SHORT if index.schema.get_field_index(name) < 0]:
+        raise ValueError(f"the index has no column {', '.join(missing)}")
+    kinds = {"digest": pa.types.is_binary, "splits": pa.types.is_list}
+    if wrong := [name for name, fits in kinds.items() if not fits(index.schema.field(name).type)]:
+        raise ValueError(f"its column {wrong[0]} is {index.schema.field(wrong[0]).type}")
     limits = {"label": len(info["class_names"]), "bodies": MOST_BODIES + 1, "frames": MOST_FRAMES + 1}
     for name in WHOLE_NUMBERS:
         column = index.column(name)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mmcl.common.errors import BadClip
+from mmcl.common.files import exists, is_file, is_folder
 from mmcl.data.readers.files import PICTURE_SUFFIXES
 
 Indices = Sequence[int] | np.ndarray
@@ -49,10 +50,10 @@ def read_frames(
             pictures are too large.
     """
     path = Path(path)
-    if path.is_dir():
+    if is_folder(path):
         return _read_pictures(path, indices)
-    if not path.is_file():  # opening a pipe would wait for somebody who writes into it
-        raise BadClip(f"{path}: {'a pipe or a device, not a video file' if path.exists() else 'no such video file'}")
+    if not is_file(path):  # opening a pipe would wait for somebody who writes into it
+        raise BadClip(f"{path}: {'a pipe or a device, not a video file' if exists(path) else 'no such video file'}")
     total, size = _count(path, expected)
     wanted = _clamped(indices, total)
     _check_room(path, len(wanted), *size)

@@ -20,7 +20,7 @@ from mmcl.deploy.stepping import StepGraph, TorchStepper, goes_step_by_step
 from mmcl.deploy.stream import Ranking
 from mmcl.models.bundle import load_bundle
 from mmcl.models.description import read_bundle
-from mmcl.models.model import Model
+from mmcl.models.model import Model, check_finite
 from mmcl.models.vocabulary import Vocabulary, require_vocabulary
 from mmcl.skeletons.layout import Layout
 
@@ -133,7 +133,12 @@ class Predictor:
 
 
 def ranking_of(scores: Tensor, names: Sequence[str]) -> Ranking:
-    """(label, name, probability) of all classes, most probable first, from the scores (K,) of a clip."""
+    """(label, name, probability) of all classes, most probable first, from the scores (K,) of a clip.
+
+    Raises:
+        UserError: the scores are not finite.
+    """
     probabilities = scores.float().softmax(dim=-1).cpu()
+    check_finite(probabilities[None])
     order = probabilities.argsort(descending=True).tolist()
     return [(label, names[label], float(probabilities[label])) for label in order]

@@ -12,9 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmcl.common.documents import read_yaml
 from mmcl.common.errors import UserError
-from mmcl.common.options import fill
+from mmcl.common.options import fill, typed
 from mmcl.encoders import ENCODERS
 from mmcl.encoders.base import encoder_options
 from mmcl.engine.config import (
@@ -26,7 +25,7 @@ from mmcl.engine.config import (
     TrainConfig,
 )
 from mmcl.engine.older import modernised
-from mmcl.engine.recipes import LOOKED_UP, Recipe, read_command_line
+from mmcl.engine.recipes import LOOKED_UP, Recipe, keys_of, read_command_line
 from mmcl.models.description import Operation
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import PreprocessOptions
@@ -45,6 +44,7 @@ _SECTIONS = {
     "engine": EngineOptions,
 }
 _DEFAULT_NAMES = {"encoder": "ctrgcn", "task": "supervised"}
+_PLAIN = {"out": str, "seed": int, "resume": bool, "derive": bool, "stars": bool, "surgeries": list[Operation]}
 _ABOUT = """Train a skeleton encoder, alone or together with CLIP and a multimodal LLM.
 
   accelerate launch mmcl/train.py --config RECIPE [--key.sub=value ...]
@@ -107,7 +107,7 @@ def parse(argv: Sequence[str], defaults_of: Defaults | None = None, measure: Mea
     Raises:
         UserError: an unknown key, a value of the wrong type, a missing recipe; naming it.
     """
-    asked, defaults = read_command_line(argv), dict[str, Any]()
+    asked, defaults = read_command_line(argv, (*_SECTIONS, *_DEFAULT_NAMES)), dict[str, Any]()
     if asked.named.get("start") and defaults_of is not None:
         defaults = dict(defaults_of(Path(asked.named["start"])))
         own = defaults["encoder.name"]
@@ -148,10 +148,8 @@ def read_run_config(folder: Path) -> TrainConfig:
     saved = folder / "config.yaml"
     if not saved.is_file():
         raise UserError(f"{folder} is no run folder (no config.yaml): give the --out folder of `mmcl train`")
-    content = read_yaml(saved)
-    if not isinstance(content, Mapping):
-        raise UserError(f"{saved}: a run's configuration holds keys and values")
-    recipe = Recipe(saved, modernised(content))
+    recipe = Recipe(saved, modernised(keys_of(saved)))
+    recipe.check((*_SECTIONS, *_DEFAULT_NAMES))
     found = recipe.names()
     names = {section: found.get(section, default) for section, default in _DEFAULT_NAMES.items()}
     return _typed(build_parser(names), ["--config", recipe.text()], names, found, ())
@@ -165,24 +163,17 @@ def _typed(
 
     try:
         config = parser.parse_args(words)
-    except jsonargparse.ArgumentError as error:
-        message = " ".join(str(error).split())
+    except (jsonargparse.ArgumentError, OverflowError, ValueError, TypeError, AttributeError, OSError) as error:
+        message = " ".join(str(error).split())  # the other kinds: of words such as --encoder={3: x}, or 400 digits
         raise UserError(f"{message}; `mmcl train --help` lists every key") from error
+    parts = _parts(config.clone(with_meta=False).as_dict(), names)
     for section, key in LOOKED_UP.items():  # a form of saying so that was not foreseen trains nothing else instead
         used, said = names.get(section, found.get(section, "")), config[section][key]
         if used != said:
             raise UserError(f"{section}.{key} is given in a form that is not understood: say --{section}.{key}={said}")
-    text = parser.dump(config)
-    for section in names:
-        del config[section]["name"]
-    sections = parser.instantiate(config)
     parsed = TrainConfig(
-        out=sections.out, seed=sections.seed, resume=sections.resume, derive=sections.derive, stars=sections.stars,
-        surgeries=tuple(fill(f"surgeries.{k}", one, Operation) for k, one in enumerate(sections.surgeries)),
-        **{section: sections[section] for section in _SECTIONS},
-        encoder_name=names["encoder"], encoder=sections.encoder,
-        task_name=names["task"], task=sections.task, text=text, notes=notes,
-    )  # fmt: skip
+        **parts, encoder_name=names["encoder"], task_name=names["task"], text=parser.dump(config), notes=notes
+    )
     parsed.validate()
     groups = TASKS[parsed.task_name].own_rates
     if unknown := sorted(set(parsed.optimiser.rates) - set(groups)):
@@ -191,3 +182,19 @@ def _typed(
             f"optimiser.rates names {', '.join(unknown)}, which is no parameter group with a rate of its own: {known}"
         )
     return parsed
+
+
+def _parts(found: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Top-level values and sections, each of its type. Every value is checked here: the parser takes None for any.
+
+    Raises:
+        UserError: a value of the wrong type, or out of range; naming its key.
+    """
+    parts = {key: typed(key, found[key], kind) for key, kind in _PLAIN.items()}
+    kinds = {**_SECTIONS, "encoder": encoder_options(names["encoder"]), "task": TASKS[names["task"]].options}
+    for section, kind in kinds.items():
+        own = found[section]
+        if section in names and isinstance(own, Mapping):
+            own = {key: value for key, value in own.items() if key != "name"}
+        parts[section] = fill(section, own, kind)
+    return {**parts, "surgeries": tuple(parts["surgeries"])}

@@ -6,13 +6,14 @@ meant for that one: it is left out, with a note. What the command line says is n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmcl.common.documents import parse_yaml, read_yaml
 from mmcl.common.errors import UserError
+from mmcl.common.files import is_file
 from mmcl.engine.older import without_gone
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
@@ -32,9 +33,9 @@ def find_recipe(name: str) -> Path:
         UserError: there is none.
     """
     for path in (Path(name), RECIPES / f"{name}.yaml"):
-        if path.is_file():
+        if is_file(path):
             return path
-    raise UserError(f"no recipe '{name}': give a .yaml file or one of {', '.join(recipe_names())}")
+    raise UserError(f"no recipe '{name:.80}': give a .yaml file or one of {', '.join(recipe_names())}")
 
 
 @dataclass
@@ -51,15 +52,34 @@ class Recipe:
     content: Mapping[str, Any]
     named: dict[str, str] = field(default_factory=dict)
 
+    def check(self, sections: Iterable[str]) -> None:
+        """Refuse a section that neither holds keys and values nor names a file that does.
+
+        Raises:
+            UserError: naming the section and what is given.
+        """
+        for section in sections:
+            part = self.content.get(section, {})
+            if isinstance(part, str):
+                found = self.section_file(part)
+                part = None if found is None else keys_of(found)
+            if not (isinstance(part, Mapping) and all(isinstance(key, str) for key in part)):
+                given = f"not {self.content[section]!r:.60}"
+                raise UserError(f"{self.path}: {section} must be keys and values, or a file that holds them, {given}")
+
+    def section_file(self, name: str) -> Path | None:
+        """The file by which a section is given; None where there is none."""
+        return next(filter(is_file, (self.path.parent / name, Path(name))), None)
+
     def section(self, name: str) -> dict[str, Any]:
         """What it says below a key, in any of the forms that the parser takes: keys below, dotted keys, a file."""
         part = self.content.get(name)
-        if isinstance(part, str):  # a file that holds the section; the parser complains where there is none
-            file = next((path for path in (self.path.parent / part, Path(part)) if path.is_file()), None)
+        if isinstance(part, str):  # a file that holds the section
+            file = self.section_file(part)
             part = None if file is None else keys_of(file)
         dotted = {key: value for key, value in self.content.items() if key.startswith(f"{name}.")}
         found = {**(part if isinstance(part, Mapping) else {}), **dotted}
-        return {key.removeprefix(f"{name}."): value for key, value in found.items()}
+        return {str(key).removeprefix(f"{name}."): value for key, value in found.items()}
 
     def names(self) -> dict[str, str]:
         """Which encoder, task and start it asks for; by section, where it does."""
@@ -110,8 +130,12 @@ class CommandLine:
         return words, notes
 
 
-def read_command_line(argv: Sequence[str]) -> CommandLine:
+def read_command_line(argv: Sequence[str], sections: Iterable[str]) -> CommandLine:
     """Read the recipes of a command line, from left to right as the parser will: what comes later counts.
+
+    Args:
+        argv: its words.
+        sections: that recipes have.
 
     Raises:
         UserError: a recipe is missing, or is none.
@@ -124,6 +148,7 @@ def read_command_line(argv: Sequence[str]) -> CommandLine:
         if option == "--config":
             path = find_recipe(value if has_value else next(words, ""))
             recipe = Recipe(path, keys_of(path))
+            recipe.check(sections)
             named |= recipe.names()
             recipe.named = dict(named)
             parts.append(recipe)

@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 from mmcl.common.documents import read_yaml
+from mmcl.common.files import is_file
 from mmcl.data.prompts import class_names
 from mmcl.data.protocols import builtin_protocols, load_protocol
 from mmcl.data.rules import Protocol
@@ -25,7 +26,7 @@ def describe_maps() -> str:
 
 def is_map(name: str) -> bool:
     """Whether a protocol's name, or a user's .yaml file, is a label map."""
-    if not (name.endswith((".yaml", ".yml")) and Path(name).is_file()):
+    if not (name.endswith((".yaml", ".yml")) and is_file(name)):
         return name in transfer_maps()
     facts = read_yaml(Path(name))
     return isinstance(facts, dict) and "pairs" in facts

@@ -19,6 +19,7 @@ import numpy as np
 
 from mmcl.common.documents import MOST_YAML, parse_yaml_tree, read_document
 from mmcl.common.errors import UserError
+from mmcl.common.files import is_file
 from mmcl.data.selection import Selection
 from mmcl.data.store import ClipStore
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
@@ -131,7 +132,7 @@ def load_map(name: str) -> TransferMap:
     if name in known:
         return known[name]
     if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
+        if not is_file(name):
             raise UserError(f"{name}: no such file")
         return _parse(Path(name))
     raise UserError(f"no zero-shot protocol '{name}': choose one of {', '.join(known)}, or give a .yaml file")

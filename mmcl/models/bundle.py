@@ -37,6 +37,7 @@ from mmcl.models.model import Model
 from mmcl.models.vocabulary import Vocabulary, read_vocabulary, write_vocabulary
 from mmcl.skeletons.layout import Layout, load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.streams import channels
 from mmcl.surgery import SURGERIES
 
 
@@ -104,6 +105,9 @@ def build_network(description: Description, where: str) -> tuple[Encoder, Prepro
     except Exception as error:  # what building raises depends on the option that makes no sense
         words = "it needs more memory than its weights fill" if is_no_memory(error) else _line(error)
         raise UserError(f"{where} is damaged or of another version of mmcl: {words}") from error
+    given = channels(options.streams, options.dimensions or 3)
+    if (taken := encoder.options.channels) != given:
+        raise UserError(f"{where}: the encoder takes {taken} channels, its preprocessing gives {given}")
     return encoder, options
 
 
@@ -117,7 +121,8 @@ def fill_encoder(encoder: Encoder, tensors: Mapping[str, Tensor], where: object)
         encoder.load_state_dict(dict(tensors))
     except (RuntimeError, SafetensorError) as error:
         raise UserError(f"{where} is damaged or does not fit its description: {_line(error)}") from error
-    if broken := [name for name, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]:
+    own = encoder.state_dict()  # as computed with: files may hold types that nothing can be asked of
+    if broken := [name for name, t in own.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]:
         raise UserError(f"{where}: {len(broken)} tensors hold numbers that are not finite, such as {broken[0]}")
     encoder.eval()
 

@@ -258,12 +258,14 @@ def check_probe(encoder: Encoder, preprocess: Preprocess, checkpoint: Path) -> N
     probe = read_tensors(checkpoint / PROBE)
     if missing := {"joints", "lengths", "scores"} - probe.keys():
         raise UserError(f"{checkpoint / PROBE} is damaged: it lacks {', '.join(sorted(missing))}")
-    joints, lengths, expected = probe["joints"], probe["lengths"], probe["scores"]
+    joints, lengths, expected = probe["joints"], probe["lengths"], probe["scores"].float()
+    if not _are_clips(joints, lengths):
+        raise UserError(f"{checkpoint / PROBE} is damaged: it holds no clips with their lengths")
     words = "the joints recorded with it are others"
-    if joints.dim() == 5 and joints.shape[3] == preprocess.source.joint_count:
+    if joints.shape[3] == preprocess.source.joint_count:
         with torch.no_grad():
             found = preprocess.averaged(encoder, joints, lengths)
-        scale = max(1.0, float(expected.nan_to_num().abs().max()))
+        scale = max(1.0, float(expected.nan_to_num().abs().amax())) if expected.numel() else 1.0
         if found.shape == expected.shape and torch.allclose(found, expected, rtol=0, atol=TOLERANCE * scale):
             return
         words = "the scores recorded with it differ"
@@ -274,3 +276,9 @@ def check_probe(encoder: Encoder, preprocess: Preprocess, checkpoint: Path) -> N
         "since; put it back"
     )
 
+
+def _are_clips(joints: Tensor, lengths: Tensor) -> bool:
+    """Whether tensors of a stranger are clips (N, M, T, V, C) and whole numbers (N,)."""
+    clips = joints.dim() == 5 and joints.numel() > 0 and joints.is_floating_point() and 2 <= joints.shape[4] <= 4
+    whole = not (lengths.is_floating_point() or lengths.is_complex())
+    return clips and whole and lengths.shape == (len(joints),)

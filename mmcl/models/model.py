@@ -91,7 +91,8 @@ class Model(nn.Module):
 
         Raises:
             UserError: joints of another shape than the layout's, no frame, a clip with nobody in it, infinite
-                coordinates, or lengths that do not fit. Only the shape is looked at while a graph is traced.
+                coordinates, or lengths that do not fit; on a CPU, features that are not finite. Only the shape is
+                looked at while a graph is traced.
         """
         return self._averaged(lambda network: network.features, joints, lengths, grad)
 
@@ -105,7 +106,10 @@ class Model(nn.Module):
         with torch.no_grad():
             if self.check is not None:
                 joints, lengths = self.check(joints, lengths)
-            return self.preprocess.averaged(part(self._lean_encoder()), joints, lengths)
+            found = self.preprocess.averaged(part(self._lean_encoder()), joints, lengths)
+            if found.device.type == "cpu":  # a GPU would wait; there, whoever fetches the scores finds out
+                check_finite(found)
+            return found
 
     def _lean_encoder(self) -> nn.Module:
         """The encoder with its constants folded, made anew where its tensors are other ones or have changed."""
@@ -134,6 +138,20 @@ class Model(nn.Module):
         features = self.features(joints, lengths, grad)
         with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
             return head.scores(features, fitted)
+
+
+def check_finite(found: Tensor) -> None:
+    """Refuse scores or features (N, K) that are no numbers: from finite weights, too, they can come.
+
+    Raises:
+        UserError: some are not finite.
+    """
+    if not bool(found.isfinite().all()):
+        wrong = int((~found.isfinite()).any(dim=1).sum())
+        raise UserError(
+            f"what the model says of {wrong} of {len(found)} clips is not finite: its weights are damaged, or the "
+            "coordinates are far too large"
+        )
 
 
 def check_clips(joints: Tensor, lengths: Tensor | None, layout: Layout) -> None:

@@ -58,8 +58,11 @@ def open_checked_session(graph: Path, description: Description, steps: bool = Fa
         raise UserError('this needs onnxruntime, not installed here: run `pip install "mmcl[onnx]"`') from error
     except Exception as error:  # onnxruntime has kinds of its own, which are no public names
         raise UserError(f"{graph} is damaged or needs another onnxruntime: {_first_line(error)}") from error
-    _check_graph(session.get_modelmeta().custom_metadata_map, description, graph)
-    _check_ends(session, description, graph, steps)
+    try:
+        _check_graph(session.get_modelmeta().custom_metadata_map, description, graph)
+        _check_ends(session, description, graph, steps)
+    except UnicodeDecodeError as error:  # names and metadata are whatever bytes the file holds
+        raise UserError(f"{graph} is damaged: it holds a text that is not UTF-8; export it again") from error
     return session
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from mmcl.common.documents import read_yaml
 from mmcl.common.errors import UserError
+from mmcl.common.files import is_file
 from mmcl.skeletons.layout_values import read_joints, read_links, read_members, read_pairs, read_pools, read_rules
 
 BUILTIN = Path(__file__).parent / "layouts"
@@ -191,7 +192,7 @@ def load_layout(name: str | Path) -> Layout:
         UserError: no such layout, or the file is not a layout.
     """
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else BUILTIN / f"{name}.yaml"
-    if len(path.name) > 255 or not path.is_file():  # looking for a longer name is an OSError
+    if not is_file(path):
         raise UserError(f"no layout '{str(name):.80}': choose one of {', '.join(layout_names())}, or give a .yaml file")
     facts = read_yaml(path)
     if not isinstance(facts, dict):

@@ -11,6 +11,7 @@ from typing import Any
 
 from mmcl.common.documents import read_yaml
 from mmcl.common.errors import UserError
+from mmcl.common.files import is_file
 from mmcl.engine.recipes import RECIPES
 from mmcl.engine.run_folder import check_run
 from mmcl.engine.start import configure
@@ -217,7 +218,7 @@ def read_study(name: str) -> Study:
     """
     import jsonargparse
 
-    path = next((path for path in (Path(name), STUDIES / f"{name}.yaml") if path.is_file()), None)
+    path = next(filter(is_file, (Path(name), STUDIES / f"{name}.yaml")), None)
     if path is None:
         raise UserError(f"no study '{name}': give a .yaml file or one of {', '.join(study_names())}")
     content = read_yaml(path)

@@ -125,3 +125,38 @@ def test_a_store_of_format_3_is_read(made, copy) -> None:
     (copy / "store.json").write_text(json.dumps({**facts, "format": 5}))
     with pytest.raises(UserError, match="format 5, this mmcl reads 3 and 4"):
         open_store(copy)
+
+
+@pytest.mark.parametrize(
+    ("file", "column", "changed", "complaint"),
+    [
+        ("index.arrow", "splits", None, "the index has no column splits"),
+        ("index.arrow", "splits", pa.array([0] * 40), "its column splits is int64"),
+        ("clips/part-00000.arrow", "joints", None, "its column joints is missing, not a list of float"),
+        ("clips/part-00000.arrow", "pixels", pa.array([["x"]] * 40), "its column pixels is list<item: string>"),
+        ("clips/part-00000.arrow", "crops", pa.array([None] * 40, pa.list_(pa.binary())), "a cell without a value"),
+        ("clips/part-00000.arrow", "boxes", pa.array([[0.0] * 3] * 40, pa.list_(pa.float32())), "clip clip000000 is"),
+        ("clips/part-00000.arrow", "frame_indices", pa.array([[99]] * 40, pa.list_(pa.int32())), "clip clip000000 is"),
+    ],
+    ids=str,
+)
+def test_columns_of_another_kind_are_found_out(copy, file, column, changed, complaint) -> None:
+    batches = [batch.drop_columns(column) for batch in map_file(copy / file)]
+    if changed is not None:
+        batches = [batch.append_column(column, changed) for batch in batches]
+    (copy / file).write_bytes(stream(batches[0].schema, batches))
+    facts = json.loads((copy / "store.json").read_text())
+    facts["index_bytes"] = (copy / "index.arrow").stat().st_size
+    facts["parts"][0]["bytes"] = (copy / "clips" / "part-00000.arrow").stat().st_size
+    (copy / "store.json").write_text(json.dumps(facts))
+    with pytest.raises(UserError, match=complaint):
+        store = open_store(copy)
+        _ = store.joints(0), store.boxes(0), store.frame_indices(0)
+
+
+def test_parts_without_digests_are_those_of_format_3(copy) -> None:
+    facts = json.loads((copy / "store.json").read_text())
+    del facts["parts"][0]["sha256"]
+    (copy / "store.json").write_text(json.dumps(facts))
+    with pytest.raises(UserError, match="a part has no sha256"):
+        open_store(copy)

@@ -93,7 +93,10 @@ def test_unknown_names_are_refused_in_any_form(words) -> None:
         ("--optimiser.adamw_weight_decay=-1", "optimiser.adamw_weight_decay is -1.0: it must be 0 or more"),
         ("--optimiser.rates={projection: -1}", r"optimiser.rates is \{'projection': -1.0\}"),
         ("--optimiser.rates={projektion: 1}", "names projektion, .*: those of colearn are projection, clip, lora"),
-        ("--optimiser.rate=.nan", "optimiser.rate is nan"),
+        ("--optimiser.rate=.nan", "optimiser.rate must be a finite number, not nan"),
+        ("--optimiser.rate=" + "9" * 400, "int too large"),
+        ("--encoder={3: x}", "3"),
+        ("--augmentation.flip=null", "augmentation.flip.*float.*None"),
         ("--schedule.gamma=-3", "schedule.gamma is -3.0"),
         ("--schedule.floor=2", "schedule.floor is 2.0"),
         ("--schedule.milestones=[-5]", "schedule.milestones is"),
@@ -116,6 +119,28 @@ def test_numbers_out_of_range_are_refused_before_anything_is_loaded(word, compla
         return
     with pytest.raises(UserError, match=complaint):
         parse(words)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("encoder:", "encoder must be keys and values, or a file that holds them, not None"),
+        ("encoder: []", "encoder must be keys and values"), ("start: 5", "start must be keys and values"),
+        ("data: true", "data must be keys and values"), ("optimiser: [{rate: 1}]", "optimiser must be keys and values"),
+        (f"encoder: {'x' * 5000}", "encoder must be keys and values, or a file that holds them, not 'xxx"),
+        ("preprocess: {3: x}", "preprocess must be keys and values"), ('optimiser: "\\0"', "null character"),
+        ("encoder: {persons: null}", "encoder.persons must be int, not None"), ("seed: null", "seed must be int"),
+        ("schedule: {epochs: null, milestones: null}", "schedule.epochs must be int, not None"),
+        ("optimiser: {rates: {a: 1, b: null}}", "optimiser.rates.*float.*None"),
+        ("surgeries: null", "surgeries must be list"),
+    ],
+)  # fmt: skip
+def test_values_of_another_kind_are_named_with_what_they_should_be(tmp_path, content, complaint) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    for read in (lambda: parse([*DATA, "--config", str(tmp_path / "config.yaml")]), lambda: read_run_config(tmp_path)):
+        with pytest.raises(UserError, match=complaint) as error:
+            read()
+        assert "\n" not in str(error.value)
 
 
 def test_a_task_without_helpers_has_no_rates_for_them() -> None:

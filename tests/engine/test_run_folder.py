@@ -18,7 +18,7 @@ import torch
 import yaml
 from forked import reset_accelerate
 from running import arguments, launch, records, weights
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch.utils.data import get_worker_info
 
 from mmcl.common.errors import UserError
@@ -32,6 +32,7 @@ from mmcl.engine.summary import describe_run
 from mmcl.engine.writer import sole_writer
 from mmcl.evaluate import main as evaluate
 from mmcl.export import main as export
+from mmcl.models.folder import check_probe
 from mmcl.models.probe import made_up_clips
 from mmcl.skeletons.layout import layout_names, load_layout
 from mmcl.tasks.supervised import Supervised
@@ -157,10 +158,14 @@ def test_nothing_that_is_not_finite_is_saved_also_by_a_stop_between_two_lines_of
         run(demo_store, tmp_path / "other", "--engine.checkpoint_steps=0")
 
 
-def test_a_checkpoint_holds_nobody_s_recordings(stopped, demo_store) -> None:
+def test_a_checkpoint_holds_nobody_s_recordings(stopped, demo_store, tmp_path) -> None:
     store, folder = open_store(demo_store), stopped / "checkpoints" / "last"
     probe = load_file(folder / "probe.safetensors")
     assert torch.equal(probe["joints"], made_up_clips(store.layout)["joints"])
+    for key, wrong in (("joints", torch.tensor(0.0)), ("lengths", torch.ones(1, 1, 9)), ("joints", probe["joints"][0])):
+        (tmp_path / "probe.safetensors").write_bytes(save({**probe, key: wrong}))
+        with pytest.raises(UserError, match="probe.safetensors is damaged: it holds no clips with their lengths"):
+            check_probe(None, None, tmp_path)  # type: ignore[arg-type]  # neither is looked at
     raw = b"".join(path.read_bytes() for path in folder.iterdir())
     assert not any(np.ascontiguousarray(store.joints(clip)[0, 3]).tobytes() in raw for clip in range(len(store)))
 

@@ -195,6 +195,9 @@ def test_damaged_and_old_reports_are_refused(tmp_path: Path) -> None:
         ({"ids": arrays["ids"][[0, *range(199)]]}, "1 clips are in scores.npz more than once"),
         ({"scores": arrays["scores"] + np.inf}, "not finite"),
         ({"ids": np.array([None] * 200)}, "damaged"),
+        ({"ids": np.full(len(arrays["ids"]), 0x110000, np.uint32).view("<U1")}, "ids hold what is no text"),
+        ({"class_names": np.full(len(arrays["class_names"]), 0x110000, ">u4").view(">U1")}, "hold what is no text"),
+        ({"class_names": np.arange(len(arrays["class_names"]))}, "class_names are no list of names"),
     ):
         merged = {name: array for name, array in (arrays | change).items() if array is not None}
         np.savez(folder / "scores.npz", **merged)

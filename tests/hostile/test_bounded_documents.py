@@ -28,6 +28,8 @@ def bomb(levels: int) -> str:
         ("x: !!timestamp foo", "groupdict"),
         ("x: 1" + "0" * 5000, "5001 characters"),
         ("x: 1" + ":1" * 4000, "8001 characters"),
+        ("x: -9223372036854775809", "64 bits"),
+        ('x: "a\\0b"', "null character"),
         ("x: " + "[" * 500 + "]" * 500, "deeper than 60"),
         ("x: " + "{a: " * 500 + "}" * 500, "deeper than 60"),
         ("x: " + "[" * 100_000, "deeper than 60"),

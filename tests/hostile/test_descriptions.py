@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mmcl.common.errors import UserError
+from mmcl.deploy.predictor import ranking_of
 from mmcl.encoders import ENCODERS
 from mmcl.encoders.base import build_encoder
 from mmcl.models.bundle import describe, load_bundle, write_bundle
@@ -56,6 +58,8 @@ def changed(bundle: Path, path: str, value: Any) -> None:
         ("encoder.options.depth", 10**5, "depth"), ("encoder.options.width", 8 * 10**8, "width"),
         ("encoder.options.persons", 10**9, "persons"), ("encoder.options.width", "8", "width"),
         ("encoder.options.width", 8192, "memory|fit"), ("encoder.name", "os", "unknown encoder"),
+        ("encoder", {"options": {}}, "'config.encoder' lacks name"), ("preprocess.crop", 10**400, "1329 bits"),
+        ("preprocess.dimensions", 2, "the encoder takes 3 channels, its preprocessing gives 2"),
         ("class_names", [], "class_names"), ("class_names", "ab", "class_names"), ("class_names", ["a"] * 3, "fit"),
         ("layout.joints", list(map(str, range(30_000))), "at most 1000"), ("layout.parents", {}, "root"),
         ("counts", {"parameters": "many"}, "counts"), ("record", {"format": 1}, "record"), ("format", 99, "format"),
@@ -67,6 +71,17 @@ def test_what_makes_no_sense_is_refused_at_once(bundle: Path, path: str, value: 
     with pytest.raises(UserError, match=complaint) as error:
         _ = load_bundle(bundle).record
     assert time.process_time() - began < 5 and str(bundle) in str(error.value)
+
+
+def test_finite_weights_whose_answers_are_none_give_no_label(bundle: Path) -> None:
+    tensors = load_file(bundle / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("running_var"))
+    save_file({**tensors, name: tensors[name] - 9}, bundle / "model.safetensors")
+    clip = np.load(bundle.parent / "clip.npy")[None]
+    with pytest.raises(UserError, match="1 of 1 clips is not finite: its weights are damaged"):
+        load_bundle(bundle)(torch.from_numpy(clip)[None])
+    with pytest.raises(UserError, match="not finite"):
+        ranking_of(torch.tensor([0.0, torch.nan]), ["a", "b"])
 
 
 def test_long_clips_of_many_persons_are_refused_before_they_fill_memory(bundle: Path) -> None:

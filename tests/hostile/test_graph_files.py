@@ -96,6 +96,7 @@ def hostile(facts: dict[str, str], kind: str) -> bytes:
         "empty": lambda: b"",
         "deep": lambda: graph({**facts, "layout": "[" * 100_000}),
         "other": lambda: graph({**facts, "class_names": '["a", "b", "d"]'}),
+        "bytes": lambda: graph(facts).replace(b'["a", "b"', b'["\xff", "b"'),
     }[kind]()
 
 
@@ -104,7 +105,8 @@ def hostile(facts: dict[str, str], kind: str) -> bytes:
     [
         ("loop", "'Loop' holds a graph of its own"), ("classes", "scores of 3 classes"), ("one output", "scores of 3"),
         ("joints", "does not take joints"), ("cut", "damaged"), ("noise", "damaged"), ("empty", "damaged"),
-        ("deep", "layout differ"), ("other", "class names differ"), ("nan", "not finite"), ("huge", "damaged|fails"),
+        ("deep", "layout differ"), ("other", "class names differ"), ("bytes", "a text that is not UTF-8"),
+        ("nan", "not finite"), ("huge", "damaged|fails"),
     ],
 )  # fmt: skip
 def test_any_other_graph_is_refused(bundle: tuple[Path, dict[str, str]], kind: str, complaint: str) -> None:

@@ -28,7 +28,6 @@ the command line leaves an option at its default.
 from __future__ import annotations
 
 import contextlib
-import os
 import unicodedata
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -39,6 +38,7 @@ import numpy as np
 
 from mmcl.common.documents import read_yaml
 from mmcl.common.errors import BadClip, UserError
+from mmcl.common.files import exists
 from mmcl.common.options import fill
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.readers.clip_file import SUFFIXES, Columns, read_clip
@@ -207,13 +207,12 @@ def _with_facts(options: FolderOptions, path: Path) -> FolderOptions:
 def _place(folder: Path, cell: str) -> str:
     """The file that a cell of the list names, whether Windows wrote the cell or macOS the file's name."""
     cells = [form(part) for part in dict.fromkeys((cell, cell.replace("\\", "/"))) for form in _FORMS]
-    found = next((path for path in map(folder.joinpath, dict.fromkeys(cells)) if path.exists()), folder / cell)
-    return str(found)
+    return str(next(filter(exists, map(folder.joinpath, dict.fromkeys(cells))), folder / cell))
 
 
 def _lacks(path: str) -> str | None:
     """Why there is no file where the list says that it is; None where it is there."""
-    if not path or os.path.exists(path):
+    if not path or exists(path):
         return None
     stroke = " (Windows' backslashes separate no folders here)" if "\\" in path else ""
     return f"there is no file {path}{stroke}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,10 +89,8 @@ def read_report(where: Path, split: str = "test") -> SavedReport:
         raise UserError(f"{where} holds no report.json and no report-{split}: {hint}")
     facts, arrays = _read_files(folder)
     try:
-        if arrays["ids"].ndim != 1 or arrays["ids"].dtype.kind != "U":
-            raise ValueError("ids are no list of names")
-        ids, count = arrays["ids"].tolist(), len(arrays["ids"])
-        names = arrays["class_names"].tolist() if "class_names" in arrays else []
+        ids, count = _names(arrays["ids"], "ids"), len(arrays["ids"])
+        names = _names(arrays["class_names"], "class_names") if "class_names" in arrays else []
         if "scores" in arrays and not names:
             raise UserError(f"{folder} was written by an older mmcl, without class names: evaluate the model again")
         scores = arrays["scores"].astype(np.float64) if names else np.zeros((count, 0))
@@ -115,6 +114,21 @@ def read_report(where: Path, split: str = "test") -> SavedReport:
         raise UserError(f"{folder}: scores.npz holds scores that are not finite")
     right = None if correct is None else correct[order]
     return SavedReport(folder, facts, ids, right, scores[order], labels[order], names)
+
+
+def _names(array: np.ndarray, what: str) -> list[str]:
+    """The texts of an array.
+
+    Raises:
+        ValueError: it is no list of texts, or holds numbers that stand for no character: Python fails on those.
+    """
+    if array.ndim != 1 or array.dtype.kind != "U":
+        raise ValueError(f"{what} are no list of names")
+    points = np.ascontiguousarray(array).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    if points.max(initial=0) > sys.maxunicode:
+        raise ValueError(f"{what} hold what is no text")
+    names: list[str] = array.tolist()
+    return names
 
 
 def _read_files(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
