@@ -12,7 +12,7 @@ from mmcl.common.files import check_replaceable
 from mmcl.common.stack import require_packages
 from mmcl.deploy.options import MAX_DIFFERENCE, MIN_AGREEMENT, ExportOptions, parse_precisions
 from mmcl.models.description import STEPS, is_bundle
-from mmcl.models.rejection import read_rejection
+from mmcl.models.rejection import FAMILIARITY, LEAST, SHARE, read_rejection
 
 if TYPE_CHECKING:
     from mmcl.deploy.verify import Verified
@@ -73,9 +73,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", metavar="DIR", help="clip store to calibrate graphs on (default: the run's own)")
     parser.add_argument("--protocol", metavar="P", help="whose training side these are (default: the run's own)")
     parser.add_argument(
-        "--reject", nargs="?", type=float, const=0.01, metavar="SHARE",
-        help="store a probability below which an answer is 'none of these': so that, of the held-out clips that are "
-        "answered right, that share is rejected (0.01). Needs clips held out of training (--data.validation of train)",
+        "--reject", nargs="?", type=float, const=SHARE, metavar="SHARE",
+        help="store a threshold below which an answer is 'none of these': so that, of clips like the held-out ones "
+        f"that are answered right, that share is rejected ({SHARE}). Needs clips held out of training "
+        "(--data.validation)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--reject-by", choices=sorted(LEAST, reverse=True), default=FAMILIARITY,
+        help="what the threshold is of: familiarity, the likeness with the training clips of the class that is "
+        "answered, finds unknown classes; the largest probability finds wrong answers (default: familiarity)",
     )  # fmt: skip
     parser.add_argument("--torch-export", action="store_true", help="also write model.pt2, a torch.export program")
     parser.add_argument(
@@ -125,7 +131,7 @@ def summary(out: Path, description: Description, verified: Verified) -> list[str
         lines.append(f"note: no {STEPS}, since a stream cannot be preprocessed so; that would take {', '.join(wrong)}")
     if description.rejection and (rule := read_rejection(description.rejection, str(out))):
         lines.append(
-            f"none of these: below a probability of {rule.threshold:.3f}, which rejects {rule.share:.1%} of the "
+            f"none of these: below a {rule.score} of {rule.threshold:.3f}, which rejects {rule.share:.1%} of the "
             f"{rule.clips} right answers on {rule.side}"
         )
     if vocabulary := description.vocabulary:
@@ -149,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     onnx = parse_precisions(arguments.onnx) if arguments.onnx is not None else ()
     options = ExportOptions(
         onnx, arguments.min_agreement, arguments.max_difference, arguments.torch_export, arguments.drop_weights,
-        arguments.reject,
+        arguments.reject, arguments.reject_by,
     )
     from mmcl.deploy.export import export_run
     from mmcl.page.write import is_page, write_page

@@ -21,6 +21,7 @@ from mmcl.pose.flags import add_pose_flags
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mmcl.deploy.stream import Ranking
     from mmcl.models.rejection import Rejection
     from mmcl.models.vocabulary import Vocabulary
 
@@ -237,7 +238,7 @@ def open_predictor(arguments: argparse.Namespace) -> Any:
     return Predictor(arguments.bundle, arguments.layout, arguments.device or "cpu", reading)
 
 
-def judged(predictor: Any, path: Path, explain: bool) -> tuple[list[tuple[int, str, float]], list[str] | None]:
+def judged(predictor: Any, path: Path, explain: bool) -> tuple[Ranking, list[str] | None]:
     """The ranking of a file's classes, and the joints that spoke most for the first one, if that is wanted.
 
     Raises:
@@ -308,29 +309,31 @@ def open_classes(vocabulary: Vocabulary, classes: str) -> tuple[list[str], Tenso
 
 def show(
     arguments: argparse.Namespace,
-    ranking: list[tuple[int, str, float]],
+    ranking: Ranking,
     what: dict[str, Any],
     words: str,
     only: list[str] | None,
     spoken: list[str] | None = None,
 ) -> None:
     """Print the most probable classes of a clip or window at once, in words or as a JSON object."""
-    ranking, rule = ranking[: arguments.top], arguments.rejection
-    rejected = rule is not None and bool(ranking) and rule(ranking[0][2])
+    rows, rule = ranking[: arguments.top], arguments.rejection
+    rejected = rule is not None and bool(rows) and rule(ranking[0][2], ranking.familiarity)
     if not arguments.json:
-        named = "  ".join(f"{one_line(name)} {p:.3f}" for _, name, p in ranking) or "nobody"
+        named = "  ".join(f"{one_line(name)} {p:.3f}" for _, name, p in rows) or "nobody"
         named = f"none of these ({named})" if rejected else named
         more = f"  (open vocabulary, {len(only)} classes)" if only else ""
         more += "" if spoken is None else f"  ({', '.join(map(one_line, spoken)) or 'no joint'} spoke most)"
         print(f"{words}  {named}{more}", flush=True)
         return
-    fields = [{"name": name, "probability": round(p, 6)} for _, name, p in ranking]
+    fields = [{"name": name, "probability": round(p, 6)} for _, name, p in rows]
     record: dict[str, Any] = {"open_vocabulary": only, "predictions": fields}
     if only is None:
-        record = {"predictions": [{"label": each[0], **rest} for each, rest in zip(ranking, fields, strict=True)]}
+        record = {"predictions": [{"label": each[0], **rest} for each, rest in zip(rows, fields, strict=True)]}
     if spoken is not None:
         record["spoke_most"] = spoken
     what = what if rule is None else {**what, "none_of_these": rejected}
+    if rule is not None and ranking.familiarity is not None:
+        what["familiarity"] = round(ranking.familiarity, 6)
     print(json.dumps({**what, **record}, ensure_ascii=False), flush=True)
 
 

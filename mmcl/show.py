@@ -12,7 +12,10 @@ from mmcl.common.errors import UserError, run
 from mmcl.common.stack import require_packages
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mmcl.data.store import ClipStore
+    from mmcl.deploy.stream import Ranking
 
 EPILOG = """\
 examples:
@@ -121,16 +124,21 @@ def model_scores(store: ClipStore, index: int, bundle: str, span: int | None, ho
     from mmcl.deploy.predictor import ranking_of
     from mmcl.deploy.watch import rejects_by
     from mmcl.models.folder import open_model
-    from mmcl.models.rejection import read_rejection
+    from mmcl.models.rejection import PROBABILITY, read_rejection
     from mmcl.page.clips import scores_over_time
 
     model = open_model(bundle, layout=store.layout)
     rule = read_rejection(model.description.rejection, bundle)
     span = span or min(model.description.window, max(2, -(-int(store.frames[index]) // 2)))
+
+    def classify(joints: np.ndarray) -> Ranking:
+        scores, familiarity = model.judge(torch.from_numpy(joints)[None])
+        return ranking_of(scores[0], model.class_names, None if familiarity is None else float(familiarity[0]))
+
     return scores_over_time(
         store.numbers(index),
-        lambda joints: ranking_of(model(torch.from_numpy(joints)[None])[0], model.class_names),
-        span, hop or max(1, span // 8), rejects_by(rule), None if rule is None else rule.threshold,
+        classify, span, hop or max(1, span // 8), rejects_by(rule),
+        rule.threshold if rule is not None and rule.score == PROBABILITY else None,
     )  # fmt: skip
 
 

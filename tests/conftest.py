@@ -153,7 +153,7 @@ def graphs(make_once: Callable[..., Path]) -> Path:
 
         from mmcl.deploy.graphs import write_graph_files
 
-        bundle = write_small(folder / "bundle")
+        bundle = write_small(folder / "bundle", familiar=True)
         probe, clips = folder / "probe.safetensors", known_clips(bundle)
         written = write_graph_files(folder / "bundle", probe, bundle.description, clips, ALL)
         (folder / "facts.json").write_text(json.dumps(written.onnx))

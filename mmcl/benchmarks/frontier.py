@@ -19,8 +19,8 @@ from mmcl.benchmarks.published import published_network
 from mmcl.benchmarks.timing import Timing, compare
 from mmcl.common.errors import UserError
 from mmcl.common.files import check_replaceable
-from mmcl.deploy.export import compared_clips
 from mmcl.deploy.graphs import GraphClips, checked_agreement, make_graph
+from mmcl.deploy.known_clips import compared_clips
 from mmcl.deploy.onnx import INPUT, export_graph, require_onnx
 from mmcl.deploy.options import ExportOptions
 from mmcl.encoders.counting import count_macs, count_parameters

@@ -94,7 +94,7 @@ class ContinualStream:
 
         def shown(window: np.ndarray) -> Ranking:
             watch(window)
-            return []
+            return Ranking()
 
         self._watched = Stream(shown, V, stepper.persons, span, span, self._columns)
         self._bodies = max(stepper.persons, SLOTS)
@@ -130,7 +130,7 @@ class ContinualStream:
     def _said(self) -> Prediction | None:
         if self._slots and self._ranking is None:
             return None  # the first step is not full
-        return Prediction(self.frames, self._ranking or [])
+        return Prediction(self.frames, Ranking() if self._ranking is None else self._ranking)
 
     def _place(self, frame: np.ndarray) -> None:
         """Put a frame into the step that is being filled, and go on if it is full."""

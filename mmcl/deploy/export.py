@@ -12,21 +12,19 @@ from torch import Tensor
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import atomic_folder
-from mmcl.data.selection import Selection
-from mmcl.data.split import Split
-from mmcl.data.store import ClipStore
-from mmcl.deploy.graphs import MOST_COMPARED, GraphClips, evenly, write_graph_files
+from mmcl.deploy.graphs import write_graph_files
+from mmcl.deploy.known_clips import graph_clips
 from mmcl.deploy.options import ExportOptions
+from mmcl.deploy.rejecting import rejection_of
 from mmcl.deploy.stepping import goes_step_by_step, macs_a_frame
 from mmcl.deploy.texts import class_texts, named_classes
 from mmcl.deploy.verify import Verified, verify_bundle, write_probe
 from mmcl.encoders.counting import count_macs, count_parameters
-from mmcl.models.bundle import load_bundle, read_tensors, write_bundle
+from mmcl.models.bundle import read_tensors, write_bundle
 from mmcl.models.description import Description, is_bundle
 from mmcl.models.folder import PROBE, find_model
 from mmcl.models.model import Model
 from mmcl.models.record import tensors_digest
-from mmcl.models.rejection import Rejection, fit_rejection
 from mmcl.models.vocabulary import require_vocabulary
 
 NOTHING = ExportOptions()
@@ -95,16 +93,18 @@ def export_model(
         UserError: as :func:`export_run`.
     """
     description, source = described(model), model
+    familiarity = model.familiarity if description.rejection is not None else None
     if options.reject is not None:
-        description = description.changed(rejection=rejection_of(model, options.reject, data, protocol).to_json())
-    model = Model(description, model.encoder, model.preprocess, model.vocabulary, model.path)
+        rule, familiarity = rejection_of(model, options.reject, options.reject_by, data, protocol)
+        description = description.changed(rejection=rule.to_json())
+    model = Model(description, model.encoder, model.preprocess, model.vocabulary, model.path, familiarity)
     parameters = description.counts["parameters"] + description.counts.get("text_head", 0)
     with atomic_folder(out, is_bundle) as folder, tempfile.TemporaryDirectory() as scratch:
         write_bundle(folder, model)
         probe = Path(scratch) / "probe.safetensors"
         write_probe(probe, model, clips)
         verified = verify_bundle(folder, probe, parameters)
-        if replace(options, reject=None) != NOTHING:
+        if replace(options, reject=None, reject_by=NOTHING.reject_by) != NOTHING:
             known = graph_clips(folder, source, data, protocol) if options.onnx else None
             description = write_graph_files(folder, probe, description, known, options)
     return description, verified
@@ -126,97 +126,4 @@ def described(model: Model) -> Description:
         rejection=old.rejection if same else None,
         counts=counts, provenance=provenance, layout=model.layout, onnx={}, weights=True, record=record.to_json(),
         vocabulary=None if model.vocabulary is None else model.vocabulary.facts,
-    )  # fmt: skip
-
-
-def rejection_of(model: Model, share: float, data: str | None = None, protocol: str | None = None) -> Rejection:
-    """The threshold for "none of these" of a model, set on the clips that its run held out of training.
-
-    Args:
-        model: on the CPU, in evaluation mode.
-        share: of the right answers that may be rejected.
-        data: as for :func:`export_run`.
-        protocol: as for :func:`export_run`.
-
-    Raises:
-        UserError: nothing says which clips, none were held out, or too few are answered right.
-    """
-    from mmcl.engine.scoring import score_clips
-    from mmcl.models.graph_model import in_layout
-
-    store, sides, protocol = _sides(model, data, protocol)
-    held = sides.validation
-    if not len(held):
-        raise UserError(
-            f"{model.path} held no clips out of training, and a threshold needs some: train with --data.validation, or "
-            "name a protocol that holds some out (--protocol)"
-        )
-    columns = model.preprocess.columns
-
-    def scores(joints: Tensor, lengths: Tensor) -> Tensor:
-        return model(in_layout(joints, store.layout, model.layout, columns), lengths)
-
-    found = torch.from_numpy(score_clips(scores, store, held, torch.device("cpu"), progress=True)).double()
-    labels = Selection(store, protocol, split=sides).targets(held, model.class_names)
-    digest = tensors_digest(model.encoder.state_dict())
-    return fit_rejection(found.softmax(dim=-1).numpy(), labels, f"{protocol} validation", digest, share)
-
-
-def graph_clips(folder: Path, model: Model, data: str | None = None, protocol: str | None = None) -> GraphClips:
-    """The clips that graphs are calibrated on and compared with the network on: never those of the test side.
-
-    Args:
-        folder: of the bundle that the graphs belong to.
-        model: the same in memory, which says which clips it was trained on.
-        data: clip store; the run's own where not given.
-        protocol: whose training side it is; the run's own where not given.
-
-    Raises:
-        UserError: nothing says which clips, or they have other joints than the bundle takes.
-    """
-    return compared_clips(load_bundle(folder), *_sides(model, data, protocol))
-
-
-def _sides(model: Model, data: str | None, protocol: str | None) -> tuple[ClipStore, Split, str]:
-    """Store, split and protocol of the clips that a model was trained on, or of those named."""
-    from mmcl.data.protocols import load_protocol
-    from mmcl.data.splitting import split
-    from mmcl.data.store import open_store
-
-    own = model.description.provenance
-    data, protocol = data or own.get("data"), protocol or own.get("protocol")
-    if data is None or protocol is None:
-        raise UserError(f"{model.path} does not say where its clips are: this needs some, give --data and --protocol")
-    store = open_store(data)
-    return store, split(store, load_protocol(protocol), own.get("validation") or None, needed=["train"]), protocol
-
-
-def compared_clips(
-    model: Model, store: ClipStore, sides: Split, protocol: str, most: int = MOST_COMPARED
-) -> GraphClips:  # fmt: skip
-    """Validation clips where some are held out, else training clips, with what the network says of them.
-
-    Args:
-        model: the network.
-        store: the clips; they are converted to the joints that the model takes.
-        sides: of the clips; those of the test side are not looked at.
-        protocol: its name, for people.
-        most: clips that are compared, spread over all.
-    """
-    from mmcl.engine.scoring import score_clips
-    from mmcl.models.graph_model import in_layout
-
-    side, columns = "validation" if len(sides.validation) else "train", model.preprocess.columns
-
-    def read(clip: int) -> Tensor:
-        return in_layout(torch.from_numpy(store.numbers(clip).copy())[None], store.layout, model.layout, columns)
-
-    def scores(joints: Tensor, lengths: Tensor) -> Tensor:
-        return model(in_layout(joints, store.layout, model.layout, columns), lengths)
-
-    compared = evenly(getattr(sides, side), most)
-    reference = torch.from_numpy(score_clips(scores, store, compared, torch.device("cpu"), progress=True))
-    return GraphClips(
-        read=lambda clip: read(clip).numpy(), calibration=sides.train, compared=compared,
-        reference=reference.softmax(dim=-1).numpy(), side=f"{protocol} {side}",
     )  # fmt: skip

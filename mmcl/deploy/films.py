@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mmcl.common.errors import UserError
-from mmcl.data.readers.joints import clip_in_plane
+from mmcl.data.readers.joints import as_taken, clip_in_plane
 from mmcl.deploy.segments import TOGETHER, Segment, WindowLabel, join, windows
 from mmcl.deploy.stream import Ranking
 from mmcl.pose.recording import Recording
@@ -35,20 +35,24 @@ class FilmLabels:
 
 
 def clips_of(recording: Recording, planar: bool) -> np.ndarray:
-    """(M, T, V, 3) joints in metres, or (M, T, V, 2) in halves of the picture's height; zero where missing.
+    """(M, T, V, 4) float32: joints in metres, or in halves of the picture's height with a z of 0; and the confidence.
+
+    Joints that are not there are zero, as in a file that ``mmcl pose`` writes: a model is shown the same either way.
 
     Raises:
         UserError: the model takes joints in space, and the estimator knows no depth.
     """
     if planar:
         pixels = np.where(recording.confidence[..., None] > 0, recording.flat, np.nan)
-        return clip_in_plane(pixels, recording.picture, recording.confidence).joints
+        flat = clip_in_plane(pixels, recording.picture, recording.confidence)
+        assert flat.confidence is not None, "the recording has confidences"
+        return np.concatenate([as_taken(flat.joints, 3), flat.confidence[..., None]], axis=-1)
     if recording.joints is None:
         raise UserError(
             "the model takes joints in space, and this estimator finds them in the picture alone: use one with depth "
             "(--estimator mediapipe), or train with `dimensions: 2`"
         )
-    return recording.columns()[..., :3]
+    return recording.columns()
 
 
 def judge(
@@ -105,6 +109,6 @@ def label_windows(
             continue
         part = clips[:, window]
         part = np.ascontiguousarray(part[part.any(axis=(1, 2, 3))])
-        ranking = classify(part) if len(part) else []
+        ranking = classify(part) if len(part) else Ranking()
         if ranking:
             yield WindowLabel(person, window.start, window.stop, ranking, rejected(ranking))

@@ -25,6 +25,10 @@ OUTPUTS = {
         "product with a class's weights, plus the class's bias, both as vocabulary.fit gives them, is the score "
         "('text_head.kept_classifier' has them, the bias last, for the classes that were withheld from training)"
     ),
+    "familiarity": (
+        "(clips,): how much each clip looks like the training clips of the class that it is answered to be, at most 1: "
+        "below 'threshold' under 'rejection' it is none of the classes"
+    ),
 }
 
 
@@ -43,11 +47,12 @@ class Graph(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.preprocess, self.text_head = model.preprocess, model.text_head
+        self.preprocess, self.text_head, self.familiarity = model.preprocess, model.text_head, model.familiarity
         self.encoder = lean_form(model.encoder, model.preprocess.options.window)
         if isinstance(self.encoder, LeanBodies):
             self.encoder.packed = True
-        self.outputs = [name for name in OUTPUTS if name != "embedding" or self.text_head is not None]
+        lacking = {"embedding": self.text_head is None, "familiarity": self.familiarity is None}
+        self.outputs = [name for name in OUTPUTS if not lacking.get(name, False)]
         self.eval()
 
     def forward(self, joints: Tensor) -> tuple[Tensor, ...]:
@@ -60,8 +65,12 @@ class Graph(nn.Module):
         scores = _mean([self.encoder.head(each) for each in features])  # type: ignore[operator]
         somebody = views[0][1].flatten(1).any(dim=1, keepdim=True)
         scores = torch.where(somebody, scores, 0.0)
-        found = (scores.softmax(dim=-1), scores)
-        return found if self.text_head is None else (*found, self.text_head.embed(_mean(features)))
+        found = [scores.softmax(dim=-1), scores]
+        if self.text_head is not None:
+            found.append(self.text_head.embed(_mean(features)))
+        if self.familiarity is not None:
+            found.append(torch.where(somebody[:, 0], self.familiarity(_mean(features), scores), -1.0))
+        return tuple(found)
 
 
 def _mean(views: list[Tensor]) -> Tensor:

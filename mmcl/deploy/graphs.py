@@ -21,6 +21,7 @@ from mmcl.deploy.torch_export import write_program
 from mmcl.deploy.variants import half, integer
 from mmcl.models.bundle import load_bundle, write_description
 from mmcl.models.description import GRAPHS, STEPS, WEIGHTS, Description
+from mmcl.models.rejection import Rejection
 from mmcl.models.session import open_session
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class GraphClips:
         compared: positions of training or validation clips.
         reference: (n, K) probabilities of the network for the latter.
         side: what these are, in words.
+        familiarity: (n,) how familiar they look to the network, where it says so.
+        rule: by which the bundle rejects answers, if it does.
     """
 
     read: Callable[[int], np.ndarray]
@@ -46,6 +49,8 @@ class GraphClips:
     compared: Sequence[int] | np.ndarray
     reference: np.ndarray
     side: str
+    familiarity: np.ndarray | None = None
+    rule: Rejection | None = None
 
     def calibrating(self) -> Iterator[np.ndarray]:
         """Training clips, for the range of every tensor."""
@@ -59,7 +64,7 @@ class Agreement:
     Attributes:
         compared_on: which clips.
         n: how many.
-        agreement: share of them for which both name the same class.
+        agreement: share of them for which both name the same class, and reject it or not.
         max_probability_difference: largest over clips and classes.
         min_agreement, max_difference: bounds within which they had to be.
     """
@@ -159,11 +164,18 @@ def checked_agreement(
         UserError: it answers otherwise than the network for more clips, or by more, than it may.
     """
     session = open_session(graph.SerializeToString())
-    rows = [session.run(["probabilities"], {INPUT: clips.read(int(clip))})[0] for clip in clips.compared]
-    found, largest = np.concatenate(rows), options.max_difference
+    asked = ["probabilities", *([] if clips.familiarity is None else ["familiarity"])]
+    rows = [session.run(asked, {INPUT: clips.read(int(clip))}) for clip in clips.compared]
+    found, *familiarity = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+    same = found.argmax(axis=1) == clips.reference.argmax(axis=1)
+    if clips.rule is not None:
+        same &= _rejected(found, *familiarity, rule=clips.rule) == _rejected(
+            clips.reference, clips.familiarity, rule=clips.rule
+        )
+    largest = options.max_difference
     result = Agreement(
         compared_on=clips.side, n=len(found),
-        agreement=round(float((found.argmax(axis=1) == clips.reference.argmax(axis=1)).mean()), 6),
+        agreement=round(float(same.mean()), 6),
         max_probability_difference=round(float(np.abs(found - clips.reference).max()), 6),
         min_agreement=options.min_agreement,
         max_difference=MAX_DIFFERENCE[precision] if largest is None else largest,
@@ -176,3 +188,8 @@ def checked_agreement(
             "written; leave it out of --onnx, or allow more"
         )
     return result
+
+
+def _rejected(probabilities: np.ndarray, familiarity: np.ndarray | None = None, *, rule: Rejection) -> np.ndarray:
+    """(n,) bool: which clips are none of the classes."""
+    return np.asarray((probabilities.max(axis=1) if familiarity is None else familiarity) < rule.threshold)

@@ -30,6 +30,7 @@ ROUNDINGS = 4.0  # times the rounding of the model itself that its graph may dif
 INPUT = "joints"
 _FACTS = (
     "class_names", "encoder", "layout", "encoder_layout", "preprocess", "input", "counts", "provenance", "vocabulary",
+    "rejection",
 )  # fmt: skip
 
 

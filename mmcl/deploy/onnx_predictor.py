@@ -15,6 +15,7 @@ from mmcl.data.readers.joints import as_taken, zero_where_missing
 from mmcl.deploy.continual import Stepper
 from mmcl.deploy.files import AS_IT_IS, Reading, implied_layout, read_joints
 from mmcl.deploy.looking import Looker
+from mmcl.deploy.stream import Ranking
 from mmcl.models.description import GRAPHS, STEPS, graphs_in, read_bundle
 from mmcl.models.session import open_checked_session, run_graph
 from mmcl.skeletons.layout import Layout, load_layout
@@ -69,6 +70,8 @@ class OnnxPredictor:
         if not same_joints(layout, self.own):
             raise UserError(_foreign(layout, graph, self.own))
         self.session = open_checked_session(graph, description)
+        given = {end.name for end in self.session.get_outputs()}
+        self._asked = [name for name in ("probabilities", "familiarity") if name in given]
 
     @property
     def joints(self) -> Layout:
@@ -84,7 +87,7 @@ class OnnxPredictor:
 
         return open_stepper(graph, self.description)
 
-    def classify(self, joints: np.ndarray) -> list[tuple[int, str, float]]:
+    def classify(self, joints: np.ndarray) -> Ranking:
         """Rank the classes of one clip (M, T, V, C): (label, name, probability), most probable first.
 
         The clip is mended and looked at as a file is (:class:`Looker`). C is 2, 3 or 4, see :func:`as_taken`. Missing
@@ -93,19 +96,21 @@ class OnnxPredictor:
         clip = as_taken(zero_where_missing(joints), self.reading.takes)
         return self.rank(self.looker(clip, self.own, "the clip")[0])
 
-    def rank(self, joints: np.ndarray) -> list[tuple[int, str, float]]:
+    def rank(self, joints: np.ndarray) -> Ranking:
         """The same of a clip that was looked at before."""
         joints = as_taken(zero_where_missing(joints), self.reading.takes)
         if not joints.any():
             raise UserError("there is nobody in the clip: every joint is missing")
         with bounded_memory(2 * GIB):
-            probabilities = run_graph(self.session, "probabilities", joints[None], self.graph)[0]
+            found = run_graph(self.session, self._asked, joints[None], self.graph)
+        probabilities, *familiarity = (each[0] for each in found)
         if not np.isfinite(probabilities).all():
             raise UserError(f"{self.graph} gives probabilities that are not finite: its weights are damaged")
         order = np.argsort(-probabilities, kind="stable").tolist()
-        return [(label, self.class_names[label], float(probabilities[label])) for label in order]
+        rows = [(label, self.class_names[label], float(probabilities[label])) for label in order]
+        return Ranking(rows, float(familiarity[0]) if familiarity else None)
 
-    def classify_file(self, path: Path) -> list[tuple[int, str, float]]:
+    def classify_file(self, path: Path) -> Ranking:
         """Rank the classes of one skeleton file.
 
         Raises:

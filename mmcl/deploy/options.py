@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mmcl.common.errors import UserError
 from mmcl.models.description import GRAPHS
+from mmcl.models.rejection import FAMILIARITY
 
 MIN_AGREEMENT = 0.98  # share of clips for which a graph must name the network's class
 # Precision -> largest difference of a probability. An answer that the network prefers by more than twice as much cannot
@@ -25,6 +26,7 @@ class ExportOptions:
         torch_export: also ``model.pt2``.
         reject: share of the right answers on held-out clips that a threshold for "none of these" may reject; None:
             no threshold is written.
+        reject_by: the score that the threshold is of, a key of :data:`mmcl.models.rejection.LEAST`.
         drop_weights: leave ``model.safetensors`` out once all else is verified.
     """
 
@@ -34,6 +36,7 @@ class ExportOptions:
     torch_export: bool = False
     drop_weights: bool = False
     reject: float | None = None
+    reject_by: str = FAMILIARITY
 
 
 def parse_precisions(text: str) -> tuple[str, ...]:

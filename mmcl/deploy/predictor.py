@@ -98,11 +98,10 @@ class Predictor:
         """
         model = self.model(layout or self.layout)
         clip = torch.from_numpy(as_taken(zero_where_missing(joints), self.reading.takes))[None].to(self.device)
-        if self._open is None:
-            names, scores = model.class_names, model(clip)
-        else:
-            names, scores = self._open[0], model.open_scores(clip, None, self._open[1])
-        return ranking_of(scores[0], names)
+        if self._open is not None:
+            return ranking_of(model.open_scores(clip, None, self._open[1])[0], self._open[0])
+        scores, familiarity = model.judge(clip)
+        return ranking_of(scores[0], model.class_names, None if familiarity is None else float(familiarity[0]))
 
     def stepper(self) -> Stepper | None:
         """What computes a stream step by step; None for a model, or a preprocessing, that sees whole clips alone."""
@@ -112,9 +111,11 @@ class Predictor:
         graph = StepGraph(model).to(model.device)
 
         def judged(feature: Tensor) -> Ranking:
-            if self._open is None:
-                return ranking_of(graph.network.head(feature)[0], model.class_names)
-            return ranking_of(self.vocabulary.head.scores(feature, self._open[1])[0], self._open[0])
+            if self._open is not None:
+                return ranking_of(self.vocabulary.head.scores(feature, self._open[1])[0], self._open[0])
+            scores = graph.network.head(feature)
+            familiar = None if graph.familiarity is None else float(graph.familiarity(feature, scores)[0])
+            return ranking_of(scores[0], model.class_names, familiar)
 
         return TorchStepper(graph, judged)
 
@@ -132,7 +133,7 @@ class Predictor:
         return self.rank(*self.read(path))
 
 
-def ranking_of(scores: Tensor, names: Sequence[str]) -> Ranking:
+def ranking_of(scores: Tensor, names: Sequence[str], familiarity: float | None = None) -> Ranking:
     """(label, name, probability) of all classes, most probable first, from the scores (K,) of a clip.
 
     Raises:
@@ -141,4 +142,4 @@ def ranking_of(scores: Tensor, names: Sequence[str]) -> Ranking:
     probabilities = scores.float().softmax(dim=-1).cpu()
     check_finite(probabilities[None])
     order = probabilities.argsort(descending=True).tolist()
-    return [(label, names[label], float(probabilities[label])) for label in order]
+    return Ranking(((label, names[label], float(probabilities[label])) for label in order), familiarity)

@@ -117,7 +117,7 @@ def join(labels: Sequence[WindowLabel], there: np.ndarray, fps: float, start: fl
             int
         )  # its own class first, though another may have the larger mean
         ranked = sorted(names, key=lambda label: (-first[order[label]], -inside[order[label]]))
-        ranking = [(label, names[label], float(inside[order[label]])) for label in ranked]
+        ranking = Ranking((label, names[label], float(inside[order[label]])) for label in ranked)
         segments.append(
             Segment(labels[0].person, start + begin / fps, start + end / fps, ranking, bool(called[begin] == -1))
         )

@@ -44,7 +44,7 @@ def agree_step_by_step(proto: ModelProto, model: Model, probe: Path) -> float:
     """Push clips through the graph frame by frame, and compare the end with what the model says of the whole clip.
 
     Returns:
-        Largest difference of a probability.
+        Largest difference of a probability, or of how familiar a clip is.
 
     Raises:
         UserError: it is more than 1e-4.
@@ -56,9 +56,13 @@ def agree_step_by_step(proto: ModelProto, model: Model, probe: Path) -> float:
         for frame in clip.swapaxes(0, 1):
             stream.push(frame)
         said = stream.finish()
-        truth = model(torch.from_numpy(clip)[None]).softmax(dim=-1)[0]
+        scores, familiarity = model.judge(torch.from_numpy(clip)[None])
+        truth = scores.softmax(dim=-1)[0]
         assert said is not None, "somebody is in the clip"
         worst = max(worst, *(abs(p - float(truth[label])) for label, _, p in said.ranking))
+        if familiarity is not None:
+            assert said.ranking.familiarity is not None, "the graph says it where the model does"
+            worst = max(worst, abs(said.ranking.familiarity - float(familiarity[0])))
     if not worst <= TOLERANCE:
         raise UserError(f"the graph for streams differs from the model by {worst:.2e} (> {TOLERANCE:.1e})")
     return worst

@@ -53,7 +53,8 @@ class OnnxStepper(Stepper):
             raise UserError(f"the graph for streams is damaged ({error}): export it again") from error
         if not good:
             raise UserError("the graph for streams does not take frames and give what it keeps: export it again")
-        self._names = ["probabilities", *(NEXT + name for name in ends)]
+        self._familiar = "familiarity" in outputs
+        self._names = ["probabilities", *(NEXT + name for name in ends), *(["familiarity"] * self._familiar)]
         super().__init__()
 
     def zeros(self, bodies: int) -> State:
@@ -67,14 +68,15 @@ class OnnxStepper(Stepper):
         """The next frames (B, step, V, C) -> ranking, and what is kept."""
         try:
             probabilities, *kept = self.session.run(self._names, {"joints": joints, **state})
+            familiarity = float(np.asarray(kept.pop())[0]) if self._familiar else None
         except Exception as error:  # onnxruntime has kinds of its own, which are no public names
             raise UserError(f"the graph for streams fails: {str(error)[:200]}") from error
         row = np.asarray(probabilities)[0]
         if not np.isfinite(row).all():
             raise UserError("the graph for streams gives probabilities that are not finite: its weights are damaged")
         order = np.argsort(-row, kind="stable").tolist()
-        ranking = [(label, self.class_names[label], float(row[label])) for label in order]
-        return ranking, dict(zip(self._shapes, kept, strict=True))
+        rows = [(label, self.class_names[label], float(row[label])) for label in order]
+        return Ranking(rows, familiarity), dict(zip(self._shapes, kept, strict=True))
 
     def joined(self, rows: Sequence[Any]) -> np.ndarray:
         """Arrays one below the other."""

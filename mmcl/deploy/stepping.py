@@ -30,7 +30,8 @@ class StepGraph(nn.Module):
     Attributes:
         network: the encoder's form that goes step by step.
         kept: names of what is kept, in the order in which it comes in and goes out.
-        outputs: names of what is said: probabilities and scores (1, K), embedding (1, E) where there is a text head.
+        outputs: names of what is said: probabilities and scores (1, K), embedding (1, E) where there is a text head,
+            familiarity (1,) where the model says how familiar a clip looks.
 
     Raises:
         UserError: the model sees whole clips alone, or its preprocessing does.
@@ -46,8 +47,10 @@ class StepGraph(nn.Module):
             )
         self.network: Continual = network
         self.preprocess, self.text_head = FramePreprocess(model.preprocess), model.text_head
+        self.familiarity = model.familiarity
         self.kept = list(self.begin(1))
-        self.outputs = ["probabilities", "scores", *(["embedding"] if self.text_head is not None else [])]
+        more = {"embedding": self.text_head, "familiarity": self.familiarity}
+        self.outputs = ["probabilities", "scores", *(name for name, part in more.items() if part is not None)]
         self.eval()
 
     def begin(self, bodies: int) -> dict[str, Tensor]:
@@ -68,6 +71,8 @@ class StepGraph(nn.Module):
         said = [scores.softmax(dim=-1), scores]
         if self.text_head is not None:
             said.append(self.text_head.embed(feature))
+        if self.familiarity is not None:
+            said.append(self.familiarity(feature, scores))
         return (*said, *(kept[name] for name in self.kept))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,20 @@ from mmcl.deploy.files import Reading
 from mmcl.deploy.looking import Looker
 from mmcl.skeletons.layout import Layout
 
-Ranking = list[tuple[int, str, float]]
+
+class Ranking(list[tuple[int, str, float]]):
+    """(label, name, probability) of classes, most probable first; empty where nobody is there.
+
+    Attributes:
+        familiarity: how much the clip looks like what was learned from (:mod:`mmcl.models.familiarity`); None where the
+            model does not say.
+    """
+
+    def __init__(self, rows: Iterable[tuple[int, str, float]] = (), familiarity: float | None = None) -> None:
+        super().__init__(rows)
+        self.familiarity = familiarity
+
+
 SLOTS = 6  # as many as a Kinect v2 tracks
 
 
@@ -90,7 +103,7 @@ class Stream:
 
     def _predict(self, window: np.ndarray) -> Prediction:
         there = window.any(axis=(1, 2, 3))
-        ranking = self.classify(np.ascontiguousarray(window[there])) if there.any() else []
+        ranking = self.classify(np.ascontiguousarray(window[there])) if there.any() else Ranking()
         return Prediction(self.frames, ranking)
 
 
@@ -113,7 +126,7 @@ class Watched:
             UserError: it is hard to believe, and to be refused then.
         """
         joints = self.look(window)
-        return self.classify(joints) if joints.any() else []
+        return self.classify(joints) if joints.any() else Ranking()
 
     def look(self, window: np.ndarray) -> np.ndarray:
         """The window as `mmcl predict` mends it; what is hard to believe is said.

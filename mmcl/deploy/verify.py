@@ -41,6 +41,8 @@ answer["scores"] = model(joints.double(), lengths).contiguous()
 if model.text_head is not None:
     with torch.no_grad():
         answer["embeddings"] = model.text_head.embed(model.features(joints.double(), lengths)).contiguous()
+if model.familiarity is not None:
+    answer["familiarity"] = model.judge(joints.double(), lengths)[1].contiguous()
 answer["parameters"] = torch.tensor([sum(parameter.numel() for parameter in model.parameters())])
 save_file(answer, {answer!r})
 """
@@ -77,9 +79,12 @@ def write_probe(path: Path, model: Model, clips: Mapping[str, torch.Tensor] | No
     exact.preprocess.dtype = torch.float64
     with torch.no_grad():
         found = {"scores": exact.preprocess.averaged(exact.encoder, joints.double(), lengths)}
-        if exact.text_head is not None:
+        if exact.text_head is not None or exact.familiarity is not None:
             features = exact.preprocess.averaged(exact.encoder.features, joints.double(), lengths)
-            found["embeddings"] = exact.text_head.embed(features)
+            if exact.text_head is not None:
+                found["embeddings"] = exact.text_head.embed(features)
+            if exact.familiarity is not None:
+                found["familiarity"] = exact.familiarity(features, found["scores"])
     found = {name: tensor.contiguous() for name, tensor in found.items()}
     save_file({"joints": joints.contiguous(), "lengths": lengths, **found}, path)
 
@@ -105,7 +110,9 @@ def verify_bundle(bundle: Path, probe: Path, parameters: int) -> Verified:
         what = "the trained encoder" + (" with its text head" if "embeddings" in expected else "")
         raise UserError(f"the bundle has {int(result['parameters'])} parameters, {what} {parameters}")
     differences = [
-        _difference(name, result.get(name), expected[name]) for name in ("scores", "embeddings") if name in expected
+        _difference(name, result.get(name), expected[name])
+        for name in ("scores", "embeddings", "familiarity")
+        if name in expected
     ]
     return Verified(max(differences), relative_difference(result["single"], expected["scores"]))
 

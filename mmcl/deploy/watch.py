@@ -87,7 +87,7 @@ def look_at(path: Path, estimator: Estimator, arguments: argparse.Namespace) -> 
 
 def rejects_by(rule: Rejection | None) -> Callable[[Ranking], bool]:
     """Whether a ranking is to be taken for none of the classes."""
-    return lambda ranking: rule is not None and rule(ranking[0][2])
+    return lambda ranking: rule is not None and rule(ranking[0][2], ranking.familiarity)
 
 
 def span_and_hop(arguments: argparse.Namespace, description: Description) -> tuple[int, int]:
@@ -112,16 +112,16 @@ def print_label(
 ) -> None:  # fmt: skip
     """One line: who does what from when to when."""
     begin, end = seconds
-    ranking = ranking[: arguments.top]
+    rows = ranking[: arguments.top]
     if not arguments.json:
         who = f"person {person}" if person else "together"
-        named = "  ".join(f"{one_line(name)} {p:.3f}" for _, name, p in ranking)
+        named = "  ".join(f"{one_line(name)} {p:.3f}" for _, name, p in rows)
         named = f"{NONE} ({named})" if rejected else named
         more = f"  (open vocabulary, {len(only)} classes)" if only else ""
         print(f"{source}  {begin:7.2f} - {end:7.2f} s  {who}  {named}{more}", flush=True)
         return
     fields = [
-        {**({} if only else {"label": label}), "name": name, "probability": round(p, 6)} for label, name, p in ranking
+        {**({} if only else {"label": label}), "name": name, "probability": round(p, 6)} for label, name, p in rows
     ]
     record: dict[str, Any] = {"file": source, "person": person or "all", "begin": round(begin, 3), "end": round(end, 3)}
     record |= {"none_of_these": rejected} | ({"open_vocabulary": only} if only else {})
@@ -154,7 +154,7 @@ def follow_film(
             streams = {n: row for n, row in streams.items() if glance.seconds - row[1] <= how.longest_gap}
             for number, (stream, _) in streams.items():
                 frame = people.get(number)
-                said = stream.push(np.zeros((0, layout.joint_count, 3)) if frame is None else frame[None])
+                said = stream.push(np.zeros((0, layout.joint_count, 4)) if frame is None else frame[None])
                 if said is not None and said.ranking:
                     times = (max(0.0, glance.seconds - span / how.fps), glance.seconds)
                     ranking = said.ranking

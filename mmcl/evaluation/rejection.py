@@ -4,14 +4,15 @@ AUROC is how often a clip of a known class has a larger score than one of an unk
 clips that a threshold leaves, which share is answered wrong (Geifman and El-Yaniv, Selective Classification for Deep
 Neural Networks, NeurIPS 2017); the area under that curve is AURC, and smaller is better.
 
-Three scores are compared: the largest probability, which the threshold of a bundle is of; energy, the logarithm of the
-sum of exponentials of all scores; and the cosine between a clip's feature and the mean feature of the training clips of
-the class that it is answered to be, both from the mean of all training clips.
+Three scores are compared: the largest probability; energy, the logarithm of the sum of exponentials of all scores; and
+familiarity (:mod:`mmcl.models.familiarity`). A bundle's threshold is of the first or of the last.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,15 +21,19 @@ import numpy as np
 from mmcl.common.errors import UserError
 from mmcl.data.selection import Selection
 from mmcl.data.store import ClipStore
+from mmcl.deploy.known_clips import judged
+from mmcl.deploy.rejecting import familiarity_of
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
 from mmcl.evaluation.metrics import softmax
 from mmcl.evaluation.reporting.pictures import BLUE, GREY, ORANGE, save_figure
 from mmcl.evaluation.top1 import Top1, Top1Options
 from mmcl.models.graph_model import GraphModel
 from mmcl.models.model import Model
-from mmcl.models.rejection import read_rejection
+from mmcl.models.rejection import FAMILIARITY, LEAST, PROBABILITY, read_rejection
 
 CURVE = "risk_coverage.png"
+ENERGY = "energy"
+WORDS = {PROBABILITY: "the largest probability", ENERGY: "energy", FAMILIARITY: "familiarity"}
 
 
 @dataclass(frozen=True)
@@ -36,15 +41,19 @@ class RejectOptions:
     """Options of :class:`Reject`.
 
     Attributes:
-        threshold: probability below which an answer counts as none of the classes; None for the one that the bundle
-            holds, where it holds one.
+        score: probability or familiarity; empty for the one that the bundle goes by, or else familiarity.
+        threshold: score below which an answer counts as none of the classes; None for the one that the bundle holds,
+            where it holds one of that score.
     """
 
+    score: str = ""
     threshold: float | None = None
 
     def __post_init__(self) -> None:
-        if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise UserError(f"rejection: threshold is {self.threshold}: it must be a probability")
+        if self.score and self.score not in LEAST:
+            raise UserError(f"rejection: score is '{self.score:.40}': choose from {', '.join(LEAST)}")
+        if self.threshold is not None and not -1 <= self.threshold <= 1:
+            raise UserError(f"rejection: threshold is {self.threshold}: it must be from -1 to 1")
 
 
 class Reject(Evaluation):
@@ -56,65 +65,79 @@ class Reject(Evaluation):
     options_type: ClassVar[type] = RejectOptions
 
     def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:
-        """Metrics of ``top1``, and ``rejection``: auroc (and by energy), aurc, and what the threshold does.
+        """Metrics of ``top1``, and ``rejection``: AUROC by each score, AURC, and what the threshold does.
 
         Raises:
-            UserError: as of ``top1``.
+            UserError: as of ``top1``, or there is nothing that familiarity could be with.
         """
-        verdict = Top1(Top1Options()).run(model, data, apply)
-        scores, unseen = verdict.arrays["scores"], data.sides.unseen
-        others = apply(model, unseen) if len(unseen) else np.zeros((0, scores.shape[1]), np.float32)
-        stored = read_rejection(model.description.rejection, str(model.path))
+        judge = with_familiarity(model, data, apply)
+        none = np.zeros((0, len(model.class_names) + 1))
+        found, others = (
+            apply(partial(judged, judge), clips) if len(clips) else none for clips in (data.clips, data.sides.unseen)
+        )
+        verdict = Top1(Top1Options()).run(model, data, lambda function, clips: found[:, :-1])
+        known, unknown = (values_of(rows, judge.says_familiarity) for rows in (found, others))
+        rule = read_rejection(model.description.rejection, str(model.path))
+        asked = self.options.score or (rule.score if rule is not None else "")
+        if asked and asked not in known:
+            raise UserError(
+                f"{model.path}: nothing says how familiar clips look to it: that takes weights and training clips, or "
+                "a bundle that rejects by familiarity"
+            )
+        score = asked or next(name for name in (FAMILIARITY, PROBABILITY) if name in known)
         threshold = self.options.threshold
-        if threshold is None and stored is not None:
-            threshold = stored.threshold
-        found = rejection_metrics(scores, verdict.arrays["labels"], others, threshold)
-        arrays = {**verdict.arrays, "unseen_scores": others.astype(np.float32)}
-        if len(unseen) and not isinstance(model, GraphModel):
-            answers = scores.argmax(axis=1), others.argmax(axis=1)
-            found["auroc_cosine"] = _auroc(*_cosines(model, data, apply, *answers))
-        metrics = {**verdict.metrics, "auroc": found["auroc"], "rejection": found}
-        return replace(verdict, metrics=metrics, main="auroc" if len(unseen) else "top1", arrays=arrays)
+        if threshold is None and rule is not None and rule.score == score:
+            threshold = rule.threshold
+        assert verdict.correct is not None, "top1 says which are right"
+        numbers = rejection_metrics(known, ~verdict.correct, unknown, score, threshold)
+        arrays = {**verdict.arrays, **{f"known_{name}": row for name, row in known.items()}}
+        arrays |= {f"unseen_{name}": row for name, row in unknown.items()}
+        metrics = {**verdict.metrics, "auroc": numbers["auroc"][score], "rejection": numbers}
+        return replace(verdict, metrics=metrics, main="auroc" if len(data.sides.unseen) else "top1", arrays=arrays)
 
     def draw(self, verdict: Verdict, folder: Path, store: ClipStore | None) -> list[str]:
         """The curve of risk and coverage, and the numbers in words."""
         found = verdict.metrics["rejection"]
-        draw_curve(verdict.arrays["scores"], verdict.arrays["labels"], found["threshold"], folder / CURVE)
-        lines = [f"- area under risk and coverage (AURC): {found['aurc']:.4f}"]
-        if found["auroc"] is not None:
-            by = f"{found['auroc']:.3f} by the largest probability, {found['auroc_energy']:.3f} by energy"
-            if found["auroc_cosine"] is not None:
-                by += f", {found['auroc_cosine']:.3f} by the cosine with the mean of the class"
+        score, threshold = found["score"], found["threshold"]
+        assert verdict.correct is not None, "as above"
+        draw_curve(verdict.arrays[f"known_{score}"], ~verdict.correct, threshold, folder / CURVE)
+        areas = ", ".join(f"{area:.4f} by {WORDS[name]}" for name, area in found["aurc"].items())
+        lines = [f"- area under risk and coverage (AURC): {areas}"]
+        if found["unknown_clips"]:
+            by = ", ".join(f"{area:.3f} by {WORDS[name]}" for name, area in found["auroc"].items())
             lines.append(f"- known against {found['unknown_clips']} clips of unknown classes, AUROC: {by}")
-        if found["threshold"] is not None:
+        if threshold is not None:
             after = f"{found['known_rejected']:.1%} of the known clips are rejected"
             top1 = f"top-1 with these as wrong {found['top1_after']:.2%}"
-            lines.append(f"- at the threshold {found['threshold']:.3f}: {after}, {top1}")
+            lines.append(f"- at the threshold {threshold:.3f} of {WORDS[score]}: {after}, {top1}")
         if found["unknown_rejected"] is not None:
             lines.append(f"- of the clips of unknown classes, {found['unknown_rejected']:.1%} are rejected")
         return ["## None of these", "\n".join(lines), f"![Risk and coverage]({CURVE})"]
 
 
-def _cosines(
-    model: Model, data: Selection, apply: Apply, known: np.ndarray, unknown: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines of the judged clips and of those of unknown classes with the mean of the class that each is answered."""
-    train, unseen = data.sides.train, data.sides.unseen
-    learned = apply(model.features, train)
-    labels = data.targets(train, model.class_names)
-    means = np.stack([learned[labels == label].mean(axis=0) for label in np.unique(labels)])
-    rows = np.searchsorted(np.unique(labels), np.arange(len(model.class_names))).clip(0, len(means) - 1)
-    middle = learned.mean(axis=0)
-    found = (class_cosines(apply(model.features, clips), means[rows[answers]], middle)
-             for clips, answers in ((data.clips, known), (unseen, unknown)))  # fmt: skip
-    return next(found), next(found)
+def with_familiarity(model: Model, data: Selection, apply: Apply) -> Model:
+    """A model that says how familiar clips look, by the training clips of a selection where it does not by itself.
+
+    Left as it is where that cannot be: graphs have no features, and there may be no training clips.
+    """
+    if isinstance(model, GraphModel) or model.familiarity is not None or not len(data.sides.train):
+        return model
+    kept = familiarity_of(model, data, apply).to(model.device)
+    return Model(model.description, model.encoder, model.preprocess, model.vocabulary, model.path, kept)
 
 
-def class_cosines(features: np.ndarray, means: np.ndarray, middle: np.ndarray) -> np.ndarray:
-    """(n,) cosines of features (n, D) with the means (n, D) of their classes, both from a middle (D,)."""
-    one, two = features - middle, means - middle
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
-    return np.asarray((one * two).sum(axis=1) / np.maximum(lengths, 1e-12))
+def values_of(found: np.ndarray, familiar: bool) -> dict[str, np.ndarray]:
+    """Score -> (n,) values of clips.
+
+    Args:
+        found: (n, K + 1) as :func:`mmcl.deploy.known_clips.judged` gives it.
+        familiar: whether the last column says something.
+    """
+    from scipy.special import logsumexp
+
+    scores = found[:, :-1].astype(np.float64)
+    values = {PROBABILITY: softmax(scores).max(axis=1), ENERGY: logsumexp(scores, axis=1)}
+    return values | ({FAMILIARITY: found[:, -1].astype(np.float64)} if familiar else {})
 
 
 def _auroc(known: np.ndarray, unknown: np.ndarray) -> float | None:
@@ -128,27 +151,27 @@ def _auroc(known: np.ndarray, unknown: np.ndarray) -> float | None:
 
 
 def rejection_metrics(
-    scores: np.ndarray, labels: np.ndarray, unknown: np.ndarray, threshold: float | None
-) -> dict[str, Any]:
+    known: Mapping[str, np.ndarray], wrong: np.ndarray, unknown: Mapping[str, np.ndarray], score: str,
+    threshold: float | None,
+) -> dict[str, Any]:  # fmt: skip
     """Numbers of a rejection.
 
     Args:
-        scores: (n, K) of clips of known classes.
-        labels: (n,) their classes.
-        unknown: (u, K) of clips of unknown classes; u may be 0.
-        threshold: probability below which an answer is rejected; None for no threshold.
-    """
-    from scipy.special import logsumexp
+        known: score -> (n,) values of clips of known classes.
+        wrong: (n,) bool, which of them are answered wrong.
+        unknown: score -> (u,) values of clips of unknown classes; u may be 0.
+        score: that the threshold is of.
+        threshold: below which an answer is rejected; None for no threshold.
 
-    sure, wrong = softmax(scores).max(axis=1), scores.argmax(axis=1) != labels
-    unsure = softmax(unknown).max(axis=1) if len(unknown) else np.zeros(0)
-    energy, other = (logsumexp(each.astype(np.float64), axis=1) for each in (scores, unknown))
-    kept = sure >= (0.0 if threshold is None else threshold)
+    Returns:
+        ``auroc`` and ``aurc`` by score; the rest is of the one score and its threshold.
+    """
+    sure, unsure = known[score], unknown[score]
+    kept = sure >= (-np.inf if threshold is None else threshold)
     return {
-        "auroc": _auroc(sure, unsure),
-        "auroc_energy": _auroc(energy, other),
-        "auroc_cosine": None,
-        "aurc": float(risks(sure, wrong).mean()),
+        "score": score,
+        "auroc": {name: _auroc(row, unknown[name]) for name, row in known.items()},
+        "aurc": {name: float(risks(row, wrong).mean()) for name, row in known.items()},
         "unknown_clips": len(unsure),
         "threshold": threshold,
         "known_rejected": None if threshold is None else float(1 - kept.mean()),
@@ -163,11 +186,10 @@ def risks(sure: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     return np.asarray(np.cumsum(wrong[order]) / np.arange(1, len(order) + 1))
 
 
-def draw_curve(scores: np.ndarray, labels: np.ndarray, threshold: float | None, path: Path) -> None:
-    """Risk over coverage; arguments as of :func:`rejection_metrics`."""
+def draw_curve(sure: np.ndarray, wrong: np.ndarray, threshold: float | None, path: Path) -> None:
+    """Risk over coverage of clips by their (n,) values, with the threshold where there is one."""
     from matplotlib.figure import Figure
 
-    sure, wrong = softmax(scores).max(axis=1), scores.argmax(axis=1) != labels
     curve = risks(sure, wrong)
     figure = Figure(figsize=(6, 3), dpi=110)
     axes = figure.add_axes((0, 0, 1, 1))

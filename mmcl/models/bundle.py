@@ -1,7 +1,8 @@
 """A bundle: the skeleton branch and everything needed to use it, in one folder.
 
 ``model.safetensors`` (exactly the encoder's tensors), ``config.json`` (see ``description.py``), ``README.md`` (model
-card), and where it has an open vocabulary, ``vocabulary.safetensors``.
+card), where it has an open vocabulary ``vocabulary.safetensors``, and where it rejects by familiarity
+``familiarity.safetensors``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ from mmcl.models.description import (
     graphs_in,
     read_bundle,
 )
+from mmcl.models.familiarity import read_familiarity, write_familiarity
 from mmcl.models.model import Model
+from mmcl.models.rejection import FAMILIARITY, read_rejection
 from mmcl.models.vocabulary import Vocabulary, read_vocabulary, write_vocabulary
 from mmcl.skeletons.layout import Layout, load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
@@ -165,7 +168,10 @@ def load_bundle(folder: str | Path, layout: str | Layout | None = None, device: 
     preprocess = Preprocess(
         source_layout(description, layout), description.encoder_layout, encoder.options.persons, options
     )
-    return Model(description, encoder, preprocess, vocabulary, folder).to(device)
+    rule, familiarity = read_rejection(description.rejection, str(folder)), None
+    if rule is not None and rule.score == FAMILIARITY:
+        familiarity = read_familiarity(folder, len(description.class_names), encoder.feature_width)
+    return Model(description, encoder, preprocess, vocabulary, folder, familiarity).to(device)
 
 
 def source_layout(description: Description, layout: str | Layout | None) -> Layout:
@@ -179,6 +185,8 @@ def write_bundle(folder: Path, model: Model) -> None:
     """Write the files of a bundle into an existing (temporary) folder."""
     if model.vocabulary is not None:
         write_vocabulary(folder, model.vocabulary)
+    if model.familiarity is not None:
+        write_familiarity(folder, model.familiarity)
     tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in model.encoder.state_dict().items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / WEIGHTS).chmod(0o644)  # safetensors makes it readable by its owner only

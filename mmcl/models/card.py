@@ -7,6 +7,7 @@ from typing import Any
 
 from mmcl.common.printing import page_cell
 from mmcl.models.description import Description
+from mmcl.models.rejection import PROBABILITY
 from mmcl.models.vocabulary import class_key
 
 _WITH = """```python
@@ -66,8 +67,8 @@ def _rejection(description: Description) -> str:
         return "\nIt always names one of them, also of a clip that shows none; `mmcl export --reject` mends that.\n"
     rejected = f"{facts['share']:.1%} of the {facts['clips']} right answers on {facts['side']}"
     return (
-        f"\n`mmcl predict` says 'none of these' below a probability of {facts['threshold']:.3f}, which rejects "
-        f"{rejected}.\n"
+        f"\n`mmcl predict` says 'none of these' below a {facts.get('score', PROBABILITY)} of {facts['threshold']:.3f}, "
+        f"which rejects {rejected}.\n"
     )
 
 

@@ -20,6 +20,7 @@ FORMAT = 2
 WEIGHTS, CONFIG, CARD, VOCABULARY = "model.safetensors", "config.json", "README.md", "vocabulary.safetensors"
 EXPORTED = "model.pt2"
 GRAPHS = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}  # precision -> file
+FAMILIAR = "familiarity.safetensors"  # what training clips look like, for "none of these"
 STEPS = "model.step.onnx"  # of a causal model: the graph that takes a stream's next frames
 MOST_CLASSES, MOST_PERSONS, MOST_FRAMES, MOST_SURGERIES = 100_000, 100, 100_000, 100
 MOST_JOINTS = 1 << 24  # of a preprocessed clip: persons x frames x joints

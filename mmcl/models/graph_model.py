@@ -46,6 +46,8 @@ class GraphModel(nn.Module):
         self.check: Check | None = None
         self.graph = next(iter(graphs_in(folder).values()))
         self.session = open_checked_session(self.graph, description)
+        given = {end.name for end in self.session.get_outputs()}
+        self._asked = [name for name in ("scores", "familiarity") if name in given]
 
     @property
     def device(self) -> torch.device:
@@ -67,22 +69,38 @@ class GraphModel(nn.Module):
         """
         if grad:
             raise UserError(self._lacks("gradients"))
+        return self.judge(joints, lengths)[0]
+
+    @property
+    def says_familiarity(self) -> bool:
+        """Whether :meth:`judge` says how familiar clips look."""
+        return "familiarity" in self._asked
+
+    def judge(self, joints: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Class scores (N, K) of raw clips, and how familiar each looks (N,); None where the graph does not say.
+
+        Raises:
+            UserError: as :meth:`mmcl.models.model.Model.features`.
+        """
         check_clips(joints, lengths, self.layout)
         if self.check is not None:
             joints, lengths = self.check(joints, lengths)
         device, joints = joints.device, self._as_trained(joints)
         if lengths is None or bool((lengths == joints.shape[2]).all()):
-            return self._run(joints).to(device)
-        rows = [self._run(clip[None, :, : int(length)]) for clip, length in zip(joints, lengths, strict=True)]
-        return torch.cat(rows).to(device)
+            found = self._run(joints)
+        else:
+            rows = [self._run(clip[None, :, : int(length)]) for clip, length in zip(joints, lengths, strict=True)]
+            found = [torch.cat(parts) for parts in zip(*rows, strict=True)]
+        scores, *familiarity = [each.to(device) for each in found]
+        return scores, familiarity[0] if familiarity else None
 
     def _as_trained(self, joints: Tensor) -> Tensor:
         """Joints as the graph takes them."""
         columns = self.session.get_inputs()[0].shape[-1]
         return in_layout(joints.float().cpu(), self.layout, self.description.layout, columns)
 
-    def _run(self, joints: Tensor) -> Tensor:
-        return torch.from_numpy(run_graph(self.session, "scores", joints.numpy(), self.graph))
+    def _run(self, joints: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(each) for each in run_graph(self.session, self._asked, joints.numpy(), self.graph)]
 
     def features(self, joints: Tensor, lengths: Tensor | None = None, grad: bool = False) -> Tensor:
         """Refused.

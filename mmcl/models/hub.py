@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.common.errors import UserError
-from mmcl.models.description import CARD, CONFIG, GRAPHS, STEPS, VOCABULARY, WEIGHTS, read_bundle
+from mmcl.models.description import CARD, CONFIG, FAMILIAR, GRAPHS, STEPS, VOCABULARY, WEIGHTS, read_bundle
 
-FILES = (CONFIG, WEIGHTS, VOCABULARY, CARD, STEPS, *GRAPHS.values())
+FILES = (CONFIG, WEIGHTS, VOCABULARY, FAMILIAR, CARD, STEPS, *GRAPHS.values())
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _REFERENCE = re.compile(rf"(?:hf:/{{1,2}})?({_NAME}/{_NAME})((?:/{_NAME})*)(?:@([A-Za-z0-9][A-Za-z0-9._/-]{{0,200}}))?")
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmcl.common.errors import UserError
 from mmcl.encoders.base import Encoder, lean_form
 from mmcl.models.description import Description
+from mmcl.models.familiarity import Familiarity
 from mmcl.models.text_head import TextHead
 from mmcl.models.vocabulary import Vocabulary, require_vocabulary
 from mmcl.skeletons.layout import Layout
@@ -34,17 +35,18 @@ class Model(nn.Module):
         layout: layout of the raw joints.
         vocabulary: the way to classes that are given by text; None where the model was trained without.
         path: the folder that it was read from; None where it was made in memory.
+        familiarity: how much clips look like what was learned from; None where no rejection goes by that.
         check: mends clips and says what is hard to believe about them, before they are computed; None for nothing.
             :func:`mmcl.load` sets it. Calls that keep gradients go past it.
     """
 
     def __init__(
         self, description: Description, encoder: Encoder, preprocess: Preprocess,
-        vocabulary: Vocabulary | None = None, path: Path | None = None,
+        vocabulary: Vocabulary | None = None, path: Path | None = None, familiarity: Familiarity | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.description, self.encoder, self.preprocess = description, encoder, preprocess
-        self.vocabulary, self.path = vocabulary, path
+        self.vocabulary, self.path, self.familiarity = vocabulary, path, familiarity
         self.class_names: list[str] = list(description.class_names)
         self.layout: Layout = preprocess.source
         self.check: Check | None = None
@@ -95,6 +97,31 @@ class Model(nn.Module):
                 looked at while a graph is traced.
         """
         return self._averaged(lambda network: network.features, joints, lengths, grad)
+
+    @property
+    def says_familiarity(self) -> bool:
+        """Whether :meth:`judge` says how familiar clips look."""
+        return self.familiarity is not None
+
+    def judge(self, joints: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Class scores (N, K) of raw clips, and how familiar each looks (N,); None where the model does not say.
+
+        Arguments and errors as in :meth:`features`, without gradients.
+        """
+        if self.familiarity is None:
+            return self(joints, lengths), None
+
+        def both(network: Any) -> Callable[[Tensor], Tensor]:
+            def run(x: Tensor) -> Tensor:
+                features = network.features(x)
+                return torch.cat([features, network.head(features)], dim=-1)
+
+            return run
+
+        features, scores = self._averaged(both, joints, lengths, False).split(
+            [self.encoder.feature_width, len(self.class_names)], dim=-1
+        )
+        return scores, self.familiarity(features, scores)
 
     def _averaged(
         self, part: Callable[[Any], Callable[[Tensor], Tensor]], joints: Tensor, lengths: Tensor | None, grad: bool

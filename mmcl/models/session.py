@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,18 +66,21 @@ def open_checked_session(graph: Path, description: Description, steps: bool = Fa
     return session
 
 
-def run_graph(session: InferenceSession, output: str, joints: np.ndarray, graph: Path) -> np.ndarray:
-    """One output of a bundle's graph, (N, K), for clips (N, M, T, V, C).
+def run_graph(
+    session: InferenceSession, outputs: Sequence[str], joints: np.ndarray, graph: Path
+) -> list[np.ndarray]:
+    """Outputs of a bundle's graph for clips (N, M, T, V, C): (N, K) each, familiarity (N,).
 
     Raises:
         UserError: the graph fails, or gives something of another shape.
     """
     try:
-        found = np.asarray(session.run([output], {"joints": joints})[0])
+        found = [np.asarray(each) for each in session.run(list(outputs), {"joints": joints})]
     except Exception as error:  # as above
         raise UserError(f"{graph} fails: {_first_line(error)}") from error
-    if found.ndim != 2 or len(found) != len(joints):
-        raise UserError(f"{graph} gives {found.shape} for {len(joints)} clips: it is not the graph of a bundle")
+    for name, each in zip(outputs, found, strict=True):
+        if each.ndim != (1 if name == "familiarity" else 2) or len(each) != len(joints):
+            raise UserError(f"{graph} gives {each.shape} for {len(joints)} clips: it is not the graph of a bundle")
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmcl.pose.path import DEPTH, SIDEWAYS, places
-from mmcl.pose.recording import Refinement, upright
+from mmcl.pose.recording import Refinement, exchanged, upright
 from mmcl.pose.tracking import Tracker
 from mmcl.pose.worker import Glance
 from mmcl.skeletons.layout import Layout
@@ -28,7 +28,7 @@ class Live:
         self._ways: dict[int, tuple[float, np.ndarray]] = {}  # person -> seconds, and the smoothed (x/z, y/z, log z)
 
     def step(self, glance: Glance) -> dict[int, np.ndarray]:
-        """Number of each person of a frame -> joints (V, 3) float32, metres, y up; zero where missing."""
+        """Number of each person of a frame -> (V, 4) float32: joints in metres, y up, and confidence; missing: zero."""
         poses, numbers = self._tracker.follow(glance.seconds, glance.poses)
         found = {}
         for row, number in enumerate(numbers):
@@ -37,7 +37,9 @@ class Live:
             if self.how.path:
                 joints = joints + self._place(number, glance.seconds, joints, poses.pixels[row], poses.confidence[row])
             joints = upright(joints, self.layout, self.how.mirrored)
-            found[number] = np.nan_to_num(joints).astype(np.float32)
+            sure = poses.confidence[row][exchanged(self.layout) if self.how.mirrored else slice(None)]
+            there = (sure > 0) & np.isfinite(joints).all(axis=-1)
+            found[number] = np.where(there[:, None], np.c_[joints, sure], 0).astype(np.float32)
         return found
 
     def _place(

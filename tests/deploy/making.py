@@ -15,7 +15,9 @@ from mmcl.deploy.options import ExportOptions
 from mmcl.encoders.base import build_encoder
 from mmcl.models.bundle import describe, load_bundle, write_bundle
 from mmcl.models.description import GRAPHS
+from mmcl.models.familiarity import Familiarity, directions
 from mmcl.models.model import Model
+from mmcl.models.rejection import Rejection, read_rejection
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 
@@ -27,7 +29,7 @@ CTRGCN = ("ctrgcn", {"width": 16, "depth": 4, "persons": 2})
 ALL = ExportOptions(onnx=("fp32", "fp16", "int8"), min_agreement=0.0, max_difference=1.0)
 
 
-def write_small(folder: Path, network: tuple[str, dict[str, Any]] = CTRGCN) -> Model:
+def write_small(folder: Path, network: tuple[str, dict[str, Any]] = CTRGCN, familiar: bool = False) -> Model:
     """A bundle for two persons with lived-in statistics, 20 joints in, 25 inside; no option at its default."""
     torch.manual_seed(0)
     name, own = network
@@ -42,11 +44,23 @@ def write_small(folder: Path, network: tuple[str, dict[str, Any]] = CTRGCN) -> M
             encoder(preprocess(torch.randn(8, 2, 40, 20, 3)))
     encoder.eval()
     folder.mkdir()
-    write_bundle(folder, Model(describe(name, encoder, preprocess, NAMES), encoder, preprocess))
+    model = Model(describe(name, encoder, preprocess, NAMES), encoder, preprocess)
+    write_bundle(folder, with_familiarity(model) if familiar else model)
     probe = torch.randn(3, 2, 50, 20, 3)
     probe[0, 1] = 0
     save_file({"joints": probe, "lengths": torch.tensor([50, 31, 44])}, folder.parent / "probe.safetensors")
     return load_bundle(folder)
+
+
+def with_familiarity(model: Model) -> Model:
+    """The same, with what it learned from made up, and a threshold that half of all clips are below."""
+    shown, classes = torch.randn(12, 2, 40, 20, 3), torch.arange(12) % len(NAMES)
+    kept = Familiarity(directions(model.features(shown)), classes)
+    clips = people(16, 2, 40)
+    model = Model(model.description, model.encoder, model.preprocess, familiarity=kept)
+    threshold = float(model.judge(clips)[1].median()) + 1e-3
+    rule = Rejection(threshold, 0.01, 50, "made-up validation", "w", "familiarity")
+    return Model(model.description.changed(rejection=rule.to_json()), model.encoder, model.preprocess, familiarity=kept)
 
 
 def people(clips: int, persons: int, frames: int, empty: tuple[tuple[int, int], ...] = ()) -> Tensor:
@@ -60,9 +74,11 @@ def people(clips: int, persons: int, frames: int, empty: tuple[tuple[int, int], 
 def known_clips(bundle: Model) -> GraphClips:
     """Twelve clips that the bundle may have been trained on."""
     clips = [people(1, 2, 40 + clip, ((0, 1),) if clip % 2 else ()).numpy() for clip in range(12)]
-    with torch.no_grad():
-        reference = torch.cat([bundle(torch.from_numpy(clip)).softmax(-1) for clip in clips]).numpy()
-    return GraphClips(clips.__getitem__, range(12), range(12), reference, "own train")
+    scores, familiarity = zip(*(bundle.judge(torch.from_numpy(clip)) for clip in clips), strict=True)
+    sure = None if familiarity[0] is None else torch.cat(familiarity).numpy()
+    rule = read_rejection(bundle.description.rejection, "made-up")
+    reference = torch.cat(scores).softmax(-1).numpy()
+    return GraphClips(clips.__getitem__, range(12), range(12), reference, "own train", sure, rule)
 
 
 def write_onnx(folder: Path, probe: Path) -> float:

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from making import NAMES, SOURCE, TARGET, people
+from making import NAMES, SOURCE, TARGET, people, with_familiarity
 from safetensors.torch import save_file
 
 from mmcl.common.errors import UserError
@@ -48,7 +48,8 @@ def bundle(tmp_path_factory):
         for _ in range(2):
             encoder(preprocess(torch.randn(8, 2, 40, 20, 3)))
     folder.mkdir()
-    write_bundle(folder, Model(describe("ctrgcn", encoder.eval(), preprocess, NAMES), encoder, preprocess))
+    model = Model(describe("ctrgcn", encoder.eval(), preprocess, NAMES), encoder, preprocess)
+    write_bundle(folder, with_familiarity(model))
     return folder
 
 
@@ -67,6 +68,7 @@ def test_a_stream_says_at_any_time_what_the_clip_up_to_there_gets(bundle) -> Non
         if said is not None:
             expected = predictor.rank(frames[:, :whole])
             assert {n: p for _, n, p in said.ranking} == pytest.approx({n: p for _, n, p in expected}, abs=1e-6)
+            assert said.ranking.familiarity == pytest.approx(expected.familiarity, abs=1e-5)
     ended = open_streams(predictor, read_bundle(bundle), hop=100)()
     assert all(ended.push(frames[:, number]) is None for number in range(45))
     last = ended.finish()  # with the frame that fills no step
@@ -117,6 +119,7 @@ def test_the_graph_for_streams_is_the_same_function(bundle, tmp_path) -> None:
         if graphs is not None:
             assert graphs.ranking[0][1] == torches.ranking[0][1]
             assert graphs.ranking[0][2] == pytest.approx(torches.ranking[0][2], abs=1e-5)
+            assert graphs.ranking.familiarity == pytest.approx(torches.ranking.familiarity, abs=1e-5)
     weight = next(each for each in graph.graph.initializer if sorted(each.dims) == [len(NAMES), 32])  # the classifier
     weight.raw_data = np.ones(tuple(weight.dims), np.float32).tobytes()
     with pytest.raises(UserError, match="differs from the model"):
@@ -131,9 +134,10 @@ def test_predict_follows_a_causal_model_step_by_step(bundle, monkeypatch, capsys
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [each["frame"] for each in said] == [8, 16, 21]
     for each in said:
-        expected = Predictor(bundle).rank(frames[:, : each["frame"]])[0]
-        assert each["predictions"][0]["name"] == expected[1]
-        assert each["predictions"][0]["probability"] == pytest.approx(expected[2], abs=1e-5)
+        expected = Predictor(bundle).rank(frames[:, : each["frame"]])
+        assert each["predictions"][0]["name"] == expected[0][1]
+        assert each["predictions"][0]["probability"] == pytest.approx(expected[0][2], abs=1e-5)
+        assert each["familiarity"] == pytest.approx(expected.familiarity, abs=1e-5)
 
 
 def test_what_a_stream_cannot_have_is_said_in_a_line(bundle) -> None:

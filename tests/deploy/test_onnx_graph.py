@@ -41,10 +41,11 @@ def test_graph_equals_the_bundle_for_one_and_two_bodies_mixed_and_none(made, cli
     base, bundle, _ = made
     x = people(clips, persons, frames, empty)
     with torch.no_grad():
-        scores = bundle(x)
+        scores, familiarity = bundle.judge(x)
     for precision, tolerance in (("fp32", 1e-4), ("fp16", 2e-2)):
         session = open_session(base / "bundle" / f"model{'' if precision == 'fp32' else '.fp16'}.onnx", 1)
-        found, raw = session.run(["probabilities", "scores"], {"joints": x.numpy()})
+        found, raw, sure = session.run(["probabilities", "scores", "familiarity"], {"joints": x.numpy()})
+        np.testing.assert_allclose(sure, familiarity.numpy(), atol=tolerance)
         torch.testing.assert_close(torch.from_numpy(raw), scores, rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(found, scores.softmax(-1).numpy(), atol=tolerance)
 
@@ -55,7 +56,8 @@ def test_of_a_clip_with_nobody_a_graph_says_nothing(made) -> None:
     x = people(2, 2, 30, ((0, 0), (0, 1)))
     x[1, 0, 3, 7, 1] = torch.nan  # a joint that is missing
     session = open_session(base / "bundle" / "model.onnx", 1)
-    nobody, somebody = session.run(["probabilities"], {"joints": x.numpy()})[0]
+    (nobody, somebody), sure = session.run(["probabilities", "familiarity"], {"joints": x.numpy()})
+    assert sure[0] == -1 < sure[1]
     np.testing.assert_allclose(nobody, 1 / len(NAMES), atol=1e-7)
     x[1, 0, 3, 7] = 0.0
     np.testing.assert_allclose(somebody, bundle(x[1:]).softmax(-1).numpy()[0], atol=1e-4)
@@ -123,7 +125,8 @@ def test_metadata_say_what_goes_in_and_out(made) -> None:
         meta = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
         assert meta["class_names"] == NAMES and meta["layout"]["joints"] == list(SOURCE.joints)
         assert meta["preprocess"]["streams"] == ["bone"] and "(clips, persons, frames, 20, 3)" in meta["input"]
-        assert set(meta["outputs"]) == {"probabilities", "scores"} == {each.name for each in session.get_outputs()}
+        outputs = {each.name for each in session.get_outputs()}
+        assert set(meta["outputs"]) == {"probabilities", "scores", "familiarity"} == outputs
         assert [each.name for each in session.get_inputs()] == ["joints"]
         assert facts[meta["variant"]["precision"]]["agreement"] == meta["variant"]["agreement"]
     assert read_bundle(base / "bundle").onnx == facts

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
 import av
 import numpy as np
 import pytest
+import torch
 from made_people import LAYOUT, Squares, write_walk
 
 from mmcl.common.errors import UserError
-from mmcl.deploy.films import clips_of
+from mmcl.deploy.films import clips_of, judge
 from mmcl.deploy.predictor import Predictor
+from mmcl.deploy.stream import Watched
+from mmcl.encoders.base import build_encoder
+from mmcl.models.bundle import describe, write_bundle
+from mmcl.models.model import Model
 from mmcl.pose import ESTIMATORS
 from mmcl.pose.live import Live
-from mmcl.pose.recording import Refinement, gather
+from mmcl.pose.recording import Refinement, exchanged, gather
 from mmcl.pose.worker import Watch
 from mmcl.predict import main as predict
 from mmcl.skeletons.believable import fill, mend
+from mmcl.skeletons.layout import load_layout
+from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "deploy"))
 from making import write_small  # noqa: E402
@@ -60,11 +68,11 @@ def test_each_person_gets_the_label_of_each_of_their_windows(bundle, video, glan
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(row["person"], row["begin"]) for row in said] == [(who, at) for who in (1, 2) for at in (0, 0.5, 1.0)]
     recording, predictor = gather(glances, (320, 240), LAYOUT, Refinement()), Predictor(bundle, "mediapipe_33")
-    clips = recording.columns()[..., :3]
+    clips = recording.columns()
     for row in said:
         begin = round(row["begin"] * 30)
         window = clips[row["person"] - 1 : row["person"], begin : begin + 20]
-        expected = predictor.rank(fill(mend(window).joints)[0])
+        expected = predictor.rank(fill(mend(window[..., :3]).joints)[0])
         assert [(p["label"], p["name"]) for p in row["predictions"]] == [each[:2] for each in expected]
         np.testing.assert_allclose([p["probability"] for p in row["predictions"]], [p for *_, p in expected], atol=2e-6)
 
@@ -101,7 +109,7 @@ def test_live_joints_are_where_those_of_the_whole_film_are(glances) -> None:
     for glance in glances:
         people = live.step(glance)
     for joints in people.values():
-        away = np.linalg.norm(whole.joints[:, -1].mean(axis=1) - joints.mean(axis=0), axis=-1)
+        away = np.linalg.norm(whole.joints[:, -1].mean(axis=1) - joints[:, :3].mean(axis=0), axis=-1)
         assert away.min() < 0.35  # a smoothed path lags behind: a seventeenth of a second at 1.5 metres a second
 
 
@@ -109,9 +117,50 @@ def test_flat_models_are_shown_the_picture(glances) -> None:
     for mirrored in (False, True):
         recording = gather(glances, (320, 240), LAYOUT, Refinement(mirrored=mirrored))
         flat, space = clips_of(recording, planar=True), clips_of(recording, planar=False)
-        assert flat.shape == (2, 50, 33, 2) and space.shape == (2, 50, 33, 3)
-        middle = flat[0, 0].mean(axis=0) * 120 * ((-1 if mirrored else 1), -1) + (160, 120)
+        assert flat.shape == space.shape == (2, 50, 33, 4) and not flat[..., 2].any()
+        middle = flat[0, 0, :, :2].mean(axis=0) * 120 * ((-1 if mirrored else 1), -1) + (160, 120)
         np.testing.assert_allclose(middle, recording.pixels[0, 0].mean(axis=0), atol=0.1)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_confidences_reach_a_model_as_they_do_from_a_file(glances, tmp_path, mirrored) -> None:
+    """Of a whole film, and live: each joint has its own, and one that the estimator is not sure of at all is missing."""
+    sure = np.linspace(0, 0.95, 33, dtype=np.float32)  # of the nose, which is first, none
+    poses = [replace(each.poses, confidence=np.tile(sure, (len(each.poses), 1))) for each in glances]
+    seen = [replace(each, poses=found) for each, found in zip(glances, poses, strict=True)]
+    how = Refinement(mirrored=mirrored)
+    recording = gather(seen, (320, 240), LAYOUT, how)
+    order = exchanged(LAYOUT) if mirrored else list(range(33))
+    for planar in (False, True):
+        clips = clips_of(recording, planar)
+        np.testing.assert_allclose(np.median(clips[..., 3], axis=1), np.stack([sure[order]] * 2), atol=1e-6)
+        assert not clips[:, :, 0].any() and clips[:, :, 1:, :2].any(axis=-1).all()
+    live = Live(LAYOUT, (320, 240), how)
+    last = [live.step(each) for each in seen][-1]
+    for person in last.values():
+        np.testing.assert_allclose(person[:, 3], sure[order], atol=1e-6)
+        assert not person[0].any() and person[1:, :3].any(axis=-1).all()
+    predictor = Predictor(confident(tmp_path / "bundle"), "mediapipe_33")
+    watched = Watched(predictor.rank, predictor.joints, predictor.reading)
+    found = judge(Path("film.mp4"), recording, watched, False, 50, 50, together=True).labels[0].ranking
+    np.save(tmp_path / "clip.npy", recording.columns())  # what `mmcl pose` writes
+    assert found == predictor.classify_file(tmp_path / "clip.npy")
+    assert found != watched(clips_of(recording, planar=False)[..., :3])  # as if all joints were sure
+
+
+def confident(folder: Path) -> Path:
+    """A bundle that looks at confidences alone."""
+    torch.manual_seed(1)
+    layout = load_layout("utd_mhad_20")
+    encoder = build_encoder("ctrgcn", layout, 3, {"width": 8, "depth": 3, "persons": 2, "channels": 1})
+    preprocess = Preprocess(layout, layout, 2, PreprocessOptions(streams=("confidence",), window=16))
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        encoder.train()(torch.rand(8, 2, 16, 20, 1))
+    folder.mkdir()
+    write_bundle(folder, Model(describe("ctrgcn", encoder.eval(), preprocess, ["a", "b", "c"]), encoder, preprocess))
+    return folder
 
 
 @pytest.mark.parametrize(

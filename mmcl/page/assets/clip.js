@@ -74,7 +74,8 @@ export function asInput(clip, begin, end, wanted) {
     for (let t = begin; t < end; t++) {
       for (let v = 0; v < joints; v++, place += wanted) {
         const from = ((m * frames + t) * joints + v) * columns;
-        const there = Number.isFinite(data[from]) && Number.isFinite(data[from + 1]);
+        const sure = columns < 4 || data[from + 3] > 0; // without confidence, a joint is missing
+        const there = sure && Number.isFinite(data[from]) && Number.isFinite(data[from + 1]);
         if (!there) continue;
         for (let c = 0; c < wanted; c++) {
           const value = c < columns ? data[from + c] : c === 3 ? 1 : 0;

@@ -1,5 +1,5 @@
 // Videos and cameras: MediaPipe finds the joints of one person in each frame, in metres around the hips.
-const JOINTS = 33;
+const [JOINTS, COLUMNS] = [33, 4];
 
 export class Film {
   static async load(video) {
@@ -16,12 +16,12 @@ export class Film {
     return film;
   }
 
-  // (33 * 3) joints of the picture that the video shows, y up and z away; null where nobody is found.
+  // (33 * 4) joints of the picture that the video shows, y up and z away, and how sure they are; null where nobody is.
   look() {
     this.last = Math.max(this.last + 1, performance.now());
     const { worldLandmarks } = this.landmarker.detectForVideo(this.video, this.last);
     if (!worldLandmarks.length) return null;
-    return worldLandmarks[0].flatMap(({ x, y, z }) => [-x, -y, z]);
+    return worldLandmarks[0].flatMap(({ x, y, z, visibility }) => [-x, -y, z, visibility ?? 1]);
   }
 
   // A whole video file, frame by frame at a rate: a clip.
@@ -38,9 +38,9 @@ export class Film {
 }
 
 export function asClip(frames) {
-  const data = new Float32Array(frames.length * JOINTS * 3);
-  frames.forEach((joints, t) => { if (joints) data.set(joints, t * JOINTS * 3); });
-  return { persons: 1, frames: frames.length, joints: JOINTS, columns: 3, data };
+  const data = new Float32Array(frames.length * JOINTS * COLUMNS);
+  frames.forEach((joints, t) => { if (joints) data.set(joints, t * JOINTS * COLUMNS); });
+  return { persons: 1, frames: frames.length, joints: JOINTS, columns: COLUMNS, data };
 }
 
 function seek(video, seconds) {
