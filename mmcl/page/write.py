@@ -11,7 +11,7 @@ from typing import Any
 from mmcl.common.errors import UserError
 from mmcl.common.files import atomic_folder, write_json
 from mmcl.models.description import graphs_in, read_bundle
-from mmcl.models.rejection import read_rejection
+from mmcl.models.rejection import PROBABILITY, read_rejection
 from mmcl.page.skeleton import skeleton_facts
 from mmcl.page.vendor import PACKAGES, vendored
 from mmcl.pose.weights import find_weights
@@ -49,6 +49,7 @@ def write_page(bundle: Path, out: Path, weights: str | None = None) -> dict[str,
     facts: dict[str, Any] = {
         "name": bundle.resolve().name, "class_names": description.class_names,
         "own": _facts(GRAPH, description.layout, description.columns),
+        "score": PROBABILITY if rejection is None else rejection.score,
         "threshold": 0.0 if rejection is None else rejection.threshold, "film": None,
         "packages": {package.name: package.version for package in PACKAGES},
     }  # fmt: skip

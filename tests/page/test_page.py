@@ -21,6 +21,7 @@ from mmcl.common.errors import UserError
 from mmcl.deploy.onnx_predictor import OnnxPredictor
 from mmcl.encoders.base import build_encoder
 from mmcl.models.bundle import describe, load_bundle, write_bundle
+from mmcl.models.familiarity import Familiarity, directions
 from mmcl.models.model import Model
 from mmcl.page.server import make_server
 from mmcl.page.vendor import PACKAGES, unpack, vendored
@@ -48,7 +49,10 @@ def page(make_once) -> Path:
         encoder.train()(preprocess(torch.randn(16, 2, 20, 20, 3)))
         description = describe("ctrgcn", encoder.eval(), preprocess, NAMES)
         (folder / "bundle").mkdir()
-        write_bundle(folder / "bundle", Model(description, encoder, preprocess))
+        kept = Familiarity(directions(torch.randn(10, encoder.feature_width)), torch.arange(10) % 5)
+        facts = {"threshold": 0.25, "share": 0.01, "clips": 50, "side": "v", "weights": "w", "score": "familiarity"}
+        model = Model(description.changed(rejection=facts), encoder, preprocess, familiarity=kept)
+        write_bundle(folder / "bundle", model)
         write_page(folder / "bundle", folder / "page")
         shutil.copyfile(folder / "page" / "model.onnx", folder / "bundle" / "model.onnx")
 
@@ -87,8 +91,12 @@ def test_files_are_answered_as_by_python_and_nothing_leaves_the_page(page, addre
     np.testing.assert_allclose(answer(tab), expected(page, clip), atol=1e-5)
     assert tab.locator("#bars li").count() == 5 and tab.locator("#timeline").is_visible()
     assert tab.locator("#bars .name", has_text="<b>stand</b> up").count() == 1  # a name is a text, not markup
-    tab.locator("#threshold").fill("1")
-    assert tab.locator("#bars li.none").count() == 1 and tab.locator("#below").text_content() == "100 %"
+    assert tab.locator("#score").text_content() == "familiarity" and tab.locator("#threshold").input_value() == "0.25"
+    near = OnnxPredictor(page / "bundle", page / "page" / "model.onnx").classify(clip).familiarity
+    for threshold in (near - 0.01, near + 0.01):
+        tab.locator("#threshold").fill(f"{threshold:.3f}")
+        assert tab.locator("#bars li.none").count() == (threshold > near)
+    assert tab.locator("#below").text_content() == f"{100 * threshold:.0f} %"
     tab.locator("#skeleton").focus()
     tab.keyboard.press("ArrowRight")
     assert tab.locator("#frame").text_content() == "0.03 s"

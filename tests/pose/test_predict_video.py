@@ -124,7 +124,7 @@ def test_flat_models_are_shown_the_picture(glances) -> None:
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_confidences_reach_a_model_as_they_do_from_a_file(glances, tmp_path, mirrored) -> None:
-    """Of a whole film, and live: each joint has its own, and one that the estimator is not sure of at all is missing."""
+    """Of a whole film, and live: each joint has its own, and one of which the estimator is not sure is missing."""
     sure = np.linspace(0, 0.95, 33, dtype=np.float32)  # of the nose, which is first, none
     poses = [replace(each.poses, confidence=np.tile(sure, (len(each.poses), 1))) for each in glances]
     seen = [replace(each, poses=found) for each, found in zip(glances, poses, strict=True)]

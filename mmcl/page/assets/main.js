@@ -23,6 +23,7 @@ async function begin() {
   facts = await (await fetch("page.json")).json();
   document.title = at("title").textContent = facts.name;
   at("threshold").value = facts.threshold ?? 0;
+  at("score").textContent = facts.score;
   at("below").textContent = whole(Number(at("threshold").value));
   models.own = await Model.load("model.onnx", facts.own);
   if (facts.film) models.film = facts.film.graph === "model.onnx" ? models.own : null;
@@ -80,17 +81,23 @@ async function judge(clip, model, skeleton, name) {
   if (clip.frames > 1.5 * span) state.windows = await model.overTime(clip, span, (done) => say(`${name}: ${percent(Math.min(1, done))}`));
   timeline();
   say(`${name}: ${clip.frames} frames, ${clip.persons} person${clip.persons > 1 ? "s" : ""}; answered in ${took.toFixed(0)} ms`);
-  document.body.dataset.answer = JSON.stringify(state.answer);
+  document.body.dataset.answer = JSON.stringify(state.answer.probabilities);
 }
 
 function ranked(probabilities) {
   return probabilities.map((share, label) => ({ share, label, name: facts.class_names[label] })).sort((a, b) => b.share - a.share);
 }
 
+// Whether an answer is above the threshold of the score that the bundle rejects by.
+function known({ probabilities, familiarity }) {
+  const score = facts.score === "familiarity" ? familiarity ?? 1 : Math.max(...probabilities);
+  return score >= Number(at("threshold").value);
+}
+
 function bars() {
   if (!state.answer) return fillBars(at("bars"), []);
-  const best = ranked(state.answer);
-  const none = best[0].share < Number(at("threshold").value) ? [{ name: "none of these", share: null }] : [];
+  const best = ranked(state.answer.probabilities);
+  const none = known(state.answer) ? [] : [{ name: "none of these", share: null }];
   fillBars(at("bars"), [...none, ...best].slice(0, SHOWN));
 }
 
@@ -105,19 +112,19 @@ function timeline() {
   pen.scale(ratio, ratio);
   const [width, height, style] = [canvas.clientWidth, canvas.clientHeight, getComputedStyle(document.body)];
   const [main, none, ink] = ["--main", "--none", "--ink"].map((name) => style.getPropertyValue(name));
-  const threshold = Number(at("threshold").value);
   pen.font = "12px system-ui, sans-serif";
   let before = null;
-  state.windows.forEach(({ begin, end, probabilities }, place) => {
-    const best = ranked(probabilities)[0];
+  state.windows.forEach((answer, place) => {
+    const { begin, end } = answer;
+    const best = ranked(answer.probabilities)[0];
     const next = state.windows[place + 1]?.begin ?? end;
     const [from, to] = [begin / state.clip.frames * width, next / state.clip.frames * width];
-    const known = best.share >= threshold;
-    pen.fillStyle = known ? main : none;
+    const sure = known(answer);
+    pen.fillStyle = sure ? main : none;
     pen.globalAlpha = 0.25 + 0.75 * best.share;
     pen.fillRect(from, height - 14 - 26 * best.share, Math.max(1, to - from - 1), 26 * best.share);
     pen.globalAlpha = 1;
-    const name = known ? best.name : "none";
+    const name = sure ? best.name : "none";
     if (name !== before) {
       pen.fillStyle = ink;
       pen.save();
@@ -197,7 +204,7 @@ async function watch(live) {
     live.busy = true;
     try {
       state.answer = await models.film.classify(clip);
-      document.body.dataset.answer = JSON.stringify(state.answer);
+      document.body.dataset.answer = JSON.stringify(state.answer.probabilities);
       bars();
       say(`camera: ${(live.times.length / Math.max(0.1, now - live.times[0])).toFixed(0)} frames a second`);
     } catch (error) {

@@ -13,22 +13,23 @@ export class Model {
     return model;
   }
 
-  // Probabilities of all classes for frames of a clip.
+  // {probabilities of all classes, familiarity or null} for frames of a clip.
   async classify(clip, begin = 0, end = clip.frames) {
     const { data, dims } = asInput(clip, begin, end, this.facts.columns);
     if (!data.some((value) => value !== 0)) throw new Error("nobody is there in these frames");
-    const found = await this.session.run({ joints: new ort.Tensor("float32", data, dims) }, ["probabilities"]);
-    return Array.from(found.probabilities.data);
+    const asked = ["probabilities", "familiarity"].filter((name) => this.session.outputNames.includes(name));
+    const found = await this.session.run({ joints: new ort.Tensor("float32", data, dims) }, asked);
+    return { probabilities: Array.from(found.probabilities.data), familiarity: found.familiarity?.data[0] ?? null };
   }
 
-  // Windows of a clip, one behind the other with half of each in common: {begin, end, probabilities}.
+  // Windows of a clip, one behind the other with half of each in common: {begin, end, probabilities, familiarity}.
   async overTime(clip, span, progress = () => {}) {
     const length = Math.max(2, Math.min(clip.frames, Math.round(span)));
     const hop = Math.max(1, Math.round(length / 2));
     const rows = [];
     for (let begin = 0; begin === 0 || begin + length <= clip.frames; begin += hop) {
       try {
-        rows.push({ begin, end: begin + length, probabilities: await this.classify(clip, begin, begin + length) });
+        rows.push({ begin, end: begin + length, ...await this.classify(clip, begin, begin + length) });
       } catch {
         // nobody in this window
       }
