@@ -71,6 +71,8 @@ class Encoder(nn.Module, ABC):
     Attributes:
         head_parts: names of the modules that only :meth:`head` uses; they alone know how many classes there are.
         beside_parts: names of the modules and parameters that :meth:`outputs` alone uses; scores do without them.
+        described_parts: parts of the body of which `text_features` and `text_scales` of :meth:`outputs` tell, behind
+            the whole body; an encoder that has some has `text_width` among its options.
         tiny: options with which the contract test trains it in seconds, without dropout.
         fused: pattern of module names -> how many projections of equal size such a layer computes at once, one after
             the other along its output channels, such as queries, keys and values.
@@ -86,6 +88,7 @@ class Encoder(nn.Module, ABC):
     options_type: ClassVar[type]
     head_parts: ClassVar[tuple[str, ...]] = ("classifier",)
     beside_parts: ClassVar[tuple[str, ...]] = ()
+    described_parts: ClassVar[tuple[str, ...]] = ()
     tiny: ClassVar[Mapping[str, Any]] = _DEFAULTS
     fused: ClassVar[Mapping[str, int]] = MappingProxyType({})
     feature_width: int

@@ -11,6 +11,7 @@ TASKS = Registry(
         "continual": "mmcl.tasks.continual.task:Continual",
         "long_tail": "mmcl.tasks.long_tail.task:LongTail",
         "sa_dvae": "mmcl.tasks.sa_dvae.task:SADVAE",
+        "part_texts": "mmcl.tasks.part_texts.task:PartTexts",
         "colearn": "mmcl.tasks.colearn.task:CoLearning",
     },
     "mmcl.tasks",

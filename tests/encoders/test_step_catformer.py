@@ -14,8 +14,8 @@ from mmcl.encoders.counting import count_parameters
 from mmcl.encoders.step_catformer import StepCATFormer, StepCATFormerOptions
 from mmcl.encoders.step_catformer.official import convert
 from mmcl.encoders.step_catformer.sets import PART_MODULES, TEXT_PARTS, bone_matrix, part_sets, text_parts
-from mmcl.encoders.step_catformer.text_loss import text_loss
 from mmcl.skeletons.layout import Layout, layout_names, load_layout
+from mmcl.tasks.part_texts.loss import text_losses
 
 # A trunk of three with the root in the middle, one arm of two above, one leg of two below.
 BODY = Layout.from_dict(
@@ -150,8 +150,7 @@ def test_all_losses_reach_every_parameter():
     found = encoder.outputs(clips(encoder, 3, 8))
     labels, texts = torch.tensor([0, 1, 1]), torch.randn(3, 5, 6, dtype=torch.float64)
     loss = sum(torch.nn.functional.cross_entropy(found[name], labels) for name in ("scores", "trunk_scores"))
-    for part in range(5):
-        loss = loss + text_loss(found["text_features"][:, part], texts[:, part], labels, found["text_scales"][part])
+    loss = loss + text_losses(found["text_features"], texts, labels, found["text_scales"]).mean()
     loss.backward()
     assert all(parameter.grad.any() for parameter in encoder.parameters())
     encoder.zero_grad(set_to_none=True)
@@ -162,13 +161,13 @@ def test_all_losses_reach_every_parameter():
 
 def test_text_loss_by_hand():
     """Two clips of two classes with features that are their texts: cosines are the identity."""
-    features, labels, scale = torch.eye(2), torch.tensor([3, 5]), torch.tensor(2.0).log()
+    features, labels, scale = torch.eye(2)[:, None], torch.tensor([3, 5]), torch.tensor([2.0]).log()
     target, found = torch.softmax(torch.tensor([10.0, 0.0]), 0), torch.log_softmax(torch.tensor([2.0, 0.0]), 0)
-    expected = (target * (target.log() - found)).sum()
-    torch.testing.assert_close(text_loss(features, 3 * features, labels, scale), expected)
+    expected = (target * (target.log() - found)).sum()[None]
+    torch.testing.assert_close(text_losses(features, 3 * features, labels, scale), expected)
     released = torch.log_softmax(torch.tensor([2.0, 0.0]).log()[0] * torch.tensor([1.0, 0.0]), 0)
-    expected = (target * (target.log() - released)).sum()
-    torch.testing.assert_close(text_loss(features, features, labels, scale, released=True), expected)
+    expected = (target * (target.log() - released)).sum()[None]
+    torch.testing.assert_close(text_losses(features, features, labels, scale, released=True), expected)
 
 
 def test_every_parameter_is_at_one_depth_but_the_heads():

@@ -107,6 +107,7 @@ class StepCATFormer(BodyEncoder):
     fused = MappingProxyType({"units.*.relate": 2 * SUBSETS, "units.*.reduce": BRANCHES})
     head_parts: ClassVar[tuple[str, ...]] = ("dropout", "classifier", "trunk_classifier")
     beside_parts: ClassVar[tuple[str, ...]] = ("text_heads", "text_scales", "trunk_classifier")
+    described_parts: ClassVar[tuple[str, ...]] = TEXT_PARTS
     bones: Tensor
 
     def __init__(self, layout: Layout, classes: int, options: StepCATFormerOptions | None = None) -> None:
@@ -173,7 +174,7 @@ class StepCATFormer(BodyEncoder):
         ``features`` (N, D), ``scores`` (N, K) and ``tokens`` (N, M, T', V, D) as of any encoder; ``trunk_scores``
         (N, K) of CTR-GCN alone; ``parts`` (N, 4, D), what CTR-GCN finds in the joints of head, hand, hip and foot;
         ``text_features`` (N, 5, E), where texts of the whole body and of these parts are met; ``text_scales`` (5,), the
-        logarithm of what the cosine of each is multiplied with (``text_loss.py``).
+        logarithm of what the cosine of each is multiplied with. Task ``part_texts`` trains with them.
         """
 
         def both(bodies: Tensor) -> Tensor:
