@@ -27,6 +27,10 @@ SUBJECTS = {
         "finished runs: accuracy beside size and time of their ONNX graphs, a table and a picture",
     ),
     "colearn": ("mmcl.benchmarks.colearn", "what co-learning adds to a training step, part by part, cached and live"),
+    "released": (
+        "mmcl.benchmarks.released",
+        "every system against its released formulation: networks, training steps, attack, explanation",
+    ),
     "step": ("mmcl.benchmarks.step", "training steps of any recipes, side by side, as a run takes them"),
     "scale": ("mmcl.benchmarks.scale", "what 1, 2 and 4 processes exchange per step, and 8 and 64 GPUs would"),
 }

@@ -97,6 +97,31 @@ def compare_in_use(encoder: Encoder, x: Tensor, bodies: int, seconds: float, thr
     return [line("use", bodies, x, name, found[name], EXACT, timing) for name, timing in timings.items()]
 
 
+def compare_in_training(encoder: Encoder, x: Tensor, seconds: float, threads: int) -> list[dict[str, Any]]:
+    """Lines of the table for training steps on clips whose bodies are all there, so that batch statistics are equal."""
+    networks = {"published": published_network(deepcopy(encoder)), "encoder": deepcopy(encoder)}
+    networks = {name: network.train() for name, network in networks.items()}
+    found = {name: difference(network, networks["published"], x) for name, network in networks.items()}
+    steps = {name: training_step(network, x) for name, network in networks.items()}
+    timings = compare(steps, seconds, threads=threads, least=3, warm=1)
+    return [line("training", x.shape[1], x, name, found[name], EXACT, timing) for name, timing in timings.items()]
+
+
+def training_step(network: nn.Module, x: Tensor, bfloat16: bool = False) -> Callable[[], None]:
+    """Forward, backward, SGD with momentum."""
+    labels = torch.arange(len(x), device=x.device) % CLASSES
+    optimiser = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, nesterov=True)
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
+            scores = network(x)
+        nn.functional.cross_entropy(scores.float(), labels).backward()
+        optimiser.step()
+
+    return step
+
+
 @torch.no_grad()
 def difference(network: nn.Module, baseline: nn.Module, x: Tensor, bfloat16: bool = False) -> float:
     """Largest difference of scores, relative to the largest score of the baseline; neither network changes."""

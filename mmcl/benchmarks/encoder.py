@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from mmcl.benchmarks.any_encoder import (
     line,
     measure_encoder,
     random_clips,
+    training_step,
 )
 from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.published import published_network
@@ -187,21 +188,6 @@ def copy_with(encoder: CTRGCN, empty_bodies: str) -> CTRGCN:
     copy = CTRGCN(encoder.layout, encoder.classes, options)
     copy.load_state_dict(encoder.state_dict())
     return copy.to(encoder.classifier.weight.device)
-
-
-def training_step(network: nn.Module, x: Tensor, bfloat16: bool) -> Callable[[], None]:
-    """Forward, backward, SGD with momentum."""
-    labels = torch.arange(len(x), device=x.device) % CLASSES
-    optimiser = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, nesterov=True)
-
-    def step() -> None:
-        optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
-            scores = network(x)
-        nn.functional.cross_entropy(scores.float(), labels).backward()
-        optimiser.step()
-
-    return step
 
 
 def _say(what: str) -> None:

@@ -28,8 +28,10 @@ PLAIN_FORMS = Registry(
         "ctrgcn": "mmcl.benchmarks.published:plain_form",
         "edge_gcn": "mmcl.benchmarks.plain_edge_gcn:PlainEdgeGCN",
         "hyperformer": "mmcl.benchmarks.plain_hyperformer:plain_form",
+        "mamp": "mmcl.benchmarks.plain_mamp:PlainMAMP",
         "skelet": "mmcl.benchmarks.plain_skelet:plain_form",
         "step_catformer": "mmcl.benchmarks.plain_step_catformer:plain_form",
+        "sttformer": "mmcl.benchmarks.plain_sttformer:PlainSTTFormer",
     },
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.common.interrupts import stop_as_interrupt
 from mmcl.engine.setup import build_task, open_data
+from mmcl.tasks.base import Task
 
 LEAST = 3  # rounds
 EPILOG = """\
@@ -86,28 +87,47 @@ def measure(
         after: stages that are over.
         seconds: for the rounds.
     """
-    from mmcl.engine.start import configure
-
-    steps, shapes = {}, {}
+    steps = {}
     for number, (name, words) in enumerate(arms.items()):
         print(f"… building {name}", file=sys.stderr, flush=True)
-        out = folder / str(number)
-        own = [f"--{word}" for word in words]
-        config = configure([*keys, *own, f"--out={out}", "--engine.trackers=[]"])
-        data = open_data(config)
-        torch.manual_seed(config.seed)
-        task = build_task(config, data, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        steps[name] = SteppedRun(config, data, task, out, after)
-        shapes[name] = f"{config.task_name}, {config.encoder_name}, {config.data.batch_size} clips, " + (
-            f"{config.preprocess.window} frames, {config.engine.precision}"
-        )
+        steps[name] = open_run([*keys, *(f"--{word}" for word in words)], folder / str(number), after)
     device = next(iter(steps.values())).device
     wait = torch.cuda.synchronize if device.type == "cuda" else None
     timings = compare(steps, seconds, least=LEAST, warm=1, synchronise=wait)
     for run in steps.values():
         run.close()
-    lines = [{"arm": name, "what": shapes[name], **asdict(timing)} for name, timing in timings.items()]
+    lines = [{"arm": name, "what": shape(steps[name]), **asdict(timing)} for name, timing in timings.items()]
     return {"machine": machine("torch"), "device": device.type, "after": after, "lines": lines}
+
+
+def open_run(
+    keys: Sequence[str], out: Path, after: int = 0, change: Callable[[Task], object] | None = None
+) -> SteppedRun:
+    """A run that is ready to be taken step by step.
+
+    Args:
+        keys: words of `mmcl train`.
+        out: its folder.
+        after: stages that are over.
+        change: called with the task before anything is trained.
+    """
+    from mmcl.engine.start import configure
+
+    config = configure([*keys, f"--out={out}", "--engine.trackers=[]"])
+    data = open_data(config)
+    torch.manual_seed(config.seed)
+    task = build_task(config, data, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    if change is not None:
+        change(task)
+    return SteppedRun(config, data, task, out, after)
+
+
+def shape(run: SteppedRun) -> str:
+    """What a step of a run works on, in words."""
+    config = run.loop.config
+    return f"{config.task_name}, {config.encoder_name}, {config.data.batch_size} clips, " + (
+        f"{config.preprocess.window} frames, {config.engine.precision}"
+    )
 
 
 def table(facts: dict[str, Any]) -> str:

@@ -68,6 +68,7 @@ class SteppedRun:
 
     Attributes:
         parts: seconds by part, of each step so far.
+        logged: means over the steps before the last line of the log that was due.
     """
 
     def __init__(self, config: TrainConfig, data: Experiment, task: Task, folder: Path, after: int = 0) -> None:
@@ -76,6 +77,7 @@ class SteppedRun:
         if after >= len(self.loop.plan):
             raise UserError(f"the run has {len(self.loop.plan)} stages: none is left after {after}")
         self.clock, self.parts = Clock(), list[dict[str, float]]()
+        self.logged: dict[str, float] = {}
         self._watch(task)
         for _ in range(after):
             self._enter()
@@ -98,7 +100,7 @@ class SteppedRun:
         assert stepper is not None
         stepper(self.batches, self.loop.where(), log)
         if log:
-            stepper.meter.read(self.loop.accelerator)
+            self.logged = stepper.meter.read(self.loop.accelerator)
         self.clock.switch("")
         self.parts.append(self.clock.read())
 

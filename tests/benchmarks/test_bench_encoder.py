@@ -56,6 +56,7 @@ def test_measures_every_variant_and_prints_a_table(tmp_path, capsys, monkeypatch
         ("hyperformer", {"heads": 1, "head_width": 12, "depth": 3, "persons": 1}),
         ("step_catformer", {"width": 8, "depth": 3, "text_width": 4}),
         ("edge_gcn", {"width": 8, "input_depth": 1, "main_blocks": 1}),
+        ("mamp", {"width": 8, "depth": 1, "heads": 2}),
     ],
 )
 def test_other_encoders_in_use_against_their_released_form(capsys, monkeypatch, name, options):
@@ -68,8 +69,8 @@ def test_other_encoders_in_use_against_their_released_form(capsys, monkeypatch, 
 
 
 def test_an_encoder_without_a_plain_form_is_named():
-    with pytest.raises(UserError, match="unknown plain form 'mamp': choose one of"):
-        main(["encoder", "--encoder", "mamp", "--frames", "120"])
+    with pytest.raises(UserError, match="unknown plain form 'tcn': choose one of"):
+        main(["encoder", "--encoder", "tcn", "--frames", "8"])
 
 
 def test_no_ratio_for_a_network_that_computes_something_else(monkeypatch):

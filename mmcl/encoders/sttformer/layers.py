@@ -82,9 +82,9 @@ class TupleLayer(nn.Module):
         """(B, C_in, T', V') -> (B, C_out, T', V')."""
         collected = x.flatten(1, 2)[:, None] @ self.attention(x)  # (B, heads, C_in * T', V')
         skip = self.joints_skip(x)
-        y = F.leaky_relu(self.joints(collected.unflatten(2, x.shape[1:3]).flatten(1, 2)) + skip, SLOPE)
-        y = F.leaky_relu(self.dense(y) + skip, SLOPE)
-        return F.leaky_relu(self.time(y) + self.time_skip(y), SLOPE)
+        y = F.leaky_relu_(self.joints(collected.unflatten(2, x.shape[1:3]).flatten(1, 2)) + skip, SLOPE)
+        y = F.leaky_relu_(self.dense(y) + skip, SLOPE)
+        return F.leaky_relu_(self.time(y) + self.time_skip(y), SLOPE)
 
     @torch.no_grad()
     def fold(self) -> None:
