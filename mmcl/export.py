@@ -131,8 +131,8 @@ def summary(out: Path, description: Description, verified: Verified) -> list[str
         lines.append(f"note: no {STEPS}, since a stream cannot be preprocessed so; that would take {', '.join(wrong)}")
     if description.rejection and (rule := read_rejection(description.rejection, str(out))):
         lines.append(
-            f"none of these: below a {rule.score} of {rule.threshold:.3f}, which rejects {rule.share:.1%} of the "
-            f"{rule.clips} right answers on {rule.side}"
+            f"none of these: below a {rule.score} of {rule.threshold:.3f}, set to reject {rule.share:.1%} of clips "
+            f"like the {rule.clips} that are answered right on {rule.side}"
         )
     if vocabulary := description.vocabulary:
         table = f"texts of {len(vocabulary['names'])} classes" if vocabulary["names"] else "no class texts (--classes)"

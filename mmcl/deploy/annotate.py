@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
 WIDEST, LETTERS, MARGIN = 960, 18, 16  # pixels of the drawn video's longer side, of its letters, and around people
+HEAD = 0.09  # of a person's height that may be above the highest joint: many layouts end at the eyes
 SUFFIXES = (".mp4", ".mkv", ".mov")
 
 
@@ -86,9 +87,10 @@ def draw_frame(picture: Image, recording: Recording, segments: Sequence[Segment]
         if each.person != TOGETHER:
             there = points[each.person - 1][np.isfinite(points[each.person - 1]).all(axis=-1)]
             if len(there):
-                left, top = there.min(axis=0)
+                (left, top), bottom = there.min(axis=0), there[:, 1].max()
                 colour = TINTS[(each.person - 1) % len(TINTS)][0]
-                _write(draw, int(left), int(top) - LETTERS - 14, _words(each), colour, picture.width)
+                above = int(top - HEAD * (bottom - top)) - LETTERS - 10
+                _write(draw, int(left), above, _words(each), colour, picture.width)
     return drawn
 
 

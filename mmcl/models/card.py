@@ -65,10 +65,10 @@ def _rejection(description: Description) -> str:
     facts = description.rejection
     if facts is None:
         return "\nIt always names one of them, also of a clip that shows none; `mmcl export --reject` mends that.\n"
-    rejected = f"{facts['share']:.1%} of the {facts['clips']} right answers on {facts['side']}"
+    rejected = f"{facts['share']:.1%} of clips like the {facts['clips']} that are answered right on {facts['side']}"
     return (
         f"\n`mmcl predict` says 'none of these' below a {facts.get('score', PROBABILITY)} of {facts['threshold']:.3f}, "
-        f"which rejects {rejected}.\n"
+        f"set to reject {rejected}.\n"
     )
 
 
