@@ -124,6 +124,8 @@ def print_label(
         {**({} if only else {"label": label}), "name": name, "probability": round(p, 6)} for label, name, p in rows
     ]
     record: dict[str, Any] = {"file": source, "person": person or "all", "begin": round(begin, 3), "end": round(end, 3)}
+    if ranking.familiarity is not None:
+        record["familiarity"] = round(ranking.familiarity, 6)
     record |= {"none_of_these": rejected} | ({"open_vocabulary": only} if only else {})
     print(json.dumps({**record, "predictions": fields}, ensure_ascii=False), flush=True)
 
