@@ -106,12 +106,15 @@ class PartTexts(Task):
 
     @classmethod
     def tiny(cls, folder: Path) -> dict[str, Any]:
-        """A made-up text tower."""
+        """A made-up text tower, and few joints: matrices are as wide as a frame."""
         from mmcl.towers.build import build_tower
 
         if not (folder / "tiny-clip").is_dir():
             build_tower("tiny-clip", folder / "tiny-clip")
-        return {"task.clip.model": folder / "tiny-clip", "encoder.name": "step_catformer", "encoder.text_width": 32}
+        return {
+            "task.clip.model": folder / "tiny-clip", "encoder.name": "step_catformer", "encoder.text_width": 32,
+            "data.layout": "jhmdb_15",
+        }  # fmt: skip
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """``loss``, its parts ``loss_classes``, ``loss_trunk`` and ``loss_text``, and ``scores`` (N, K)."""
