@@ -95,3 +95,14 @@ def test_the_head_is_all_that_knows_how_many_classes_there_are(name) -> None:
     more = type(encoder)(encoder.layout, CLASSES + 2, encoder.options).state_dict()
     changed = {key for key, tensor in encoder.state_dict().items() if tensor.shape != more[key].shape}
     assert changed and all(encoder.in_head(key) for key in changed)
+
+
+def test_it_trains_in_bfloat16(name) -> None:
+    encoder = build(name, "jhmdb_15").train()
+    x = clips(encoder)
+    expected = encoder.eval()(x).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = encoder(x)
+        encoder.train()(x).float().square().sum().backward()
+    assert float((found.detach() - expected).abs().max()) < 0.1 * float(expected.abs().max())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
