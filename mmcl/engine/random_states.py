@@ -12,6 +12,8 @@ import torch
 from mmcl.common.errors import UserError
 from mmcl.common.torch_files import read_torch
 
+WORDS = 624  # of the state of a Mersenne Twister
+
 
 def random_states() -> dict[str, Any]:
     """States of Python's, NumPy's and PyTorch's generators, as plain values that ``torch.save`` keeps."""
@@ -33,12 +35,14 @@ def restore_random_states(file: Path) -> None:
     """
     try:
         states = read_torch(file)
-        name, keys, *rest = states["numpy"]
+        name, keys, place, *rest = states["numpy"]
+        if len(keys) != WORDS or not 0 <= place <= WORDS:  # NumPy would read beyond them
+            raise ValueError(f"NumPy's generator has {WORDS} words, not {len(keys)} at {place}")
         random.setstate(states["python"])
-        np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+        np.random.set_state((name, np.array(keys, dtype=np.uint32), place, *rest))
         torch.set_rng_state(states["torch"])
         if states["device"] is not None and torch.accelerator.is_available():
             torch.get_device_module().set_rng_state(states["device"])
-    except (UserError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+    except (UserError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         words = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"cannot resume: {file} is missing or damaged ({words:.100})") from error

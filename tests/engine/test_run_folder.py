@@ -27,6 +27,7 @@ from mmcl.data.sampler import Key
 from mmcl.data.store import open_store
 from mmcl.engine.loop import Loop
 from mmcl.engine.parsing import parse
+from mmcl.engine.random_states import random_states, restore_random_states
 from mmcl.engine.setup import build_task, open_data
 from mmcl.engine.summary import describe_run
 from mmcl.engine.writer import sole_writer
@@ -168,6 +169,15 @@ def test_a_checkpoint_holds_nobody_s_recordings(stopped, demo_store, tmp_path) -
             check_probe(None, None, tmp_path)  # type: ignore[arg-type]  # neither is looked at
     raw = b"".join(path.read_bytes() for path in folder.iterdir())
     assert not any(np.ascontiguousarray(store.joints(clip)[0, 3]).tobytes() in raw for clip in range(len(store)))
+
+
+@pytest.mark.parametrize(("words", "place"), [(623, 623), (624, 625), (624, -1)])
+def test_a_random_state_that_leads_beyond_its_words_is_refused(words, place, tmp_path) -> None:
+    states = random_states()
+    name, keys, _, *rest = states["numpy"]
+    torch.save({**states, "numpy": (name, keys[:words], place, *rest)}, tmp_path / "random_0.pt")
+    with pytest.raises(UserError, match=f"624 words, not {words} at {place}"):
+        restore_random_states(tmp_path / "random_0.pt")
 
 
 @pytest.mark.parametrize("name", layout_names())
