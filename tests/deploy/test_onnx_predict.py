@@ -128,8 +128,9 @@ def test_a_program_of_torch_export_is_the_bundle_without_mmcl(folder) -> None:
     model = Predictor(bundle).model()
     for x in (people(1, 1, 40), people(4, 2, 33, ((0, 1), (2, 0), (3, 1))), people(2, 3, 24)):
         with torch.no_grad():
-            probabilities, scores = program(x)
-            torch.testing.assert_close(scores, model(x), rtol=1e-4, atol=1e-4)
+            probabilities, scores, familiarity = program(x)
+            expected = model.judge(x)
+        torch.testing.assert_close((scores, familiarity), expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(probabilities.sum(-1), torch.ones(len(x)))
 
 
