@@ -1,8 +1,8 @@
 """Forms for use only: an encoder's function in evaluation, with everything constant worked out beforehand.
 
 Constants are folded unit by unit (``ctrgcn/lean_units.py``, ``hyperformer/lean.py``). A body that is all zeros is not
-computed: its feature depends on nothing but the number of frames. On a CPU bodies go through one at a time, or one a
-thread, so that what they need stays in the cache. Tensors are (B, C, V, T).
+computed: its feature depends on nothing but the number of frames. On a CPU a few bodies go through at a time, or a few
+a thread, so that what they need stays in the cache. Tensors are (B, C, V, T).
 """
 
 from __future__ import annotations
@@ -32,14 +32,19 @@ def folded(conv: nn.Module, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tenso
     return conv.weight * scale.view(-1, 1, 1, 1), conv.bias * scale + shift
 
 
-def alone(x: Tensor) -> bool:
-    """Whether a single body goes through eagerly: then fewer, larger products with less copying are open."""
-    return not torch.compiler.is_compiling() and x.shape[0] == 1  # a tracer may not know the number of bodies
+def channels_outside(x: Tensor) -> bool:
+    """Whether bodies go through eagerly whose numbers lie in memory channel by channel, as those of one body do.
+
+    Then fewer, larger products with less copying are open: all bodies' joints and frames are columns of one matrix.
+    """
+    if torch.compiler.is_compiling():  # a tracer may not know the number of bodies
+        return False
+    return x.shape[0] == 1 or x.transpose(0, 1).is_contiguous()
 
 
 def mix(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
-    """A 1x1 convolution of a single body as a product: (C_out, C_in, 1, 1), (C_out,), (1, C_in, V, T)."""
-    return torch.addmm(bias[:, None], weight.flatten(1), x[0].flatten(1)).view(1, -1, *x.shape[2:])
+    """A 1x1 convolution as one product: (C_out, C_in, 1, 1), (C_out,), (C_in, B, V, T) -> (C_out, B, V, T)."""
+    return torch.addmm(bias[:, None], weight.flatten(1), x.flatten(1)).view(-1, *x.shape[1:])
 
 
 class Folded(nn.Module):
@@ -66,9 +71,11 @@ class LeanBodies(Folded):
         units: folded; one after the other they are the trunk, (B, C, V, T) -> (B, D, V, T').
         classifier: from features to scores.
         frames: T that will come, for which the feature of an empty body is worked out at once; others work, too.
+        columns: joints x frames that go through the trunk together on a CPU where the units are quick with channels
+            outside; zero for one body at a time.
 
     Attributes:
-        one_by_one: whether bodies go through the trunk one at a time on a CPU.
+        one_by_one: whether bodies go through the trunk one at a time, or a few, on a CPU.
         packed: whether a tracer, too, sees the bodies alone that are there. Only clips of the frames that were given
             work then, and the tracer must take a number of rows that depends on the data, as ``torch.export`` does.
     """
@@ -82,10 +89,10 @@ class LeanBodies(Folded):
 
     def __init__(
         self, persons: int, joints: int, data_bn: nn.BatchNorm1d, units: Iterable[nn.Module], classifier: nn.Linear,
-        frames: int | None = None,
+        frames: int | None = None, columns: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.units = nn.ModuleList(units)
+        self.units, self.columns = nn.ModuleList(units), columns
         self.persons, self.joints = persons, joints
         self.channels = data_bn.num_features // (persons * joints)
         self.feature_width, self.classes = classifier.in_features, classifier.out_features
@@ -111,6 +118,11 @@ class LeanBodies(Folded):
             bodies = unit(bodies)
         return bodies.mean(dim=(2, 3))
 
+    def a_few_each(self, bodies: Tensor) -> list[Tensor]:
+        """(B, C, V, T) as it goes through the units on a CPU: as many bodies at a time as ``columns`` says."""
+        together = max(1, self.columns // bodies[0, 0].numel())
+        return [part.transpose(0, 1).contiguous().transpose(0, 1) for part in bodies.split(together)]
+
     def empty_features(self, frames: int) -> Tensor:
         """(M, D): the feature of an empty body in each slot, which is kept for the number of frames last asked for."""
         if (
@@ -135,8 +147,9 @@ class LeanBodies(Folded):
         found = self.empty_features(x.shape[2]).repeat(N, 1)
         if not len(rows):
             return found.unflatten(0, (N, M)).mean(dim=1)
-        together = 1 if self.one_by_one and x.device.type == "cpu" else len(rows)
-        found[rows] = torch.cat(side_by_side(self.trunk, bodies[rows].split(together))).to(found.dtype)
+        bodies = bodies[rows]
+        parts = self.a_few_each(bodies) if self.one_by_one and x.device.type == "cpu" else [bodies]
+        found[rows] = torch.cat(side_by_side(self.trunk, parts)).to(found.dtype)
         return found.unflatten(0, (N, M)).mean(dim=1)
 
     def head(self, features: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ maximum is applied behind it, since its scale may be negative. Tensors are (B, C
 
 What graphs are traced from is written in the operations that ONNX Runtime has fast kernels for: 1x1 convolutions with
 their bias, batched products without a transposition of either side, no convolution whose output is cut apart
-afterwards. A single body in PyTorch takes plain matrix products instead, on the same constants.
+afterwards. Bodies that PyTorch has channel by channel take plain matrix products instead, on the same constants.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from torch.nn import functional as F
 from mmcl.encoders.ctrgcn.spatial import SpatialUnit
 from mmcl.encoders.ctrgcn.temporal import KERNEL, TemporalUnit
 from mmcl.encoders.graph import SUBSETS
-from mmcl.encoders.lean import Folded, alone, folded, mix, scale_and_shift
+from mmcl.encoders.lean import Folded, channels_outside, folded, mix, scale_and_shift
+
+COLUMNS = 3200  # joints x frames together: products are large enough, and what they need stays in a core's own cache
 
 
 class LeanSpatial(Folded):
@@ -27,9 +29,10 @@ class LeanSpatial(Folded):
     relate_bias: Tensor
     expand: Tensor
     graph: Tensor
-    graph_of_one: Tensor
     value: Tensor
     value_bias: Tensor
+    values_by_subset: Tensor
+    bias_by_subset: Tensor
     down: Tensor
     shift: Tensor
 
@@ -44,14 +47,14 @@ class LeanSpatial(Folded):
         alpha_weight = unit.strength * unit.expand_weight
         bias = unit.strength * unit.expand_bias.unsqueeze(2) - alpha_weight.sum(dim=2, keepdim=True)
         # (3, 2, V * V), the last rows that `expand` reads: the adjacency, and ones for the bias to be multiplied with.
-        graph, graph_of_one = (
-            torch.stack([matrix.flatten(1), torch.ones_like(matrix).flatten(1)], dim=1)
-            for matrix in (unit.adjacency, unit.adjacency.transpose(1, 2))
-        )
+        adjacency = unit.adjacency.flatten(1)
+        graph = torch.stack([adjacency, torch.ones_like(adjacency)], dim=1)
         self.keep(
             relate=2.0 * unit.relate.weight[:, :, 0], relate_bias=2.0 * unit.relate.bias[:, None],
             expand=torch.cat([2.0 * alpha_weight, torch.ones_like(bias), bias], dim=2),
-            graph=graph[None], graph_of_one=graph_of_one, value=value, value_bias=value_bias,
+            graph=graph[None], value=value, value_bias=value_bias,
+            values_by_subset=value.flatten(1).unflatten(0, (-1, SUBSETS)).transpose(0, 1).flatten(0, 1),
+            bias_by_subset=value_bias.view(-1, SUBSETS).T.reshape(-1, 1),
         )  # fmt: skip
         if isinstance(unit.down, nn.Sequential):
             down, down_bias = folded(unit.down[0], *scale_and_shift(unit.down[1]))
@@ -74,25 +77,29 @@ class LeanSpatial(Folded):
         topology = torch.matmul(self.expand, rows).unflatten(3, (V, V))
         return topology.permute(0, 2, 3, 1, 4).reshape(B, self.channels, V, SUBSETS * V)
 
-    def topology_of_one(self, pooled: Tensor) -> Tensor:
-        """(1, C_in, V) -> (C_out, 3 V, V): the same transposed, written to where the next product reads it."""
-        query, key = self.related(pooled)
-        relation = torch.sigmoid(query.unsqueeze(-2) - key.unsqueeze(-1)).flatten(3)
-        rows = torch.cat([relation[0], self.graph_of_one], dim=1)
-        topology = pooled.new_empty(self.channels, SUBSETS, self.joints**2)
-        for subset in range(SUBSETS):
-            torch.mm(self.expand[subset], rows[subset], out=topology[:, subset])
-        return topology.view(self.channels, SUBSETS * self.joints, self.joints)
+    def of_few(self, x: Tensor) -> Tensor:
+        """(C_in, B, V, T) -> (C_out, B, V, T), by products whose sides need no copy to another order."""
+        C, B, V, T = self.channels, *x.shape[1:]
+        pooled = torch.addmm(self.relate_bias, self.relate, x.mean(dim=3).flatten(1))
+        query, key = pooled.view(2, SUBSETS, self.relation, B, V).unbind(0)
+        rows = x.new_empty(SUBSETS, self.relation + 2, B, V, V)
+        relation = rows[:, : self.relation]
+        torch.sub(query.unsqueeze(-1), key.unsqueeze(-2), out=relation).sigmoid_()
+        rows[:, self.relation :] = self.graph[0].view(SUBSETS, 2, 1, V, V)
+        values = torch.addmm(self.bias_by_subset, self.values_by_subset, x.flatten(1)).view(SUBSETS, C * B, V, T)
+        topology = [torch.mm(*pair).view(C * B, V, V) for pair in zip(self.expand, rows.flatten(2), strict=True)]
+        y = torch.bmm(topology[0], values[0])
+        for subset in range(1, SUBSETS):
+            y.baddbmm_(topology[subset], values[subset])
+        y = y.view(C, B, V, T)
+        if self.shortcut:
+            return y.add_(mix(self.down, self.shift, x)).relu_()
+        return y.add_(x).add_(self.shift[:, None]).relu_()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, V, T) -> (B, C_out, V, T)."""
-        C, V, T = self.channels, self.joints, x.shape[3]
-        if alone(x):
-            values = mix(self.value, self.value_bias, x).view(C, SUBSETS * V, T)
-            y = torch.bmm(self.topology_of_one(x.mean(dim=3)).transpose(1, 2), values)[None]
-            if self.shortcut:
-                return y.add_(mix(self.down, self.shift, x)).relu_()
-            return y.add_(x).add_(self.shift).relu_()
+        if channels_outside(x):
+            return self.of_few(x.transpose(0, 1)).transpose(0, 1)
         return self.collect(x, self.topology(x.mean(dim=3)))
 
     def collect(self, x: Tensor, topology: Tensor) -> Tensor:
@@ -136,8 +143,8 @@ class LeanTemporal(Folded):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, V, T) -> (B, C, V, ceil(T / stride))."""
-        if alone(x):
-            return self.of_one(x)
+        if channels_outside(x):
+            return self.of_few(x.transpose(0, 1)).transpose(0, 1)
         step = (1, self.stride)
         near, far, peak = torch.relu(F.conv2d(x, self.inner, self.inner_bias)).split(self.branch, dim=1)
         near = F.conv2d(near, self.near, self.near_bias, step, (0, KERNEL // 2))
@@ -146,22 +153,22 @@ class LeanTemporal(Folded):
         peak = F.conv2d(F.max_pool2d(peak, (1, 3), step, (0, 1)), self.peak, self.peak_bias, groups=self.branch)
         return torch.cat([near, far, peak, F.conv2d(x, self.point, self.point_bias, step)], dim=1)
 
-    def of_one(self, x: Tensor) -> Tensor:
-        """(1, C, V, T) -> (1, C, V, ceil(T / stride))."""
-        b, V, stride = self.branch, x.shape[2], self.stride
+    def of_few(self, x: Tensor) -> Tensor:
+        """(C, B, V, T) -> (C, B, V, ceil(T / stride))."""
+        b, B, V, stride = self.branch, *x.shape[1:3], self.stride
         point = mix(self.point, self.point_bias, x[..., ::stride])
-        inner = mix(self.inner, self.inner_bias, x).relu_()[0]
+        inner = mix(self.inner, self.inner_bias, x).relu_()
         # Many times faster than in two dimensions, but no graph for any number of frames.
-        peak = F.max_pool1d(inner[2 * b :], 3, stride, 1)
-        peak = torch.addcmul(self.peak_bias[:, None, None], peak, self.peak[:, :, 0])
-        padded = F.pad(inner[: 2 * b], (KERNEL - 1, KERNEL - 1))
+        peak = F.max_pool1d(inner[2 * b :].flatten(0, 1), 3, stride, 1).view(b, B, V, -1)
+        peak = torch.addcmul(self.peak_bias[:, None, None, None], peak, self.peak)
+        padded = F.pad(inner[: 2 * b], (KERNEL - 1, KERNEL - 1)).flatten(1, 2)
         channel, joint, _ = padded.stride()
-        size = (b, KERNEL, V, point.shape[3])  # rows (channel, tap), columns (joint, frame)
+        size = (b, KERNEL, B * V, point.shape[3])  # rows (channel, tap), columns (body, joint, frame)
         near = padded.as_strided(size, (channel, 1, joint, stride), KERNEL // 2).reshape(b * KERNEL, -1)
         far = padded.as_strided(size, (channel, 2, joint, stride), b * channel).reshape(b * KERNEL, -1)
-        near = torch.addmm(self.near_bias[:, None], self.near.flatten(1), near).view(b, V, -1)
-        far = torch.addmm(self.far_bias[:, None], self.far.flatten(1), far).view(b, V, -1)
-        return torch.cat([near, far, peak, point[0]]).unsqueeze(0)
+        near = torch.addmm(self.near_bias[:, None], self.near.flatten(1), near).view(b, B, V, -1)
+        far = torch.addmm(self.far_bias[:, None], self.far.flatten(1), far).view(b, B, V, -1)
+        return torch.cat([near, far, peak, point])
 
 
 class LeanUnit(Folded):
@@ -190,8 +197,8 @@ class LeanUnit(Folded):
         y = self.temporal(self.spatial(x))
         if self.identity:
             y = y + x
-        elif self.shortcut and alone(x):
-            y = y + mix(self.weight, self.bias, x[..., :: self.temporal.stride])
+        elif self.shortcut and channels_outside(x):
+            y = y + mix(self.weight, self.bias, x.transpose(0, 1)[..., :: self.temporal.stride]).transpose(0, 1)
         elif self.shortcut:
             y = F.conv2d(x, self.weight, self.bias, (1, self.temporal.stride)) + y
         return torch.relu_(y)

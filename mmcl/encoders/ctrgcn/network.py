@@ -19,7 +19,7 @@ from mmcl.encoders.bodies import EMPTY_BODIES
 from mmcl.encoders.body_encoder import BodyEncoder
 from mmcl.encoders.ctrgcn.causal import HOLD, CausalUnit, recent_mean, seen_after, whole_steps, with_presence
 from mmcl.encoders.ctrgcn.continual import ContinualCTRGCN
-from mmcl.encoders.ctrgcn.lean_units import LeanSpatial, LeanUnit
+from mmcl.encoders.ctrgcn.lean_units import COLUMNS, LeanSpatial, LeanUnit
 from mmcl.encoders.ctrgcn.temporal import BRANCHES
 from mmcl.encoders.ctrgcn.units import Unit
 from mmcl.encoders.graph import SUBSETS, spatial_graph
@@ -163,4 +163,6 @@ class CTRGCN(BodyEncoder):
         units = [
             LeanUnit(LeanSpatial(unit.spatial), unit.temporal, unit.residual) for unit in cast("list[Unit]", self.units)
         ]
-        return LeanBodies(self.options.persons, self.layout.joint_count, self.data_bn, units, self.classifier, frames)
+        return LeanBodies(
+            self.options.persons, self.layout.joint_count, self.data_bn, units, self.classifier, frames, COLUMNS
+        )

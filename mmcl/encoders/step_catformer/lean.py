@@ -1,6 +1,6 @@
 """STEP-CATFormer for use only (``encoders/lean.py``): everything constant is worked out beforehand.
 
-The trunk is CTR-GCN's lean form, one body at a time on a CPU; what stands behind it takes all bodies at once, since its
+The trunk is CTR-GCN's lean form, a few bodies at a time on a CPU; what stands behind it takes all bodies at once, since its
 large matrices cost as much to read for one as for many. A token is a mean over joints, which commutes with convolution
 and batch norm: each depth's two convolutions become one small product. Layer norms pass their scale and shift on to the
 products behind them, so that queries, keys and values of one input share norm and product; batch norms go into the
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmcl.encoders.body_encoder import BodyEncoder
-from mmcl.encoders.ctrgcn.lean_units import LeanSpatial, LeanUnit
+from mmcl.encoders.ctrgcn.lean_units import COLUMNS, LeanSpatial, LeanUnit
 from mmcl.encoders.ctrgcn.units import Unit
 from mmcl.encoders.lean import Folded, LeanBodies, folded, normalised, scale_and_shift
 from mmcl.encoders.step_catformer.parts import PartAttention, TransformerLayer
@@ -176,7 +176,8 @@ class LeanStepCATFormer(LeanBodies):
             for unit in cast("list[Unit]", encoder.units)
         ]
         super().__init__(
-            encoder.options.persons, encoder.layout.joint_count, encoder.data_bn, units, encoder.classifier
+            encoder.options.persons, encoder.layout.joint_count, encoder.data_bn, units, encoder.classifier,
+            columns=COLUMNS,
         )
         self.token_units, to_tokens, mix = tokens
         self.has_bones = bones is not None
@@ -210,7 +211,7 @@ class LeanStepCATFormer(LeanBodies):
     def trunk(self, bodies: Tensor) -> Tensor:
         """(B, C, V, T) -> (B, D)."""
         apart = bodies.device.type == "cpu" and not torch.compiler.is_compiling()
-        seen = [self.see(body) for body in (bodies.split(1) if apart else [bodies])]
+        seen = [self.see(part) for part in (self.a_few_each(bodies) if apart else [bodies])]
         joints, tokens = (torch.cat(part) for part in zip(*seen, strict=True)) if len(seen) > 1 else seen[0]
         return self.refinement(joints, tokens).mean(dim=(2, 3))
 
