@@ -114,8 +114,8 @@ def test_operations_of_one_body():
     with Operations() as whole, torch.no_grad():
         published(x)
     products = ("mm", "addmm", "bmm", "baddbmm_", "convolution")
-    # Ten units of relate, values, inner, point, both kernels, and for each subset one that makes its topology and one by
-    # way of it; three shortcuts inside, where the width changes, and two around both.
+    # Ten units of relate, values, inner, point, both kernels, and for each subset one that makes its topology and one
+    # by way of it; three shortcuts inside, where the width changes, and two around both.
     assert sum(counted.found[name] for name in products) == 10 * 12 + 3 + 2
     assert counted.found["native_batch_norm"] == counted.found["_native_batch_norm_legit_no_training"] == 0
     assert sum(counted.found.values()) <= 295 < 0.5 * sum(whole.found.values())

@@ -151,7 +151,12 @@ def test_only_this_machine_is_served(page) -> None:
         server.shutdown()
 
 
-def test_the_folder_says_what_it_is_and_takes_the_place_of_its_like(page, tmp_path, capsys) -> None:
+def test_the_folder_says_what_it_is_and_takes_the_place_of_its_like(page, tmp_path, monkeypatch, capsys) -> None:
+    def made_before(bundle: Path, layout: str | None, graph: Path) -> int:
+        shutil.copyfile(page / "page" / graph.name, graph)
+        return 3
+
+    monkeypatch.setattr("mmcl.page.write._make_graph", made_before)
     assert is_page(page / "page") and not is_page(page / "bundle")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
