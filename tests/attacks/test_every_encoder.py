@@ -77,7 +77,7 @@ def test_heads_and_smoothing_leave_as_a_graph(joints: Tensor) -> None:
     from mmcl.deploy.onnx import export_graph
     from mmcl.models.session import open_session
 
-    model = defended(made_model("ctrgcn", {}), 1.5)
+    model = defended(made_model("tcn", {}), 1.5)
     session = open_session(export_graph(model).SerializeToString())
     for clips in (joints, joints[:1, :1, :13]):
         with torch.no_grad():

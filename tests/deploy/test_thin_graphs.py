@@ -77,7 +77,7 @@ def test_weights_of_full_rank_and_weights_that_are_computed_stay(tmp_path) -> No
     assert thinned(whole).SerializeToString() == before
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["ctrgcn", pytest.param("hyperformer", marks=pytest.mark.slow)])
 def test_graphs_of_a_compressed_model_equal_it(tmp_path, name: str) -> None:
     bundle = write_small(tmp_path / "bundle", (name, NETWORKS[name]))
     small = build_surgery("low_rank", {"policy": "parameters", "amount": 0.6, "temporal": True}).run(bundle)
@@ -96,6 +96,7 @@ def test_graphs_of_a_compressed_model_equal_it(tmp_path, name: str) -> None:
             assert (found - expected).abs().max() <= tolerance * expected.abs().max()
 
 
+@pytest.mark.slow
 def test_factors_of_a_huge_network_are_exported_as_they_are(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("mmcl.encoders.base.LARGEST", 100)
     bundle = write_small(tmp_path / "bundle", ("ctrgcn", {"width": 16, "depth": 3, "persons": 2}))

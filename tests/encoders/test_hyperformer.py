@@ -145,9 +145,8 @@ def test_one_graph_with_free_batch_and_frames_and_training_compiles():
     x = clips(encoder, 3, 12).float()
     axes = {0: torch.export.Dim("clips", min=1, max=64), 2: torch.export.Dim("frames", min=8, max=512)}
     other = clips(encoder, 5, 17).float()
-    for form in (encoder, encoder.lean(12)):
-        program = torch.export.export(form, (x,), dynamic_shapes=(axes,), strict=True)
-        torch.testing.assert_close(program.module()(other), encoder(other), rtol=1e-4, atol=1e-5)
+    program = torch.export.export(encoder.lean(12), (x,), dynamic_shapes=(axes,), strict=True)
+    torch.testing.assert_close(program.module()(other), encoder(other), rtol=1e-4, atol=1e-5)
     encoder = build(empty_bodies="each", depth=3).float().train()
     expected = encoder(x)
     compiled = torch.compile(encoder, fullgraph=True, backend="eager")

@@ -90,13 +90,13 @@ def test_options_out_of_range_are_refused_as_a_stranger_s_bundle_may_have_them()
 @pytest.fixture(scope="module")
 def model(rows) -> Model:
     torch.manual_seed(0)
-    encoder = build_encoder("ctrgcn", LAYOUT, 3, {"width": 8, "depth": 3, "persons": 1}).eval()
+    encoder = build_encoder("tcn", LAYOUT, 3, {"width": 8, "members": 1, "persons": 1}).eval()
     head = made(encoder.feature_width, kept=4)
     head.keep(rows)
     head.text = TEXT
     vocabulary = Vocabulary(head, ["{name}"], TABLE, rows)
     preprocess = Preprocess(LAYOUT, LAYOUT, 1, PreprocessOptions(window=16))
-    description = describe("ctrgcn", encoder, preprocess, TABLE[:3], vocabulary=vocabulary)
+    description = describe("tcn", encoder, preprocess, TABLE[:3], vocabulary=vocabulary)
     return Model(description, encoder, preprocess, vocabulary)
 
 

@@ -44,10 +44,10 @@ def page(make_once) -> Path:
     def make(folder: Path) -> None:
         torch.manual_seed(0)
         layout = load_layout("kinect_v1_20")
-        encoder = build_encoder("ctrgcn", layout, len(NAMES), {"width": 8, "depth": 3, "persons": 2})
+        encoder = build_encoder("tcn", layout, len(NAMES), {"width": 8, "members": 1, "persons": 2})
         preprocess = Preprocess(layout, layout, 2, PreprocessOptions(window=16))
         encoder.train()(preprocess(torch.randn(16, 2, 20, 20, 3)))
-        description = describe("ctrgcn", encoder.eval(), preprocess, NAMES)
+        description = describe("tcn", encoder.eval(), preprocess, NAMES)
         (folder / "bundle").mkdir()
         kept = Familiarity(directions(torch.randn(10, encoder.feature_width)), torch.arange(10) % 5)
         facts = {"threshold": 0.25, "share": 0.01, "clips": 50, "side": "v", "weights": "w", "score": "familiarity"}

@@ -128,6 +128,7 @@ def test_a_cluster_of_this_machine_is_heard_by_nobody_else_and_says_what_it_has_
     assert addresses and addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
+@pytest.mark.slow
 def test_a_study_whose_worker_and_node_are_killed_has_the_table_of_one_that_was_left_in_peace(
     cluster, demo_store, tmp_path, capsys
 ) -> None:

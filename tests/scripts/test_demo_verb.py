@@ -34,7 +34,7 @@ def judged(folder: Path, printed: str) -> None:
 @pytest.mark.slow
 def test_demo_as_it_ships(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "mmcl", "demo", "--out", str(tmp_path / "demo"), "--subjects", "2", "--epochs", "2"]
+    command = [sys.executable, "-m", "mmcl", "demo", "--out", "demo", "--subjects", "2", "--epochs", "2"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     judged(tmp_path, done.stdout)

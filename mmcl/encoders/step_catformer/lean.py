@@ -1,11 +1,11 @@
 """STEP-CATFormer for use only (``encoders/lean.py``): everything constant is worked out beforehand.
 
 The trunk is CTR-GCN's lean form, a few bodies at a time on a CPU; what stands behind it takes all bodies at once, since
-its large matrices cost as much to read for one as for many. A token is a mean over joints, which commutes with convolution
-and batch norm: each depth's two convolutions become one small product. Layer norms pass their scale and shift on to the
-products behind them, so that queries, keys and values of one input share norm and product; batch norms go into the
-convolutions beside them. The matrices over whole frames lie transposed: with the few rows that a clip has, a product
-with them is a fifth faster that way.
+its large matrices cost as much to read for one as for many. A token is a mean over joints, which commutes with
+convolution and batch norm: each depth's two convolutions become one small product. Layer norms pass their scale and
+shift on to the products behind them, so that queries, keys and values of one input share norm and product; batch norms
+go into the convolutions beside them. The matrices over whole frames lie transposed: with the few rows that a clip has,
+a product with them is a fifth faster that way.
 """
 
 from __future__ import annotations
