@@ -7,6 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
+
 from .engine import fuzz
 from .targets import make_targets
 
@@ -19,6 +21,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, default=Path("fuzz-finds"), help="folder for finds")
     arguments = parser.parse_args()
     seed = int(time.time()) if arguments.seed is None else arguments.seed
+    torch.set_num_threads(1)  # a forked process would wait for threads that OpenMP had in this one
     with tempfile.TemporaryDirectory(prefix="mmcl-fuzz-") as scratch:
         targets = [target for target in make_targets(Path(scratch)) if target.name.startswith(arguments.only)]
         print(f"seed {seed}: {', '.join(target.name for target in targets)}", flush=True)
