@@ -8,6 +8,7 @@ What depends on how a process starts (a file run as a script, ``--help``, launch
 from __future__ import annotations
 
 import atexit
+import gc
 import multiprocessing
 import os
 import subprocess
@@ -31,6 +32,7 @@ def _child(words: tuple[str, ...], folder: str, cwd: Path | None, group: bool) -
     for number, name in enumerate(("out", "err"), start=1):
         os.dup2(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT, 0o600), number)
     os.environ |= ENVIRONMENT
+    gc.freeze()  # what the server imported need not be looked through again
     torch.set_num_threads(1)
     if cwd is not None:
         os.chdir(cwd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -50,6 +51,7 @@ def join_processes(rank: int, processes: int, port: int, **variables: str) -> No
         "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": "", **variables,
     }  # fmt: skip
     torch.set_num_threads(1)
+    gc.freeze()  # what was imported need not be looked through again after every run
 
 
 def worker(
