@@ -123,13 +123,13 @@ class Resident:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_loader_workers_share_the_store(large: ClipStore) -> None:
-    store = open_store(large.path)
+    store, before = open_store(large.path), psutil.Process().memory_info().rss
     batches = list(loader(ClipDataset(store), plain_batches(range(128), 4), workers=2, extras=Resident()))
     assert {batch["process"] for batch in batches}.isdisjoint({os.getpid()})
     for process in {batch["process"] for batch in batches}:
         sizes = [batch["own"] for batch in batches if batch["process"] == process]
         assert max(sizes) - sizes[0] < 24 * MB  # half of 115 MB went through it
-    assert psutil.Process().memory_info().rss < 2 << 30
+    assert psutil.Process().memory_info().rss - before < 256 * MB  # batches come in memory that is shared
 
 
 def test_python_exits_though_workers_are_left(made: ClipStore) -> None:
