@@ -26,6 +26,7 @@ from mmcl.benchmarks.any_encoder import (
 )
 from mmcl.benchmarks.machine import in_words, machine
 from mmcl.benchmarks.step import open_run
+from mmcl.benchmarks.tables import times_faster
 from mmcl.benchmarks.timing import Timing, compare
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
@@ -251,11 +252,8 @@ def table(facts: dict[str, Any]) -> str:
         "| --- | --- | ---: | --- | ---: | --- |",
     ]
     for one in facts["lines"]:
-        ratio = (
-            f"**{one['ratio']:.2f}** ({one['ratio_low']:.2f}-{one['ratio_high']:.2f})" if one["ratio"] else "refused"
-        )
         rows.append(
-            f"| {one['system']} | {one['what']} | {1e3 * one['seconds']:.1f} | {ratio} | {one['difference']:.0e} | "
-            f"{one['note']} |"
+            f"| {one['system']} | {one['what']} | {1e3 * one['seconds']:.1f} | {times_faster(one)} | "
+            f"{one['difference']:.0e} | {one['note']} |"
         )
     return "\n".join(rows)

@@ -75,12 +75,12 @@ class LeanBodies(Folded):
             outside; zero for one body at a time.
 
     Attributes:
-        one_by_one: whether bodies go through the trunk one at a time, or a few, on a CPU.
+        few_at_a_time: whether bodies go through the trunk in small groups on a CPU, see ``columns``.
         packed: whether a tracer, too, sees the bodies alone that are there. Only clips of the frames that were given
             work then, and the tracer must take a number of rows that depends on the data, as ``torch.export`` does.
     """
 
-    one_by_one, packed = True, False
+    few_at_a_time, packed = True, False
     scale: Tensor
     shift: Tensor
     empty: Tensor
@@ -148,7 +148,7 @@ class LeanBodies(Folded):
         if not len(rows):
             return found.unflatten(0, (N, M)).mean(dim=1)
         bodies = bodies[rows]
-        parts = self.a_few_each(bodies) if self.one_by_one and x.device.type == "cpu" else [bodies]
+        parts = self.a_few_each(bodies) if self.few_at_a_time and x.device.type == "cpu" else [bodies]
         found[rows] = torch.cat(side_by_side(self.trunk, parts)).to(found.dtype)
         return found.unflatten(0, (N, M)).mean(dim=1)
 

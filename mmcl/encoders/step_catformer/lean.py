@@ -160,7 +160,7 @@ class LeanStepCATFormer(LeanBodies):
         frames: T that will come, for which the feature of an empty body is worked out at once; others work, too.
     """
 
-    one_by_one = False
+    few_at_a_time = False
     bones: Tensor
     to_tokens_0: Tensor
     to_tokens_1: Tensor
