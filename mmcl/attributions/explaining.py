@@ -39,7 +39,7 @@ def explain(
         target: (N,) classes; the model's own answers where not given.
         background: clips that stand for "nothing in particular", with their lengths. Where not given, each clip is
             compared with its own mean pose held still: the shares then say what the joints' motion adds.
-        rows: clips at once in a forward pass.
+        rows: clips at once in a forward and backward pass; four times as many in a forward pass alone.
         watched: what the batches of the longest loop go through, ``tqdm.tqdm`` for instance.
 
     Returns:

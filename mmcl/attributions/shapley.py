@@ -98,7 +98,7 @@ class Shapley(Attribution):
         device, x, background = view.x.device, view.x[clip], view.background_of(clip)
         joined = torch.cat([different[:, 1:] > 0, torch.ones(len(different), 1, dtype=torch.bool)], dim=1).to(device)
         found = []
-        for rows in view.watched(list(torch.arange(len(different), device=device).split(view.rows))):
+        for rows in view.watched(list(torch.arange(len(different), device=device).split(view.together))):
             own = joined[rows][:, member]  # the last column is what -1 finds: a missing joint is as the clip has it
             clips = torch.where(own[..., None], x, background[different[:, 0].to(device)[rows]])
             found.append(view.scores(clips, view.target[clip].expand(len(rows))))

@@ -119,9 +119,15 @@ class LeanBodies(Folded):
         return bodies.mean(dim=(2, 3))
 
     def a_few_each(self, bodies: Tensor) -> list[Tensor]:
-        """(B, C, V, T) as it goes through the units on a CPU: as many bodies at a time as ``columns`` says."""
+        """(B, C, V, T) as it goes through the units on a CPU: at most as many bodies at a time as ``columns`` says.
+
+        Groups are of one size, and every thread has as many of them, so that none waits for another one's last group.
+        """
         together = max(1, self.columns // bodies[0, 0].numel())
-        return [part.transpose(0, 1).contiguous().transpose(0, 1) for part in bodies.split(together)]
+        threads = torch.get_num_threads()
+        groups = -(-len(bodies) // (together * threads)) * threads
+        parts = bodies.tensor_split(min(groups, len(bodies)))
+        return [part.transpose(0, 1).contiguous().transpose(0, 1) for part in parts]
 
     def empty_features(self, frames: int) -> Tensor:
         """(M, D): the feature of an empty body in each slot, which is kept for the number of frames last asked for."""

@@ -81,14 +81,16 @@ def test_equals_the_published_network_at_its_width():
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-@pytest.mark.parametrize("together", [1, 2, 3])
-def test_bodies_together_and_a_few_at_a_time(together):
+@pytest.mark.parametrize(("together", "threads", "sizes"), [(1, 1, [1] * 4), (2, 1, [2, 2]), (3, 1, [2, 2]),
+                                                            (4, 1, [4]), (4, 2, [2, 2]), (1, 8, [1] * 4)])  # fmt: skip
+def test_bodies_together_and_a_few_at_a_time(together, threads, sizes, monkeypatch):
     encoder = build(turned=True)
     lean = encoder.lean()
     bodies = normalised(clips(encoder, 2, 12), lean.scale, lean.shift)
     lean.columns = together * bodies[0, 0].numel() + 1
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     parts = lean.a_few_each(bodies)
-    assert [len(part) for part in parts] == [together] * (4 // together) + [1] * (4 % together)
+    assert [len(part) for part in parts] == sizes
     assert all(map(channels_outside, parts)) and not channels_outside(bodies)
     few = torch.cat([lean.trunk(part) for part in parts])
     torch.testing.assert_close(lean.trunk(bodies), few, rtol=1e-9, atol=1e-9)
