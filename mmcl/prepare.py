@@ -33,6 +33,7 @@ what --source is:
   pyskl          a PYSKL / MMAction2 pickle (2D or 3D); it is read without running code
   folder         your own clips: clips.csv (id, label, subject, split, video …) and a .npy, .npz, .csv or .json each;
                  needs --layout NAME or a layout file
+  pool           a clip store, whose clips and those of other stores (--also) are to be learned from without labels
   demo           synthetic people; they are generated into --source first, unless they are there already
 `mmcl prepare NAME --help` lists the options of its own that a data set has.
 

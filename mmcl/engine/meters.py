@@ -76,6 +76,7 @@ class StepMeter:
             means = accelerator.reduce(means, reduction="mean")
         elapsed = time.perf_counter() - self.started
         result = dict(zip(names, means.tolist(), strict=True))
+        result["seconds"] = elapsed
         result["clips_per_second"] = self.clips * accelerator.num_processes / elapsed
         result["data_wait_share"] = self.waited / elapsed
         result["peak_memory_mib"] = peak_memory_mib(accelerator.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from mmcl.evaluation.stream_matrix import part_accuracies, stream_metrics
 from mmcl.models.bundle import read_tensors
 from mmcl.models.folder import LEARNED, open_model
 from mmcl.models.model import Model
+from mmcl.tasks.continual.replay import DROPPED
 
 PICTURE = "parts.png"
 _KEPT = re.compile(r"(part|probe)(\d+)")  # checkpoints that task continual keeps, one a part
@@ -76,6 +78,7 @@ class ContinualEvaluation(Evaluation):
         arrays = {"class_incremental": any_class, "task_incremental": own_part, "scores": scores.astype(np.float32),
                   "labels": labels, "class_names": np.array(model.class_names)}  # fmt: skip
         facts = {"parts": len(parts), "kept": [folder.name for _, folder in kept], **_cost(kept[-1][1], model)}
+        facts |= {"cost_by_part": cost_by_part(kept, model)}
         if 1 < len(kept) < len(parts):
             facts["note"] = f"the run has learned {len(kept)} of {len(parts)} parts: averages are over those"
         return Verdict(metrics, "final_average", data.ids(clips), scores.argmax(axis=1) == labels, arrays, facts)
@@ -113,6 +116,24 @@ def kept_checkpoints(run: Path | None) -> list[tuple[int, Path]]:
     return sorted(found.items())
 
 
+def cost_by_part(kept: list[tuple[int, Path]], model: Model) -> list[dict[str, Any]]:
+    """Of each part: seconds that its steps took, probing among them, and what the memory held and took afterwards.
+
+    Seconds are those of ``metrics.jsonl``, where its lines say them; what lies between stages is not in them.
+    """
+    file = kept[0][1].parent.parent / "metrics.jsonl"
+    seconds: dict[int, float] = {}
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
+        entry = json.loads(line)
+        if (stage := _KEPT.fullmatch(str(entry.get("stage")))) and "seconds" in entry:
+            seconds[int(stage[2])] = seconds.get(int(stage[2]), 0.0) + entry["seconds"]
+    return [
+        {"part": number + 1, "training_seconds": round(seconds[number], 2) if number in seconds else None,
+         **_cost(folder, model)}
+        for number, folder in kept
+    ]  # fmt: skip
+
+
 def _check_arrived(folder: Path, number: int, parts: tuple[np.ndarray, ...], single: bool) -> None:
     """Whether a checkpoint has learned just the parts up to its own; where it is the only one, it may know all."""
     arrived = read_tensors(folder / LEARNED).get("arrived")
@@ -126,11 +147,12 @@ def _check_arrived(folder: Path, number: int, parts: tuple[np.ndarray, ...], sin
 
 def _cost(folder: Path, model: Model) -> dict[str, Any]:
     """What the memory held at the end, and its size in bytes as it would be stored on its own."""
-    held = read_tensors(folder / LEARNED).get("memory.clips")
-    if held is None:
+    places = read_tensors(folder / LEARNED).get("memory.clips")
+    if places is None:
         return {"memory_clips": 0, "memory_bytes": 0}
+    held = int((places != DROPPED).sum())
     task = read_mapping(folder.parent.parent / "config.yaml").get("task") or {}
     interval = int(task.get("interval", 1)) if task.get("method") == "charon" else 1
     frames = -(-model.preprocess.options.window // max(interval, 1))
     one = model.preprocess.persons * frames * model.encoder.layout.joint_count * model.preprocess.channels * 4
-    return {"memory_clips": len(held), "memory_frames_a_clip": frames, "memory_bytes": len(held) * one}
+    return {"memory_clips": held, "memory_frames_a_clip": frames, "memory_bytes": held * one}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmcl.common.documents import read_json
-from mmcl.evaluation.compare import paired_bootstrap
+from mmcl.evaluation.compare import corrected_interval, paired_bootstrap
 from mmcl.evaluation.reporting.saved import SavedReport, check_same_clips, read_report
 from mmcl.studies.grid import Run, Study
 
@@ -136,26 +136,3 @@ def _over_draws(own: Reports, base: Reports) -> tuple[float | None, float | None
     clips = [read_json(run.folder / "summary.json")["clips"] for run in own]
     trained = np.mean([counts.get("training_side", counts["train"]) for counts in clips])
     return corrected_interval(differences, float(judged / trained))
-
-
-def corrected_interval(differences: np.ndarray, ratio: float) -> tuple[float, float | None, float | None]:
-    """Mean of differences over random splits of one data set, with a 95 % interval.
-
-    Splits share most of their clips, so that their differences are not independent and a plain t interval is far too
-    narrow. The corrected resampled t interval (Nadeau and Bengio, Machine Learning 52, 2003) takes the variance of the
-    mean as (1 / J + n_test / n_train) s^2 instead of s^2 / J.
-
-    Args:
-        differences: (J,) one a split.
-        ratio: n_test / n_train, of the sides of a split: a few shots out of a side overlap no more than the sides do.
-
-    Returns:
-        mean, low, high; no interval where J is 1.
-    """
-    from scipy.stats import t
-
-    count, mean = len(differences), float(differences.mean())
-    if count < 2:
-        return mean, None, None
-    half = float(t.ppf(0.975, count - 1) * np.sqrt((1 / count + ratio) * differences.var(ddof=1)))
-    return mean, mean - half, mean + half

@@ -1,4 +1,4 @@
-"""The tools compose: a compressed model is explained, on real clips."""
+"""The tools compose, on real clips: a compressed model is explained, and one that STARS tuned is attacked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from pathlib import Path
 
 import torch
 from made import small_model
+from tasks.made_tasks import context_of
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
+from mmcl.attacks.base import build_attack
 from mmcl.attributions.explaining import explain
 from mmcl.attributions.sources import gathered
 from mmcl.deploy.files import read_joints
@@ -14,12 +18,19 @@ from mmcl.encoders.counting import count_parameters
 from mmcl.evaluation.faithfulness.stability import randomised
 from mmcl.skeletons.layout import load_layout
 from mmcl.surgery.base import build_surgery
+from mmcl.tasks.neighbour_contrast.options import NeighbourContrastOptions
+from mmcl.tasks.neighbour_contrast.task import NeighbourContrast
+
+
+def real_clips(test_data: Path, names: list[str]) -> tuple[Tensor, Tensor]:
+    """Recordings of UTD-MHAD and their lengths."""
+    folder, layout = test_data / "utd_mhad" / "Skeleton", load_layout("utd_mhad_20")
+    return gathered([read_joints(folder / f"{name}_t1_skeleton.mat", layout) for name in names])
 
 
 def test_a_compressed_model_is_explained_and_nothing_of_its_score_is_lost(test_data: Path) -> None:
     layout = load_layout("utd_mhad_20")
-    files = [test_data / "utd_mhad" / "Skeleton" / f"a{action}_s1_t1_skeleton.mat" for action in (1, 9, 22)]
-    joints, lengths = gathered([read_joints(file, layout) for file in files])
+    joints, lengths = real_clips(test_data, ["a1_s1", "a9_s1", "a22_s1"])
     whole = small_model(layout, list("abcde"), width=16)
     compressed = build_surgery("low_rank", {"policy": "ratio", "amount": 0.4}).run(whole)
     assert count_parameters(compressed.encoder) < count_parameters(whole.encoder)
@@ -34,3 +45,44 @@ def test_a_compressed_model_is_explained_and_nothing_of_its_score_is_lost(test_d
     fresh = randomised(compressed, "all", 0)
     assert count_parameters(fresh.encoder) == count_parameters(compressed.encoder)
     assert not torch.allclose(fresh(joints, lengths), compressed(joints, lengths))
+
+
+def test_a_network_that_stars_tuned_is_attacked_once_it_knows_classes(test_data: Path) -> None:
+    """Contrast with nearest neighbours, then labels, then changes of joints that nobody sees."""
+    layout, labels = load_layout("utd_mhad_20"), torch.tensor([0, 1, 2, 0, 1, 2])
+    joints, lengths = real_clips(test_data, [f"a{action}_s{subject}" for subject in (1, 3) for action in (1, 9, 22)])
+    model = small_model(layout, list("abc"), "mamp", width=16, depth=2, heads=2, frames=16)
+    contrast = NeighbourContrast(
+        context_of(model.encoder, 16, labels.tolist()), NeighbourContrastOptions(queue=8, hidden=16)
+    )
+    before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
+    (stage,) = contrast.stages()
+    groups = [group for group in contrast.parameter_groups(stage) if group.name in stage.train]
+    optimiser = torch.optim.Adam([tensor for group in groups for tensor in group.parameters], 1e-3)
+    batch = {"joints": joints, "lengths": lengths, "keys": torch.arange(6), "clips": torch.arange(6), "augment": False}
+    for _ in range(3):
+        outputs = contrast(batch)
+        optimiser.zero_grad()
+        outputs["loss"].backward()
+        optimiser.step()
+        contrast.after_step(stage, [batch], [outputs])
+    changed = {name for name, value in model.encoder.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and all(name.startswith(("blocks.1.", "norm.")) for name in changed)
+
+    optimiser = torch.optim.Adam(model.encoder.parameters(), 3e-3)
+    for _ in range(60):
+        optimiser.zero_grad()
+        cross_entropy(model(joints, lengths, grad=True), labels).backward()
+        optimiser.step()
+    with torch.no_grad():
+        assert torch.equal(model(joints, lengths).argmax(dim=1), labels)
+
+    losses = {}
+    for name, options in (("noise", {}), ("ifgsm", {"steps": 5}), ("tasar", {"steps": 5, "samples": 0})):
+        attack = build_attack(name, {"epsilon": 0.02, **options})
+        found = attack.run(attack.prepare(model, None), joints, labels)
+        moved = (found - joints).abs()
+        assert 0 < moved.max() <= 0.02 * 1.001 and not moved[joints == 0].any()
+        with torch.no_grad():
+            losses[name] = float(cross_entropy(model(found, lengths), labels))
+    assert losses["ifgsm"] > 2 * losses["noise"] and losses["tasar"] > 2 * losses["noise"], losses

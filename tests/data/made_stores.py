@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,14 @@ import numpy as np
 from mmcl.data.preparation.finish import finish
 from mmcl.data.preparation.parts import Parts, groups
 from mmcl.data.store import ClipStore, open_store
-from mmcl.skeletons.layout import load_layout
+from mmcl.skeletons.layout import Layout, load_layout
 
 LAYOUT = load_layout("kinect_v2_25")
 
 
-def row(number: int, frames: int, crops: int = 0) -> dict[str, object]:
+def row(number: int, frames: int, crops: int = 0, joint_count: int = 25) -> dict[str, object]:
     """One clip: every coordinate is its number plus a little that tells the frames apart."""
-    joints = np.full((1, frames, 25, 3), number, dtype=np.float32) + np.arange(frames)[:, None, None] / 1024
+    joints = np.full((1, frames, joint_count, 3), number, dtype=np.float32) + np.arange(frames)[:, None, None] / 1024
     return {
         "id": f"clip{number:06d}", "label": number % 5, "subject": number % 7, "camera": 1, "setup": 1, "trial": 1,
         "splits": ["train"] if number % 2 else ["test", "odd"][: 1 + number % 4], "bodies": 1, "frames": frames,
@@ -27,14 +28,17 @@ def row(number: int, frames: int, crops: int = 0) -> dict[str, object]:
     }  # fmt: skip
 
 
-def write_store(folder: Path, clips: int, frames: int = 20, crops: int = 0, dataset: str = "made") -> ClipStore:
-    """Make a store of that many clips."""
+def write_store(
+    folder: Path, clips: int, frames: int = 20, crops: int = 0, dataset: str = "made", layout: Layout = LAYOUT,
+    make: Callable[..., dict[str, object]] = row, fps: float = 30.0,
+) -> ClipStore:  # fmt: skip
+    """Make a store of that many clips, each of which `make` makes."""
     numbers = groups(range(clips))
     parts = Parts(folder, ["x"] * len(numbers))
     for group in numbers:
-        parts.append([row(number, frames, crops) for number in group], [])
+        parts.append([make(number, frames, crops, layout.joint_count) for number in group], [])
     about = {
-        "dataset": dataset, "title": "Made up", "fps": 30.0, "layout": LAYOUT.to_dict(), "class_names": list("abcde"),
+        "dataset": dataset, "title": "Made up", "fps": fps, "layout": layout.to_dict(), "class_names": list("abcde"),
         "plan": {},
     }  # fmt: skip
     finish(folder, about, parts.facts, [], [])

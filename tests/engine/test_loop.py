@@ -39,10 +39,11 @@ def test_a_run_leaves_what_the_contract_says(demo_store, tmp_path) -> None:
     assert flags is None or ("no bf16 arithmetic" in output) == ("avx512bw" not in flags)
     lines = records(out)
     assert [line["step"] for line in lines] == list(range(1, 10))
-    wanted = {"loss", "loss_classes", "accuracy", "clips_per_second", "data_wait_share", "peak_memory_mib"}
+    wanted = {"loss", "loss_classes", "accuracy", "seconds", "clips_per_second", "data_wait_share", "peak_memory_mib"}
     for line in lines:
         assert wanted | {"gradient_norm/encoder", "rate/encoder"} <= line.keys()
         assert 0 <= line["data_wait_share"] <= 1 and line["peak_memory_mib"] > 50 and math.isfinite(line["loss"])
+        assert line["seconds"] * line["clips_per_second"] == pytest.approx(4)
     factor = schedule_factor(ScheduleOptions(name="cosine", epochs=3, warmup_epochs=1, milestones=[2]), 3)
     assert [line["rate/encoder"] for line in lines] == pytest.approx([0.01 * factor(step) for step in range(9)])
     validation = records(out, "validation")

@@ -101,6 +101,12 @@ def test_a_run_is_judged_after_every_part(streamed, tmp_path, capsys) -> None:
     assert report["memory_clips"] == 6 and report["memory_bytes"] == 6 * 8 * model.encoder.layout.joint_count * 12 * (
         model.preprocess.persons
     )
+    cost, lines = report["cost_by_part"], (streamed / "metrics.jsonl").read_text().splitlines()
+    steps = [line for line in map(json.loads, lines) if line["kind"] == "train"]
+    own = [sum(line["seconds"] for line in steps if line["stage"][-1] == str(number)) for number in range(3)]
+    assert [row["training_seconds"] for row in cost] == pytest.approx(own, abs=0.01) and min(own) > 0
+    assert [row["memory_clips"] for row in cost] == [6, 6, 6] and cost[-1]["memory_bytes"] == report["memory_bytes"]
+    assert "## Cost by part" in (out / "report.md").read_text()
     assert (out / "parts.png").stat().st_size > 5000 and "| after part | 1 | 2 | 3 |" in (out / "report.md").read_text()
 
 

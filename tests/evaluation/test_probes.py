@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from golden import load_arrays
+from scipy.stats import ttest_rel
 
 from mmcl.common.errors import UserError
 from mmcl.data.protocols import load_protocol
@@ -24,6 +25,7 @@ from mmcl.evaluation.judging import select
 from mmcl.evaluation.knn import votes
 from mmcl.evaluation.linear import LinearOptions, train_probe
 from mmcl.evaluation.readouts import Sides, floors, readouts
+from mmcl.evaluation.semi import gain_by_draw
 from mmcl.models.folder import find_model, open_model
 from mmcl.probe import main as probe
 from mmcl.train import train
@@ -187,9 +189,11 @@ def test_few_labels_fine_tuned_and_from_scratch(model_folder, demo_store, tmp_pa
     evaluation = build_evaluation("semi", {"shots": [1], "repeats": 2, "training": training})
     verdict = evaluation.run(saved.load(), data, apply)
     row = verdict.metrics["top1_by_readout"]["1 clip a class"]
-    assert set(row) == {"fine-tuned", "deviation", "from scratch", "gain", "coordinates, nearest clip",
-                        "velocities, nearest clip"}  # fmt: skip
+    assert set(row) == {"fine-tuned", "deviation", "from scratch", "gain", "gain, draws paired",
+                        "coordinates, nearest clip", "velocities, nearest clip"}  # fmt: skip
     assert row["gain"]["difference"] == pytest.approx(row["fine-tuned"] - row["from scratch"])
+    paired = row["gain, draws paired"]
+    assert len(paired["by_draw"]) == 2 and np.mean(paired["by_draw"]) == pytest.approx(row["gain"]["difference"])
     runs = sorted((tmp_path / "runs").iterdir())
     assert len(runs) == 4
     starts = [json.loads((run / "start.json").read_text())["loaded"] for run in runs]
@@ -202,6 +206,14 @@ def test_few_labels_fine_tuned_and_from_scratch(model_folder, demo_store, tmp_pa
     assert before == [(run / "summary.json").stat().st_mtime_ns for run in runs]
     bank = Amount(shots=1, seed=0).subset(data).sides.train
     assert len(bank) == len(data.sides.classes)
+
+
+def test_the_paired_interval_is_that_of_a_t_test_of_the_draws():
+    own, base = np.random.default_rng(0).normal(size=(2, 5)) * 0.02 + [[0.5], [0.4]]
+    found = gain_by_draw(own - base)
+    low, high = ttest_rel(own, base).confidence_interval()
+    assert (found["low"], found["high"]) == pytest.approx((low, high))
+    assert "low" not in gain_by_draw(np.array([0.1]))
 
 
 def test_fine_tuning_on_all_clips(model_folder, tmp_path):

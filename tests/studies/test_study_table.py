@@ -11,9 +11,9 @@ import pytest
 from scipy.stats import t
 
 from mmcl.common.errors import UserError
-from mmcl.evaluation.compare import paired_bootstrap
+from mmcl.evaluation.compare import corrected_interval, paired_bootstrap
 from mmcl.studies.grid import Run, Study
-from mmcl.studies.statistics import compare_arms, corrected_interval, read_reports
+from mmcl.studies.statistics import compare_arms, read_reports
 from mmcl.studies.table import sentences, write_table
 
 CLIPS = 200

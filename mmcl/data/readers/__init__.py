@@ -15,6 +15,7 @@ READERS = Registry(
         "ctrgcn-npz": "mmcl.data.readers.ctrgcn_npz:CTRGCNArrays",
         "pyskl": "mmcl.data.readers.pyskl:PySKL",
         "folder": "mmcl.data.readers.folder:Folder",
+        "pool": "mmcl.data.readers.pool:Pool",
         "demo": "mmcl.data.readers.demo:Demo",
     },
     "mmcl.readers",
