@@ -49,10 +49,10 @@ ALL = sorted({(str(page.relative_to(ROOT)), command) for page in [*PAGES, *RECIP
 
 
 @cache
-def help_of(verb: str) -> str:
-    """What `mmcl VERB --help` prints; in this process, which has imported what it needs."""
+def help_of(verb: str, *words: str) -> str:
+    """What `mmcl VERB WORDS --help` prints; in this process, which has imported what it needs."""
     printed = StringIO()
-    with patch.object(sys, "argv", [f"mmcl {verb}", "--help"]), redirect_stdout(printed), suppress(SystemExit):
+    with patch.object(sys, "argv", [f"mmcl {verb}", *words, "--help"]), redirect_stdout(printed), suppress(SystemExit):
         import_module(VERBS[verb][0]).main()
     return printed.getvalue()
 
@@ -71,12 +71,14 @@ def test_commands_of_a_verb_are_as_it_takes_them(verb: str) -> None:
         if verb == "train":
             check_training(page, words[1:])
             continue
+        about: tuple[str, ...] = ()
         if verb == "prepare" and words[1] not in SHELL_WORDS:
             assert words[1] in READERS, f"{page}: {command}"
+            about = (words[1],)  # a data set has flags of its own
         for word in words[1:]:
             if word.startswith("--") and "." not in word:
                 flag = word.partition("=")[0]
-                assert flag in help_of(verb), f"{page}: {flag} of: mmcl {command}"
+                assert flag in help_of(verb, *about), f"{page}: {flag} of: mmcl {command}"
 
 
 def check_training(page: str, words: list[str]) -> None:
