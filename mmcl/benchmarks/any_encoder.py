@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.published import published_network
-from mmcl.benchmarks.timing import compare
+from mmcl.benchmarks.roof import NO_PRODUCTS, Product, Roof, best_products, compare_under_roofs
+from mmcl.benchmarks.timing import Timing, compare
 from mmcl.encoders.base import Encoder, build_encoder
-from mmcl.encoders.counting import count_parameters
+from mmcl.encoders.counting import count_parameters, count_products_of
 from mmcl.skeletons.layout import Layout
 
 CLASSES = 60
@@ -50,10 +51,11 @@ def measure_encoder(
         "persons": encoder.options.persons, "joints": layout.joint_count, "lines": [],
     }  # fmt: skip
     for count in threads:
+        best = best_products(("fp32",), count)
         for bodies in sorted({1, encoder.options.persons}):
             print(f"… {count} thread(s), {bodies} of {encoder.options.persons} bodies", file=sys.stderr, flush=True)
             x = random_clips(encoder, 1, frames, bodies)
-            facts["lines"] += compare_in_use(encoder, x, bodies, seconds, count)
+            facts["lines"] += compare_in_use(encoder, x, bodies, seconds, count, best)
     return facts
 
 
@@ -84,8 +86,10 @@ def random_clips(encoder: Encoder, count: int, frames: int, bodies: int) -> Tens
     return x
 
 
-def compare_in_use(encoder: Encoder, x: Tensor, bodies: int, seconds: float, threads: int) -> list[dict[str, Any]]:
-    """Lines of the table for the forms of an encoder on some clips."""
+def compare_in_use(
+    encoder: Encoder, x: Tensor, bodies: int, seconds: float, threads: int, best: Mapping[str, Product] = NO_PRODUCTS
+) -> list[dict[str, Any]]:
+    """Lines of the table for the forms of an encoder on some clips; with shares of the best product in ``fp32``."""
     networks = {"published": published_network(encoder), "encoder": encoder, "lean": encoder.lean(x.shape[2])}
     found = {name: difference(network, networks["published"], x) for name, network in networks.items()}
 
@@ -93,8 +97,13 @@ def compare_in_use(encoder: Encoder, x: Tensor, bodies: int, seconds: float, thr
         return lambda: network(x)
 
     with torch.no_grad():
-        timings = compare({name: call(network) for name, network in networks.items()}, seconds, threads=threads)
-    return [line("use", bodies, x, name, found[name], EXACT, timing) for name, timing in timings.items()]
+        calls = {name: call(network) for name, network in networks.items()}
+        products = {name: count_products_of(each) for name, each in calls.items()} if best else {}
+        timings, roofs = compare_under_roofs(calls, best, seconds, threads=threads)
+    return [
+        line("use", bodies, x, name, found[name], EXACT, timing, roofs.get("fp32"), products.get(name, 0))
+        for name, timing in timings.items()
+    ]
 
 
 def compare_in_training(encoder: Encoder, x: Tensor, seconds: float, threads: int) -> list[dict[str, Any]]:
@@ -131,7 +140,23 @@ def difference(network: nn.Module, baseline: nn.Module, x: Tensor, bfloat16: boo
     return float((found.float() - expected).abs().max() / expected.abs().max())
 
 
-def line(what: str, bodies: int, x: Tensor, name: str, found: float, bound: float, timing: Any) -> dict[str, Any]:
-    """What is reported of a variant; without a ratio where it does not compute the same."""
+def line(
+    what: str, bodies: int, x: Tensor, name: str, found: float, bound: float, timing: Timing,
+    roof: Roof | None = None, products: float = 0.0,
+) -> dict[str, Any]:  # fmt: skip
+    """What is reported of a variant; without a ratio where it does not compute the same.
+
+    Args:
+        what: was done.
+        bodies: of a clip.
+        x: the clips.
+        name: of the variant.
+        found: its difference from the baseline.
+        bound: of that.
+        timing: of the variant.
+        roof: the best product that was measured beside it, if one was.
+        products: multiplications of the variant.
+    """
     facts = {"what": what, "clips": len(x), "bodies": bodies, "variant": name, "difference": found, "bound": bound}
-    return facts | asdict(timing) | ({} if found <= bound else {"ratio": None})
+    share = {} if roof is None else roof.facts(products, timing.seconds)
+    return facts | asdict(timing) | share | ({} if found <= bound else {"ratio": None})

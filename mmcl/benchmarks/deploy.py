@@ -8,33 +8,29 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from mmcl.benchmarks.deploy_forms import form_lines, made_clip, operators
 from mmcl.benchmarks.encoder import lively_encoder
 from mmcl.benchmarks.machine import machine
-from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.operators import operators_table
+from mmcl.benchmarks.roof import best_products
 from mmcl.benchmarks.streams import stream_cost
 from mmcl.benchmarks.tables import deploy_table
-from mmcl.benchmarks.timing import compare
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.deploy.graphs import make_graph
-from mmcl.deploy.onnx import INPUT, export_graph, finish, require_onnx
-from mmcl.encoders.base import lean_form
-from mmcl.encoders.counting import count_parameters, count_products
+from mmcl.deploy.onnx import export_graph, finish, require_onnx
+from mmcl.encoders.counting import count_parameters
 from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions
 from mmcl.models.bundle import describe, load_bundle, write_bundle
 from mmcl.models.description import CARD, CONFIG, GRAPHS, WEIGHTS, graphs_in
 from mmcl.models.model import Model
-from mmcl.models.session import open_session
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 
 CLASSES, SECONDS, STARTS = 120, 8.0, 3
@@ -42,8 +38,10 @@ ABOUT = """\
 All take raw joints of one clip to scores. The baseline, `published`, has the same weights in the plain form of the
 paper and runs eagerly; `lean` is the folded form in PyTorch; the others are the bundle's ONNX graphs. All are called in
 turns in one process; a ratio is the median of rounds, a difference of scores is relative to the largest one;
-products are the multiplications of numbers in convolutions and matrix products (of the graphs, those of `lean`); for
-streams, those of the causal network with the same options (`--encoder.causal=true`) are counted as well. The
+products are the multiplications of numbers in convolutions and matrix products of a form as it runs; for
+streams, those of the causal network with the same options (`--encoder.causal=true`) are counted as well. A share is
+the speed at which a form does its products, two operations each, beside that of the quickest product of two square
+matrices of the same precision on as many threads, which takes its turn in the same rounds. The
 cold start is a whole `mmcl predict` of one file in a new process, from the interpreter's start to the label. Without a
 bundle, a CTR-GCN of full width for two persons and 120 classes with random weights is made for the purpose, calibrated
 on random clips: its accuracy cannot be told. Clips to time are random, too, which an int8 graph that
@@ -60,6 +58,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("bundle", nargs="?", type=Path, metavar="BUNDLE", help="with weights and ONNX graphs")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="one table each (1 2)")
     parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="for each comparison (8)")
+    parser.add_argument(
+        "--profile", action="store_true",
+        help="also print what each graph spends its time on with one body on one thread, operator by operator, and in "
+        "which numbers: of an int8 graph, what is left in single precision",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
     return parser
 
@@ -73,8 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         bundle = arguments.bundle or random_bundle(Path(folder))
         facts = measure(bundle, arguments.threads, arguments.seconds)
+        facts["operators"] = operators(bundle) if arguments.profile else {}
     facts["weights"] = str(arguments.bundle or "random")
     print(deploy_table(facts))
+    for precision, found in facts["operators"].items():
+        print(f"\nWhat the {precision} graph spends its time on, one body, one thread. {operators_table(found)}")
     if arguments.json:
         write_json(arguments.json, facts)
     return 0
@@ -88,7 +94,7 @@ def random_bundle(folder: Path, options: CTRGCNOptions | None = None, window: in
     write_bundle(folder, Model(describe("ctrgcn", encoder, preprocess, names, count=False), encoder, preprocess))
     bundle = load_bundle(folder)
     single = export_graph(bundle)
-    clips = [_clip(bundle, 1 + number % 2, number).numpy() for number in range(8)]
+    clips = [made_clip(bundle, 1 + number % 2, number).numpy() for number in range(8)]
     for precision, name in GRAPHS.items():
         model = finish(make_graph(single, precision, clips), bundle, {"precision": precision})
         (folder / name).write_bytes(model.SerializeToString())
@@ -116,58 +122,18 @@ def measure(folder: Path, threads: Sequence[int], seconds: float, starts: int = 
         "stream": stream_cost(bundle.encoder, bundle.preprocess.options.window),
     }  # fmt: skip
     for count in threads:
+        best = best_products(("fp32", "int8"), count)
         for bodies in range(1, bundle.preprocess.persons + 1):
             print(f"{count} thread(s), {bodies} body/bodies …", file=sys.stderr)
-            facts["lines"] += _lines(bundle, graphs, bodies, count, seconds)
+            facts["lines"] += form_lines(bundle, graphs, bodies, count, seconds, best)
     facts["cold_start"] = {backend: cold_start(folder, bundle, backend, starts) for backend in ("torch", *graphs)}
     return facts
-
-
-@torch.inference_mode()
-def _lines(bundle: Model, graphs: dict[str, Path], bodies: int, threads: int, seconds: float) -> list[dict[str, Any]]:
-    assert isinstance(bundle.encoder, CTRGCN)
-    clip = _clip(bundle, bodies, 0)
-    published = published_network(bundle.encoder).requires_grad_(False)
-    lean = lean_form(bundle.encoder, bundle.preprocess.options.window)
-    products = {
-        name: count_products(network, bundle.preprocess(clip))
-        for name, network in (("published", published), ("lean", lean))
-    }
-    calls: dict[str, Callable[[], Any]] = {
-        "published": lambda: published(bundle.preprocess(clip)).numpy(),
-        "lean": lambda: lean(bundle.preprocess(clip)).numpy(),
-    } | {precision: _call(path, clip, threads) for precision, path in graphs.items()}
-    truth = calls["published"]()
-    far = {name: float(np.abs(call() - truth).max() / np.abs(truth).max()) for name, call in calls.items()}
-    timings = compare(calls, seconds, threads=threads)
-    return [
-        {
-            "variant": name, "bodies": bodies, "difference": far[name], **asdict(timing), "threads": threads,
-            "products": products["published" if name == "published" else "lean"],
-        }
-        for name, timing in timings.items()
-    ]  # fmt: skip
-
-
-def _call(path: Path, clip: Tensor, threads: int) -> Callable[[], Any]:
-    session, joints = open_session(path, threads), clip.numpy()
-    return lambda: session.run(["scores"], {INPUT: joints})[0]
-
-
-def _clip(bundle: Model, bodies: int, seed: int) -> Tensor:
-    """(1, M, T, V, C), so many of M bodies moving, the others empty."""
-    persons, columns = bundle.preprocess.persons, bundle.preprocess.columns
-    shape = (1, persons, bundle.preprocess.options.window, bundle.layout.joint_count, columns)
-    clip = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    clip[..., 3:] = 1.0  # sure of every joint
-    clip[:, bodies:] = 0.0
-    return clip
 
 
 def cold_start(folder: Path, bundle: Model, backend: str, starts: int) -> float:
     """Seconds from the start of a new process to the label of one file: the median of several."""
     with tempfile.TemporaryDirectory() as place:
-        np.save(f"{place}/clip.npy", _clip(bundle, 1, 0)[0, :1].numpy())
+        np.save(f"{place}/clip.npy", made_clip(bundle, 1, 0)[0, :1].numpy())
         words = [sys.executable, "-m", "mmcl", "predict", str(folder), f"{place}/clip.npy", "--backend", backend]
         times = []
         for _ in range(starts):

@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +23,17 @@ from mmcl.benchmarks.any_encoder import (
     random_clips,
     training_step,
 )
+from mmcl.benchmarks.encoder_gpu import REDUCED, copy_with, measure_gpu
 from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.roof import Product, best_products, compare_under_roofs
 from mmcl.benchmarks.tables import encoder_table
-from mmcl.benchmarks.timing import compare
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
+from mmcl.encoders.counting import count_products_of
 from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions
 from mmcl.skeletons.layout import load_layout
 
-REDUCED = 5e-2  # largest difference of scores to the baseline's in bfloat16, relative to the largest score
 SECONDS = 5.0, 15.0  # of rounds, for each comparison in use and in training
 GPU_BATCH = 64
 ABOUT = """\
@@ -42,8 +42,11 @@ frame, every body computed. The others are `encoder`, as `mmcl train` trains it;
 training `each`, which computes every empty body, `once`, which computes the empty bodies of a slot once, and the latter
 in bfloat16. All are called in turns in one process; a ratio is the median of rounds. A variant whose scores differ from
 the baseline's by more than 1e-4 of the largest (bfloat16: 5e-2) gets no ratio. Weights and clips are random, batch-norm
-statistics those of clips. Scores are compared as they are timed, but in evaluation for `once` on clips with an empty
-body: there, batch statistics in training differ from the published ones by intent."""
+statistics those of clips. A share is the speed at which a form does the multiplications of its convolutions and matrix
+products (two operations each; of a training step, those of the backward pass, too), beside that of the quickest product
+of two square matrices in its precision, which takes its turn in the same rounds. Scores are compared as they are timed,
+but in evaluation for `once` on clips with an empty body: there, batch statistics in training differ from the published
+ones by intent."""
 EPILOG = """\
 examples:
   mmcl bench encoder --threads 1 2 --json encoder.json
@@ -85,46 +88,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure_gpu(
-    encoder: CTRGCN, x: Tensor, bodies: int, seconds: float, device: str = "cuda", backend: str = "inductor"
-) -> list[dict[str, Any]]:
-    """Lines of the table, as ``mmcl.benchmarks.encoder.measure`` collects them.
-
-    Of the encoder, the trunk is compiled, as a full graph: which bodies enter it is decided outside.
-
-    Args:
-        encoder: as lively as on the CPU; a copy is taken.
-        x: (N, M, T, V, C).
-        bodies: of each clip that are not empty.
-        seconds: for the rounds.
-        device: where to.
-        backend: of ``torch.compile``.
-    """
-    x = x.to(device)
-    published = published_network(encoder).to(device)
-    eager, fast = copy_with(encoder, "once").to(device), copy_with(encoder, "once").to(device)
-    fast.trunk = torch.compile(fast.trunk, fullgraph=True, dynamic=False, backend=backend)  # type: ignore[method-assign]
-    variants = {"published": (published, False), "once": (eager, False), "once, bf16, compiled": (fast, True)}
-    found = {}
-    for name, (network, bfloat16) in variants.items():  # in evaluation, where all compute the same
-        found[name] = difference(network.eval(), published.eval(), x, bfloat16)
-    steps = {name: training_step(network.train(), x, bfloat16) for name, (network, bfloat16) in variants.items()}
-    wait = torch.cuda.synchronize if x.is_cuda else None
-    timings = compare(steps, seconds, synchronise=wait)
-    return [
-        line(
-            f"training on a {x.device.type} device",
-            bodies,
-            x,
-            name,
-            found[name],
-            REDUCED if variants[name][1] else EXACT,
-            timing,
-        )
-        for name, timing in timings.items()
-    ]
-
-
 def measure(
     width: int, frames: int, batch: int, threads: Sequence[int], seconds: tuple[float, float] = SECONDS
 ) -> dict[str, Any]:
@@ -143,12 +106,13 @@ def measure(
         "joints": encoder.layout.joint_count, "lines": [],
     }  # fmt: skip
     for count in threads:
+        best = best_products(("fp32", "bf16"), count)
         for bodies in (1, 2):
             _say(f"{count} thread(s), {bodies} of 2 bodies")
             one = random_clips(encoder, 1, frames, bodies)
-            facts["lines"] += compare_in_use(encoder, one, bodies, seconds[0], count)
+            facts["lines"] += compare_in_use(encoder, one, bodies, seconds[0], count, best)
             clips = random_clips(encoder, batch, frames, bodies)
-            facts["lines"] += _training(encoder, clips, bodies, seconds[1], count)
+            facts["lines"] += _training(encoder, clips, bodies, seconds[1], count, best)
     if torch.cuda.is_available():
         _say("GPU")
         facts["gpu"] = torch.cuda.get_device_name()
@@ -166,7 +130,9 @@ def lively_encoder(options: CTRGCNOptions, frames: int, classes: int = CLASSES) 
     return encoder
 
 
-def _training(encoder: CTRGCN, x: Tensor, bodies: int, seconds: float, threads: int) -> list[dict[str, Any]]:
+def _training(
+    encoder: CTRGCN, x: Tensor, bodies: int, seconds: float, threads: int, best: dict[str, Product]
+) -> list[dict[str, Any]]:
     published = published_network(encoder).train()
     variants: dict[str, tuple[nn.Module, bool]] = {"published": (published, False)}
     for kind in ("each", "once") if bodies < encoder.options.persons else ("once",):
@@ -177,17 +143,14 @@ def _training(encoder: CTRGCN, x: Tensor, bodies: int, seconds: float, threads: 
         as_timed = name == "each" or bodies == encoder.options.persons
         found[name] = difference(network.train(as_timed), published.train(as_timed), x, bfloat16)
     steps = {name: training_step(network.train(), x, bfloat16) for name, (network, bfloat16) in variants.items()}
-    timings = compare(steps, seconds, threads=threads, least=3, warm=1)
-    bounds = {name: REDUCED if bfloat16 else EXACT for name, (_, bfloat16) in variants.items()}
-    return [line("training", bodies, x, name, found[name], bounds[name], timing) for name, timing in timings.items()]
-
-
-def copy_with(encoder: CTRGCN, empty_bodies: str) -> CTRGCN:
-    """The same encoder with another way to treat empty bodies."""
-    options = CTRGCNOptions(**asdict(encoder.options) | {"empty_bodies": empty_bodies})
-    copy = CTRGCN(encoder.layout, encoder.classes, options)
-    copy.load_state_dict(encoder.state_dict())
-    return copy.to(encoder.classifier.weight.device)
+    products = {name: count_products_of(step) for name, step in steps.items()}
+    timings, roofs = compare_under_roofs(steps, best, seconds, threads=threads, least=3, warm=1)
+    lines = []
+    for name, timing in timings.items():
+        bound, precision = (REDUCED, "bf16") if variants[name][1] else (EXACT, "fp32")
+        roof = roofs.get(precision)
+        lines.append(line("training", bodies, x, name, found[name], bound, timing, roof, products[name]))
+    return lines
 
 
 def _say(what: str) -> None:

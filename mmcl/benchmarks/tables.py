@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from mmcl.benchmarks.machine import in_words
+from mmcl.benchmarks.roof import roofs_in_words
 from mmcl.benchmarks.steps import PARTS
 
 
 def times_faster(line: dict[str, Any]) -> str:
     """The ratio of a measured line with its quartiles; outputs that should be equal and are not have none."""
     return f"**{line['ratio']:.2f}** ({line['ratio_low']:.2f}-{line['ratio_high']:.2f})" if line["ratio"] else "refused"
+
+
+def share(line: dict[str, Any]) -> str:
+    """The share of the best product that a line reaches, where it was measured beside one."""
+    return f"{line['share']:.0%}" if line.get("roof") else "-"
 
 
 def encoder_table(facts: dict[str, Any]) -> str:
@@ -20,15 +26,15 @@ def encoder_table(facts: dict[str, Any]) -> str:
         f"{in_words(here)}; torch {here['versions']['torch']}{', ' + facts['gpu'] if 'gpu' in facts else ''}",
         _encoder_in_words(facts),
         "",
-        "| | clips | bodies | threads | variant | ms | times faster (quartiles) | difference |",
-        "| --- | ---: | ---: | ---: | --- | ---: | --- | ---: |",
+        "| | clips | bodies | threads | variant | ms | times faster (quartiles) | difference | of the best product |",
+        "| --- | ---: | ---: | ---: | --- | ---: | --- | ---: | ---: |",
     ]
     for one in facts["lines"]:
         rows.append(
             f"| {one['what']} | {one['clips']} | {one['bodies']} | {one['threads']} | {one['variant']} | "
-            f"{1e3 * one['seconds']:.1f} | {times_faster(one)} | {one['difference']:.0e} |"
+            f"{1e3 * one['seconds']:.1f} | {times_faster(one)} | {one['difference']:.0e} | {share(one)} |"
         )
-    return "\n".join(rows)
+    return "\n".join([*rows, "", roofs_in_words(facts["lines"])]).rstrip()
 
 
 def _encoder_in_words(facts: dict[str, Any]) -> str:
@@ -68,7 +74,7 @@ def deploy_table(facts: dict[str, Any]) -> str:
         rows.append(
             f"| {line['threads']} | {line['bodies']} | {line['variant']} | {1e3 * line['seconds']:.1f} | "
             f"{line['ratio']:.2f} ({line['ratio_low']:.2f} to {line['ratio_high']:.2f}) | "
-            f"{line['difference']:.1e} | {line['products'] / 1e6:,.0f} |"
+            f"{line['difference']:.1e} | {line['products'] / 1e6:,.0f} | {share(line)} |"
         )
     accuracy, stream = facts["accuracy"] or {}, facts["stream"]
     sizes = "; ".join(f"{name} {size / 1e6:.2f} MB" for name, size in facts["sizes"].items())
@@ -83,10 +89,12 @@ def deploy_table(facts: dict[str, Any]) -> str:
             f"{facts['window']} frames; {in_words(on)}; "
             f"onnxruntime {on['versions']['onnxruntime']}, torch {on['versions']['torch']}",
             "",
-            "| threads | bodies | form | ms a clip | times as fast (quartiles) | difference | million products |",
-            "|---|---|---|---|---|---|---|",
+            "| threads | bodies | form | ms a clip | times as fast (quartiles) | difference | million products | "
+            "of the best product |",
+            "|---|---|---|---|---|---|---|---|",
             *rows,
             "",
+            roofs_in_words(facts["lines"]),
             f"A causal network of that size in a stream: {stream['frame'] / 1e6:.2f} million products a frame, "
             f"{stream['share']:.2%} of a window with all bodies ({stream['dearest']:.2%} in its dearest step).",
             f"Bundle with that file alone: {sizes}.",

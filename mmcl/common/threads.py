@@ -14,21 +14,22 @@ from threading import Barrier
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 
 def side_by_side(compute: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> list[Tensor]:
     """Outputs of ``compute`` for each of some tensors, in their order.
 
     On a CPU, as many are computed at once as PyTorch has threads, each of them on one thread. One after the other where
-    there is a single tensor or thread, on other devices, and where gradients or autocast are on, which belong to the
-    thread that asks.
+    there is a single tensor or thread, on other devices, and where gradients, autocast or a mode that watches
+    operations (one that counts them, say) are on, which belong to the thread that asks.
 
     Args:
         compute: gives the same output for a part whatever else is computed; several threads may call it at once.
         parts: tensors on the same device.
     """
     threads = min(torch.get_num_threads(), len(parts))
-    busy = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
+    busy = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or is_in_torch_dispatch_mode()
     if threads < 2 or busy or parts[0].device.type != "cpu":
         return [compute(part) for part in parts]
     inference = torch.is_inference_mode_enabled()

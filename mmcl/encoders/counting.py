@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmcl.encoders.base import Encoder
 
@@ -34,12 +36,41 @@ def count_macs(encoder: Encoder, frames: int) -> int:
 
 
 def count_products(network: nn.Module, *inputs: Any) -> int:
-    """Multiply-accumulates of one call, convolutions and matrix products only.
+    """Multiply-accumulates of one call, convolutions and matrix products only."""
+    with torch.no_grad():
+        return count_products_of(lambda: network(*inputs))
+
+
+def count_products_of(call: Callable[[], object]) -> int:
+    """The same of whatever is called: of a training step, those of the backward pass, too.
 
     Attention is computed in plain products for it: the counter does not know a processor's fused kernel.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # imports triton, which takes as long as a prediction
+    with sdpa_kernel(SDPBackend.MATH), _Counter() as counter:
+        call()
+    return counter.operations // 2
 
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        network(*inputs)
-    return counter.get_total_flops() // 2
+
+class _Counter(TorchDispatchMode):
+    """Sums up operations by torch's own formulas.
+
+    torch's own counter also keeps account of modules, with hooks that fail in some training steps.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        from torch.utils.flop_counter import flop_registry  # imports triton, which takes as long as a prediction
+
+        self.formulas, self.operations = flop_registry, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        formula = self.formulas.get(func._overloadpacket)
+        if formula is None and func is not torch.ops.prim.device.default:
+            with self:  # in inference mode, operations come that are made of others
+                found = func.decompose(*args, **kwargs)
+            if found is not NotImplemented:
+                return found
+        found = func(*args, **kwargs)
+        self.operations += 0 if formula is None else formula(*args, **kwargs, out_val=found)
+        return found

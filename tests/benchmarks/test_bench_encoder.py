@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -10,11 +11,19 @@ import torch
 from mmcl.bench import main
 from mmcl.benchmarks import any_encoder
 from mmcl.benchmarks import encoder as bench
-from mmcl.benchmarks.encoder import measure_gpu
+from mmcl.benchmarks.encoder_gpu import measure_gpu
 from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.roof import best_products
 from mmcl.common.errors import UserError
 from mmcl.encoders.ctrgcn.network import CTRGCNOptions
 from mmcl.encoders.ctrgcn.official import convert_official
+
+
+@pytest.fixture(autouse=True)
+def small_products(monkeypatch):
+    """Shares are of products that take no time."""
+    for module in (bench, any_encoder):
+        monkeypatch.setattr(module, "best_products", partial(best_products, seconds=0.0, sizes=(16,)))
 
 
 @pytest.mark.parametrize("options", [{"depth": 4}, {"width": 16, "depth": 6, "persons": 1, "adaptive": False}])
@@ -48,6 +57,12 @@ def test_measures_every_variant_and_prints_a_table(tmp_path, capsys, monkeypatch
     assert all(one["difference"] <= 1e-4 and one["ratio"] > 0 for one in exact)
     assert all(one["ratio"] == 1.0 for one in facts["lines"] if one["variant"] == "published")
     assert out.count("\n| ") == len(facts["lines"]) + 2
+    for one in facts["lines"]:  # published: gradients take twice what it takes forward
+        rate = 2 * one["products"] / one["seconds"] / 1e9
+        assert one["share"] == pytest.approx(rate / (one["roof"]["rate"] / 1e9))
+    forward, training = (facts["lines"][place]["products"] for place in (0, 3))
+    assert training == 2 * 3 * forward  # of two clips
+    assert "Best products here, in 1e9 operations a second: fp32 " in out and " of 16 x 16, " in out
 
 
 @pytest.mark.parametrize(

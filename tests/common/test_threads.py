@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmcl.common.threads import side_by_side
 
@@ -52,6 +53,13 @@ def test_gradients_flow_as_they_do_without_threads() -> None:
     y = PARTS[0].clone().requires_grad_()
     (squares(y).sum() + squares(2 * y).sum()).backward()
     torch.testing.assert_close(x.grad, y.grad)
+
+
+@torch.no_grad()
+def test_a_mode_that_counts_operations_sees_all_of_them() -> None:
+    with FlopCounterMode(display=False) as counter:
+        side_by_side(squares, PARTS)
+    assert counter.get_total_flops() == len(PARTS) * 2 * 3 * 5 * 3
 
 
 @torch.inference_mode()
