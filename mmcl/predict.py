@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -160,15 +160,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.rejection = rejection_of(arguments)
     if arguments.follow is not None:
         return follow(predictor, arguments, only)
+    return predict_files(predictor, arguments, only)
+
+
+def predict_files(predictor: Any, arguments: argparse.Namespace, only: list[str] | None) -> int:
+    """Print what is in each skeleton file; the exit status."""
+    from mmcl.deploy.quickest import classify_files
+
     width = max(len(str(path)) for path in arguments.files)
     failed = 0
-    for path in arguments.files:
-        try:
-            ranking, spoken = judged(predictor, path, arguments.explain)
-        except UserError as error:  # a bad clip does not end the job
-            complain("error", str(error))
+    if arguments.explain:
+        answers: Iterable[Any] = (explained(predictor, path) for path in arguments.files)
+    else:
+        answers = classify_files(predictor, arguments.files)
+    for path, found in zip(arguments.files, answers, strict=True):
+        if isinstance(found, UserError):
+            complain("error", str(found))
             failed += 1
             continue
+        ranking, spoken = found if arguments.explain else (found, None)
         show(arguments, ranking, {"file": str(path)}, f"{path!s:<{width}}", only, spoken)
     return 2 if failed else 0
 
@@ -238,22 +248,19 @@ def open_predictor(arguments: argparse.Namespace) -> Any:
     return Predictor(arguments.bundle, arguments.layout, arguments.device or "cpu", reading)
 
 
-def judged(predictor: Any, path: Path, explain: bool) -> tuple[Ranking, list[str] | None]:
-    """The ranking of a file's classes, and the joints that spoke most for the first one, if that is wanted.
-
-    Raises:
-        UserError: the file cannot be read, or the bundle holds graphs alone.
-    """
-    if not explain:
-        return predictor.classify_file(path), None
+def explained(predictor: Any, path: Path) -> tuple[Ranking, list[str]] | UserError:
+    """The ranking of a file's classes, and the joints that spoke most for the first one, or what is wrong."""
     import torch
 
     from mmcl.attributions.explaining import explain as explain_clips
     from mmcl.attributions.explaining import loudest
     from mmcl.data.readers.joints import zero_where_missing
 
-    joints, layout = predictor.read(path)
-    ranking, model = predictor.rank(joints, layout), predictor.model(layout)
+    try:
+        joints, layout = predictor.read(path)
+        ranking, model = predictor.rank(joints, layout), predictor.model(layout)
+    except UserError as error:  # a bad clip does not end the job
+        return error
     clip = torch.from_numpy(zero_where_missing(joints))[None].to(model.device)
     target = torch.tensor([ranking[0][0]], device=model.device)
     shares = explain_clips(model, clip, target=target).over_time[0]

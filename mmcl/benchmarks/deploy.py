@@ -22,6 +22,7 @@ from mmcl.benchmarks.operators import operators_table
 from mmcl.benchmarks.roof import best_products
 from mmcl.benchmarks.streams import stream_cost
 from mmcl.benchmarks.tables import deploy_table
+from mmcl.benchmarks.throughput import throughput
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.deploy.graphs import make_graph
@@ -44,8 +45,11 @@ the speed at which a form does its products, two operations each, beside that of
 matrices of the same precision on as many threads, which takes its turn in the same rounds. The
 cold start is a whole `mmcl predict` of one file in a new process, from the interpreter's start to the label. Without a
 bundle, a CTR-GCN of full width for two persons and 120 classes with random weights is made for the purpose, calibrated
-on random clips: its accuracy cannot be told. Clips to time are random, too, which an int8 graph that
-was calibrated on recordings does not know: what that costs on recordings is what the bundle says of it."""
+on random clips. Clips to time are random, too, which an int8 graph that was calibrated on recordings does not know:
+what that costs on recordings is what the bundle says of it.
+
+Many clips go side by side, each on one thread, as `mmcl predict` takes many files; beside that stands what it takes for
+one clip at a time, on one thread or several, whichever is found to be quicker."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -118,7 +122,7 @@ def measure(folder: Path, threads: Sequence[int], seconds: float, starts: int = 
         "machine": machine("torch", "onnxruntime"), "parameters": count_parameters(bundle.encoder),
         "persons": bundle.preprocess.persons, "window": bundle.preprocess.options.window,
         "sizes": {"weights": _size(folder, WEIGHTS)} | {key: _size(folder, path.name) for key, path in graphs.items()},
-        "accuracy": bundle.description.onnx or None, "lines": [],
+        "agreement": bundle.description.onnx or None, "lines": [],
         "stream": stream_cost(bundle.encoder, bundle.preprocess.options.window),
     }  # fmt: skip
     for count in threads:
@@ -126,6 +130,7 @@ def measure(folder: Path, threads: Sequence[int], seconds: float, starts: int = 
         for bodies in range(1, bundle.preprocess.persons + 1):
             print(f"{count} thread(s), {bodies} body/bodies …", file=sys.stderr)
             facts["lines"] += form_lines(bundle, graphs, bodies, count, seconds, best)
+    facts["throughput"] = throughput(bundle, graphs, threads, seconds)
     facts["cold_start"] = {backend: cold_start(folder, bundle, backend, starts) for backend in ("torch", *graphs)}
     return facts
 

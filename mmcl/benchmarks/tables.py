@@ -67,6 +67,17 @@ def colearn_table(facts: dict[str, Any]) -> str:
     )
 
 
+def throughput_rows(lines: list[dict[str, Any]]) -> list[str]:
+    """A table of many clips, one row a form and number of threads."""
+    rows = [
+        f"| {line['variant']} | {line['threads']} | {line['clips_per_second']:.1f} | {line['times']:.2f} | "
+        f"{1e3 * line['alone']:.1f} on {line['chosen']} |"
+        for line in lines
+    ]
+    head = "| many clips, one body | threads | clips/s side by side | times one thread | ms for one clip, on threads |"
+    return [head, "|---|---|---|---|---|", *rows]
+
+
 def deploy_table(facts: dict[str, Any]) -> str:
     """The numbers for people."""
     on, rows = facts["machine"], []
@@ -76,11 +87,10 @@ def deploy_table(facts: dict[str, Any]) -> str:
             f"{line['ratio']:.2f} ({line['ratio_low']:.2f} to {line['ratio_high']:.2f}) | "
             f"{line['difference']:.1e} | {line['products'] / 1e6:,.0f} | {share(line)} |"
         )
-    accuracy, stream = facts["accuracy"] or {}, facts["stream"]
+    agreement, stream = facts["agreement"] or {}, facts["stream"]
     sizes = "; ".join(f"{name} {size / 1e6:.2f} MB" for name, size in facts["sizes"].items())
-    judged = "; ".join(
-        f"{name} {each['top1']:.2%} (trained network {each['reference_top1']:.2%}, {each['n']} clips)"
-        for name, each in accuracy.items()
+    compared = "; ".join(
+        f"{name} {each['agreement']:.2%} of {each['n']} clips" for name, each in agreement.items()
     )
     starts = "; ".join(f"{name} {seconds:.2f} s" for name, seconds in facts["cold_start"].items())
     return "\n".join(
@@ -98,7 +108,10 @@ def deploy_table(facts: dict[str, Any]) -> str:
             f"A causal network of that size in a stream: {stream['frame'] / 1e6:.2f} million products a frame, "
             f"{stream['share']:.2%} of a window with all bodies ({stream['dearest']:.2%} in its dearest step).",
             f"Bundle with that file alone: {sizes}.",
-            f"Top-1: {judged or 'not known, the weights are random or the bundle says nothing of it'}.",
+            f"The network's class is named for: {compared or 'not known, the bundle says nothing of it'}.",
+            "",
+            *throughput_rows(facts["throughput"]),
+            "",
             f"Cold start: {starts}.",
         ]
     )

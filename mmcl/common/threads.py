@@ -38,11 +38,11 @@ def side_by_side(compute: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -
         with torch.inference_mode(inference), torch.no_grad():
             return compute(part)
 
-    return list(_pool(torch.get_num_threads()).map(alone, parts))
+    return list(threads_of_one(torch.get_num_threads()).map(alone, parts))
 
 
 @lru_cache(maxsize=1)
-def _pool(threads: int) -> ThreadPoolExecutor:
+def threads_of_one(threads: int) -> ThreadPoolExecutor:
     """Threads of Python on which PyTorch computes with one thread; all are started before the number is put back."""
     started = Barrier(threads)
     pool = ThreadPoolExecutor(threads, "mmcl", initializer=_compute_alone)
@@ -56,4 +56,4 @@ def _compute_alone() -> None:
     torch.set_num_threads(1)
 
 
-os.register_at_fork(after_in_child=_pool.cache_clear)  # the threads stay with the parent
+os.register_at_fork(after_in_child=threads_of_one.cache_clear)  # the threads stay with the parent

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,10 +17,14 @@ from mmcl.data.readers.joints import as_taken, zero_where_missing
 from mmcl.deploy.continual import Stepper
 from mmcl.deploy.files import AS_IT_IS, Reading, implied_layout, read_joints
 from mmcl.deploy.looking import Looker
+from mmcl.deploy.quickest import Quickest, processors
 from mmcl.deploy.stream import Ranking
 from mmcl.models.description import GRAPHS, STEPS, graphs_in, read_bundle
 from mmcl.models.session import open_checked_session, run_graph
 from mmcl.skeletons.layout import Layout, load_layout
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 
 def choose_graph(bundle: Path, backend: str, files: Sequence[Path], layout: str | None = None) -> Path | None:
@@ -69,14 +75,24 @@ class OnnxPredictor:
         self.own, self.class_names, self.looker = description.layout, description.class_names, Looker(self.reading)
         if not same_joints(layout, self.own):
             raise UserError(_foreign(layout, graph, self.own))
-        self.session = open_checked_session(graph, description)
+        self.threads = processors()
+        self._sessions = Quickest(lambda count: open_checked_session(graph, description, threads=count), self.threads)
         given = {end.name for end in self.session.get_outputs()}
         self._asked = [name for name in ("probabilities", "familiarity") if name in given]
+
+    @property
+    def session(self) -> InferenceSession:
+        """The graph on one thread."""
+        return self._sessions.on(1)
 
     @property
     def joints(self) -> Layout:
         """The joints it will be shown."""
         return self.own
+
+    def pool(self) -> ThreadPoolExecutor | None:
+        """Threads on which clips are ranked side by side; None where there is only one."""
+        return ThreadPoolExecutor(self.threads, "mmcl") if self.threads > 1 else None
 
     def stepper(self) -> Stepper | None:
         """What computes a stream step by step; None where the bundle holds no graph for that."""
@@ -97,12 +113,19 @@ class OnnxPredictor:
         return self.rank(self.looker(clip, self.own, "the clip")[0])
 
     def rank(self, joints: np.ndarray) -> Ranking:
-        """The same of a clip that was looked at before."""
+        """The same of a clip that was looked at before; on as many threads as turn out to be quickest."""
+        return self._sessions(lambda session: self._rank(joints, session))
+
+    def rank_beside(self, joints: np.ndarray) -> Ranking:
+        """The same on one thread, for several clips at once."""
+        return self._rank(joints, self.session)
+
+    def _rank(self, joints: np.ndarray, session: InferenceSession) -> Ranking:
         joints = as_taken(zero_where_missing(joints), self.reading.takes)
         if not joints.any():
             raise UserError("there is nobody in the clip: every joint is missing")
         with bounded_memory(2 * GIB):
-            found = run_graph(self.session, self._asked, joints[None], self.graph)
+            found = run_graph(session, self._asked, joints[None], self.graph)
         probabilities, *familiarity = (each[0] for each in found)
         if not np.isfinite(probabilities).all():
             raise UserError(f"{self.graph} gives probabilities that are not finite: its weights are damaged")
@@ -110,8 +133,8 @@ class OnnxPredictor:
         rows = [(label, self.class_names[label], float(probabilities[label])) for label in order]
         return Ranking(rows, float(familiarity[0]) if familiarity else None)
 
-    def classify_file(self, path: Path) -> Ranking:
-        """Rank the classes of one skeleton file.
+    def read(self, path: Path) -> tuple[np.ndarray]:
+        """Joints (M, T, V, C) of one skeleton file, in the graph's layout.
 
         Raises:
             UserError: the file cannot be read, or has other joints than the graph takes.
@@ -119,7 +142,11 @@ class OnnxPredictor:
         layout = implied_layout(path) or self.named
         if not same_joints(layout, self.own):
             raise UserError(f"{path}: {_foreign(layout, self.graph, self.own)}")
-        return self.rank(read_joints(path, self.own, self.reading))
+        return (read_joints(path, self.own, self.reading),)
+
+    def classify_file(self, path: Path) -> Ranking:
+        """Rank the classes of one skeleton file; errors as of :meth:`read`."""
+        return self.rank(*self.read(path))
 
 
 def same_joints(name: str | None, own: Layout) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from mmcl.common.device import pick_device
 from mmcl.common.errors import UserError
+from mmcl.common.threads import threads_of_one
 from mmcl.data.readers.joints import as_taken, zero_where_missing
 from mmcl.deploy.continual import Stepper
 from mmcl.deploy.files import AS_IT_IS, Reading, implied_layout, read_joints
@@ -59,6 +61,15 @@ class Predictor:
         """The joints it will be shown."""
         return self.model(self.layout).layout
 
+    @property
+    def threads(self) -> int:
+        """Clips that are computed at once where there are many."""
+        return torch.get_num_threads() if self.device == "cpu" else 1
+
+    def pool(self) -> ThreadPoolExecutor | None:
+        """Threads on which clips are ranked side by side; None where there is only one, and on other devices."""
+        return threads_of_one(self.threads) if self.threads > 1 else None
+
     def judge_only(self, names: Sequence[str], rows: Tensor | None = None) -> None:
         """From now on, judge only these classes, trained or not, by the similarity of clips with their texts.
 
@@ -102,6 +113,10 @@ class Predictor:
             return ranking_of(model.open_scores(clip, None, self._open[1])[0], self._open[0])
         scores, familiarity = model.judge(clip)
         return ranking_of(scores[0], model.class_names, None if familiarity is None else float(familiarity[0]))
+
+    def rank_beside(self, joints: np.ndarray, layout: str | None = None) -> Ranking:
+        """The same, for several clips at once, each on a thread of :meth:`pool`."""
+        return self.rank(joints, layout)
 
     def stepper(self) -> Stepper | None:
         """What computes a stream step by step; None for a model, or a preprocessing, that sees whole clips alone."""

@@ -89,5 +89,5 @@ def open_stepper(graph: Path, description: Description) -> OnnxStepper:
     Raises:
         UserError: onnxruntime is missing, or the graph is damaged or not that of the bundle.
     """
-    session = open_checked_session(graph, description, steps=True)
+    session = open_checked_session(graph, description, steps=True, threads=1)
     return OnnxStepper(session, description.class_names, description.persons)

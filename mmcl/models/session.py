@@ -46,13 +46,16 @@ def open_session(
     )
 
 
-def open_checked_session(graph: Path, description: Description, steps: bool = False) -> InferenceSession:
+def open_checked_session(
+    graph: Path, description: Description, steps: bool = False, threads: int = 0
+) -> InferenceSession:
     """A session on one of a bundle's graphs.
 
     Args:
         graph: its file.
         description: of the bundle.
         steps: it is the graph for streams, which takes frames of bodies, not clips.
+        threads: as of :func:`open_session`.
 
     Raises:
         UserError: onnxruntime is missing, or the graph is damaged or not that of the bundle.
@@ -60,7 +63,7 @@ def open_checked_session(graph: Path, description: Description, steps: bool = Fa
     check_graph_file(graph)
     try:
         with bounded_memory(4 * graph.stat().st_size + 2 * GIB):
-            session = open_session(graph)
+            session = open_session(graph, threads)
     except ModuleNotFoundError as error:
         raise UserError('this needs onnxruntime, not installed here: run `pip install "mmcl[onnx]"`') from error
     except Exception as error:  # onnxruntime has kinds of its own, which are no public names

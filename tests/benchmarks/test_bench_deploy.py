@@ -81,4 +81,5 @@ def test_the_verb_prints_shares_and_what_is_left_in_single_precision(graphs, tmp
         assert one["roof"]["precision"] == ("int8" if one["variant"] == "int8" else "fp32")
         assert one["share"] == pytest.approx(2 * one["products"] / one["seconds"] / one["roof"]["rate"])
     assert "What the int8 graph spends its time on, one body, one thread. Time by numbers: " in out
+    assert "fp32 100.00% of" in out and {one["chosen"] for one in facts["throughput"]} == {1}
     assert facts["operators"].keys() == {"fp32", "fp16", "int8"} and "\n| QLinearConv | int8 | " in out

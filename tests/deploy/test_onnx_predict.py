@@ -151,5 +151,6 @@ def test_a_bundle_of_full_width_is_small_and_measured(tmp_path) -> None:
         "int8",
     }
     assert 0.01 < facts["stream"]["share"] < 0.03
+    assert {line["variant"] for line in facts["throughput"]} == {"lean", "fp32", "fp16", "int8"}
     table = deploy_table(facts | {"weights": "random"})
     assert "int8" in table and "in a stream" in table
