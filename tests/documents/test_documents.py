@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 import pytest
 
+from mmcl.bench import SUBJECTS
 from mmcl.cli import VERBS
 from mmcl.data.readers import READERS
 from mmcl.engine.parsing import parse
@@ -75,6 +76,9 @@ def test_commands_of_a_verb_are_as_it_takes_them(verb: str) -> None:
         if verb == "prepare" and words[1] not in SHELL_WORDS:
             assert words[1] in READERS, f"{page}: {command}"
             about = (words[1],)  # a data set has flags of its own
+        elif verb == "bench":
+            assert words[1] in SUBJECTS, f"{page}: {command}"
+            about = (words[1],)  # and so has what is measured
         for word in words[1:]:
             if word.startswith("--") and "." not in word:
                 flag = word.partition("=")[0]
