@@ -32,6 +32,7 @@ SUBJECTS = {
         "every system against its released formulation: networks, training steps, attack, explanation",
     ),
     "step": ("mmcl.benchmarks.step", "training steps of any recipes, side by side, as a run takes them"),
+    "recipes": ("mmcl.benchmarks.recipes", "the NTU recipes on made-up stores: do they open, and what would they take"),
     "scale": ("mmcl.benchmarks.scale", "what 1, 2 and 4 processes exchange per step, and 8 and 64 GPUs would"),
 }
 

@@ -38,6 +38,8 @@ A study file holds
   In a value, {seed} becomes the run's seed: start.checkpoint: runs/base/{seed}
   judge: top1                                    or another evaluation (`mmcl evaluate --help` lists them)
   judge_options: {}                              its options: {k: [5]} for judge: knn
+  Several, judge: [top1, robustness] with judge_options: {robustness: {…}}, make a picture of every arm by every
+  measure, OUT/matrix.png. An arm called ENCODER.TASK stands in row ENCODER and column TASK of each.
   judge_on: {}                                   data, protocol, split, where not the test side of each run's own
 
 examples:

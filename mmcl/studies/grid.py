@@ -23,6 +23,7 @@ STUDIES = RECIPES / "studies"
 DRAW, SEED = "{draw}", "{seed}"  # in a value of a study file: the number of the draw, the seed of the run
 OLDER_JUDGES = {"evaluate": "top1", "zero-shot": "open_vocabulary"}  # as study files called them before
 PLACES = ("data", "protocol", "split")  # options of `mmcl evaluate` that choose clips
+_SHORT_KEYS = ("stars", "derive")  # of a recipe, in no section
 _OWN_KEYS = ("out", "resume", "config", "seed")  # of every run, the study's own business
 
 
@@ -67,6 +68,7 @@ class Run:
         folder: run folder.
         arguments: command line of ``mmcl train``.
         judge: how it is judged.
+        beside: how else it is judged, for the matrix of a study.
     """
 
     arm: str
@@ -75,6 +77,7 @@ class Run:
     folder: Path
     arguments: tuple[str, ...]
     judge: Judge = Judge()
+    beside: tuple[Judge, ...] = ()
 
     @property
     def name(self) -> str:
@@ -94,9 +97,15 @@ class Run:
     @property
     def job(self) -> Job:
         """What is to be done for it, wherever."""
-        judge = ("evaluate", "--checkpoint", str(self.folder), "--out", str(self.report), *self.judge.words)
-        trained, judged = self.folder / "summary.json", self.report / "report.json"
-        return Job(self.name, self.log, (Step(("train", *self.arguments), trained), Step(judge, judged)))
+        judged = [self._judging(judge) for judge in (self.judge, *self.beside)]
+        # The proof of a step stands for those before it: what is new to the study must come behind the others.
+        judged.sort(key=lambda step: not (step.proof is not None and step.proof.is_file()))
+        return Job(self.name, self.log, (Step(("train", *self.arguments), self.folder / "summary.json"), *judged))
+
+    def _judging(self, judge: Judge) -> Step:
+        out = self.folder / judge.report
+        words = ("evaluate", "--checkpoint", str(self.folder), "--out", str(out), *judge.words)
+        return Step(words, out / "report.json")
 
     @property
     def commands(self) -> list[list[str]]:
@@ -127,8 +136,9 @@ class Study:
         draws: how many draws of a random protocol; None where no value holds ``{draw}``.
         set: dotted key -> value, for all arms.
         judge: evaluation that judges the runs, by its name in ``EVALUATIONS``; its main number stands in the table.
-            ``evaluate`` and ``zero-shot`` are older words for ``top1`` and ``open_vocabulary``.
-        judge_options: options of the evaluation.
+            ``evaluate`` and ``zero-shot`` are older words for ``top1`` and ``open_vocabulary``. Of several, the first
+            does so, and all of them stand in the matrix.
+        judge_options: options of the evaluation; of several, those of each below its name.
         judge_on: ``data``, ``protocol`` and ``split`` of `mmcl evaluate`, where other clips are judged than the run's
             own test side.
     """
@@ -139,9 +149,16 @@ class Study:
     seeds: list[int] = field(default_factory=lambda: [0])
     draws: int | None = None
     set: dict[str, Any] = field(default_factory=dict)
-    judge: str = "top1"
+    judge: str | list[str] = "top1"
     judge_options: dict[str, Any] = field(default_factory=dict)
     judge_on: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def judged_by(self) -> dict[str, dict[str, Any]]:
+        """Evaluation -> its options; the first is the one that the table goes by."""
+        if isinstance(self.judge, str):
+            return {OLDER_JUDGES.get(self.judge, self.judge): self.judge_options}
+        return {OLDER_JUDGES.get(name, name): self.judge_options.get(name) or {} for name in self.judge}
 
     @property
     def recipes(self) -> list[str]:
@@ -172,12 +189,12 @@ class Study:
         arguments = [word for name in self.recipes for word in ("--config", name)]
         arguments += [f"--{key}={_numbered(_word(value), seed, draw)}" for key, value in settings.items()]
         arguments += [f"--seed={seed}", "--resume=true", f"--out={folder}"]
-        return Run(arm, seed, draw, folder, tuple(arguments), self._judge(seed, draw))
+        first, *beside = (self._judge(name, seed, draw) for name in self.judged_by)
+        return Run(arm, seed, draw, folder, tuple(arguments), first, tuple(beside))
 
-    def _judge(self, seed: int, draw: int | None) -> Judge:
-        options = {key: _numbered(json.dumps(value), seed, draw) for key, value in self.judge_options.items()}
+    def _judge(self, name: str, seed: int, draw: int | None) -> Judge:
+        options = {key: _numbered(json.dumps(value), seed, draw) for key, value in self.judged_by[name].items()}
         clips = {key: _numbered(value, seed, draw) for key, value in self.judge_on.items()}
-        name = OLDER_JUDGES.get(self.judge, self.judge)
         return Judge(name, tuple(sorted(options.items())), tuple(sorted(clips.items())))
 
     def changed(self, seeds: Sequence[int] | None, settings: Mapping[str, str]) -> Study:
@@ -246,18 +263,30 @@ def _check(study: Study, where: str) -> None:
             _check_key(str(key), f"{where}, {place}")
     if unknown := sorted({*study.judge_on} - {*PLACES}):
         raise UserError(f"{where}: judge_on has no '{unknown[0]}': it has {', '.join(PLACES)}")
-    try:
-        build_evaluation(OLDER_JUDGES.get(study.judge, study.judge), study.judge_options)
-    except UserError as error:
-        raise UserError(f"{where}: judge: {error}") from error
+    _check_judges(study, where)
     every = [study.set, *map(study.own, study.arms)]
     drawn = any(DRAW in _word(value) for settings in every for value in settings.values())
     if drawn != (study.draws is not None) or not (study.draws is None or study.draws >= 1):
         raise UserError(f"{where}: `draws: N` and a value with {DRAW} in it (data.protocol: …/{DRAW}) go together")
 
 
+def _check_judges(study: Study, where: str) -> None:
+    if isinstance(study.judge, list):
+        if not study.judge or len({*study.judge}) < len(study.judge):
+            raise UserError(f"{where}: judge is {study.judge}: it must name evaluations, none of them twice")
+        if strange := sorted({*study.judge_options} - {*study.judge}):
+            raise UserError(f"{where}: judge_options has '{strange[0]}': of several judges, it holds options by name")
+    for name, options in study.judged_by.items():
+        if not isinstance(options, dict):
+            raise UserError(f"{where}: judge_options of {name} is {options!r:.60}: it must be keys and values")
+        try:
+            build_evaluation(name, options)
+        except UserError as error:
+            raise UserError(f"{where}: judge: {error}") from error
+
+
 def _check_key(key: str, where: str) -> None:
     if key in _OWN_KEYS:
         raise UserError(f"{where}: '{key}' is the study's own business; arms are told apart by other keys")
-    if "." not in key:
+    if "." not in key and key not in _SHORT_KEYS:
         raise UserError(f"{where}: '{key}' is no key of a recipe: write section.key, such as encoder.width")

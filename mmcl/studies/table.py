@@ -1,4 +1,4 @@
-"""The one table a study ends in: study.md, study.csv, study.json and study.png."""
+"""The one table a study ends in: study.md, study.csv, study.json and study.png; of several judges, matrix.png, too."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mmcl.common.printing import safe_page
 from mmcl.evaluation.reporting.page import table
 from mmcl.evaluation.reporting.pictures import BLUE, DPI, GREY, as_written, save_figure
 from mmcl.studies.grid import Run, Study
+from mmcl.studies.matrix import Measure, draw_matrix, matrix_table, measures
 from mmcl.studies.power import power_sentences
 from mmcl.studies.statistics import Reports, Row
 
@@ -37,7 +38,8 @@ def write_table(
     name = _name_of(study, reports)
     said = [*sentences(study, rows), *power_sentences(rows)]
     body = f"{_table(rows, name)}\n\n" + "\n".join(f"- {line}" for line in said)
-    write_text(out / "study.md", safe_page(_page(study, body, reports, unfinished)))
+    shown = measures(study, study.runs(out), out) if len(study.judged_by) > 1 else []
+    write_text(out / "study.md", safe_page(_page(study, body, reports, unfinished, shown)))
     write_text(out / "study.csv", _csv(rows))
     runs = [
         {**_name(run), "value": float(report.value), "n": len(report.ids)} for run, report in reports.items()
@@ -49,6 +51,8 @@ def write_table(
     write_json(out / "study.json", content)
     if any(row.value is not None for row in rows):
         draw_study(out / "study.png", study, rows, reports)
+    if shown:
+        draw_matrix(out / "matrix.png", study, shown)
     return body
 
 
@@ -72,7 +76,7 @@ def sentences(study: Study, rows: Sequence[Row]) -> list[str]:
 
 def _name_of(study: Study, reports: Reports) -> str:
     """Of the number that the runs are judged by."""
-    main = next((report.main for report in reports.values()), "top1" if study.judge == "evaluate" else study.judge)
+    main = next((report.main for report in reports.values()), next(iter(study.judged_by)))
     return "top-1" if main == "top1" else main.replace("_", " ")
 
 
@@ -99,7 +103,8 @@ def _interval(row: Row) -> str:
 
 
 def _name(run: Run) -> dict[str, Any]:
-    return {"arm": run.arm, "seed": run.seed, "draw": run.draw, "folder": str(run.folder)}
+    places = {"folder": str(run.folder), "report": run.judge.report}
+    return {"arm": run.arm, "seed": run.seed, "draw": run.draw, **places}
 
 
 def _judgement(reports: Reports) -> dict[str, Any]:
@@ -109,7 +114,9 @@ def _judgement(reports: Reports) -> dict[str, Any]:
     return {key: facts[key] for key in keys if facts.get(key)}
 
 
-def _page(study: Study, body: str, reports: Reports, unfinished: Mapping[str, str]) -> str:
+def _page(
+    study: Study, body: str, reports: Reports, unfinished: Mapping[str, str], shown: Sequence[Measure]
+) -> str:  # fmt: skip
     method = (
         "± is the deviation over draws. Intervals: corrected resampled t (Nadeau and Bengio 2003), since random halves "
         "of one data set are not independent."
@@ -123,6 +130,7 @@ def _page(study: Study, body: str, reports: Reports, unfinished: Mapping[str, st
         "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in _judgement(reports).items()),
         body,
         "![every run, and differences with intervals](study.png)" if reports else "",
+        f"## Matrix\n\n![every measure of every arm](matrix.png)\n\n{matrix_table(study, shown)}" if shown else "",
         f"{method} Each interval stands by itself: of twenty arms that differ in nothing, one is expected to look as "
         "if it did. An interval that holds 0 shows no difference; it does not show that there is none.",
         f"## Arms\n\nRecipe {' + '.join(study.recipes)}; for all arms: {_settings(study.set) or 'nothing else'}.\n\n"

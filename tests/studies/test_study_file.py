@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mmcl.engine.parsing import parse
 from mmcl.evaluate import build_parser as evaluate_parser
 from mmcl.evaluation.judging import option_words
 from mmcl.studies.grid import STUDIES, Run, read_study, study_names
+from mmcl.studies.matrix import places
 from mmcl.study import plan, select, settings_of
 
 GOOD = {
@@ -71,6 +73,22 @@ def test_a_study_is_judged_by_any_evaluation_with_its_options_on_any_clips(tmp_p
     assert "gate=\"gates/1\"" in study.runs(tmp_path)[2].commands[1]
 
 
+def test_several_judges_each_have_options_and_what_is_missing_is_done(tmp_path) -> None:
+    options = {"knn": {"k": [5]}, "robustness": {"epsilons": [0.02]}}
+    judges = ["top1", "knn", "robustness"]
+
+    def first(**changes: object) -> Run:
+        return read_study(write(tmp_path / "own.yaml", **changes)).runs(tmp_path / "out")[0]
+
+    run, alone = first(judge=judges, judge_options=options), first(judge="knn", judge_options=options["knn"])
+    assert [judge.evaluation for judge in (run.judge, *run.beside)] == judges and run.beside[0] == alone.judge
+    assert len(run.commands) == 4
+    for folder, file in ((run.folder, "summary.json"), (alone.report, "report.json")):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
+    assert [words[-1] for words in run.commands] == [str(run.report), "epsilons=[0.02]"]  # knn has judged
+
+
 def test_draws_and_settings_from_the_command_line(tmp_path) -> None:
     protocol = {"data.protocol": "sysu/setting-1/{draw}"}
     study = read_study(write(tmp_path / "own.yaml", set=protocol, draws=3, seeds=[1]))
@@ -100,6 +118,9 @@ def test_draws_and_settings_from_the_command_line(tmp_path) -> None:
         ({"arms": {"a": {"width": 1}}}, "write section.key"),
         ({"seeds": [0, 0]}, "different whole numbers"),
         ({"seeds": ["x"]}, "seeds"),
+        ({"judge": ["top1", "top1"]}, "none of them twice"),
+        ({"judge": ["top1", "knn"], "judge_options": {"k": [5]}}, "it holds options by name"),
+        ({"judge": ["top1", "knn"], "judge_options": {"knn": 5}}, "judge_options of knn is 5"),
         ({"judge": "predict"}, "judge: unknown evaluation 'predict': choose one of .*knn.*top1"),
         ({"judge": "knn", "judge_options": {"neighbours": 3}}, "judge: 'knn' has no option neighbours"),
         ({"judge": "knn", "judge_options": {"k": [0]}}, "judge: knn.k"),
@@ -133,11 +154,23 @@ def test_wrong_keys_and_foreign_run_folders_are_found_before_anything_runs(tmp_p
         read_study("nosuch")
 
 
+def row_and_column(arms: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
+    """The first row and column of a product of arms, after a look at all others."""
+    names, tasks, _ = places(arms)
+    corner = arms[f"{names[0]}.{tasks[0]}"]
+    for name, task in itertools.product(names, tasks):
+        added = {key: value for key, value in arms[f"{names[0]}.{task}"].items() if key not in corner}
+        assert arms[f"{name}.{task}"] == arms[f"{name}.{tasks[0]}"] | added
+    return {arm: own for arm, own in arms.items() if arm.startswith(f"{names[0]}.") or arm.endswith(f".{tasks[0]}")}
+
+
 @pytest.mark.parametrize("name", study_names())
 def test_every_study_that_ships_parses_arm_by_arm(name, tmp_path) -> None:
     study = read_study(name)
     if "adapt" in study.recipe:  # its checkpoint is the user's
         study = replace(study, recipe="own_joint", arms={arm: own for arm, own in study.arms.items() if arm != "probe"})
+    if name == "matrix":  # every cell is its encoder's plus its task's: one row and one column stand for all
+        study = replace(study, arms=row_and_column(study.arms))
     first = [run for run in study.runs(tmp_path) if run.draw in (None, 0) and run.seed == study.seeds[0]]
     assert len({parse(run.arguments).text for run in first}) == len(study.arms)  # all different
     assert "mmcl study --config " + name in (STUDIES / f"{name}.yaml").read_text()

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from mmcl.common.errors import UserError
 from mmcl.engine.parsing import parse
 from mmcl.evaluate import main as evaluate
+from mmcl.evaluation.reporting.groups import read_groups
 from mmcl.places.job import Job
 from mmcl.places.local import Local
 from mmcl.places.performing import perform
@@ -183,6 +184,20 @@ def test_arms_are_judged_by_other_evaluations_than_accuracy(settings, tmp_path) 
         assert {"knn": "| knn top1 % |", "groups": "| top-1 % |"}[name] in page
         found[name] = facts["main"]
     assert found["knn"] == "knn_top1" and found["groups"] != "knn_top1"
+    both = {"judge": ["groups", "knn"], "judge_options": {"groups": {"many": 1, "few": 1}, "knn": {"k": [3]}}}
+    path.write_text(yaml.safe_dump({**content, **both}, sort_keys=False))
+    study_ = read_study(str(path))
+    runs = study_.runs(tmp_path / "out")
+    assert not any(run.commands for run in runs)  # each of them has judged already
+    reports = read_reports(runs)
+    write_table(tmp_path / "out", study_, compare_arms(study_, reports), reports, {})
+    knn = json.loads((runs[1].folder / runs[1].beside[0].report / "report.json").read_text())["knn_top1"]
+    page = (tmp_path / "out" / "study.md").read_text()
+    row = next(line for line in page.partition("## Matrix")[2].splitlines() if line.startswith("| narrow |"))
+    assert f"{100 * knn:.1f}" in row and f"{100 * reports[runs[1]].value:.1f}" in row
+    assert (tmp_path / "out" / "matrix.png").stat().st_size > 5000
+    groups = read_groups([str(tmp_path / "out")])  # by the first judge, whatever its report is called
+    assert groups["narrow"][0].path == runs[1].report
 
 
 def check_the_table(out: Path, report: Path) -> None:

@@ -256,6 +256,27 @@ def test_shuffled_pairs_show_every_clip_another_clips_video(demo_store, options,
 
 
 @pytest.mark.parametrize("options", ["tiny-llava"], indirect=True)
+def test_the_oracle_shows_each_clip_its_class_s_text_and_asks_for_no_video(demo_store, options, monkeypatch) -> None:
+    monkeypatch.setattr("mmcl.tasks.colearn.task.require_video", lambda context: pytest.fail("no video is needed"))
+    alone = replace(options, refinement=RefinementOptions(weight=0), alignment=AlignmentOptions(witness="class_text"))
+    task, prompts = build(demo_store, replace(alone, cache=False)), load_prompts("demo")
+    tower = ClipTower(options.clip, text=True)
+    rows = torch.stack([tower.encode_text(prompts.texts(k)).mean(0) for k in range(12)])
+    rows /= rows.norm(dim=1, keepdim=True)
+    batch = batch_of(task, demo_store)
+    assert not task.needs_images and task.clip is None and len(batch["labels"].unique()) > 2
+    torch.testing.assert_close(batch["image_features"], rows[batch["labels"]])
+    parts = {name.partition(".")[0] for name in gradient(task, demo_store, "alignment")}
+    assert parts == {"encoder", "alignment"}
+    shuffled = build(demo_store, replace(alone, shuffle_pairs=True))
+    assert shuffled.shown_clip is not None
+    labels = open_store(demo_store).labels[shuffled.shown_clip[CLIPS]]
+    torch.testing.assert_close(batch_of(shuffled, demo_store)["image_features"], rows[labels])
+    with pytest.raises(UserError, match="witness=class_text shows CLIP no picture"):
+        build(demo_store, replace(alone, clip=replace(options.clip, trainable=True)))
+
+
+@pytest.mark.parametrize("options", ["tiny-llava"], indirect=True)
 def test_mixed_precision_spares_coordinates_and_similarities(demo_store, options) -> None:
     task = build(demo_store, options).train()
     batch = batch_of(task, demo_store)

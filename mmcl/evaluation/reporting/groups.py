@@ -55,7 +55,8 @@ def _arms(folder: Path) -> dict[str, list[Path]]:
         if not isinstance(run, Mapping) or not isinstance(run.get("arm"), str):
             raise UserError(f"{folder / STUDY} is damaged: its runs have no arms")
         parts = [run["arm"], str(run.get("seed")), *([] if run.get("draw") is None else [str(run["draw"])])]
-        arms.setdefault(run["arm"], []).append(folder.joinpath(*parts))
+        report = Path(str(run.get("report", ""))).name  # where it is not the run's report on its own test side
+        arms.setdefault(run["arm"], []).append(folder.joinpath(*parts, report))
     if not arms:
         raise UserError(f"{folder / STUDY} tells of no finished run")
     return arms

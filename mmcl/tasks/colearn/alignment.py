@@ -26,6 +26,8 @@ class AlignmentOptions:
             skeleton is projected to CLIP's joint space, where text of any class name can be compared with it).
         same_class_negatives: clips of one class count as negatives of each other, as in the paper; false is the
             supervised variant.
+        witness: picture, or class_text: the control that bounds what alignment can give. In place of its pictures'
+            embedding a clip then has that of its class's text, and needs no video.
     """
 
     weight: float = 0.1
@@ -33,6 +35,12 @@ class AlignmentOptions:
     temperature: float = 0.4
     space: Literal["skeleton", "clip"] = "skeleton"
     same_class_negatives: bool = True
+    witness: Literal["picture", "class_text"] = "picture"
+
+    @property
+    def sees_pictures(self) -> bool:
+        """Whether alignment is in the loss and takes the clips' video."""
+        return self.weight > 0 and self.witness == "picture"
 
     def check(self) -> None:
         """Fail on numbers out of range.

@@ -31,6 +31,7 @@ from mmcl.tasks.colearn.cached_towers import (
     describe_tower,
 )
 from mmcl.tasks.colearn.options import CoLearningOptions
+from mmcl.tasks.colearn.oracle import class_texts
 from mmcl.tasks.colearn.refinement import Refinement, ask
 from mmcl.tasks.colearn.semantics import Semantics, class_table
 from mmcl.tasks.colearn.specimens import Specimens
@@ -83,7 +84,7 @@ class CoLearning(Task):
         self.refinement: Refinement | None = None
         self.specimens: Specimens | None = None
         self.semantics: Semantics | None = None
-        if options.alignment.weight > 0 or options.refinement.weight > 0:
+        if options.alignment.sees_pictures or options.refinement.weight > 0:
             require_video(context)
         if options.shuffle_pairs:
             self.inputs.shown_clip = shuffled_pairs(context.training_clips, len(context.store))
@@ -122,9 +123,17 @@ class CoLearning(Task):
         return {"source": "clip", "model": None, "clip_model": clip.model, "clip_pretrained": clip.pretrained}
 
     def _add_alignment(self, context: Context) -> None:
+        options = self.settings
+        width = self._add_pictures(context) if options.alignment.sees_pictures else self._add_oracle(context)
+        if options.alignment.space == "clip":
+            self._join(width)
+        own_scale = self.text_head is None or self.text_head.log_scale is None
+        self.alignment = Alignment(self.encoder.feature_width, width, options.alignment, own_scale)
+
+    def _add_pictures(self, context: Context) -> int:
+        """What embeds the clips' pictures, cached or live; its width."""
         options, tower = self.settings, ClipTower(self.settings.clip)
         self._words["CLIP"] = describe_tower(options.clip.model, tower, options.clip.trainable)
-        width = tower.width
         self.inputs.views, self.inputs.mirror = options.clip.views, options.clip.mirror
         if options.cache and not options.clip.trainable:
             self.inputs.clip_cache = clip_features(tower, context, options.tower_batch)
@@ -132,10 +141,13 @@ class CoLearning(Task):
         else:
             self.hold("clip", tower)
             self.inputs.clip_preprocess = tower.preprocess
-        if options.alignment.space == "clip":
-            self._join(width)
-        own_scale = self.text_head is None or self.text_head.log_scale is None
-        self.alignment = Alignment(self.encoder.feature_width, width, options.alignment, own_scale)
+        return tower.width
+
+    def _add_oracle(self, context: Context) -> int:
+        """What stands in for pictures where the class's own text is the witness; its width."""
+        self.inputs.clip_cache = texts = class_texts(context, self.settings.clip)
+        self._words["oracle"] = f"each clip's class text by {self.settings.clip.model}, instead of its pictures"
+        return texts.width
 
     def _add_refinement(self, context: Context) -> None:
         options, prompts = self.settings, context.prompts()

@@ -14,6 +14,7 @@ from mmcl.common.draws import uniform
 from mmcl.common.errors import UserError
 from mmcl.data.dataset import Sample
 from mmcl.tasks.base import Context
+from mmcl.tasks.colearn.oracle import ClassTexts
 from mmcl.towers.cache import FeatureCache
 from mmcl.towers.clip import ClipPreprocess
 from mmcl.towers.prefix_cache import PrefixCache
@@ -29,7 +30,7 @@ class TowerInputs:
     Attributes:
         questions: the instructions.
         answers: the answer to learn, by class.
-        clip_cache: CLIP's features.
+        clip_cache: CLIP's features, or the class texts that stand in for them.
         clip_preprocess: pictures -> CLIP's input, where it runs live.
         llm_caches: the LLM's answer features, one cache a question.
         prefix_caches: the LLM's hidden states before its first adapted layer, one cache a question.
@@ -43,7 +44,7 @@ class TowerInputs:
 
     questions: tuple[str, ...] = ()
     answers: list[str] | None = None
-    clip_cache: FeatureCache | None = None
+    clip_cache: FeatureCache | ClassTexts | None = None
     clip_preprocess: ClipPreprocess | None = None
     llm_caches: list[FeatureCache] = field(default_factory=list)
     prefix_caches: list[PrefixCache] = field(default_factory=list)

@@ -69,9 +69,10 @@ class ContinualOptions:
             if not good:
                 raise UserError(f"task.{key} is {getattr(self, key)}: it must be {wanted}")
         self.alignment.check()
-        if self.alignment.weight and (self.alignment.space != "skeleton" or self.clip.trainable):
-            raise UserError("task continual aligns with a frozen CLIP in the skeleton's space: leave "
-                            "task.alignment.space and task.clip.trainable as they are")  # fmt: skip
+        usual = (self.alignment.space, self.alignment.witness, self.clip.trainable) == ("skeleton", "picture", False)
+        if self.alignment.weight and not usual:
+            raise UserError("task continual aligns pictures by a frozen CLIP with the skeleton's space: leave "
+                            "task.alignment's space and witness, and task.clip.trainable, as they are")  # fmt: skip
 
     @property
     def replays(self) -> bool:

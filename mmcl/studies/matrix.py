@@ -1,0 +1,143 @@
+"""Arms by several measures: means over runs, as a table and as one picture of heat maps.
+
+An arm called ENCODER.TASK stands in row ENCODER and column TASK; arms without a point share one column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmcl.common.documents import read_json
+from mmcl.common.files import atomic_file
+from mmcl.evaluation.reporting.page import table
+from mmcl.evaluation.reporting.pictures import DPI, as_written, save_figure, shortened
+from mmcl.studies.grid import Run, Study
+
+CALIBRATION = "ece"  # of an evaluation that scores classes, shown beside its main number
+TIMES = Path("frontier") / "frontier.json"  # in the study's folder, where `mmcl bench frontier` was told to write
+PALE, STRONG = 0.08, 0.62  # ends of the shading: letters stay readable on both
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number of every arm.
+
+    Attributes:
+        name: for people, with its unit.
+        values: arm -> mean over its finished runs; arms without one are left out.
+        less: whether less is better.
+        digits: behind the point.
+    """
+
+    name: str
+    values: Mapping[str, float]
+    less: bool = False
+    digits: int = 1
+
+
+def measures(study: Study, runs: Iterable[Run], out: Path) -> list[Measure]:
+    """The main number of every evaluation that judges the study, calibration, and the time of a clip if known.
+
+    Args:
+        study: with several judges.
+        runs: all of them, finished or not.
+        out: the study's folder.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for run in runs:
+        for judge in (run.judge, *run.beside):
+            file = run.folder / judge.report / "report.json"
+            facts = read_json(file) if file.is_file() else {}
+            main = facts.get("main", "top1")
+            names = {main: f"{_words(main)}, %", CALIBRATION: "calibration error, %"}
+            for key in (main, CALIBRATION):
+                if isinstance(facts.get(key), int | float):
+                    found.setdefault(names[key], {}).setdefault(run.arm, []).append(100.0 * facts[key])
+    shown = [
+        Measure(name, {arm: float(np.mean(values)) for arm, values in by_arm.items()}, name.startswith("calibration"))
+        for name, by_arm in found.items()
+    ]
+    times = _times(out / TIMES, study)
+    return [*shown, Measure("one clip, ms (fp32 graph)", times, less=True, digits=2)] if times else shown
+
+
+def _times(file: Path, study: Study) -> dict[str, float]:
+    """Arm -> milliseconds of a clip, from ``mmcl bench frontier OUT --out OUT/frontier``."""
+    points = read_json(file)["points"] if file.is_file() else []
+    return {point["name"]: 1e3 * point["times"]["fp32"]["seconds"] for point in points if point["name"] in study.arms}
+
+
+def _words(main: str) -> str:
+    return "top-1" if main == "top1" else main.replace("_", " ")
+
+
+def matrix_table(study: Study, shown: Sequence[Measure]) -> str:
+    """A row an arm, a column a measure."""
+    rows = [[arm, *(_cell(measure, arm) for measure in shown)] for arm in study.arms]
+    return table(["arm", *(measure.name for measure in shown)], rows)
+
+
+def _cell(measure: Measure, arm: str) -> str:
+    return f"{measure.values[arm]:.{measure.digits}f}" if arm in measure.values else ""
+
+
+def places(arms: Iterable[str]) -> tuple[list[str], list[str], dict[str, tuple[int, int]]]:
+    """Rows, columns, and the (row, column) of each arm."""
+    parts = {arm: arm.rpartition(".")[::2] if "." in arm else (arm, "") for arm in arms}
+    rows, columns = (list(dict.fromkeys(pair[side] for pair in parts.values())) for side in (0, 1))
+    return rows, columns, {arm: (rows.index(row), columns.index(column)) for arm, (row, column) in parts.items()}
+
+
+def draw_matrix(path: Path, study: Study, shown: Sequence[Measure]) -> None:
+    """Draw a heat map for each measure, side by side: darker is better, and the best cell is framed."""
+    from matplotlib.figure import Figure
+
+    rows, columns, place = places(study.arms)
+    width = max(2.2, 0.8 * len(columns))
+    figure = Figure(figsize=(width * len(shown) + 1.8, 0.42 * len(rows) + 1.6), dpi=DPI, layout="constrained")
+    for axes, measure in zip(figure.subplots(1, len(shown), sharey=True, squeeze=False)[0], shown, strict=True):
+        _draw_measure(axes, measure, (len(rows), len(columns)), place)
+        names = [shortened(column) for column in columns]
+        axes.set_xticks(range(len(columns)), names, rotation=40, ha="right", **as_written(*names))
+        axes.set_title(f"{measure.name}\n{'less' if measure.less else 'more'} is better", fontsize=10)
+    names = [shortened(row) for row in rows]
+    axes.set_yticks(range(len(rows)), names, **as_written(*names))
+    figure.suptitle(f"{study.name}: darker is better within each panel; empty: not run", fontsize=10, x=0.01, ha="left")
+    with atomic_file(path) as temporary:
+        save_figure(figure, temporary)
+
+
+def _draw_measure(axes: Any, measure: Measure, shape: tuple[int, int], place: Mapping[str, tuple[int, int]]) -> None:
+    from matplotlib.patches import Rectangle
+
+    grid = np.full(shape, np.nan)
+    for arm, value in measure.values.items():
+        grid[place[arm]] = value
+    axes.imshow(shades(grid, measure.less), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    best = min(measure.values.values()) if measure.less else max(measure.values.values())
+    for (row, column), value in np.ndenumerate(grid):
+        if np.isfinite(value):
+            axes.text(column, row, f"{value:.{measure.digits}f}", ha="center", va="center", fontsize=8)
+        if value == best:
+            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, linewidth=1.6))
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def shades(grid: np.ndarray, less: bool) -> np.ndarray:
+    """Values -> shades from pale (worst) to strong (best) by rank, ties alike; empty cells stay empty.
+
+    Ranks and not values: one bad cell would make all the others look the same.
+    """
+    from scipy.stats import rankdata
+
+    there = np.isfinite(grid)
+    ranks = rankdata(-grid[there] if less else grid[there], method="average") - 1
+    shaded = np.full(grid.shape, np.nan)
+    shaded[there] = PALE + (STRONG - PALE) * ranks / max(1, there.sum() - 1)
+    return shaded
