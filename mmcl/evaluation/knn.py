@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -94,7 +95,9 @@ def votes(
         factor = sharpness
         weights = lambda distances: np.exp(factor * (1.0 - distances))  # noqa: E731
     near = KNeighborsClassifier(min(k, len(bank)), weights=weights, algorithm="brute", metric="cosine")
-    found = near.fit(bank, labels).predict_proba(queries)
+    with warnings.catch_warnings():  # one clip a class is what is meant
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        found = near.fit(bank, labels).predict_proba(queries)
     shares = np.zeros((len(queries), classes))
     shares[:, near.classes_] = found
     return shares

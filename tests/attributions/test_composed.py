@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 from made import small_model
 from tasks.made_tasks import context_of
@@ -13,13 +15,20 @@ from torch.nn.functional import cross_entropy
 from mmcl.attacks.base import build_attack
 from mmcl.attributions.explaining import explain
 from mmcl.attributions.sources import gathered
+from mmcl.compress import main as compress
+from mmcl.data.preparation.build import prepare
+from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.deploy.files import read_joints
 from mmcl.encoders.counting import count_parameters
+from mmcl.engine.parsing import parse
 from mmcl.evaluation.faithfulness.stability import randomised
+from mmcl.explain import main as explain_verb
+from mmcl.models.folder import open_model
 from mmcl.skeletons.layout import load_layout
 from mmcl.surgery.base import build_surgery
 from mmcl.tasks.neighbour_contrast.options import NeighbourContrastOptions
 from mmcl.tasks.neighbour_contrast.task import NeighbourContrast
+from mmcl.train import train
 
 
 def real_clips(test_data: Path, names: list[str]) -> tuple[Tensor, Tensor]:
@@ -45,6 +54,30 @@ def test_a_compressed_model_is_explained_and_nothing_of_its_score_is_lost(test_d
     fresh = randomised(compressed, "all", 0)
     assert count_parameters(fresh.encoder) == count_parameters(compressed.encoder)
     assert not torch.allclose(fresh(joints, lengths), compressed(joints, lengths))
+
+
+@pytest.mark.slow
+def test_a_co_learned_run_is_compressed_and_explained_by_the_verbs(test_data: Path, tower_folder, tmp_path) -> None:
+    """From recordings with video: trained beside CLIP, half the parameters, and the joints that spoke."""
+    for folder, ending in (("Skeleton", "skeleton.mat"), ("Video", "color.mp4")):
+        (tmp_path / "takes" / folder).mkdir(parents=True)
+        for name in (f"a{action}_s{subject}_t2_{ending}" for action in (1, 8, 22) for subject in (3, 6)):
+            (tmp_path / "takes" / folder / name).symlink_to(test_data / "utd_mhad" / folder / name)
+    prepare(UTDMHAD(tmp_path / "takes"), tmp_path / "store", workers=1, progress=False)
+    words = ["utd_mhad_joint", f"--data.path={tmp_path}/store", "--data.batch_size=3", "--data.workers=0",
+             "--encoder.width=16", "--encoder.depth=3", "--task.name=colearn", "--task.alignment.weight=0.5",
+             "--task.refinement.weight=0", f"--task.clip.model={tower_folder('tiny-clip')}", "--schedule.epochs=2",
+             "--schedule.warmup_epochs=0", "--engine.trackers=[]", "--engine.log_every=1"]  # fmt: skip
+    run, small, why = (tmp_path / name for name in ("run", "small", "why"))
+    assert train(parse(["--config", *words, f"--out={run}"])) == 0
+    assert "loss_alignment" in (run / "metrics.jsonl").read_text()
+    assert compress([str(run), "--parameters=0.5", "--out", str(small)]) == 0
+    counts = [count_parameters(open_model(folder).encoder) for folder in (run, small)]
+    assert counts[1] <= 0.5 * counts[0]
+    assert explain_verb([str(small), str(tmp_path / "store"), "--out", str(why), "--background-clips=2"]) == 0
+    with np.load(why / "values.npz") as found:
+        total = found["values"].sum(axis=(1, 2)) + found["baseline"]
+        np.testing.assert_allclose(total, found["scores"], atol=1e-3)
 
 
 def test_a_network_that_stars_tuned_is_attacked_once_it_knows_classes(test_data: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -72,6 +73,12 @@ def test_votes_of_neighbours_equal_the_released_ones():
 def test_all_vote_where_there_are_fewer_than_k():
     found = votes(np.eye(3), np.array([0, 2, 2]), np.array([[1.0, 0, 0]]), 10, 4)
     np.testing.assert_allclose(found, [[1 / 3, 0, 2 / 3, 0]])
+
+
+def test_one_clip_a_class_is_nothing_to_warn_of():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (votes(np.eye(30), np.arange(30), np.eye(30), 1, 30).argmax(axis=1) == np.arange(30)).all()
 
 
 def test_a_linear_probe_separates_what_a_plane_separates_whatever_the_scale():
