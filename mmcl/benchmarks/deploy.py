@@ -90,8 +90,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def random_bundle(folder: Path, options: CTRGCNOptions | None = None, window: int = 64, classes: int = CLASSES) -> Path:
-    """A bundle with random weights and all graphs, calibrated on random clips."""
+def random_bundle(
+    folder: Path, options: CTRGCNOptions | None = None, window: int = 64, classes: int = CLASSES,
+    precisions: Sequence[str] = tuple(GRAPHS),
+) -> Path:  # fmt: skip
+    """A bundle with random weights and graphs in some precisions, calibrated on random clips."""
     encoder = lively_encoder(options or CTRGCNOptions(), window, classes)
     preprocess = Preprocess(encoder.layout, encoder.layout, encoder.options.persons, PreprocessOptions(window=window))
     names = [f"class {number}" for number in range(classes)]
@@ -99,9 +102,9 @@ def random_bundle(folder: Path, options: CTRGCNOptions | None = None, window: in
     bundle = load_bundle(folder)
     single = export_graph(bundle)
     clips = [made_clip(bundle, 1 + number % 2, number).numpy() for number in range(8)]
-    for precision, name in GRAPHS.items():
+    for precision in precisions:
         model = finish(make_graph(single, precision, clips), bundle, {"precision": precision})
-        (folder / name).write_bytes(model.SerializeToString())
+        (folder / GRAPHS[precision]).write_bytes(model.SerializeToString())
     return folder
 
 
