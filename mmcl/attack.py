@@ -28,7 +28,7 @@ EXAMPLES = """\
 examples:
   mmcl attack runs/utd
   mmcl attack runs/utd --target runs/utd_sttformer --attack ifgsm --attack tasar --epsilon 0.01 --epsilon 0.02
-  mmcl attack runs/a/seed-0 --seed-run runs/a/seed-1 --target b=runs/b/seed-0,runs/b/seed-1 --every-pair
+  mmcl attack runs/a/seed-0 --seed-run runs/a/seed-1 --name a --target b=runs/b/seed-0,runs/b/seed-1 --every-pair
   mmcl attack runs/utd --attack tasar --attack tasar/still --option steps=50 --option tasar/still.motion=false
   mmcl attack runs/utd --smoothing 2 --out reports/smoothed
 """
@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed-run", action="append", default=[], metavar="MODEL", help="another seed of MODEL; may be repeated"
     )
+    parser.add_argument("--name", default="", help="what MODEL is called in the report (its folder's name)")
     parser.add_argument("--every-pair", action="store_true", help="attack the targets in turn, too")
     parser.add_argument(
         "--attack", action="append", metavar="NAME[/NOTE]",
@@ -95,7 +96,7 @@ def attack(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     evaluation = build_evaluation("robustness", {
         "attacks": names, "options": attack_options(arguments.option, names), "unit": arguments.unit,
         "epsilons": arguments.epsilon or [0.01], "targeted": arguments.targeted, "models": targets(arguments.target),
-        "seeds": arguments.seed_run, "every_pair": arguments.every_pair, "smoothing": arguments.smoothing,
+        "seeds": arguments.seed_run, "name": arguments.name, "every_pair": arguments.every_pair, "smoothing": arguments.smoothing,
         "draws": list(range(arguments.draws)), "clips": arguments.clips, "save": arguments.save_clips,
     })  # fmt: skip
     saved = find_model(arguments.model, arguments.which)

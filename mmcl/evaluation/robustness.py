@@ -41,6 +41,7 @@ class RobustnessOptions:
         targeted: a clip succeeds where a model gives the class that was asked for, another one for each true class.
         models: name -> folders of other models; several folders are seeds of one thing.
         seeds: folders of other seeds of the model itself.
+        name: what the model itself is called; its folder's name where not given.
         every_pair: attack each of the models in turn, not the given one alone.
         smoothing: deviations of input smoothing; each model is judged behind each of them, too.
         draws: seeds of the attacks.
@@ -56,6 +57,7 @@ class RobustnessOptions:
     targeted: bool = False
     models: dict[str, list[str]] = field(default_factory=dict)
     seeds: tuple[str, ...] = ()
+    name: str = ""
     every_pair: bool = False
     smoothing: tuple[float, ...] = ()
     draws: tuple[int, ...] = (0,)
@@ -133,7 +135,7 @@ class Robustness(Evaluation):
         def opened(folder: str) -> Model:
             return open_model(folder, layout=data.store.layout, device=model.device)
 
-        own = model.path.name if model.path is not None else "model"
+        own = self.options.name or (model.path.name if model.path is not None else "model")
         groups = {own: [model, *(opened(folder) for folder in self.options.seeds)]}
         for name, folders in self.options.models.items():
             if name in groups or ARROW in name or SMOOTHED in name:

@@ -131,7 +131,8 @@ def test_the_verb_writes_a_report_to_read(store, folders, demo_store, tmp_path, 
                "tasar.posterior={epochs: 1, dual_epochs: 1, inner: 1}"]  # fmt: skip
     words = [str(folders["first"]), f"--target=other={folders['second']}", "--attack=tasar", "--attack=ifgsm/one",
              *(f"--option={option}" for option in options), "--epsilon=0.03", "--epsilon=0.01",
-             f"--data={demo_store}", "--protocol=demo/cross_subject", f"--out={tmp_path / 'report'}"]  # fmt: skip
+             f"--data={demo_store}", "--protocol=demo/cross_subject", f"--out={tmp_path / 'report'}",
+             "--name=mine"]  # fmt: skip
     assert main(words) == 0
     said = capsys.readouterr().out
     report = json.loads((tmp_path / "report" / "report.json").read_text())
@@ -140,7 +141,7 @@ def test_the_verb_writes_a_report_to_read(store, folders, demo_store, tmp_path, 
     assert all((tmp_path / "report" / name).stat().st_size > 2000 for name in ("transfer.png", "budget.png"))
     assert [report["attack_options"][name]["steps"] for name in ("ifgsm/one", "tasar")] == [1, 2]
     assert {row["attack"] for row in report["attacks"]} == {"tasar", "ifgsm/one", "noise"}
-    assert len(report["cells"]) == 12
+    assert len(report["cells"]) == 12 and {cell["target"] for cell in report["cells"]} == {"mine", "other"}
     with np.load(tmp_path / "report" / "scores.npz") as arrays:
         assert not any(key.startswith("clips ") for key in arrays.files)  # nobody's recordings unless asked for
 
