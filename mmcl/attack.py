@@ -96,8 +96,9 @@ def attack(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     evaluation = build_evaluation("robustness", {
         "attacks": names, "options": attack_options(arguments.option, names), "unit": arguments.unit,
         "epsilons": arguments.epsilon or [0.01], "targeted": arguments.targeted, "models": targets(arguments.target),
-        "seeds": arguments.seed_run, "name": arguments.name, "every_pair": arguments.every_pair, "smoothing": arguments.smoothing,
-        "draws": list(range(arguments.draws)), "clips": arguments.clips, "save": arguments.save_clips,
+        "seeds": arguments.seed_run, "name": arguments.name, "every_pair": arguments.every_pair,
+        "smoothing": arguments.smoothing, "draws": list(range(arguments.draws)), "clips": arguments.clips,
+        "save": arguments.save_clips,
     })  # fmt: skip
     saved = find_model(arguments.model, arguments.which)
     data = select(saved, arguments.data, arguments.protocol, arguments.split)
