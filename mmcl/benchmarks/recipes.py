@@ -238,10 +238,14 @@ def table(runs: Sequence[DryRun], here: dict[str, Any], tflops: float) -> str:
     for run in runs:
         cost = run.cost
         memory = ", ".join(f"{run.memory(gpus) / 1e9:.2g}" for gpus in GPUS)
-        hours = ", ".join(f"{run.hours(tflops, gpus):.2g}" for gpus in GPUS)
+        hours = ", ".join(_hours(run.hours(tflops, gpus)) for gpus in GPUS)
         lines.append(
             f"| `{run.name}` | {run.protocol}, {run.clips:,} | {run.batch} x {run.steps:,} | {run.opened:.1f} "
             f"| {cost.trained / 1e6:.2f} | {cost.macs / run.small / 1e9:.3g} | {memory} "
             f"| {run.small}, {cost.seconds:.2f} | {hours} |"
         )
     return "\n".join(lines)
+
+
+def _hours(hours: float) -> str:
+    return "< 0.01" if hours < 0.01 else f"{hours:.2g}"
