@@ -37,28 +37,26 @@ def throughput(bundle: Model, graphs: dict[str, Path], threads: Sequence[int], s
         Of each form and number: clips a second; ``times`` of the first number's; and ``alone``, seconds of one clip
         at a time, on the ``chosen`` number of threads.
     """
-    clip, lines = made_clip(bundle, 1, 0), []
+    clip = made_clip(bundle, 1, 0)
     forms: dict[str, Callable[[int], Callable[[], Any]]] = {"lean": _lean(bundle, clip)}
     forms |= {precision: partial(_graph, path, clip.numpy()) for precision, path in graphs.items()}
-    for name, open_on in forms.items():
-        one = open_on(1)
-        pools = {count: _pool(name, count) for count in threads}
-        batches = {str(count): partial(_all, pool, one) for count, pool in pools.items()}
-        alone = {count: Quickest(open_on, count) for count in threads}
-        singles = {f"alone {count}": partial(each, _call) for count, each in alone.items()}
-        for each in alone.values():
-            for _ in range(2 * (TRIED + 1)):
-                each(_call)
-        times = compare(batches | singles, seconds, threads=1)
-        rates = {count: CLIPS / times[str(count)].seconds for count in threads}
-        lines += [
-            {
-                "variant": name, "threads": count, "clips_per_second": rate, "times": rate / rates[threads[0]],
-                "alone": times[f"alone {count}"].seconds, "chosen": alone[count].chosen,
-            }
-            for count, rate in rates.items()
-        ]  # fmt: skip
-    return lines
+    calls: dict[tuple[str, int, str], Callable[[], Any]] = {}
+    alone = {(name, count): Quickest(open_on, count) for name, open_on in forms.items() for count in threads}
+    for (name, count), single in alone.items():
+        for _ in range(2 * (TRIED + 1)):
+            single(_call)
+        calls[name, count, "many"] = partial(_all, _pool(name, count), single.on(1))
+        calls[name, count, "alone"] = partial(single, _call)
+    found = compare({"/".join(map(str, key)): call for key, call in calls.items()}, seconds * len(forms), threads=1)
+    times = {key: timing.seconds for key, timing in zip(calls, found.values(), strict=True)}
+    return [
+        {
+            "variant": name, "threads": count, "clips_per_second": CLIPS / times[name, count, "many"],
+            "times": times[name, threads[0], "many"] / times[name, count, "many"],
+            "alone": times[name, count, "alone"], "chosen": single.chosen,
+        }
+        for (name, count), single in alone.items()
+    ]  # fmt: skip
 
 
 def _pool(form: str, threads: int) -> Executor | None:

@@ -95,6 +95,7 @@ def test_tensors_of_two_runs_are_compared_bit_by_bit() -> None:
     assert other["found"] == "1 of 2 tensors differ, a most: by 5.0e-01" and other["differing"] == {"a": 0.5}
 
 
+@pytest.mark.slow
 def test_towers_of_any_size_load_like_others(tmp_path) -> None:
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
     build_llm(tmp_path / "llm", sizes | {"num_key_value_heads": 1, "head_dim": 16}, sizes)
