@@ -44,10 +44,10 @@ def side_by_side(compute: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -
 @lru_cache(maxsize=1)
 def threads_of_one(threads: int) -> ThreadPoolExecutor:
     """Threads of Python on which PyTorch computes with one thread; all are started before the number is put back."""
-    started = Barrier(threads)
+    started, before = Barrier(threads), torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, "mmcl", initializer=_compute_alone)
     list(pool.map(lambda _: started.wait(), range(threads)))  # nobody goes on before all are there
-    torch.set_num_threads(threads)  # a thread that sets its own number also sets that of threads which come later
+    torch.set_num_threads(before)  # a thread that sets its own number also sets that of threads which come later
     return pool
 
 

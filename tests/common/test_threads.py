@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmcl.common.threads import side_by_side
+from mmcl.common.threads import side_by_side, threads_of_one
 
 
 @pytest.fixture(autouse=True)
@@ -85,3 +85,10 @@ def _total() -> float:
 def test_an_error_comes_out() -> None:
     with pytest.raises(RuntimeError, match="size mismatch|mat1 and mat2"):
         side_by_side(lambda x: x @ x, PARTS)
+
+
+def test_the_process_keeps_its_own_number_of_threads() -> None:
+    before = torch.get_num_threads()
+    threads_of_one.cache_clear()
+    threads_of_one(before + 2)
+    assert torch.get_num_threads() == before

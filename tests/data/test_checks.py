@@ -103,18 +103,16 @@ def test_a_store_that_is_wrong_throughout_is_bad(
     assert advice in found(report, words).advice
 
 
-def test_nan_inside_a_store_is_found(tmp_path: Path, monkeypatch) -> None:
+def test_nan_inside_a_store_is_found(tmp_path: Path) -> None:
     """prepare refuses NaN, so the store is written without it."""
-    plain = made_stores.row
 
-    def row(number: int, frames: int, crops: int = 0) -> dict[str, object]:
-        made = plain(number, frames, crops)
+    def row(number: int, *sizes: int) -> dict[str, object]:
+        made = made_stores.row(number, *sizes)
         if number == 7:
             made["joints"][100] = np.nan
         return made
 
-    monkeypatch.setattr(made_stores, "row", row)
-    store = made_stores.write_store(tmp_path / "out", 20)
+    store = made_stores.write_store(tmp_path / "out", 20, make=row)
     report = check(store, progress=False)
     assert found(report, "NaN").names == [store.ids[7]] and report.verdict == BAD
     assert report.measures[7].nan_frames == 1

@@ -47,6 +47,6 @@ def test_stream_clips_are_aligned_and_probing_leaves_the_projection_as_it_is(
 
 
 def test_what_a_stream_cannot_align_with_is_refused() -> None:
-    with pytest.raises(UserError, match="aligns with a frozen CLIP in the skeleton's space"):
+    with pytest.raises(UserError, match="by a frozen CLIP with the skeleton's space"):
         ContinualOptions(alignment=AlignmentOptions(weight=0.1, space="clip")).check()
     ContinualOptions(alignment=AlignmentOptions(weight=0.0, space="clip")).check()
