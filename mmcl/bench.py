@@ -33,7 +33,7 @@ SUBJECTS = {
     ),
     "step": ("mmcl.benchmarks.step", "training steps of any recipes, side by side, as a run takes them"),
     "recipes": ("mmcl.benchmarks.recipes", "the NTU recipes on made-up stores: do they open, and what would they take"),
-    "gpu": ("mmcl.benchmarks.gpu", "everything that needs a GPU, in one go of eight minutes"),
+    "gpu": ("mmcl.benchmarks.gpu.run", "everything that needs a GPU, in one go of eight minutes"),
     "scale": ("mmcl.benchmarks.scale", "what 1, 2 and 4 processes exchange per step, and 8 and 64 GPUs would"),
 }
 

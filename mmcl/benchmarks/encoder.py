@@ -23,7 +23,7 @@ from mmcl.benchmarks.any_encoder import (
     random_clips,
     training_step,
 )
-from mmcl.benchmarks.encoder_gpu import REDUCED, copy_with, measure_gpu
+from mmcl.benchmarks.gpu.step import REDUCED, copy_with, measure_gpu
 from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.published import published_network
 from mmcl.benchmarks.roof import Product, best_products, compare_under_roofs

@@ -11,7 +11,7 @@ import torch
 from mmcl.bench import main
 from mmcl.benchmarks import any_encoder
 from mmcl.benchmarks import encoder as bench
-from mmcl.benchmarks.encoder_gpu import measure_gpu
+from mmcl.benchmarks.gpu.step import measure_gpu
 from mmcl.benchmarks.published import published_network
 from mmcl.benchmarks.roof import best_products
 from mmcl.common.errors import UserError

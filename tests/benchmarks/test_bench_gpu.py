@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from mmcl.bench import main
-from mmcl.benchmarks import gpu, gpu_training
-from mmcl.benchmarks.gpu_part import Part, Place, Skipped, outcome, perform
-from mmcl.benchmarks.gpu_towers import build_llm
+from mmcl.benchmarks.gpu import run as gpu
+from mmcl.benchmarks.gpu import training as gpu_training
+from mmcl.benchmarks.gpu.part import Part, Place, Skipped, outcome, perform
+from mmcl.benchmarks.gpu.towers import build_llm
 from mmcl.common.errors import UserError
 from mmcl.towers.llm_load import load_llm
 

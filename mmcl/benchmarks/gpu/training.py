@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mmcl.benchmarks.gpu_part import Lines, Place
+from mmcl.benchmarks.gpu.part import Lines, Place
 from mmcl.common.errors import UserError
 
 EPOCHS, STOP_AT = 2, 4  # of the runs; the step after which one is stopped, in the middle of an epoch

@@ -11,7 +11,7 @@ import numpy as np
 
 from mmcl.benchmarks.deploy import random_bundle
 from mmcl.benchmarks.deploy_forms import made_clip
-from mmcl.benchmarks.gpu_part import Lines, Place, Skipped
+from mmcl.benchmarks.gpu.part import Lines, Place, Skipped
 from mmcl.benchmarks.timing import compare
 from mmcl.deploy.onnx import INPUT, require_onnx
 from mmcl.encoders.ctrgcn.network import CTRGCNOptions

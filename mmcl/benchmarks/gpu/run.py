@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmcl.benchmarks.gpu_colearn import measure_colearning
-from mmcl.benchmarks.gpu_encoder import measure_encoder
-from mmcl.benchmarks.gpu_graph import measure_graph
-from mmcl.benchmarks.gpu_launches import measure_deepspeed, measure_fsdp
-from mmcl.benchmarks.gpu_part import Part, Place, perform
-from mmcl.benchmarks.gpu_training import measure_fp16, measure_resume
+from mmcl.benchmarks.gpu.colearn import measure_colearning
+from mmcl.benchmarks.gpu.encoder import measure_encoder
+from mmcl.benchmarks.gpu.graph import measure_graph
+from mmcl.benchmarks.gpu.launches import measure_deepspeed, measure_fsdp
+from mmcl.benchmarks.gpu.part import Part, Place, perform
+from mmcl.benchmarks.gpu.training import measure_fp16, measure_resume
 from mmcl.benchmarks.machine import in_words, machine
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from mmcl.benchmarks.any_encoder import EXACT, line, random_clips
 from mmcl.benchmarks.encoder import lively_encoder
-from mmcl.benchmarks.encoder_gpu import REDUCED, compiled, measure_gpu
-from mmcl.benchmarks.gpu_part import Lines, Place
+from mmcl.benchmarks.gpu.part import Lines, Place
+from mmcl.benchmarks.gpu.step import REDUCED, compiled, measure_gpu
 from mmcl.benchmarks.published import published_network
 from mmcl.benchmarks.roof import best_products, compare_under_roofs
 from mmcl.benchmarks.tables import share, times_faster

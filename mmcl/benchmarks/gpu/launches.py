@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from mmcl.benchmarks.gpu_colearn import colearning_words
-from mmcl.benchmarks.gpu_part import Lines, Place, Skipped
-from mmcl.benchmarks.gpu_training import losses_of, speed_of, train_here
+from mmcl.benchmarks.gpu.colearn import colearning_words
+from mmcl.benchmarks.gpu.part import Lines, Place, Skipped
+from mmcl.benchmarks.gpu.training import losses_of, speed_of, train_here
 from mmcl.common.errors import UserError
 from mmcl.engine.recipes import RECIPES
 

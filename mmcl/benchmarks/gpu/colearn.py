@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mmcl.benchmarks import colearn
-from mmcl.benchmarks.gpu_part import Lines, Place
-from mmcl.benchmarks.gpu_towers import towers
-from mmcl.benchmarks.gpu_training import words
+from mmcl.benchmarks.gpu.part import Lines, Place
+from mmcl.benchmarks.gpu.towers import towers
+from mmcl.benchmarks.gpu.training import words
 from mmcl.benchmarks.steps import PARTS
 
 

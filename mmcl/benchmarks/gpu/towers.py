@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from mmcl.benchmarks.gpu_part import Place
+from mmcl.benchmarks.gpu.part import Place
 from mmcl.towers.build import build_tower
 from mmcl.towers.tiny import FAMILIES
 

@@ -1,0 +1,1 @@
+"""``mmcl bench gpu``: everything that needs a GPU to be measured, in one go."""
