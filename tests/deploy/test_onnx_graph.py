@@ -133,6 +133,13 @@ def test_metadata_say_what_goes_in_and_out(made) -> None:
     assert "model.int8.onnx" in (base / "bundle" / "README.md").read_text()
 
 
+def test_no_constant_is_kept_twice(made) -> None:
+    for name in ("model.onnx", "model.fp16.onnx", "model.int8.onnx"):
+        constants = list(onnx.load(made[0] / "bundle" / name).graph.initializer)
+        contents = {(one.data_type, tuple(one.dims), onnx.numpy_helper.to_array(one).tobytes()) for one in constants}
+        assert len(contents) == len(constants) > 50
+
+
 def test_reduced_precision_is_compared_with_the_network(made) -> None:
     base, bundle, facts = made
     clips = known_clips(bundle)

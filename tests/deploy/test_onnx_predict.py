@@ -141,7 +141,7 @@ def test_a_bundle_of_full_width_is_small_and_measured(tmp_path) -> None:
 
     facts = measure(random_bundle(tmp_path), [1], seconds=1.0, starts=1)
     assert facts["parameters"] == 1_462_092
-    assert facts["sizes"]["fp32"] <= 6e6 and facts["sizes"]["weights"] <= 6e6 and facts["sizes"]["int8"] <= 1.75e6
+    assert facts["sizes"]["fp32"] <= 6e6 and facts["sizes"]["weights"] <= 6e6 and facts["sizes"]["int8"] <= 1.7e6
     bounds = {"published": 0.0, "lean": 1e-4, "fp32": 1e-4, "fp16": 1e-2, "int8": 0.2}
     assert all(line["difference"] <= bounds[line["variant"]] for line in facts["lines"])
     assert len(facts["lines"]) == 2 * len(bounds) and set(facts["cold_start"]) == {
