@@ -16,6 +16,7 @@ from mmcl.places.base import Handle, Place
 from mmcl.places.job import Failure, Job
 
 SHOWN = 4  # names beside the progress bar
+SECONDS, LOG_SECONDS = 1, 60  # from one state of the bar to the next, on a terminal and in a file
 
 
 @dataclass
@@ -55,7 +56,9 @@ def perform(jobs: Sequence[Job], place: Place, title: str = "study", unit: str =
     """
     queue = deque(job for job in jobs if job.commands)
     done = len(jobs) - len(queue)
-    bar = tqdm(total=len(jobs), initial=done, desc=title, unit=unit, miniters=0, mininterval=1)
+    every = SECONDS if sys.stderr.isatty() else LOG_SECONDS
+    # Without smoothing: the bar's own mean takes the time since it was drawn for the time that a job took.
+    bar = tqdm(total=len(jobs), initial=done, desc=title, unit=unit, smoothing=0, miniters=0, mininterval=every)
     with stop_requests() as stops, bar:
         return _Performance(queue, place, bar).until_the_end(stops)
 

@@ -78,11 +78,19 @@ class TupleLayer(nn.Module):
         scores = query.transpose(2, 3) @ key / shape[0]
         return (scores * self.scale + self.bias).softmax(dim=3)
 
+    def collect(self, x: Tensor) -> Tensor:
+        """(B, C_in, T', V') -> (B, heads * C_in, T', V'): what every token is given by all tokens of its tuple.
+
+        All heads are one product: a product for each head would copy the tokens, and their gradients, once a head.
+        """
+        given = self.attention(x).transpose(1, 2).flatten(2)  # (B, V', heads * V')
+        collected = (x.flatten(1, 2) @ given).unflatten(2, (self.heads, -1)).unflatten(1, x.shape[1:3])
+        return collected.permute(0, 3, 1, 2, 4).flatten(1, 2)
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, T', V') -> (B, C_out, T', V')."""
-        collected = x.flatten(1, 2)[:, None] @ self.attention(x)  # (B, heads, C_in * T', V')
         skip = self.joints_skip(x)
-        y = F.leaky_relu_(self.joints(collected.unflatten(2, x.shape[1:3]).flatten(1, 2)) + skip, SLOPE)
+        y = F.leaky_relu_(self.joints(self.collect(x)) + skip, SLOPE)
         y = F.leaky_relu_(self.dense(y) + skip, SLOPE)
         return F.leaky_relu_(self.time(y) + self.time_skip(y), SLOPE)
 
