@@ -17,7 +17,7 @@ from mmcl.data.store import ClipStore, open_store
 from mmcl.evaluation.report import write_report
 from mmcl.evaluation.reporting import pictures
 from mmcl.evaluation.reporting import wrong_clips as drawing
-from mmcl.evaluation.reporting.page import table
+from mmcl.evaluation.reporting.page import plain_page, table
 from mmcl.evaluation.reporting.pictures import confusion_table
 from mmcl.evaluation.reporting.saved import read_report
 from mmcl.evaluation.top1 import scored
@@ -214,3 +214,15 @@ def test_damaged_and_old_reports_are_refused(tmp_path: Path) -> None:
 
 def test_tables_keep_their_cells() -> None:
     assert table(["a", "b"], [("x|y", 1)]) == "| a | b |\n| --- | --- |\n| x\\|y | 1 |"
+
+
+def test_a_plain_page_has_pictures_before_tables_and_intervals_in_one_cell() -> None:
+    right = {"accuracy": 0.75, "sensitivity": 0.5}
+    groups = {"deletion": {"gap": {"mean": 0.25, "low": 0.125, "high": 0.375}, "by_joints": {"1": {"all": right}}}}
+    lost = {"stability": {"input": {"mean": None, "low": None, "high": None}, "head": 0.5}}
+    page = plain_page({"main": "gap"}, {"gap": 0.25, **groups, **lost}, 8, ["![curves](curves.png)"])
+    lines = page.splitlines()
+    assert "| gap | 0.25 [0.125, 0.375] |" in lines
+    assert lines[lines.index("| by joints | accuracy | sensitivity |") + 2] == "| 1, all | 0.75 | 0.5 |"
+    assert "| head | 0.5 |" in lines and page.count("| gap | 0.25 |") == 1
+    assert lines.index("![curves](curves.png)") < lines.index("## Deletion") < lines.index("## Stability")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmcl.common.printing import page_cell
 from mmcl.evaluation.calibration import BINS
 from mmcl.evaluation.floors import FRAMES
 
+INTERVAL = {"mean", "low", "high"}  # keys of a number with its interval
 HARDEST, PAIRS, SHOWN = 10, 15, 6  # classes and pairs in the tables; wrong clips whose pictures stand on the page
 # Told in sentences, not as facts.
 NUMBERS = (
@@ -34,18 +36,38 @@ def plain_page(report: Mapping[str, Any], metrics: Mapping[str, Any], clips: int
         f"{clips} clips.",
         table(["metric", ""], [[key.replace("_", " "), _words(value)] for key, value in single.items()]),
     ]
+    page += blocks
     for name, group in groups.items():
-        page += [f"## {name.replace('_', ' ').capitalize()}", table(["", ""], _rows(group))]
-    page += [*blocks, "## What identifies these numbers", *_facts(known), "Arrays by clip id are in `scores.npz`."]
+        page += [f"## {name.replace('_', ' ').capitalize()}", *_tables(group)]
+    page += ["## What identifies these numbers", *_facts(known), "Arrays by clip id are in `scores.npz`."]
     return "\n\n".join(page) + "\n"
 
 
-def _rows(group: Mapping[str, Any], above: str = "") -> list[list[str]]:
-    rows = []
+def _tables(group: Mapping[str, Any]) -> list[str]:
+    """Numbers of a group: a table of those that stand alone, and one of groups within it with the same keys."""
+    single, alike = [], defaultdict(list)
+    for names, value in _leaves(group, ()):
+        if isinstance(value, Mapping) and value.keys() != INTERVAL:
+            alike[names[0], tuple(value)].append([", ".join(names[1:]), *map(_words, value.values())])
+        else:
+            single.append([", ".join(names), _words(value)])
+    found = [table(["", ""], single)] if single else []
+    return found + [table([first, *map(_said, keys)], rows) for (first, keys), rows in alike.items()]
+
+
+def _leaves(group: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Numbers, intervals, and groups within groups that hold nothing else, each with the names that lead to it."""
     for key, value in group.items():
-        name = f"{above}{str(key).replace('_', ' ')}"
-        rows += _rows(value, f"{name}, ") if isinstance(value, Mapping) else [[name, _words(value)]]
-    return rows
+        names = (*above, _said(key))
+        inner = isinstance(value, Mapping) and value.keys() != INTERVAL
+        if inner and (not value or any(isinstance(entry, Mapping) for entry in value.values()) or not above):
+            yield from _leaves(value, names)
+        else:
+            yield names, value
+
+
+def _said(key: Any) -> str:
+    return str(key).replace("_", " ")
 
 
 def classification_page(
@@ -128,6 +150,8 @@ def _facts(report: Mapping[str, Any]) -> list[str]:
 
 
 def _words(value: Any) -> str:
+    if isinstance(value, Mapping) and value.keys() == INTERVAL and None not in value.values():
+        return f"{value['mean']:.4g} [{value['low']:.4g}, {value['high']:.4g}]"
     if isinstance(value, Mapping):
         return "; ".join(f"{key}: {_words(entry)}" for key, entry in value.items())
     if isinstance(value, (list, tuple)):
