@@ -154,8 +154,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"--{name} is {value:g}: it must be a share from 0 to 1")
     onnx = parse_precisions(arguments.onnx) if arguments.onnx is not None else ()
     options = ExportOptions(
-        onnx, arguments.min_agreement, arguments.max_difference, arguments.torch_export, arguments.drop_weights,
-        arguments.reject, arguments.reject_by,
+        onnx,
+        arguments.min_agreement,
+        arguments.max_difference,
+        arguments.torch_export,
+        arguments.drop_weights,
+        arguments.reject,
+        arguments.reject_by,
     )
     from mmcl.deploy.export import export_run
     from mmcl.page.write import is_page, write_page

@@ -85,7 +85,10 @@ def import_checkpoint(arguments: argparse.Namespace) -> tuple[str, Description, 
             f"--prompts {arguments.prompts} names {len(names)} classes, the checkpoint has {network.classes}"
         )
     options = PreprocessOptions(
-        streams=(arguments.stream,), window=arguments.window, centring=arguments.centring, crop=arguments.crop,
+        streams=(arguments.stream,),
+        window=arguments.window,
+        centring=arguments.centring,
+        crop=arguments.crop,
         scaling=arguments.scaling,
     )
     preprocess = Preprocess(encoder.layout, encoder.layout, network.options.persons, options)

@@ -60,9 +60,7 @@ class DIM(MIFGSM):
             options = self.options
 
             def seen(x: Tensor) -> Tensor:
-                return scene.scores(
-                    variant(x, scene.lengths, draws, options.probability, options.crop, options.shear)
-                )
+                return scene.scores(variant(x, scene.lengths, draws, options.probability, options.crop, options.shear))
 
             return scene.gradient(joints, seen)
 

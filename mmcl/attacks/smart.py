@@ -75,9 +75,7 @@ class SMART(Iterative):
         """(N,) weighted sum of the terms; the weights of paper and benchmark differ."""
         bone, rest, recon = self.options.bone_weight, 1 - self.options.bone_weight, self.options.recon_weight
         if self.options.released:
-            return bone * found["bone"] + rest * (
-                (1 - recon) * found["position"] + recon * found["acceleration"]
-            )
+            return bone * found["bone"] + rest * ((1 - recon) * found["position"] + recon * found["acceleration"])
         return (1 - recon) * (bone * found["bone"] + rest * found["acceleration"]) + recon * found["position"]
 
     def stride(self, scene: Scene, direction: Tensor) -> Tensor:

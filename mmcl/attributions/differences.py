@@ -194,9 +194,7 @@ def _mean_jacobian(
     return total
 
 
-def _chosen(
-    call: Callable[..., Any], starts: Sequence[Tensor], ends: Sequence[Tensor], wanted: Tensor
-) -> list[Tensor]:
+def _chosen(call: Callable[..., Any], starts: Sequence[Tensor], ends: Sequence[Tensor], wanted: Tensor) -> list[Tensor]:
     """The mean Jacobian of a maximum, whose steps no number of points meets exactly.
 
     What is missing of an output's difference is shared among the entries that are the largest somewhere on the path,

@@ -89,9 +89,7 @@ def deploy_table(facts: dict[str, Any]) -> str:
         )
     agreement, stream = facts["agreement"] or {}, facts["stream"]
     sizes = "; ".join(f"{name} {size / 1e6:.2f} MB" for name, size in facts["sizes"].items())
-    compared = "; ".join(
-        f"{name} {each['agreement']:.2%} of {each['n']} clips" for name, each in agreement.items()
-    )
+    compared = "; ".join(f"{name} {each['agreement']:.2%} of {each['n']} clips" for name, each in agreement.items())
     starts = "; ".join(f"{name} {seconds:.2f} s" for name, seconds in facts["cold_start"].items())
     return "\n".join(
         [

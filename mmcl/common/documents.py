@@ -11,6 +11,7 @@ from mmcl.common.files import exists, is_file
 
 MOST_YAML, MOST_JSON = 2 << 20, 64 << 20  # bytes of a file
 
+
 def parse_yaml(text: str, where: object) -> Any:
     """What a YAML text holds: mappings, lists, texts, numbers, dates, and no objects of any other kind.
 

@@ -155,9 +155,7 @@ def make_graph(single: ModelProto, precision: str, clips: Iterable[np.ndarray]) 
     return type(single).FromString(single.SerializeToString())
 
 
-def checked_agreement(
-    graph: ModelProto, precision: str, clips: GraphClips, options: ExportOptions
-) -> Agreement:
+def checked_agreement(graph: ModelProto, precision: str, clips: GraphClips, options: ExportOptions) -> Agreement:
     """Run a graph over the compared clips.
 
     Raises:

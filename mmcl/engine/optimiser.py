@@ -112,9 +112,7 @@ class RunOptimiser(Optimizer):
         for group in self.param_groups:
             gradients = [parameter.grad for parameter in group["params"] if parameter.grad is not None]
             if group["name"] in self.due:
-                norms[group["name"]] = (
-                    whole(torch.nn.utils.get_total_norm(gradients)) if gradients else torch.zeros(())
-                )
+                norms[group["name"]] = whole(torch.nn.utils.get_total_norm(gradients)) if gradients else torch.zeros(())
         device = next((norm.device for norm in norms.values() if norm.device.type != "cpu"), None)
         values = torch.stack([norm.to(device) for norm in norms.values()]).tolist() if norms else []
         return dict(zip(norms, values, strict=True))

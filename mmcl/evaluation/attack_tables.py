@@ -81,9 +81,7 @@ def cell_of(
     return Cell(attack, epsilon, surrogate, target, rate, low, high, counted, len(values), **looks)
 
 
-def summaries(
-    arrays: Mapping[str, np.ndarray], attacks: Sequence[str], epsilons: Sequence[float]
-) -> list[Summary]:
+def summaries(arrays: Mapping[str, np.ndarray], attacks: Sequence[str], epsilons: Sequence[float]) -> list[Summary]:
     """All attacks and budgets, from arrays (runs, n) by ``"ATTACK EPSILON SURROGATE > TARGET"``."""
     found = []
     for epsilon in epsilons:

@@ -75,9 +75,7 @@ class FewShot(Evaluation):
     """
 
     options_type: ClassVar[type] = FewShotOptions
-    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"ways": 2, "shots": [1], "episodes": 5, "neighbours": [1]}
-    )
+    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({"ways": 2, "shots": [1], "episodes": 5, "neighbours": [1]})
 
     def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:
         """``few_shot_top1`` of the features at the first k, with a 95 % interval over episodes.

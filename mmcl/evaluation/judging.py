@@ -181,5 +181,3 @@ def option_words(words: list[str]) -> dict[str, Any]:
         if not equals or not key:
             raise UserError(f"--option {word}: write KEY=VALUE")
     return options
-
-

@@ -136,9 +136,7 @@ def _fit_released(calibration: OpenScores) -> tuple[Judge, dict[str, Any]]:
     unseen = calibration.labels >= calibration.seen.shape[1]
     chances = softmax(calibration.unseen.astype(np.float64))
     width = chances.shape[1]
-    gate = fit_released_gate(
-        (chances[unseen], calibration.seen[unseen]), (chances[~unseen], calibration.seen[~unseen])
-    )
+    gate = fit_released_gate((chances[unseen], calibration.seen[unseen]), (chances[~unseen], calibration.seen[~unseen]))
 
     def judge(found: OpenScores) -> dict[str, float]:
         if found.unseen.shape[1] != width:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # (N, M, T, V, C) and lengths (N,) or None -> the same, mended.
 Check = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
 
+
 class Model(nn.Module):
     """The skeleton branch with all that is needed to use it; loads with torch, safetensors and numpy alone.
 

@@ -218,4 +218,3 @@ def _numbers(hashes: bytes) -> np.ndarray:
     padded = np.zeros((len(hashes) // HASHED, 8), dtype=np.uint8)
     padded[:, :HASHED] = np.frombuffer(hashes, dtype=np.uint8).reshape(-1, HASHED)
     return padded.view("<u8").reshape(-1)
-

@@ -76,9 +76,7 @@ def open_checked_session(
     return session
 
 
-def run_graph(
-    session: InferenceSession, outputs: Sequence[str], joints: np.ndarray, graph: Path
-) -> list[np.ndarray]:
+def run_graph(session: InferenceSession, outputs: Sequence[str], joints: np.ndarray, graph: Path) -> list[np.ndarray]:
     """Outputs of a bundle's graph for clips (N, M, T, V, C): (N, K) each, familiarity (N,).
 
     Raises:

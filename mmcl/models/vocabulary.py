@@ -175,9 +175,7 @@ def read_vocabulary(folder: Path, facts: Mapping[str, Any] | None, features: int
     return make_vocabulary(facts, tensors, features, str(folder / VOCABULARY))
 
 
-def make_vocabulary(
-    facts: Mapping[str, Any], tensors: Mapping[str, Tensor], features: int, where: str
-) -> Vocabulary:
+def make_vocabulary(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], features: int, where: str) -> Vocabulary:
     """A vocabulary from what a description says of it and its tensors.
 
     Args:

@@ -34,9 +34,7 @@ class OnSlurm(Place):
         UserError: no submitit, no Slurm, or an option that cannot be.
     """
 
-    def __init__(
-        self, at_once: int | None, retries: int, cpus: int, gpus: int, options: Mapping[str, str]
-    ) -> None:
+    def __init__(self, at_once: int | None, retries: int, cpus: int, gpus: int, options: Mapping[str, str]) -> None:
         super().__init__(at_once, retries, POLL)
         self.submitit = _submitit()
         self.options = {key.replace("-", "_"): value for key, value in options.items()}

@@ -98,8 +98,7 @@ def _value_by_draw(reports: Reports) -> dict[int | None, float]:
     """Draw -> value, the mean over its seeds."""
     draws = sorted({run.draw for run in reports}, key=lambda draw: draw or 0)
     return {
-        draw: float(np.mean([report.value for run, report in reports.items() if run.draw == draw]))
-        for draw in draws
+        draw: float(np.mean([report.value for run, report in reports.items() if run.draw == draw])) for draw in draws
     }
 
 

@@ -41,9 +41,7 @@ def write_table(
     shown = measures(study, study.runs(out), out) if len(study.judged_by) > 1 else []
     write_text(out / "study.md", safe_page(_page(study, body, reports, unfinished, shown)))
     write_text(out / "study.csv", _csv(rows))
-    runs = [
-        {**_name(run), "value": float(report.value), "n": len(report.ids)} for run, report in reports.items()
-    ]
+    runs = [{**_name(run), "value": float(report.value), "n": len(report.ids)} for run, report in reports.items()]
     content = {
         "study": study.facts(), "judgement": _judgement(reports), "runs": runs, "unfinished": dict(unfinished),
         "rows": [{**asdict(row), "verdict": row.verdict} for row in rows],

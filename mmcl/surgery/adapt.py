@@ -48,9 +48,7 @@ class Adapt(Surgery):
     options_type: ClassVar[type] = AdaptOptions
     tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({"batch_size": 8})
 
-    def operate(
-        self, model: Model, data: Selection | None
-    ) -> tuple[Encoder, dict[str, Any] | None, dict[str, Any]]:
+    def operate(self, model: Model, data: Selection | None) -> tuple[Encoder, dict[str, Any] | None, dict[str, Any]]:
         """Labels are not looked at; the structure stays as it is."""
         if data is None:
             raise UserError("adapt needs clips of the data set that the model shall be adapted to")

@@ -33,9 +33,7 @@ class Surgery(Method):
     alters: ClassVar[bool] = True  # its modules are none that lean_form of encoders/base.py knows how to deal with
 
     @abstractmethod
-    def operate(
-        self, model: Model, data: Selection | None
-    ) -> tuple[Encoder, dict[str, Any] | None, dict[str, Any]]:
+    def operate(self, model: Model, data: Selection | None) -> tuple[Encoder, dict[str, Any] | None, dict[str, Any]]:
         """Change the encoder.
 
         Args:

@@ -46,9 +46,7 @@ class Fuse(Surgery):
     options_type: ClassVar[type] = FuseOptions
     tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({})  # needs trained models: tests/encoders/test_fuse.py
 
-    def operate(
-        self, model: Model, data: Selection | None
-    ) -> tuple[Encoder, dict[str, Any] | None, dict[str, Any]]:
+    def operate(self, model: Model, data: Selection | None) -> tuple[Encoder, dict[str, Any] | None, dict[str, Any]]:
         """No clips are looked at.
 
         Raises:

@@ -66,7 +66,7 @@ class PosteriorHeads(nn.Module):
         """
         variance = (self.square - self.mean.square()).clamp(min=LEAST_VARIANCE) + LEAST_VARIANCE
         rows = len(noise) // self.heads
-        return (self.mean.repeat_interleave(rows, 0) + scale * variance.sqrt().repeat_interleave(rows, 0) * noise)
+        return self.mean.repeat_interleave(rows, 0) + scale * variance.sqrt().repeat_interleave(rows, 0) * noise
 
 
 def posterior_of(model: nn.Module) -> PosteriorHeads | None:

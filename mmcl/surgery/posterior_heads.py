@@ -73,9 +73,7 @@ class PosteriorHeadsSurgery(Surgery):
     options_type: ClassVar[type] = PosteriorHeadsOptions
     tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({"epochs": 1, "dual_epochs": 1, "inner": 2})
 
-    def operate(
-        self, model: Model, data: Selection | None
-    ) -> tuple[Encoder, dict[str, Any] | None, dict[str, Any]]:
+    def operate(self, model: Model, data: Selection | None) -> tuple[Encoder, dict[str, Any] | None, dict[str, Any]]:
         """Scores of the training clips are computed once; the heads learn from those."""
         if data is None:
             raise UserError("posterior_heads learns from training clips: give it some")

@@ -91,9 +91,7 @@ class SigLIP(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(SIGLIP_SCALE))) if own_scale else None
         self.bias = nn.Parameter(torch.tensor(-10.0))
 
-    def forward(
-        self, a: Tensor, b: Tensor, labels: Tensor | None = None, log_scale: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, a: Tensor, b: Tensor, labels: Tensor | None = None, log_scale: Tensor | None = None) -> Tensor:
         """(n, D) and (n, D) -> scalar: sum over all pairs of a row, mean over this process's rows."""
         scale = self.log_scale if log_scale is None else log_scale
         assert scale is not None, "the scale is another module's, and was not given"

@@ -21,6 +21,7 @@ from mmcl.towers.prefix import CutModel, Prefix
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+
 class LLMOutput(NamedTuple):
     """``features`` (N, D) float32, and ``lm_loss``, a scalar, or None where no answers were given."""
 

@@ -18,8 +18,10 @@ def test_both_ways_give_the_same_shares_of_the_same_orders(tmp_path, capsys, mon
     words = f"explain --permutations 8 --loop 3 --background 2 --window 8 --width 8 --json {file}"
     assert main(words.split()) == 0
     out, facts = capsys.readouterr().out, json.loads(file.read_text())
-    assert facts["loop"] == 4 and facts["difference"] < 1e-4 and facts["ratio"] == pytest.approx(
-        facts["loop_seconds"] / facts["seconds"]
+    assert (
+        facts["loop"] == 4
+        and facts["difference"] < 1e-4
+        and facts["ratio"] == pytest.approx(facts["loop_seconds"] / facts["seconds"])
     )
     assert "calculated from 4 orders" in out and out.count("\n| ") == 4
     assert "not the same shares" in explain.table(facts | {"ratio": None})

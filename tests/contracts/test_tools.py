@@ -232,7 +232,7 @@ def test_an_attack_stays_in_its_budget_and_touches_nobody_who_is_not_there(name,
     assert torch.equal(found, again) and found.shape == joints.shape and not found.requires_grad
     size = 1.0
     if unit == "body":
-        extent = (clean.masked_fill(~there[..., None], -9).amax(3) - clean.masked_fill(~there[..., None], 9).amin(3))
+        extent = clean.masked_fill(~there[..., None], -9).amax(3) - clean.masked_fill(~there[..., None], 9).amin(3)
         size = float(extent.amax())  # no smaller than any clip's median extent
         assert 0.5 < size < 3.0
     moved = (found - clean).abs()

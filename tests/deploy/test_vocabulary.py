@@ -242,9 +242,7 @@ def test_onnx_gives_the_embedding_and_verification_compares_it(bundle, parts, tm
     x = torch.randn(3, 2, 17, 20, 3)
     (found,) = session.run(["embedding"], {"joints": x.numpy()})
     with torch.no_grad():
-        torch.testing.assert_close(
-            torch.from_numpy(found), model.text_head.embed(model.features(x)), atol=1e-4, rtol=0
-        )
+        torch.testing.assert_close(torch.from_numpy(found), model.text_head.embed(model.features(x)), atol=1e-4, rtol=0)
     facts = session.get_modelmeta().custom_metadata_map
     assert json.loads(facts["vocabulary"])["names"] == TABLE
     assert "unit-length" in json.loads(facts["outputs"])["embedding"]

@@ -93,8 +93,6 @@ def test_calibration_has_a_closed_form_for_constant_confidence() -> None:
 def test_no_skill_is_the_best_constant_answer_or_a_guess() -> None:
     for labels, classes in (([0, 0, 0, 1], 10), ([0, 1], 2), ([4, 4, 1, 4, 0, 1], 5)):
         found = score_metrics(np.zeros((len(labels), classes)), np.array(labels))
-        constant = [
-            score_metrics(np.eye(classes)[[k] * len(labels)], np.array(labels)) for k in range(classes)
-        ]
+        constant = [score_metrics(np.eye(classes)[[k] * len(labels)], np.array(labels)) for k in range(classes)]
         assert found["majority_share"] == max(entry["top1"] for entry in constant)
         assert found["majority_share"] >= found["chance_uniform"] == 1 / classes

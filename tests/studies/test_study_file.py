@@ -70,7 +70,7 @@ def test_a_study_is_judged_by_any_evaluation_with_its_options_on_any_clips(tmp_p
     assert len({run.report for run in (plain, near, *others)}) == 5  # one judgement never stands for another
     drawn = {"set": {"data.protocol": "x/{draw}"}, "draws": 2, "judge": "open_vocabulary"}
     study = read_study(write(tmp_path / "own.yaml", **drawn, judge_options={"gate": "gates/{draw}"}))
-    assert "gate=\"gates/1\"" in study.runs(tmp_path)[2].commands[1]
+    assert 'gate="gates/1"' in study.runs(tmp_path)[2].commands[1]
 
 
 def test_several_judges_each_have_options_and_what_is_missing_is_done(tmp_path) -> None:

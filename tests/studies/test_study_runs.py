@@ -75,9 +75,7 @@ def test_a_run_that_another_process_is_at_is_left_alone(tmp_path) -> None:
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=log) as orphan:
             log.close()
             outcome = perform(runs, Local(2))
-            assert (
-                list(outcome.failed) == ["theirs/0"] and "another process is at this" in outcome.failed["theirs/0"]
-            )
+            assert list(outcome.failed) == ["theirs/0"] and "another process is at this" in outcome.failed["theirs/0"]
             orphan.communicate(b"\n")
     assert perform(runs, Local(2)).failed == {} and not runs[1].commands
 

@@ -180,9 +180,7 @@ def test_a_teacher_that_knows_what_its_student_is_judged_by_is_refused(demo_stor
     assert build_task(config, open_data(config), torch.device("cpu")).teachers is not None
 
 
-def test_what_cannot_teach_or_be_taught_is_refused_in_one_line(
-    demo_store, store, tmp_path, tower_folder
-) -> None:
+def test_what_cannot_teach_or_be_taught_is_refused_in_one_line(demo_store, store, tmp_path, tower_folder) -> None:
     names = list(store.class_names)
     good = write_teacher(tmp_path / "good", made_teacher(names))
     other = write_teacher(tmp_path / "other", made_teacher(names[1:] + names[:1]))

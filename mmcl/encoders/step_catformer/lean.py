@@ -176,7 +176,11 @@ class LeanStepCATFormer(LeanBodies):
             for unit in cast("list[Unit]", encoder.units)
         ]
         super().__init__(
-            encoder.options.persons, encoder.layout.joint_count, encoder.data_bn, units, encoder.classifier,
+            encoder.options.persons,
+            encoder.layout.joint_count,
+            encoder.data_bn,
+            units,
+            encoder.classifier,
             columns=COLUMNS,
         )
         self.token_units, to_tokens, mix = tokens

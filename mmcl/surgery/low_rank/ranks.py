@@ -83,7 +83,7 @@ def cost_by(sites: Sequence[Site], whole: float, weights: Mapping[str, float]) -
         whole: what the network costs now.
         weights: layer -> cost of one number: 1 for parameters, how often it is multiplied for multiply-accumulates.
     """
-    return lambda ranks: whole - sum(
-        weights[site.name] * (site.now - site.cost(ranks[site.name])) for site in sites if site.name in ranks
+    return lambda ranks: (
+        whole
+        - sum(weights[site.name] * (site.now - site.cost(ranks[site.name])) for site in sites if site.name in ranks)
     )
-

@@ -51,9 +51,7 @@ class LowRank(Surgery):
     alters: ClassVar[bool] = False
     tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({"policy": "energy", "amount": 0.6})
 
-    def operate(
-        self, model: Model, data: Selection | None
-    ) -> tuple[Encoder, dict[str, Any] | None, dict[str, Any]]:
+    def operate(self, model: Model, data: Selection | None) -> tuple[Encoder, dict[str, Any] | None, dict[str, Any]]:
         """Clips, where there are some, are for the batch norms; labels are not looked at."""
         encoder, options = model.encoder.eval(), self.options
         before = count_parameters(encoder)

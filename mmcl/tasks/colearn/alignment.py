@@ -73,9 +73,7 @@ class Alignment(nn.Module):
         self.project = projection(image_width, skeleton_width) if options.space == "skeleton" else None
         self.siglip = SigLIP(own_scale) if options.loss == "siglip" else None
 
-    def forward(
-        self, skeleton: Tensor, image: Tensor, labels: Tensor, log_scale: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, skeleton: Tensor, image: Tensor, labels: Tensor, log_scale: Tensor | None = None) -> Tensor:
         """L_FAM of this process's clips.
 
         Args:
