@@ -56,7 +56,7 @@ def _tables(group: Mapping[str, Any]) -> list[str]:
 
 
 def _leaves(group: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Numbers, intervals, and groups within groups that hold nothing else, each with the names that lead to it."""
+    """Numbers and intervals, each with the names that lead to it; below the first level, groups of them as they are."""
     for key, value in group.items():
         names = (*above, _said(key))
         inner = isinstance(value, Mapping) and value.keys() != INTERVAL
