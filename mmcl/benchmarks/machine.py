@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from mmcl import __version__
 from mmcl.data.preparation.pool import default_workers
 
 EVERY = 0.05  # seconds between two looks at the processes
@@ -27,7 +28,11 @@ def machine(*packages: str) -> dict[str, Any]:
         "threads": os.environ.get("OMP_NUM_THREADS", "not set"),
         "waiting": os.environ.get("OMP_WAIT_POLICY", "not set"),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("mmcl", *packages)}},
+        "versions": {
+            "python": platform.python_version(),
+            "mmcl": __version__,
+            **{name: version(name) for name in packages},
+        },
     }
 
 

@@ -30,10 +30,12 @@ def absent(place, seconds):
 
 
 def endless(place, seconds):
+    yield {"what": "early", "found": "before the time was over"}
     time.sleep(60)
 
 
 def crash(place, seconds):
+    yield {"what": "early", "found": "before the crash"}
     print("CUDA error: device-side assert", flush=True)
     import os
 
@@ -72,7 +74,8 @@ def test_what_a_part_raises_is_a_line_of_the_table(tmp_path, measure, status, wh
 )
 def test_a_part_takes_nobody_with_it(tmp_path, measure, limit, status, why) -> None:
     found = perform(Part("part", "tries", limit, measure), Place("cpu", True, tmp_path), 50)
-    assert (found["status"], found["why"], len(found["lines"])) == (status, why, int(status == "done"))
+    assert (found["status"], found["why"]) == (status, why)
+    assert [line["what"] for line in found["lines"]] == ["one" if status == "done" else "early"]  # none is lost
 
 
 def test_without_a_gpu_one_line_says_so(monkeypatch) -> None:
@@ -87,6 +90,22 @@ def test_parts_that_have_no_time_left_are_named(tmp_path, capsys, monkeypatch) -
     assert main(["gpu", "--device", "cpu", "--tiny", "--parts", "graph", "--limit", "0.5", "--json", str(file)]) == 0
     facts = json.loads(file.read_text())
     assert facts["parts"][0]["why"] == "the 0 s of all parts were over" and "skipped" in capsys.readouterr().out
+
+
+def test_what_one_part_found_outlives_the_next(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(gpu.PARTS, "graph", Part("graph", "tries", 50, fine))
+    monkeypatch.setitem(gpu.PARTS, "fsdp", Part("fsdp", "is interrupted", 50, fine))
+    real, file = gpu.perform, tmp_path / "facts.json"
+
+    def interrupted(part, place, left):
+        if part.name == "fsdp":
+            raise KeyboardInterrupt
+        return real(part, place, left)
+
+    monkeypatch.setattr(gpu, "perform", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        main(["gpu", "--device", "cpu", "--tiny", "--parts", "graph", "fsdp", "--json", str(file)])
+    assert [part["lines"][0]["number"] for part in json.loads(file.read_text())["parts"]] == [1]
 
 
 def test_tensors_of_two_runs_are_compared_bit_by_bit() -> None:

@@ -1,7 +1,7 @@
 """A part of ``mmcl bench gpu``: a function with a time of its own, in a process of its own.
 
-A part that fails, hangs or breaks its device takes no other part with it: what it found comes back through a file, and
-what it printed is the reason where it found nothing.
+A part that fails, hangs or breaks its device takes no other part with it: what it found comes back through a file, line
+by line, and what it printed is the reason where it found nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,14 +54,14 @@ class Part:
         name: of the part.
         about: what it measures, in a few words.
         seconds: it is ended after that.
-        measure: called with the place, and seconds that all its rounds together may take; returns lines, each with
-            ``what``, ``found`` (both words) and numbers.
+        measure: called with the place, and seconds that all its rounds together may take; gives lines, each with
+            ``what``, ``found`` (both words) and numbers. A line that it gives early is kept if the part is ended.
     """
 
     name: str
     about: str
     seconds: float
-    measure: Callable[[Place, float], Lines]
+    measure: Callable[[Place, float], Iterable[dict[str, Any]]]
 
 
 def perform(part: Part, place: Place, limit: float) -> dict[str, Any]:
@@ -84,11 +84,12 @@ def perform(part: Part, place: Place, limit: float) -> dict[str, Any]:
         _end(process.pid)
         process.join()
     facts: dict[str, Any] = {"part": part.name, "about": part.about, "seconds": time.perf_counter() - began}
+    facts |= json.loads(result.read_text(encoding="utf-8")) if result.is_file() else {"status": "begun", "lines": []}
+    if facts["status"] != "begun":
+        return facts
     if late:
-        return facts | {"status": "too long", "why": f"ended after {facts['seconds']:.0f} s", "lines": []}
-    if not result.is_file():
-        return facts | {"status": "failed", "why": _last_words(log, process.exitcode), "lines": []}
-    return facts | json.loads(result.read_text(encoding="utf-8"))
+        return facts | {"status": "too long", "why": f"ended after {facts['seconds']:.0f} s"}
+    return facts | {"status": "failed", "why": _last_words(log, process.exitcode)}
 
 
 def _child(part: Part, place: Place, seconds: float, result: Path, log: Path) -> None:
@@ -97,20 +98,37 @@ def _child(part: Part, place: Place, seconds: float, result: Path, log: Path) ->
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
     if place.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    write_json(result, outcome(part, place, 0.0 if place.tiny else seconds / 4))
+
+    def keep(lines: Lines) -> None:
+        write_json(result, {"status": "begun", "lines": lines})
+
+    write_json(result, outcome(part, place, 0.0 if place.tiny else seconds / 4, keep))
 
 
-def outcome(part: Part, place: Place, seconds: float) -> dict[str, Any]:
-    """What a part found, or why it found nothing: ``status``, ``why``, ``lines``."""
+def outcome(
+    part: Part, place: Place, seconds: float, keep: Callable[[Lines], None] = lambda lines: None
+) -> dict[str, Any]:
+    """What a part found, and why it found no more: ``status``, ``why``, ``lines``.
+
+    Args:
+        part: which.
+        place: where.
+        seconds: that all its rounds together may take.
+        keep: called with the lines so far whenever there is a new one.
+    """
+    lines: Lines = []
     try:
-        return {"status": "done", "why": "", "lines": part.measure(place, seconds)}
+        for line in part.measure(place, seconds):
+            lines.append(line)
+            keep(lines)
+        return {"status": "done", "why": "", "lines": lines}
     except Skipped as reason:
-        return {"status": "skipped", "why": str(reason), "lines": []}
+        return {"status": "skipped", "why": str(reason), "lines": lines}
     except UserError as error:
-        return {"status": "failed", "why": one_line(str(error)), "lines": []}
+        return {"status": "failed", "why": one_line(str(error)), "lines": lines}
     except Exception as error:  # whatever it is, it is a line of the table
         traceback.print_exc()
-        return {"status": "failed", "why": one_line(f"{type(error).__name__}: {error}"), "lines": []}
+        return {"status": "failed", "why": one_line(f"{type(error).__name__}: {error}"), "lines": lines}
 
 
 def _end(pid: int) -> None:

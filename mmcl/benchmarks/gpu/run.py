@@ -26,14 +26,14 @@ LIMIT = 480.0  # seconds of all parts together
 PARTS = {
     part.name: part
     for part in (
-        Part("encoder", "CTR-GCN at batch 64: eager fp32 against bf16, compiled, CUDA graphs", 170, measure_encoder),
-        Part("resume", "a run that was stopped and resumed against one that was not, bit by bit", 50, measure_resume),
-        Part("fp16", "training in fp16 beside fp32", 40, measure_fp16),
-        Part("colearn", "co-learning with CLIP ViT-B/32 and a language model of 1e9, cached and live", 120,
+        Part("encoder", "CTR-GCN at batch 64: eager fp32 against bf16, compiled, CUDA graphs", 240, measure_encoder),
+        Part("resume", "a run that was stopped and resumed against one that was not, bit by bit", 60, measure_resume),
+        Part("fp16", "training in fp16 beside fp32", 60, measure_fp16),
+        Part("colearn", "co-learning with CLIP ViT-B/32 and a language model of 1e9, cached and live", 150,
              measure_colearning),
         Part("graph", "the ONNX graph on the GPU", 60, measure_graph),
-        Part("fsdp", "FSDP 2, one process: the losses of a plain run", 80, measure_fsdp),
-        Part("deepspeed", "DeepSpeed stage 2, one process: the losses of a plain run", 80, measure_deepspeed),
+        Part("fsdp", "FSDP 2, one process: the losses of a plain run", 90, measure_fsdp),
+        Part("deepspeed", "DeepSpeed stage 2, one process: the losses of a plain run", 90, measure_deepspeed),
     )
 }  # fmt: skip
 EPILOG = """\
@@ -43,8 +43,8 @@ examples:
   mmcl bench gpu --device cpu --tiny           # the same code where there is no GPU: its numbers mean nothing
 
 All weights are random. Each part runs in a process of its own, and is ended when its time is over; the table says why
-where one found nothing. What a part needs beyond `pip install mmcl[train,onnx]` (DeepSpeed, onnxruntime-gpu) is named
-where it is missing. As of now it has been run on processors alone."""
+where one found nothing more. What a part needs beyond `pip install mmcl[train,onnx]` (DeepSpeed, onnxruntime-gpu) is
+named where it is missing. docs/scale.md says what it found on an H100, and which parts have not been run on a GPU."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -73,10 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("no GPU here that PyTorch can use: `mmcl bench gpu --device cpu --tiny` tries the code without")
     with stop_as_interrupt(), tempfile.TemporaryDirectory(prefix="mmcl-bench-", dir=args.folder) as folder:
         place = Place(args.device, args.tiny, Path(folder), args.bundle)
-        facts = measure(place, args.parts, args.limit)
+        facts = measure(place, args.parts, args.limit, args.json)
     print(table(facts))
-    if args.json:
-        write_json(args.json, facts)
     return 1 if any(part["status"] in ("failed", "too long") for part in facts["parts"]) else 0
 
 
@@ -88,24 +86,25 @@ def gpu_is_there() -> bool:
     return torch.cuda.is_available()
 
 
-def measure(place: Place, parts: Sequence[str], limit: float) -> dict[str, Any]:
+def measure(place: Place, parts: Sequence[str], limit: float, file: Path | None = None) -> dict[str, Any]:
     """Perform parts one after the other.
 
     Args:
         place: where.
         parts: their names.
         limit: seconds of all of them; what has no time left says so.
+        file: for the numbers, written again after each part: a later one that ends everything takes none with it.
     """
-    end, found = time.perf_counter() + limit, []
+    end, found = time.perf_counter() + limit, list[dict[str, Any]]()
+    facts = {"machine": machine("torch"), "device": place.device, "tiny": place.tiny, "parts": found}
     for name in parts:
         left = end - time.perf_counter()
         print(f"… {name}: {PARTS[name].about}", file=sys.stderr, flush=True)
-        if left < 1:
-            why = f"the {limit:.0f} s of all parts were over"
-            found.append({"part": name, "status": "skipped", "why": why, "seconds": 0.0, "lines": []})
-            continue
-        found.append(perform(PARTS[name], place, left))
-    return {"machine": machine("torch"), "device": place.device, "tiny": place.tiny, "parts": found}
+        late = {"part": name, "status": "skipped", "why": f"the {limit:.0f} s of all parts were over", "seconds": 0.0}
+        found.append(perform(PARTS[name], place, left) if left >= 1 else late | {"lines": []})
+        if file:
+            write_json(file, facts)
+    return facts
 
 
 def table(facts: dict[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -40,8 +41,9 @@ def measure_gpu(
     variants["once, bf16, compiled" + (", CUDA graphs" if x.is_cuda else "")] = (fast, True)
     published = variants["published"][0]
     found = {}
-    for name, (network, bfloat16) in variants.items():  # in evaluation, where all compute the same
-        found[name] = difference(network.eval(), published.eval(), x, bfloat16)
+    with exact_fp32():
+        for name, (network, bfloat16) in variants.items():  # in evaluation, where all compute the same
+            found[name] = difference(network.eval(), published.eval(), x, bfloat16)
     steps = {name: training_step(network.train(), x, bfloat16) for name, (network, bfloat16) in variants.items()}
     wait = torch.cuda.synchronize if x.is_cuda else None
     timings = compare(steps, seconds, synchronise=wait)
@@ -57,6 +59,16 @@ def measure_gpu(
         )
         for name, timing in timings.items()
     ]
+
+
+@contextmanager
+def exact_fp32() -> Iterator[None]:
+    """Convolutions in full fp32: PyTorch lets cuDNN compute them in TF32, whose error hides what differs."""
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def compiled(trunk: Callable[..., Any], backend: str, graphs: bool) -> Callable[..., Any]:
