@@ -102,7 +102,7 @@ def _child(part: Part, place: Place, seconds: float, result: Path, log: Path) ->
     def keep(lines: Lines) -> None:
         write_json(result, {"status": "begun", "lines": lines})
 
-    write_json(result, outcome(part, place, 0.0 if place.tiny else seconds / 4, keep))
+    write_json(result, outcome(part, place, 0.0 if place.tiny else seconds / 8, keep))
 
 
 def outcome(
