@@ -174,3 +174,11 @@ def test_every_study_that_ships_parses_arm_by_arm(name, tmp_path) -> None:
     first = [run for run in study.runs(tmp_path) if run.draw in (None, 0) and run.seed == study.seeds[0]]
     assert len({parse(run.arguments).text for run in first}) == len(study.arms)  # all different
     assert "mmcl study --config " + name in (STUDIES / f"{name}.yaml").read_text()
+
+
+def test_one_encoder_has_one_optimiser_in_every_study_that_ships() -> None:
+    chosen, cells = read_study("encoders").arms, read_study("matrix").arms
+    supervised = {arm.removesuffix(".supervised"): own for arm, own in cells.items() if arm.endswith(".supervised")}
+    assert supervised == {name: chosen[name] for name in supervised} and len(supervised) == 9
+    for name in ("utd_mhad_long_tail", "colearn_worth"):
+        assert chosen["tcn"].items() <= read_study(name).set.items()
