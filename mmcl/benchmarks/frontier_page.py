@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -122,7 +123,8 @@ def draw_frontier(path: Path, points: Sequence[Point]) -> None:
         axes.plot([single], [100 * point.value], "o", color=BLUE, markerfacecolor="white")
         axes.plot([integer], [100 * point.value], "o", color=BLUE)
         name = shortened(point.name)
-        axes.annotate(name, (integer, 100 * point.value), (5, 5), textcoords="offset points", fontsize=9,
+        where = (5, -12) if _is_crowded(point, points) else (5, 5)
+        axes.annotate(name, (integer, 100 * point.value), where, textcoords="offset points", fontsize=9,
                       **as_written(name))  # fmt: skip
     pairs = zip(points, on_frontier(points), strict=True)
     best = sorted((1e3 * point.times["int8"].seconds, 100 * point.value) for point, on in pairs if on)
@@ -137,3 +139,15 @@ def draw_frontier(path: Path, points: Sequence[Point]) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)
+
+
+def _is_crowded(point: Point, points: Sequence[Point]) -> bool:
+    """Whether the name of a point above it, or of an earlier one as high, would be written over its own."""
+
+    def over(other: Point, earlier: bool) -> bool:
+        times = (each.times["int8"].seconds for each in (point, other))
+        higher = other.value - point.value
+        return abs(math.log(next(times) / next(times))) < 0.3 and (0 < higher < 0.025 or (higher == 0 and earlier))
+
+    own = next(index for index, other in enumerate(points) if other is point)
+    return any(over(other, index < own) for index, other in enumerate(points) if index != own)

@@ -14,6 +14,7 @@ from PIL import Image
 from tasks.made_teachers import made_teacher, write_teacher
 
 from mmcl.bench import main
+from mmcl.benchmarks import frontier_page
 from mmcl.benchmarks.frontier import model_paths
 from mmcl.benchmarks.frontier_page import Point, draw_frontier, frontier_table, on_frontier
 from mmcl.benchmarks.timing import Timing
@@ -43,6 +44,18 @@ def test_a_row_is_on_the_frontier_where_no_other_is_as_right_and_faster(tmp_path
     assert line in table
     draw_frontier(tmp_path / "frontier.png", points)
     assert Image.open(tmp_path / "frontier.png").size > (400, 300)
+
+
+def test_names_are_not_written_over_each_other(tmp_path, monkeypatch) -> None:
+    rows = {"learned": (0.926, 5e-3), "fixed": (0.923, 5e-3), "again": (0.926, 5e-3), "far": (0.8, 5e-3)}
+    drawn = []
+    monkeypatch.setattr(frontier_page, "save_figure", lambda figure, path: drawn.append(figure))
+    draw_frontier(tmp_path / "frontier.png", [point(name, *numbers) for name, numbers in rows.items()])
+    boxes = {text.get_text(): text.get_window_extent() for text in drawn[0].axes[0].texts}
+    assert boxes["fixed"].y1 < boxes["learned"].y0 and boxes["again"].y1 < boxes["learned"].y0
+    assert (
+        boxes["far"].y0 > drawn[0].axes[0].transData.transform((5, 80))[1]
+    )  # above its point, where nothing is in the way
 
 
 def rows_of(demo_store: Path, folder: Path, bundles: list[str]) -> list[dict[str, Any]]:
