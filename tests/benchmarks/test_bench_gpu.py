@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 
+import psutil
 import pytest
 import torch
 
@@ -42,6 +45,12 @@ def crash(place, seconds):
     os._exit(7)
 
 
+def far(place, seconds):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+    (place.folder / "child").write_text(str(child.pid))
+    time.sleep(60)
+
+
 def fine(place, seconds):
     return [{"what": "one", "found": f"{seconds:.1f} s on {place.device}", "number": 1}]
 
@@ -76,6 +85,12 @@ def test_a_part_takes_nobody_with_it(tmp_path, measure, limit, status, why) -> N
     found = perform(Part("part", "tries", limit, measure), Place("cpu", True, tmp_path), 50)
     assert (found["status"], found["why"]) == (status, why)
     assert [line["what"] for line in found["lines"]] == ["one" if status == "done" else "early"]  # none is lost
+
+
+def test_what_a_part_started_ends_with_it_in_whatever_session(tmp_path) -> None:
+    assert perform(Part("part", "starts one", 50, far), Place("cpu", True, tmp_path), 8.0)["status"] == "too long"
+    pid = int((tmp_path / "child").read_text())
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def test_without_a_gpu_one_line_says_so(monkeypatch) -> None:

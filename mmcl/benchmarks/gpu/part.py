@@ -6,6 +6,7 @@ by line, and what it printed is the reason where it found nothing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -16,6 +17,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
@@ -132,7 +135,11 @@ def outcome(
 
 
 def _end(pid: int) -> None:
-    """End a process and all that it started."""
+    """End a process and all that it started, in whatever session: DeepSpeed's launcher begins one of its own."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:  # it leads no group yet
