@@ -20,6 +20,7 @@ from mmcl.evaluation.reporting.pictures import BLUE, DPI, GREY, ORANGE, as_writt
 MARK = "frontier.json"
 PRECISIONS = ("fp32", "int8")
 BASELINE = "published"
+NAME_WIDTH, NAME_HEIGHT = 0.3, 0.025  # what a name takes of the picture: logarithm of time, accuracy
 
 
 @dataclass(frozen=True)
@@ -116,14 +117,14 @@ def draw_frontier(path: Path, points: Sequence[Point]) -> None:
 
     figure = Figure(figsize=(8.5, 5), dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
-    for point in points:
+    for index, point in enumerate(points):
         single, integer = (1e3 * point.times[precision].seconds for precision in PRECISIONS)
         axes.plot([integer, integer], [100 * point.low, 100 * point.high], color=GREY, linewidth=1)
         axes.plot([single, integer], [100 * point.value] * 2, color=GREY, linewidth=1, linestyle=":")
         axes.plot([single], [100 * point.value], "o", color=BLUE, markerfacecolor="white")
         axes.plot([integer], [100 * point.value], "o", color=BLUE)
         name = shortened(point.name)
-        where = (5, -12) if _is_crowded(point, points) else (5, 5)
+        where = (5, -12) if _is_crowded(index, points) else (5, 5)
         axes.annotate(name, (integer, 100 * point.value), where, textcoords="offset points", fontsize=9,
                       **as_written(name))  # fmt: skip
     pairs = zip(points, on_frontier(points), strict=True)
@@ -141,13 +142,12 @@ def draw_frontier(path: Path, points: Sequence[Point]) -> None:
     save_figure(figure, path)
 
 
-def _is_crowded(point: Point, points: Sequence[Point]) -> bool:
-    """Whether the name of a point above it, or of an earlier one as high, would be written over its own."""
-
-    def over(other: Point, earlier: bool) -> bool:
-        times = (each.times["int8"].seconds for each in (point, other))
+def _is_crowded(index: int, points: Sequence[Point]) -> bool:
+    """Whether the name of another point, a little higher or as high and earlier, would be written over this one's."""
+    point = points[index]
+    for number, other in enumerate(points):
+        apart = abs(math.log(other.times["int8"].seconds / point.times["int8"].seconds))
         higher = other.value - point.value
-        return abs(math.log(next(times) / next(times))) < 0.3 and (0 < higher < 0.025 or (higher == 0 and earlier))
-
-    own = next(index for index, other in enumerate(points) if other is point)
-    return any(over(other, index < own) for index, other in enumerate(points) if index != own)
+        if apart < NAME_WIDTH and (0 < higher < NAME_HEIGHT or (higher == 0 and number < index)):
+            return True
+    return False

@@ -53,9 +53,8 @@ def test_names_are_not_written_over_each_other(tmp_path, monkeypatch) -> None:
     draw_frontier(tmp_path / "frontier.png", [point(name, *numbers) for name, numbers in rows.items()])
     boxes = {text.get_text(): text.get_window_extent() for text in drawn[0].axes[0].texts}
     assert boxes["fixed"].y1 < boxes["learned"].y0 and boxes["again"].y1 < boxes["learned"].y0
-    assert (
-        boxes["far"].y0 > drawn[0].axes[0].transData.transform((5, 80))[1]
-    )  # above its point, where nothing is in the way
+    height = drawn[0].axes[0].transData.transform((5, 80))[1]
+    assert boxes["far"].y0 > height  # above its point, where nothing is in the way
 
 
 def rows_of(demo_store: Path, folder: Path, bundles: list[str]) -> list[dict[str, Any]]:

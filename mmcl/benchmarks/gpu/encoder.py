@@ -28,7 +28,10 @@ def measure_encoder(place: Place, seconds: float) -> Iterator[dict[str, Any]]:
 
     Times are taken as PyTorch is set by itself: its convolutions may compute in TF32. Differences are taken without.
 
-    What cannot be compiled here has a line that says so, and takes the other measurement not with it.
+    Where one of the two fails, the other is still measured.
+
+    Raises:
+        RuntimeError: one of them failed, and why; raised after all lines.
     """
     options, frames, batch = CTRGCNOptions(), FRAMES, BATCH
     if place.tiny:
@@ -61,10 +64,11 @@ def measure_in_use(encoder: CTRGCN, x: Tensor, bodies: int, seconds: float, back
         "lean, bf16, compiled" + (", CUDA graphs" if x.is_cuda else ""): (fast, True),
     }  # fmt: skip
     calls, far, products = {}, {}, {}
+    with exact_fp32():
+        expected = published(x)
     for name, (network, bfloat16) in networks.items():
         calls[name] = called(network, x, bfloat16)
         with exact_fp32():
-            expected = published(x)
             far[name] = float((calls[name]().float() - expected).abs().max() / expected.abs().max())
         products[name] = count_products_of(calls["lean" if name.startswith("lean") else name])
     wait = torch.cuda.synchronize if x.is_cuda else None
