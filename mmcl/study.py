@@ -38,6 +38,7 @@ A study file holds
   In a value, {seed} becomes the run's seed: start.checkpoint: runs/base/{seed}
   judge: top1                                    or another evaluation (`mmcl evaluate --help` lists them)
   judge_options: {}                              its options: {k: [5]} for judge: knn
+  also: [groups.few.accuracy]                    other numbers of its report.json, each with a table of its own
   Several, judge: [top1, robustness] with judge_options: {robustness: {…}}, make a picture of every arm by every
   measure, OUT/matrix.png. An arm called ENCODER.TASK stands in row ENCODER and column TASK of each.
   judge_on: {}                                   data, protocol, split, where not the test side of each run's own
@@ -60,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--config", required=True, metavar="STUDY", help="study file, or the name of one in mmcl")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of runs and table")
+    parser.add_argument("--baseline", metavar="ARM", help="compare the others with this arm (the first of the file)")
     parser.add_argument("--only", nargs="+", metavar="ARM", help="run these arms (the table has all that is finished)")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="S", help="in place of the study file's")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and what is finished; run nothing")
@@ -117,11 +119,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, rest = build_parser().parse_known_args(argv)
     require_packages()
     from mmcl.places.performing import perform
-    from mmcl.studies.grid import read_study
+    from mmcl.studies.reading import read_study
     from mmcl.studies.statistics import compare_arms, read_reports
     from mmcl.studies.table import write_table
 
-    study = read_study(arguments.config).changed(arguments.seeds, settings_of(rest))
+    study = read_study(arguments.config).changed(arguments.seeds, settings_of(rest), arguments.baseline)
     runs = study.runs(arguments.out)
     chosen = select(study, runs, arguments.only)
     if arguments.dry_run:

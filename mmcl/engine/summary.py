@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mmcl import __version__
 from mmcl.common.device import computes_bf16
 from mmcl.common.files import write_json
 from mmcl.common.options import without
@@ -149,6 +150,6 @@ def write_summary(config: TrainConfig, loop: Loop, folder: Path, seconds: float,
         else None,
         "encoder_parameters": sum(parameter.numel() for parameter in loop.task.encoder.parameters()),
         "loaded": loop.task.helpers(),
-        "versions": {name: version(name) for name in ("mmcl", "torch", "accelerate")},
+        "versions": {"mmcl": __version__, **{name: version(name) for name in ("torch", "accelerate")}},
     }
     write_json(folder / "summary.json", summary)

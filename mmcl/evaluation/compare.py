@@ -16,7 +16,7 @@ CHUNK = 500  # resamples at once: bounds memory
 
 
 def paired_bootstrap(
-    correct_a: np.ndarray, correct_b: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
+    correct_a: np.ndarray, correct_b: np.ndarray, resamples: int = RESAMPLES, seed: int = 0, matched: bool = False
 ) -> tuple[float, float, float]:
     """Accuracy of A minus accuracy of B, with a 95 % percentile interval.
 
@@ -27,20 +27,24 @@ def paired_bootstrap(
     interval is then wider. An interval that holds 0 is no evidence of a difference.
 
     Args:
-        correct_a: (seeds, n) or (n,), whether each clip was answered right.
+        correct_a: (seeds, n) or (n,), whether each clip was answered right, or in which share of some runs.
         correct_b: the same for the same clips in the same order; the number of seeds may differ.
         resamples: how many.
         seed: of the draws; the result is a pure function of the arguments.
+        matched: whether row i of both sides belongs together (the same random order of classes, say), so that both
+            sides draw the same rows.
 
     Returns:
         difference, low, high: fractions of 1.
 
     Raises:
-        ValueError: the sides have different numbers of clips, or none.
+        ValueError: the sides have different numbers of clips, or of matched rows, or none.
     """
     a, b = np.atleast_2d(correct_a).astype(np.float64), np.atleast_2d(correct_b).astype(np.float64)
     if a.shape[1] != b.shape[1] or a.size == 0 or b.size == 0:
         raise ValueError(f"correct_a is {a.shape}, correct_b {b.shape}: both must hold the same clips, at least one")
+    if matched and len(a) != len(b):
+        raise ValueError(f"correct_a has {len(a)} rows and correct_b {len(b)}: matched rows come in pairs")
     # Clips on which all seeds of both sides do alike are interchangeable: drawing how often each such pattern comes
     # is the same as drawing clips, and there are far fewer patterns than clips.
     patterns, counts = np.unique(np.concatenate([a, b]), axis=1, return_counts=True)
@@ -49,8 +53,9 @@ def paired_bootstrap(
     for start in range(0, resamples, CHUNK):
         size = min(CHUNK, resamples - start)
         drawn = rng.multinomial(clips, counts / clips, size=size) / clips  # (size, patterns)
-        mean_a = _draw_seeds(rng, len(a), size) @ patterns[: len(a)]
-        mean_b = _draw_seeds(rng, len(b), size) @ patterns[len(a) :]
+        rows = _draw_seeds(rng, len(a), size)
+        mean_a = rows @ patterns[: len(a)]
+        mean_b = (rows if matched else _draw_seeds(rng, len(b), size)) @ patterns[len(a) :]
         differences.append(((mean_a - mean_b) * drawn).sum(axis=1))
     low, high = np.quantile(np.concatenate(differences), [0.025, 0.975])
     return float(a.mean() - b.mean()), float(low), float(high)

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mmcl.common.documents import read_yaml
 from mmcl.common.errors import UserError
-from mmcl.common.files import is_file
-from mmcl.engine.recipes import RECIPES
 from mmcl.engine.run_folder import check_run
 from mmcl.engine.start import configure
-from mmcl.evaluation.base import build_evaluation
 from mmcl.models.record import digest_of
 from mmcl.places.job import Job, Step
+from mmcl.studies.checks import DRAW, SEED, check_key, check_study, in_words
 
-STUDIES = RECIPES / "studies"
-DRAW, SEED = "{draw}", "{seed}"  # in a value of a study file: the number of the draw, the seed of the run
 OLDER_JUDGES = {"evaluate": "top1", "zero-shot": "open_vocabulary"}  # as study files called them before
-PLACES = ("data", "protocol", "split")  # options of `mmcl evaluate` that choose clips
-_SHORT_KEYS = ("stars", "derive")  # of a recipe, in no section
-_OWN_KEYS = ("out", "resume", "config", "seed")  # of every run, the study's own business
 
 
 @dataclass(frozen=True)
@@ -141,6 +132,8 @@ class Study:
         judge_options: options of the evaluation; of several, those of each below its name.
         judge_on: ``data``, ``protocol`` and ``split`` of `mmcl evaluate`, where other clips are judged than the run's
             own test side.
+        also: more numbers of the first judge's ``report.json``, each by its keys with points between them, such as
+            ``groups.few.accuracy``; each gets a table of its own.
     """
 
     name: str
@@ -152,6 +145,7 @@ class Study:
     judge: str | list[str] = "top1"
     judge_options: dict[str, Any] = field(default_factory=dict)
     judge_on: dict[str, str] = field(default_factory=dict)
+    also: list[str] = field(default_factory=list)
 
     @property
     def judged_by(self) -> dict[str, dict[str, Any]]:
@@ -187,7 +181,7 @@ class Study:
         folder = out / arm / str(seed) / ("" if draw is None else str(draw))
         settings = {**self.set, **self.own(arm)}
         arguments = [word for name in self.recipes for word in ("--config", name)]
-        arguments += [f"--{key}={_numbered(_word(value), seed, draw)}" for key, value in settings.items()]
+        arguments += [f"--{key}={_numbered(in_words(value), seed, draw)}" for key, value in settings.items()]
         arguments += [f"--seed={seed}", "--resume=true", f"--out={folder}"]
         first, *beside = (self._judge(name, seed, draw) for name in self.judged_by)
         return Run(arm, seed, draw, folder, tuple(arguments), first, tuple(beside))
@@ -197,96 +191,28 @@ class Study:
         clips = {key: _numbered(value, seed, draw) for key, value in self.judge_on.items()}
         return Judge(name, tuple(sorted(options.items())), tuple(sorted(clips.items())))
 
-    def changed(self, seeds: Sequence[int] | None, settings: Mapping[str, str]) -> Study:
-        """The study with other seeds, and with settings for all arms.
+    def changed(self, seeds: Sequence[int] | None, settings: Mapping[str, str], baseline: str | None = None) -> Study:
+        """The study with other seeds, with settings for all arms, and with another arm in front.
 
         Raises:
-            UserError: a setting is one that tells arms apart, or one of a random protocol that does not fit ``draws``.
+            UserError: a setting is one that tells arms apart, or one of a random protocol that does not fit ``draws``;
+                there is no such arm.
         """
+        first = baseline or self.baseline
+        if first not in self.arms:
+            raise UserError(f"--baseline {first}: the arms are {', '.join(self.arms)}")
         for key in settings:
-            _check_key(key, "the command line")
+            check_key(key, "the command line")
             if arms := [arm for arm in self.arms if key in self.own(arm)]:
                 raise UserError(f"--{key} on the command line is for all arms, but arm '{arms[0]}' sets it itself")
-        study = replace(self, seeds=list(dict.fromkeys(seeds or self.seeds)), set={**self.set, **settings})
-        _check(study, "with the command line")
+        study = replace(
+            self, seeds=list(dict.fromkeys(seeds or self.seeds)), set={**self.set, **settings},
+            arms={first: self.arms[first], **self.arms},
+        )  # fmt: skip
+        check_study(study, "with the command line")
         return study
-
-
-def _word(value: Any) -> str:
-    """A value as the command line takes it."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _numbered(word: str, seed: int, draw: int | None) -> str:
     """A word of a study file for one of its runs."""
     return word.replace(DRAW, str(draw)).replace(SEED, str(seed))
-
-
-def study_names() -> list[str]:
-    """Studies that come with mmcl."""
-    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
-
-
-def read_study(name: str) -> Study:
-    """A study by path, or by the name of one that comes with mmcl.
-
-    Raises:
-        UserError: there is none, or the file is wrong; naming the key.
-    """
-    import jsonargparse
-
-    path = next(filter(is_file, (Path(name), STUDIES / f"{name}.yaml")), None)
-    if path is None:
-        raise UserError(f"no study '{name}': give a .yaml file or one of {', '.join(study_names())}")
-    content = read_yaml(path)
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Study, skip={"name"})
-    try:
-        if not isinstance(content, dict):
-            raise TypeError("a study holds keys and values")
-        parsed = parser.parse_object({key: value for key, value in content.items() if value is not None})
-    except (jsonargparse.ArgumentError, TypeError) as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())}; `mmcl study --help` shows a study file") from error
-    study = Study(path.stem, **vars(parsed))
-    _check(study, str(path))
-    return study
-
-
-def _check(study: Study, where: str) -> None:
-    if not study.arms or not all(re.fullmatch(r"\w[\w.-]*", arm) for arm in study.arms):
-        raise UserError(f"{where}: arms need names of letters, digits, '_', '-' and '.', since they name folders")
-    seeds = study.seeds
-    if not seeds or len({*seeds}) < len(seeds) or min(seeds) < 0:
-        raise UserError(f"{where}: seeds is {seeds}: it must be different whole numbers from 0 up")
-    for place, settings in {"set": study.set, **{f"arm '{arm}'": study.own(arm) for arm in study.arms}}.items():
-        for key in settings:
-            _check_key(str(key), f"{where}, {place}")
-    if unknown := sorted({*study.judge_on} - {*PLACES}):
-        raise UserError(f"{where}: judge_on has no '{unknown[0]}': it has {', '.join(PLACES)}")
-    _check_judges(study, where)
-    every = [study.set, *map(study.own, study.arms)]
-    drawn = any(DRAW in _word(value) for settings in every for value in settings.values())
-    if drawn != (study.draws is not None) or not (study.draws is None or study.draws >= 1):
-        raise UserError(f"{where}: `draws: N` and a value with {DRAW} in it (data.protocol: …/{DRAW}) go together")
-
-
-def _check_judges(study: Study, where: str) -> None:
-    if isinstance(study.judge, list):
-        if not study.judge or len({*study.judge}) < len(study.judge):
-            raise UserError(f"{where}: judge is {study.judge}: it must name evaluations, none of them twice")
-        if strange := sorted({*study.judge_options} - {*study.judge}):
-            raise UserError(f"{where}: judge_options has '{strange[0]}': of several judges, it holds options by name")
-    for name, options in study.judged_by.items():
-        if not isinstance(options, dict):
-            raise UserError(f"{where}: judge_options of {name} is {options!r:.60}: it must be keys and values")
-        try:
-            build_evaluation(name, options)
-        except UserError as error:
-            raise UserError(f"{where}: judge: {error}") from error
-
-
-def _check_key(key: str, where: str) -> None:
-    if key in _OWN_KEYS:
-        raise UserError(f"{where}: '{key}' is the study's own business; arms are told apart by other keys")
-    if "." not in key and key not in _SHORT_KEYS:
-        raise UserError(f"{where}: '{key}' is no key of a recipe: write section.key, such as encoder.width")

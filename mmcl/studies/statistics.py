@@ -62,22 +62,62 @@ def read_reports(runs: Iterable[Run]) -> dict[Run, SavedReport]:
     return found
 
 
-def compare_arms(study: Study, reports: Reports) -> list[Row]:
-    """One row an arm, in the study's order, with its difference to the first."""
-    return [_row(study, arm, reports) for arm in study.arms]
+def compare_arms(study: Study, reports: Reports, number: str = "") -> list[Row]:
+    """One row an arm, in the study's order, with its difference to the first.
+
+    Args:
+        study: what was asked for.
+        reports: of the finished runs.
+        number: which one of the reports is compared, as :meth:`~mmcl.evaluation.reporting.saved.SavedReport.number`
+            finds it; the one that the runs are judged by where it is empty. Reports in which it is null are left out.
+
+    Raises:
+        UserError: a report has no such number.
+    """
+    values = {run: report.number(number or report.main) for run, report in reports.items()}
+    known = {run: Judged(reports[run], value, not number) for run, value in values.items() if value is not None}
+    return [_row(study, arm, known) for arm in study.arms]
 
 
-def _row(study: Study, arm: str, reports: Reports) -> Row:
-    own = {run: report for run, report in reports.items() if run.arm == arm}
+def judge_alike(reports: Iterable[SavedReport]) -> bool:
+    """Whether all of them judge the same clips. If those of all draws do, only what is learned from was drawn."""
+    first, *others = reports
+    return all(report.ids == first.ids for report in others)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A report and the number of it that is compared.
+
+    Attributes:
+        report: of a run.
+        value: the number, of which more is better.
+        by_clip: whether it is the share of clips that were answered right.
+    """
+
+    report: SavedReport
+    value: float
+    by_clip: bool
+
+    @property
+    def correct(self) -> np.ndarray | None:
+        """(n,) bool, where the number is their mean."""
+        return self.report.correct if self.by_clip else None
+
+
+Values = Mapping[Run, Judged]
+
+
+def _row(study: Study, arm: str, values: Values) -> Row:
+    own = {run: judged for run, judged in values.items() if run.arm == arm}
     if not own:
         return Row(arm, 0, None if study.draws is None else 0, (0, 0), None, None, None, None, None)
-    counts = [len(report.ids) for report in own.values()]
-    drawn, values = study.draws is not None, [report.value for report in own.values()]
-    by_draw = _value_by_draw(own)
-    spread = list(by_draw.values()) if drawn else values
+    counts = [len(judged.report.ids) for judged in own.values()]
+    drawn, by_draw = study.draws is not None, _value_by_draw(own)
+    spread = list(by_draw.values()) if drawn else [judged.value for judged in own.values()]
     difference = low = high = None
     paired: tuple[float, ...] = ()
-    base = {run: report for run, report in reports.items() if run.arm == study.baseline}
+    base = {run: judged for run, judged in values.items() if run.arm == study.baseline}
     if base and arm != study.baseline:
         difference, low, high = (_over_draws if drawn else _over_clips)(own, base)
         paired = () if drawn else _paired(own, base)
@@ -88,29 +128,29 @@ def _row(study: Study, arm: str, reports: Reports) -> Row:
     )  # fmt: skip
 
 
-def _paired(own: Reports, base: Reports) -> tuple[float, ...]:
+def _paired(own: Values, base: Values) -> tuple[float, ...]:
     """Differences of the seeds that both arms were finished with, by seed."""
-    sides = [{run.seed: report.value for run, report in side.items()} for side in (own, base)]
+    sides = [{run.seed: judged.value for run, judged in side.items()} for side in (own, base)]
     return tuple(sides[0][seed] - sides[1][seed] for seed in sorted(sides[0].keys() & sides[1].keys()))
 
 
-def _value_by_draw(reports: Reports) -> dict[int | None, float]:
+def _value_by_draw(values: Values) -> dict[int | None, float]:
     """Draw -> value, the mean over its seeds."""
-    draws = sorted({run.draw for run in reports}, key=lambda draw: draw or 0)
+    draws = sorted({run.draw for run in values}, key=lambda draw: draw or 0)
     return {
-        draw: float(np.mean([report.value for run, report in reports.items() if run.draw == draw])) for draw in draws
+        draw: float(np.mean([judged.value for run, judged in values.items() if run.draw == draw])) for draw in draws
     }
 
 
-def _over_clips(own: Reports, base: Reports) -> tuple[float, float | None, float | None]:
+def _over_clips(own: Values, base: Values) -> tuple[float, float | None, float | None]:
     """Difference and interval on a fixed test set.
 
     A paired bootstrap over clips and seeds where every clip is right or wrong; else Welch's interval over seeds alone.
     """
-    sides = [[report.correct for report in side.values() if report.correct is not None] for side in (own, base)]
+    sides = [[judged.correct for judged in side.values() if judged.correct is not None] for side in (own, base)]
     if len(sides[0]) == len(own) and len(sides[1]) == len(base):
         return paired_bootstrap(np.stack(sides[0]), np.stack(sides[1]))
-    return seeds_interval(*(np.array([report.value for report in side.values()]) for side in (own, base)))
+    return seeds_interval(*(np.array([judged.value for judged in side.values()]) for side in (own, base)))
 
 
 def seeds_interval(own: np.ndarray, base: np.ndarray) -> tuple[float, float | None, float | None]:
@@ -124,14 +164,29 @@ def seeds_interval(own: np.ndarray, base: np.ndarray) -> tuple[float, float | No
     return difference, float(low), float(high)
 
 
-def _over_draws(own: Reports, base: Reports) -> tuple[float | None, float | None, float | None]:
-    """Difference and interval over the draws that both arms have; no interval from a single one."""
+def _over_draws(own: Values, base: Values) -> tuple[float | None, float | None, float | None]:
+    """Difference and interval over the draws that both arms have; no interval from a single one.
+
+    Draws that judge the same clips are compared on them: by a bootstrap over clips and draws, both arms of a draw
+    together, or, where no clip is right or wrong, by a paired t interval over draws.
+    """
     sides = _value_by_draw(own), _value_by_draw(base)
     shared = [draw for draw in sides[0] if draw in sides[1]]
     if not shared:
         return None, None, None
     differences = np.array([sides[0][draw] - sides[1][draw] for draw in shared])
-    judged = np.mean([len(report.ids) for report in own.values()])
+    both = [*own.values(), *base.values()]
+    if len(shared) > 1 and judge_alike(judged.report for judged in both):
+        if any(judged.correct is None for judged in both):
+            return corrected_interval(differences, 0.0)
+        return paired_bootstrap(_right_by_draw(own, shared), _right_by_draw(base, shared), matched=True)
+    tested = np.mean([len(judged.report.ids) for judged in own.values()])
     clips = [read_json(run.folder / "summary.json")["clips"] for run in own]
     trained = np.mean([counts.get("training_side", counts["train"]) for counts in clips])
-    return corrected_interval(differences, float(judged / trained))
+    return corrected_interval(differences, float(tested / trained))
+
+
+def _right_by_draw(values: Values, draws: list[int | None]) -> np.ndarray:
+    """(draws, n) in which share of a draw's seeds each clip was answered right."""
+    rows = [[judged.correct for run, judged in values.items() if run.draw == draw] for draw in draws]
+    return np.stack([np.mean(np.stack([one for one in row if one is not None]), axis=0) for row in rows])

@@ -17,7 +17,7 @@ from mmcl.evaluation.reporting.pictures import BLUE, DPI, GREY, as_written, save
 from mmcl.studies.grid import Run, Study
 from mmcl.studies.matrix import Measure, draw_matrix, matrix_table, measures
 from mmcl.studies.power import power_sentences
-from mmcl.studies.statistics import Reports, Row
+from mmcl.studies.statistics import Reports, Row, compare_arms, judge_alike
 
 
 def write_table(
@@ -38,13 +38,15 @@ def write_table(
     name = _name_of(study, reports)
     said = [*sentences(study, rows), *power_sentences(rows)]
     body = f"{_table(rows, name)}\n\n" + "\n".join(f"- {line}" for line in said)
+    also = {number: compare_arms(study, reports, number) for number in study.also} if reports else {}
+    body += "".join(f"\n\n{_table(others, number)}" for number, others in also.items())
     shown = measures(study, study.runs(out), out) if len(study.judged_by) > 1 else []
     write_text(out / "study.md", safe_page(_page(study, body, reports, unfinished, shown)))
     write_text(out / "study.csv", _csv(rows))
     runs = [{**_name(run), "value": float(report.value), "n": len(report.ids)} for run, report in reports.items()]
     content = {
         "study": study.facts(), "judgement": _judgement(reports), "runs": runs, "unfinished": dict(unfinished),
-        "rows": [{**asdict(row), "verdict": row.verdict} for row in rows],
+        "rows": _facts(rows), "also": {number: _facts(others) for number, others in also.items()},
     }  # fmt: skip
     write_json(out / "study.json", content)
     if any(row.value is not None for row in rows):
@@ -100,6 +102,10 @@ def _interval(row: Row) -> str:
     return "" if row.low is None or row.high is None else f"{_points(row.low)} to {_points(row.high)}"
 
 
+def _facts(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    return [{**asdict(row), "verdict": row.verdict} for row in rows]
+
+
 def _name(run: Run) -> dict[str, Any]:
     places = {"folder": str(run.folder), "report": run.judge.report}
     return {"arm": run.arm, "seed": run.seed, "draw": run.draw, **places}
@@ -115,13 +121,7 @@ def _judgement(reports: Reports) -> dict[str, Any]:
 def _page(
     study: Study, body: str, reports: Reports, unfinished: Mapping[str, str], shown: Sequence[Measure]
 ) -> str:  # fmt: skip
-    method = (
-        "± is the deviation over draws. Intervals: corrected resampled t (Nadeau and Bengio 2003), since random halves "
-        "of one data set are not independent."
-        if study.draws is not None
-        else "± is the deviation over seeds. Intervals: paired bootstrap over clips and seeds, 10,000 resamples; two "
-        "or three seeds say little of how much seeds matter, so that the true ones are wider."
-    )
+    method = _method(study, reports)
     arms = [[arm, _settings(study.own(arm)) or "as the recipe"] for arm in study.arms]
     blocks = [
         f"# Study {study.name}",
@@ -136,6 +136,25 @@ def _page(
         "## Not finished\n\n" + "\n".join(f"- {name}: {why}" for name, why in unfinished.items()) if unfinished else "",
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _method(study: Study, reports: Reports) -> str:
+    """How deviations and intervals were come by."""
+    if study.draws is None:
+        return (
+            "± is the deviation over seeds. Intervals: paired bootstrap over clips and seeds, 10,000 resamples; two "
+            "or three seeds say little of how much seeds matter, so that the true ones are wider."
+        )
+    if reports and judge_alike(reports.values()):
+        return (
+            "± is the deviation over draws, which all judge the same clips. Intervals: bootstrap over clips and draws, "
+            "both arms of a draw together, 10,000 resamples; where a number is no share of clips, paired t over draws, "
+            "which says nothing of other clips. A few draws say little of how much draws matter."
+        )
+    return (
+        "± is the deviation over draws. Intervals: corrected resampled t (Nadeau and Bengio 2003), since random halves "
+        "of one data set are not independent."
+    )
 
 
 def _settings(settings: Mapping[str, Any]) -> str:

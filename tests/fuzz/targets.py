@@ -160,7 +160,7 @@ def _yaml(scratch: Path) -> list[Target]:
     from mmcl.data.prompts import load_prompts
     from mmcl.engine.parsing import parse
     from mmcl.evaluation.transfer import load_map
-    from mmcl.studies.grid import read_study
+    from mmcl.studies.reading import read_study
 
     store = write_store(scratch / "for_protocols", 30)
 

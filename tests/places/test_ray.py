@@ -24,7 +24,7 @@ from mmcl.evaluate import main as evaluate
 from mmcl.places.on_ray import OnRay
 from mmcl.places.performing import perform
 from mmcl.prepare import main as prepare
-from mmcl.studies.grid import read_study
+from mmcl.studies.reading import read_study
 from mmcl.study import main as study
 from mmcl.train import train
 

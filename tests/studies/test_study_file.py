@@ -13,8 +13,9 @@ from mmcl.common.errors import UserError
 from mmcl.engine.parsing import parse
 from mmcl.evaluate import build_parser as evaluate_parser
 from mmcl.evaluation.judging import option_words
-from mmcl.studies.grid import STUDIES, Run, read_study, study_names
+from mmcl.studies.grid import Run
 from mmcl.studies.matrix import places
+from mmcl.studies.reading import STUDIES, read_study, study_names
 from mmcl.study import plan, select, settings_of
 
 GOOD = {
@@ -101,6 +102,11 @@ def test_draws_and_settings_from_the_command_line(tmp_path) -> None:
         study.changed(None, settings_of(["--task.alignment.weight=1"]))
     with pytest.raises(UserError, match=r"draws: N. and a value with \{draw\}"):  # thirty times the same draw
         study.changed(None, settings_of(["--data.protocol=sysu/setting-1/0"]))
+    other = study.changed(None, {}, list(study.arms)[-1])
+    assert other.baseline == list(study.arms)[-1] and {*other.arms} == {*study.arms} and len(study.arms) > 1
+    assert {run.arguments for run in other.runs(tmp_path)} == {run.arguments for run in study.runs(tmp_path)}
+    with pytest.raises(UserError, match=r"--baseline nobody: the arms are .*alone"):
+        study.changed(None, {}, "nobody")
     with pytest.raises(UserError, match="`width` is neither an option"):
         settings_of(["width"])
 

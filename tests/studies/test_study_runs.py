@@ -26,7 +26,7 @@ from mmcl.evaluation.reporting.groups import read_groups
 from mmcl.places.job import Job
 from mmcl.places.local import Local
 from mmcl.places.performing import perform
-from mmcl.studies.grid import read_study
+from mmcl.studies.reading import read_study
 from mmcl.studies.statistics import compare_arms, read_reports
 from mmcl.studies.table import write_table
 from mmcl.study import main as study

@@ -106,6 +106,44 @@ def test_over_draws_the_deviation_is_that_of_draws_and_the_interval_is_corrected
     assert "corrected resampled t" in write_table(tmp_path, study, rows, {}, {}) + (tmp_path / "study.md").read_text()
 
 
+def test_draws_that_judge_the_same_clips_are_compared_on_them_both_arms_of_a_draw_together(tmp_path) -> None:
+    study = Study("orders", "own_joint", {"base": {}, "other": {}}, [0, 1], draws=5, also=["groups.few"])
+    rng, labels, made = np.random.default_rng(2), np.arange(80) % 3, {}
+    hard = rng.random((5, 80))  # what is hard in a draw is so for both arms
+    for run in study.runs(tmp_path):
+        made[run] = hard[run.draw] + 0.1 * rng.random(80) < (0.75 if run.arm == "other" else 0.7)
+        finish(run, made[run], labels)
+        facts = json.loads((run.report / "report.json").read_text())
+        few = None if run.draw == 4 else float(made[run][:20].mean())
+        (run.report / "report.json").write_text(json.dumps(facts | {"groups": {"few": few}}))
+    reports = read_reports(study.runs(tmp_path))
+    row = compare_arms(study, reports)[1]
+    right = {
+        arm: np.stack([np.mean([made[r] for r in made if (r.arm, r.draw) == (arm, d)], axis=0) for d in range(5)])
+        for arm in study.arms
+    }
+    drawn, gaps = np.random.default_rng(0), []
+    for _ in range(4000):  # the bootstrap as it is told: clips and draws, with replacement
+        draws, clips = drawn.integers(0, 5, 5), drawn.integers(0, 80, 80)
+        gaps.append(float((right["other"] - right["base"])[draws][:, clips].mean()))
+    assert row.difference == pytest.approx(np.mean(right["other"] - right["base"]))
+    assert (row.low, row.high) == pytest.approx(tuple(np.quantile(gaps, [0.025, 0.975])), abs=3e-3)
+    few = compare_arms(study, reports, "groups.few")[1]
+    gap = (right["other"] - right["base"])[:4, :20].mean(axis=1)  # the report of draw 4 has none
+    half = t.ppf(0.975, 3) * gap.std(ddof=1) / 2
+    assert few.draws == 4 and (few.low, few.high) == pytest.approx((gap.mean() - half, gap.mean() + half))
+    printed = write_table(tmp_path, study, compare_arms(study, reports), reports, {})
+    assert "groups.few %" in printed and "which all judge the same clips" in (tmp_path / "study.md").read_text()
+    assert json.loads((tmp_path / "study.json").read_text())["also"]["groups.few"][1]["low"] == few.low
+
+
+@pytest.mark.parametrize(("number", "complaint"), [("groups.rare", "at 'groups' it has"), ("protocol", "is no number")])
+def test_a_number_that_no_report_has_is_named(tmp_path, number: str, complaint: str) -> None:
+    study, _ = make(tmp_path, {"base": 0.7, "other": 0.8}, seeds=1)
+    with pytest.raises(UserError, match=complaint):
+        compare_arms(study, read_reports(study.runs(tmp_path)), number)
+
+
 def test_random_halves_that_differ_in_nothing_are_rarely_called_different() -> None:
     """Splits of one data set share clips: a plain t interval would exclude 0 far more often than one time in twenty."""
     rng, wrong, plain = np.random.default_rng(0), 0, 0

@@ -56,6 +56,22 @@ class SavedReport:
         """That metric."""
         return float(self.facts[self.main])
 
+    def number(self, name: str) -> float | None:
+        """A number of ``report.json`` by its keys with points between them; None where the report has it as null.
+
+        Raises:
+            UserError: it has no such number; naming the keys that are there.
+        """
+        found: Any = self.facts
+        for key in name.split("."):
+            if not isinstance(found, dict) or key not in found:
+                there = ", ".join(sorted(map(str, found))) if isinstance(found, dict) else "no keys"
+                raise UserError(f"{self.path / 'report.json'} has no number '{name}': at '{key}' it has {there}")
+            found = found[key]
+        if found is not None and (isinstance(found, bool) or not isinstance(found, int | float)):
+            raise UserError(f"{self.path / 'report.json'}: '{name}' is no number")
+        return None if found is None else float(found)
+
     @property
     def classified(self) -> bool:
         """Whether it holds scores of classes."""

@@ -1,0 +1,73 @@
+"""What a study must hold to be run: names, seeds, keys, judges and draws that fit together."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from mmcl.common.errors import UserError
+from mmcl.evaluation.base import build_evaluation
+
+if TYPE_CHECKING:
+    from mmcl.studies.grid import Study
+
+DRAW, SEED = "{draw}", "{seed}"  # in a value of a study file: the number of the draw, the seed of the run
+PLACES = ("data", "protocol", "split")  # options of `mmcl evaluate` that choose clips
+_SHORT_KEYS = ("stars", "derive")  # of a recipe, in no section
+_OWN_KEYS = ("out", "resume", "config", "seed")  # of every run, the study's own business
+
+
+def in_words(value: Any) -> str:
+    """A value as the command line takes it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def check_study(study: Study, where: str) -> None:
+    """Whether a study can be run.
+
+    Raises:
+        UserError: naming where, the key, and what it should be.
+    """
+    if not study.arms or not all(re.fullmatch(r"\w[\w.-]*", arm) for arm in study.arms):
+        raise UserError(f"{where}: arms need names of letters, digits, '_', '-' and '.', since they name folders")
+    seeds = study.seeds
+    if not seeds or len({*seeds}) < len(seeds) or min(seeds) < 0:
+        raise UserError(f"{where}: seeds is {seeds}: it must be different whole numbers from 0 up")
+    for place, settings in {"set": study.set, **{f"arm '{arm}'": study.own(arm) for arm in study.arms}}.items():
+        for key in settings:
+            check_key(str(key), f"{where}, {place}")
+    if unknown := sorted({*study.judge_on} - {*PLACES}):
+        raise UserError(f"{where}: judge_on has no '{unknown[0]}': it has {', '.join(PLACES)}")
+    _check_judges(study, where)
+    every = [study.set, *map(study.own, study.arms)]
+    drawn = any(DRAW in in_words(value) for settings in every for value in settings.values())
+    if drawn != (study.draws is not None) or not (study.draws is None or study.draws >= 1):
+        raise UserError(f"{where}: `draws: N` and a value with {DRAW} in it (data.protocol: …/{DRAW}) go together")
+
+
+def _check_judges(study: Study, where: str) -> None:
+    if isinstance(study.judge, list):
+        if not study.judge or len({*study.judge}) < len(study.judge):
+            raise UserError(f"{where}: judge is {study.judge}: it must name evaluations, none of them twice")
+        if strange := sorted({*study.judge_options} - {*study.judge}):
+            raise UserError(f"{where}: judge_options has '{strange[0]}': of several judges, it holds options by name")
+    for name, options in study.judged_by.items():
+        if not isinstance(options, dict):
+            raise UserError(f"{where}: judge_options of {name} is {options!r:.60}: it must be keys and values")
+        try:
+            build_evaluation(name, options)
+        except UserError as error:
+            raise UserError(f"{where}: judge: {error}") from error
+
+
+def check_key(key: str, where: str) -> None:
+    """Whether a key of a recipe may tell arms apart, or be set for all of them.
+
+    Raises:
+        UserError: it is the study's own, or no key of a recipe.
+    """
+    if key in _OWN_KEYS:
+        raise UserError(f"{where}: '{key}' is the study's own business; arms are told apart by other keys")
+    if "." not in key and key not in _SHORT_KEYS:
+        raise UserError(f"{where}: '{key}' is no key of a recipe: write section.key, such as encoder.width")
