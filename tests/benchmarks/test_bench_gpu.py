@@ -14,6 +14,7 @@ import torch
 from mmcl.bench import main
 from mmcl.benchmarks.gpu import run as gpu
 from mmcl.benchmarks.gpu import training as gpu_training
+from mmcl.benchmarks.gpu.launches import reason
 from mmcl.benchmarks.gpu.part import Part, Place, Skipped, outcome, perform
 from mmcl.benchmarks.gpu.towers import build_llm
 from mmcl.common.errors import UserError
@@ -162,3 +163,15 @@ def test_everything_in_one_go(tmp_path, capsys) -> None:
     assert {said[name] for name in ("encoder", "resume", "graph", "colearn", "fsdp")} == {"done "}, said
     out = capsys.readouterr().out
     assert "all " in out and "bit for bit" in out and "fp32 graph, 1 clip(s)" in out
+
+
+def test_of_a_failed_launch_the_line_is_told_that_says_why() -> None:
+    said = (
+        "Traceback (most recent call last):\n[rank0]: PackageNotFoundError: No package metadata was found for peft\n"
+        "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n========\n"
+    )
+    assert reason(said) == "[rank0]: PackageNotFoundError: No package metadata was found for peft"
+    assert reason("torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n").endswith(
+        "ChildFailedError: "
+    )
+    assert reason("killed\n\n") == "killed" and reason("") == "without a word"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from running import arguments, launch, records, train, weights
+from running import ENVIRONMENT, arguments, launch, records, train, weights
 
 from mmcl.data.store import open_store
 from mmcl.encoders.base import build_encoder
@@ -95,6 +97,31 @@ def test_kill_9_in_probing_then_resume_is_bit_identical(demo_store, straight, tm
     expected, found = weights(straight), weights(out)
     assert found.keys() == expected.keys()
     assert [name for name in found if not torch.equal(found[name], expected[name])] == []
+
+
+DIES = """
+import os, signal, sys
+from mmcl.tasks.continual.task import Continual
+from mmcl.train import main
+refresh = Continual._fresh_logits
+def die_in_the_second(task, held, stage, apply):
+    if stage.name.endswith("1"):
+        task.memory.logits[:2] = refresh(task, held, stage, apply)[:2]  # some are written, the others are not
+        os.kill(os.getpid(), signal.SIGKILL)
+    return refresh(task, held, stage, apply)
+Continual._fresh_logits = die_in_the_second
+main(sys.argv[1:])
+"""
+
+
+def test_kill_9_in_the_refresh_of_logits_then_resume_is_bit_identical(demo_store, straight, tmp_path):
+    out = tmp_path / "run"
+    dying = [sys.executable, "-c", DIES, *words(demo_store, out, "--task.probe_epochs=1")]
+    assert subprocess.run(dying, env=ENVIRONMENT, capture_output=True, timeout=200).returncode == -signal.SIGKILL
+    assert (out / "checkpoints" / "probe0").exists() and not (out / "checkpoints" / "probe1").exists()
+    train(*words(demo_store, out, "--task.probe_epochs=1"), "--resume=true")
+    expected, found = weights(straight), weights(out)
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
 
 
 def test_another_protocol_is_refused_with_the_remedy(demo_store, tmp_path):

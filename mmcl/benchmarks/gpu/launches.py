@@ -15,6 +15,7 @@ from mmcl.common.errors import UserError
 from mmcl.engine.recipes import RECIPES
 
 EPOCHS = 1
+LAUNCHERS_OWN = ("ChildFailedError", "CalledProcessError")  # a process of it failed, which says nothing of why
 
 
 def measure_fsdp(place: Place, seconds: float) -> Lines:
@@ -58,6 +59,12 @@ def launch(recipe: str, arguments: Sequence[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     print(done.stdout, done.stderr)
     if done.returncode:
-        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        errors = [line for line in said if "Error" in line or line.startswith("error")]
-        raise UserError(f"accelerate launch with {recipe}.yaml failed: {(errors or said or ['without a word'])[-1]}")
+        raise UserError(f"accelerate launch with {recipe}.yaml failed: {reason(done.stdout + done.stderr)}")
+
+
+def reason(said: str) -> str:
+    """The last line of a launch that names an error; the launcher's own, that a process of it failed, tells nothing."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if "Error" in line or line.startswith("error")]
+    telling = [line for line in errors if not any(name in line for name in LAUNCHERS_OWN)]
+    return (telling or errors or lines or ["without a word"])[-1]
