@@ -28,7 +28,8 @@ class Budget:
 
     Attributes:
         epsilon: largest change of a coordinate, 0 or more.
-        unit: metres, or body: the clip's own body size, the largest extent along an axis of its first person there.
+        unit: metres, or body: the clip's own body size, the median over frames and persons there of the largest extent
+            along an axis.
     """
 
     epsilon: float = 0.01

@@ -27,7 +27,8 @@ class IterativeOptions(AttackOptions):
         steps: how many.
         step: share of the budget that a coordinate moves in one, on average.
         released: as the released benchmark steps: along the gradient over its mean absolute value, instead of along its
-            sign. With ``epsilon=0.01, step=1`` that is its step of 0.01 in a budget of 0.01.
+            sign. With ``epsilon=0.01, step=1`` that is its step of 0.01 in a budget of 0.01. Once all clips of a batch
+            are fooled, none of them moves any more.
     """
 
     steps: int = 10
@@ -62,6 +63,8 @@ class Iterative(Attack):
         scene = Scene(model, joints, lengths, labels, mask, limit, self.options.targeted)
         ascent, moved = self.ascent(scene), torch.zeros_like(joints)
         for number in range(self.options.steps):
+            if self.options.released and bool(scene.fooled(scene.scores(joints + moved)).all()):
+                break
             direction = self.stride(scene, ascent(joints + moved, number))
             moved = scene.inside(moved + self.options.step * limit * direction)
         return joints + moved

@@ -59,6 +59,8 @@ def fit_motion(
     one, two = torch.zeros_like(joints), torch.zeros_like(joints)
     there = mask[..., None].expand_as(joints)
     for clip, length in enumerate(lengths.tolist()):
+        if not length:  # nobody is in it
+            continue
         series = joints[clip, :, :length].movedim(1, -1)  # (M, V, C, T)
         known = there[clip, :, :length].movedim(1, -1)
         rows = series.reshape(-1, length).double()

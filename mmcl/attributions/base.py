@@ -121,6 +121,8 @@ class Attribution(Method):
         if self.options.released:
             if shares.dim() != 5:
                 raise UserError(f"'{self.name}' tells no bodies and frames apart, as the released aggregation does")
+            if self.options.over == "frames":
+                raise UserError(f"{self.name}.over is frames: the released aggregation has one number a joint")
             shares = released_shares(shares)
         elif shares.dim() == 5:
             shares = shares.sum(dim=(1, 4))

@@ -32,7 +32,7 @@ def exact_shares(worth: Tensor) -> Tensor:
     for player in range(players):
         without = torch.nonzero(~members[:, player])[:, 0]
         shares.append((weight[size[without]] * (worth[without + 2**player] - worth[without])).sum())
-    return torch.stack(shares)
+    return torch.stack(shares) if shares else worth.new_zeros(0)
 
 
 def antithetic_orders(players: int, pairs: int, generator: torch.Generator) -> Tensor:

@@ -92,8 +92,8 @@ def votes(
 
     weights: Any = "uniform"
     if sharpness is not None:
-        factor = sharpness
-        weights = lambda distances: np.exp(factor * (1.0 - distances))  # noqa: E731
+        factor = sharpness  # the nearest one weighs 1: the shares are the same, and nothing overflows
+        weights = lambda far: np.exp(factor * (far.min(axis=1, keepdims=True) - far))  # noqa: E731
     near = KNeighborsClassifier(min(k, len(bank)), weights=weights, algorithm="brute", metric="cosine")
     with warnings.catch_warnings():  # one clip a class is what is meant
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)

@@ -127,11 +127,16 @@ def released_generalised(
 
     Returns:
         (n,) ids, and seen, unseen, harmonic as fractions.
+
+    Raises:
+        UserError: there are no clips of one side.
     """
     answers = np.where(
         gate.to_seen(unseen, logits), seen_ids[logits[:, seen_ids].argmax(1)], unseen_ids[unseen.argmax(1)]
     )
     of_seen = np.isin(labels, seen_ids)
+    if of_seen.all() or not of_seen.any():
+        raise UserError("generalised zero-shot needs clips of seen and of unseen classes: only one kind is here")
     seen, other = (float((answers == labels)[side].mean()) for side in (of_seen, ~of_seen))
     return answers, {"seen": seen, "unseen": other, "harmonic": harmonic_mean(seen, other)}
 

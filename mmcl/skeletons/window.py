@@ -59,9 +59,9 @@ def evaluated_span(lengths: Tensor, ratio: float, view: int = 0, views: int = 1)
         view: which view, from 0.
         views: how many there are.
     """
+    # In float64, as the feeders compute it: where the product lies just below a whole number, they cut a frame less.
+    cut = torch.floor(lengths.double() * (1.0 - ratio) / 2).to(torch.float32)
     lengths = lengths.to(torch.float32)
-    # What float32 rounds to just below a whole number counts as one.
-    cut = torch.floor(lengths * (1.0 - ratio) / 2 + 1e-4)
     return Span(torch.floor(2 * cut * (2 * view + 1) / (2 * views)), lengths - 2 * cut)
 
 

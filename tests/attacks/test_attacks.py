@@ -170,6 +170,16 @@ def test_one_pass_of_tasar_gives_the_gradient_of_all_heads_and_samples(clips: tu
     assert model.calls == before + 2
 
 
+def test_tasar_leaves_a_clip_alone_that_has_nobody_in_it(clips: tuple[Tensor, Tensor]) -> None:
+    joints, labels = clips
+    emptied = joints.clone()
+    emptied[1] = 0.0
+    attack = build_attack("tasar", {"samples": 0, "steps": 3})
+    found, alone = attack.run(Linear(), emptied, labels), attack.run(Linear(), joints[:1], labels[:1])
+    assert not found[1].any()
+    torch.testing.assert_close(found[:1], alone)
+
+
 def test_tasar_says_what_it_needs(clips: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(UserError, match="posterior heads"):
         build_attack("tasar").run(Linear(), *clips)

@@ -196,3 +196,11 @@ def test_what_is_drawn_for_a_clip_depends_on_the_clip_and_not_on_its_batch() -> 
     keys = content_keys(clips, lengths, 5)
     assert torch.equal(content_keys(clips[1:2, :1, :7], lengths[1:2], 5), keys[1:2])
     assert len({*keys.tolist(), *content_keys(clips, lengths, 6).tolist()}) == 6
+
+
+@pytest.mark.parametrize("options", [{}, {"exact": 0}, {"players": "segments"}, {"players": "parts"}])
+def test_a_clip_with_nobody_in_it_has_no_shares(clips, options) -> None:
+    x, mask, background = (each.clone() for each in clips)
+    x[1], mask[1] = 0.0, False
+    found = shares("shapley", view(Network(deep=True), (x, mask, background)), **options)
+    assert not found[1].any() and found[0].any() and found[2].any()

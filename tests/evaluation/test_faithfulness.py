@@ -111,6 +111,7 @@ def test_rank_correlation_is_that_of_scipy() -> None:
 
     torch.manual_seed(1)
     one, other = torch.randn(4, 12), torch.randn(4, 12)
+    one[1:3, 3:], other[2:, :9] = 0.0, 0.0  # few joints speak, or others were never there: ties
     expected = [spearmanr(a.abs(), b.abs()).statistic for a, b in zip(one, other, strict=True)]
     np.testing.assert_allclose(rank_correlation(one, other), expected, atol=1e-9)
 

@@ -76,10 +76,11 @@ def test_spans_stay_inside_their_clips_and_reach_both_ends() -> None:
 def test_evaluation_cuts_the_ends_as_the_released_feeder_does() -> None:
     """int((1 - p) * T / 2) frames from either end, for every length up to the longest of the field."""
     lengths = torch.arange(1, 1001)
-    start, frames, _ = evaluated_span(lengths, 0.95)
-    bias = [int((1 - 0.95) * length / 2) for length in range(1, 1001)]
-    assert start.tolist() == bias
-    assert frames.tolist() == [length - 2 * cut for length, cut in zip(range(1, 1001), bias, strict=True)]
+    for ratio in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99):
+        start, frames, _ = evaluated_span(lengths, ratio)
+        bias = [int((1 - ratio) * length / 2) for length in range(1, 1001)]
+        assert start.tolist() == bias
+        assert frames.tolist() == [length - 2 * cut for length, cut in zip(range(1, 1001), bias, strict=True)]
     assert evaluated_span(lengths, 1.0).frames.tolist() == lengths.tolist()
 
 

@@ -78,7 +78,10 @@ def randomised(model: Model, part: str, seed: int) -> Model:
 
 
 def rank_correlation(one: Tensor, other: Tensor) -> Tensor:
-    """(N,) Spearman correlation of the sizes of shares (N, V)."""
-    ranks = [values.abs().argsort(dim=1).argsort(dim=1).double() for values in (one, other)]
+    """(N,) Spearman correlation of the sizes of shares (N, V); equal sizes share the mean of their ranks."""
+    from scipy.stats import rankdata
+
+    ranks = [torch.from_numpy(rankdata(values.abs().cpu().numpy(), axis=1)) for values in (one, other)]
     centred = [rank - rank.mean(dim=1, keepdim=True) for rank in ranks]
-    return (centred[0] * centred[1]).sum(dim=1) / (centred[0].norm(dim=1) * centred[1].norm(dim=1))
+    sizes = centred[0].norm(dim=1) * centred[1].norm(dim=1)
+    return torch.where(sizes > 0, (centred[0] * centred[1]).sum(dim=1) / sizes, torch.nan).to(one.device)
