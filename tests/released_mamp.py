@@ -59,7 +59,7 @@ def build_mamp(config: dict[str, Any], classes: int = 1, **options: Any) -> MAMP
     """Our encoder in float64 for the arguments of a released one."""
     made = MAMPOptions(
         width=config["dim_feat"], depth=config["depth"], heads=config["num_heads"], expansion=config["mlp_ratio"],
-        patch_frames=config["t_patch_size"], frames=config["num_frames"], **options,
+        patch_frames=config["t_patch_size"], frames=config["num_frames"], channels=config["dim_in"], **options,
     )  # fmt: skip
     return MAMP(chain(config["num_joints"]), classes, made).double()
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
+from golden import Case, golden_folder, load_arrays, load_case
 from torch import Tensor, nn
 
 from mmcl.encoders.conversion import Conversion
+from mmcl.encoders.skelet.blocks import SpatialUnit
+from mmcl.encoders.skelet.graphs import GRAPHS
+from mmcl.encoders.skelet.mapping import JointMap, Shortcut
 from mmcl.encoders.skelet.network import Skelet
 from mmcl.encoders.skelet.official import convert
 from mmcl.encoders.skelet.options import SkeletOptions
+from mmcl.encoders.skelet.temporal import MultiScale, PlainScale
 from mmcl.skeletons.layout import load_layout
 
 KINDS = {None: "fixed", "init": "learned", "offset": "offset", "importance": "importance"}
@@ -18,6 +28,51 @@ TEMPORAL = {"mstcn": "mstcn", "dgmstcn": "dgmstcn", "MSTCN": "ctr_mstcn"}
 POSITIONS = {None: "none", "V": "joint", "VC": "channel"}
 
 Convert = Callable[..., object]  # (conversion, module, beginning of our names, of theirs)
+
+SYSTEM = "skelet_gcn"
+
+
+def golden_names(kind: str) -> list:
+    """For parametrisation: files of a pattern ("full_*.json"), cases of a .json or arrays of a .npz file; or None."""
+    folder = Path(os.environ.get("MMCL_TEST_GOLDEN") or os.devnull) / SYSTEM
+    found: list = []
+    if "*" in kind:
+        found = sorted(path.stem for path in folder.glob(kind))
+    elif (folder / kind).is_file() and kind.endswith(".json"):
+        found = list(json.loads((folder / kind).read_text(encoding="utf-8")))
+    elif (folder / kind).is_file():
+        with np.load(folder / kind) as file:
+            found = list(file.files)
+    return found or [None]
+
+
+def skip_without(name: str | None) -> None:
+    """Skip where there is nothing to compare with."""
+    golden_folder(SYSTEM)
+    if name is None:
+        pytest.skip(f"MMCL_TEST_GOLDEN has no such arrays in {SYSTEM}")
+
+
+def skip_without_form(options: dict) -> None:
+    """Skip where the release ran with an option that no network of its configurations has, and ours has no form of."""
+    usual = {
+        "split": ("split",), "split_way": ("split",), "adaptive": ("init",), "gcn_adaptive": ("init",),
+        "conv_pos": ("pre",), "gcn_conv_pos": ("pre",), "dilations": ([1, 2],), "kernel_size": (5,),
+        "residual": (False,),
+    }  # fmt: skip
+    for name, values in usual.items():
+        if options.get(name) is not None and options[name] not in values:
+            pytest.skip(f"Skelet has no form of the released option {name}={options[name]!r}")
+
+
+def official_weights(case: Case) -> dict[str, Tensor]:
+    """The state dict; a map between equal levels that the arrays leave out is an identity."""
+    found = case.weights()
+    for entry in case.facts["tensors"]:
+        name, shape = entry["name"], entry["shape"]
+        if name not in found and name.rpartition(".")[2] == "M":
+            found[name] = torch.eye(shape[-1]).expand(shape).clone()
+    return found
 
 
 def converted(module: nn.Module, part: Convert | None, official: dict[str, Tensor]) -> Conversion:
@@ -61,3 +116,61 @@ def build_skelet(args: dict, persons: int, classes: int = 60) -> Skelet:
         persons=persons, channels=args["in_channels"],
     )  # fmt: skip
     return Skelet(load_layout("coco_wholebody_65"), classes, options)
+
+
+def build_spatial(facts: dict) -> SpatialUnit:
+    """Our spatial unit for the arguments of a released "grouped mapping framework"."""
+    pool = torch.zeros(facts["V_in"], facts["V_out"])
+    same = facts["V_in"] == facts["V_out"]
+    kind = KINDS[facts["M_adaptive"]]
+    joints = None
+    if {"M", "WM"} & {entry["name"] for entry in facts["tensors"]}:
+        joints = JointMap(
+            torch.eye(len(pool)) if same else pool, facts["groups"],
+            "importance" if same and facts.get("importance_when_same") else kind,
+        )  # fmt: skip
+    channels = facts["in_channels"], facts["out_channels"]
+    more = {"subset_wise": facts.get("extra", {}).get("subset_wise", False)} if facts["gcn"] == "dggcn" else {}
+    graph = GRAPHS[facts["gcn"]](
+        *channels, facts["groups"], torch.zeros(2 * [facts["V_out"]]), facts["subsets"], **more
+    )
+    return SpatialUnit(channels[1], joints, graph, Shortcut(*channels, None if same else pool, kind))
+
+
+def build_temporal(case: Case) -> MultiScale | PlainScale:
+    """Our temporal unit for a released one."""
+    args, kwargs = case.facts["args"], case.facts["kwargs"]
+    stride = kwargs.get("stride", 1)
+    if case.name.startswith("MSTCN"):
+        return PlainScale(*args, stride=stride)
+    return MultiScale(*args, stride=stride, joints=kwargs.get("num_joints"))
+
+
+def network_case(file: str | None) -> Case:
+    """The only case of a file; its arrays may have a prefix."""
+    skip_without(file)
+    prefixes = {key.partition("/")[0] for key in load_arrays(SYSTEM, file)}
+    case = load_case(SYSTEM, file, None if "in" in prefixes else prefixes.pop())
+    skip_without_form(case.facts["args"])
+    layout = load_layout("coco_wholebody_65")
+    levels = [len(level) for level in layout.pools.values()]
+    joints = list(case.facts["args"]["pooling_joints"])
+    if joints != levels[: len(joints)]:
+        pytest.skip(f"{layout.name} has pools of {levels}, not those of the released option pooling_joints={joints}")
+    return case
+
+
+def options_of(name: str) -> dict | None:
+    """Our options for a name among the released counts; None for a network that we have no form of."""
+    known = {
+        "skelet_stgcnpp": {}, "skelet_dgstgcn": {"gcn": "dggcn", "tcn": "dgmstcn", "subsets": 8},
+        "skelet_ctrgcn_cfg": {"input_norm": "person"},
+        "skelet_ctrgcn_real": {"gcn": "unit_ctrgcn", "tcn": "ctr_mstcn", "input_norm": "person"},
+    }  # fmt: skip
+    first, *more = name.split("+")
+    if first == "unit_ctrgcn" and len(more) == 2:
+        norm = {"VC": "joint", "MVC": "person"}[more[1]]
+        return {"gcn": first, "tcn": TEMPORAL[more[0]], "input_norm": norm}
+    if first in known and set(more) <= {"instance_pooling"}:
+        return {**known[first], "instance_pooling": bool(more)}
+    return None

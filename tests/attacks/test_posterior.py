@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -35,8 +37,9 @@ def golden() -> tuple[dict[str, Tensor], dict, PosteriorHeads, Tensor, SamplerOp
 
 
 def test_heads_give_the_released_scores() -> None:
-    arrays, _, heads, scores, _ = golden()
+    arrays, facts, heads, scores, _ = golden()
     check_double(scores, arrays["forward/surrogate_logits"], "surrogate")
+    assert heads.heads == facts["heads"] == sum("forward/head" in key for key in arrays)
     for head, found in enumerate(heads.each(scores, heads.weights)):
         check_double(found, arrays[f"forward/head{head}_logits"], f"head {head}")
     check_double(heads(scores), arrays["forward/sum_logits"], "sum")
@@ -44,9 +47,12 @@ def test_heads_give_the_released_scores() -> None:
 
 def test_one_call_of_the_released_sampler() -> None:
     arrays, _, _, _, options = golden()
+    parts = [key.removesuffix("_before") for key in arrays if key.startswith("sampler/") and key.endswith("_before")]
+    assert parts
     before, grad, after = (
-        torch.cat([arrays[f"sampler/{part}_{key}"].flatten() for part in "pq"]) for key in ("before", "grad", "after")
+        torch.cat([arrays[f"{part}_{key}"].flatten() for part in parts]) for key in ("before", "grad", "after")
     )
+    options = replace(options, rate=float(arrays["sampler/lr"]))
     check_double(released_step(before, grad, arrays["sampler/noise"], options), after, "sampler")
 
 
@@ -54,6 +60,7 @@ def test_post_training_dual_stage_and_moments_are_the_released_ones() -> None:
     arrays, facts, heads, scores, options = golden()
     batches = list(zip(scores.split(facts["batch"]), arrays["in/y"].split(facts["batch"]), strict=True))
     rows = list(heads.weights.detach())
+    assert len(batches) == facts["batches"] and len(arrays["posttrain/noise"]) == len(batches) * facts["heads"]
     noise = iter(arrays["posttrain/noise"])
     for head in range(facts["heads"]):
         for x, y in batches:
@@ -62,8 +69,9 @@ def test_post_training_dual_stage_and_moments_are_the_released_ones() -> None:
     with torch.no_grad():
         heads.weights.copy_(torch.stack(rows))
     moments, step = Moments.begin(heads), 0
-    every = facts["dual_epochs"] * facts["batches"] // facts["swa_n"]
+    every = max(1, facts["dual_epochs"] * facts["batches"] // facts["swa_n"])
     counted = []
+    assert len(arrays["dual/noise"]) == facts["dual_epochs"] * facts["heads"] * len(batches)
     for epoch in range(facts["dual_epochs"]):
         for head in range(facts["heads"]):
             for place, (x, y) in enumerate(batches):

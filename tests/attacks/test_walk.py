@@ -18,9 +18,22 @@ def one_body(x: Tensor) -> Tensor:
     return x.permute(1, 2, 0)[None, None]
 
 
-@pytest.mark.parametrize("case", ["long", "long_hdm05"])
-def test_steps_are_the_released_ones(case: str) -> None:
-    arrays = under(load_doubles("tasar", "decision_based_primitives"), f"{case}/")
+def test_steps_are_the_released_ones() -> None:
+    given = load_doubles("tasar", "decision_based_primitives")
+    cases, short = sorted({key.partition("/")[0] for key in given}), []
+    assert cases
+    for case in cases:
+        arrays = under(given, f"{case}/")
+        if arrays["current"].shape[1] < arrays["current"].shape[2]:
+            short.append(case)
+        else:
+            compare_steps(case, arrays)
+    if short:
+        pytest.skip(f"{short}: fewer frames than joints, for which the released noise has no column for every joint")
+
+
+def compare_steps(case: str, arrays: dict[str, Tensor]) -> None:
+    """Distances and all displacements of one case; those of HDM05 know of joints at one place."""
     current, clean, noise = (one_body(arrays[key]) for key in ("current", "target", "noise"))
     close = 1e-5  # the released distances are float32
     check_double(distances(current, clean).flatten(), arrays["distance_per_axis"], "distance", close)

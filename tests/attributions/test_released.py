@@ -19,28 +19,46 @@ def shares(tensor: np.ndarray, target: int) -> Tensor:
     return of_class.permute(0, 2, 3, 1)[:, None]
 
 
+def groups(kind: str) -> dict[str, dict[str, np.ndarray]]:
+    """The arrays of each prefix that has some of a kind, by their names behind it."""
+    arrays, found = load_arrays("shapgcn", "shap_scores"), {}
+    for prefix in sorted({key.partition("/")[0] for key in arrays}):
+        own = {key.removeprefix(f"{prefix}/"): each for key, each in arrays.items() if key.startswith(f"{prefix}/")}
+        if any(key.startswith(kind) for key in own):
+            found[prefix] = own
+    return found
+
+
 def test_scores_of_joints_and_the_sets_that_are_perturbed() -> None:
-    arrays = {key.removeprefix("ntu/"): each for key, each in load_arrays("shapgcn", "shap_scores").items()}
-    seeds = [shares(arrays[key], int(arrays["target_class"])) for key in arrays if key.startswith("shap_seed")]
-    scores = released_shares(torch.stack(seeds).mean(dim=0))[:, 0]  # over background seeds, as over their clips
-    torch.testing.assert_close(scores.double(), torch.from_numpy(arrays["joint_score"]), rtol=1e-5, atol=1e-7)
-    order = (-torch.from_numpy(arrays["joint_score"])).argsort(dim=1, stable=True)
-    assert torch.equal(order, torch.from_numpy(arrays["order_desc"]))
-    counts = {int(key.split("_k")[1].split("/")[0]) for key in arrays if key.startswith("important")}
-    for count in counts:
-        for name in ("important", "unimportant"):
-            found = joint_sets(torch.from_numpy(arrays["joint_score"]), count, name == "important")
-            expected = [arrays[f"{name}_k{count}/{clip}"].tolist() for clip in range(len(found))]
-            assert [sorted(each) for each in found] == [sorted(each) for each in expected]
+    cases = groups("shap_seed")
+    assert cases
+    for arrays in cases.values():
+        seeds = [shares(arrays[key], int(arrays["target_class"])) for key in arrays if key.startswith("shap_seed")]
+        scores = released_shares(torch.stack(seeds).mean(dim=0))[:, 0]  # over background seeds, as over their clips
+        torch.testing.assert_close(scores.double(), torch.from_numpy(arrays["joint_score"]), rtol=1e-5, atol=1e-7)
+        order = (-torch.from_numpy(arrays["joint_score"])).argsort(dim=1, stable=True)
+        assert torch.equal(order, torch.from_numpy(arrays["order_desc"]))
+        counts = {int(key.split("_k")[1].split("/")[0]) for key in arrays if key.startswith("important")}
+        assert counts
+        for count in counts:
+            for name in ("important", "unimportant"):
+                found = joint_sets(torch.from_numpy(arrays["joint_score"]), count, name == "important")
+                expected = [arrays[f"{name}_k{count}/{clip}"].tolist() for clip in range(len(found))]
+                assert [sorted(each) for each in found] == [sorted(each) for each in expected]
 
 
-def test_scores_for_each_of_two_classes() -> None:
-    arrays = load_arrays("shapgcn", "shap_scores")
-    for target in (0, 1):
-        expected = torch.from_numpy(arrays[f"cp/class{target}/joint_score"])
-        found = released_shares(shares(arrays["cp/shap"], target))[:, 0]
-        torch.testing.assert_close(found, expected.to(found), rtol=1e-4, atol=1e-6)
-        assert torch.equal((-expected).argsort(dim=1), torch.from_numpy(arrays[f"cp/class{target}/order_desc"]))
+def test_scores_for_each_class() -> None:
+    cases = groups("class")
+    assert cases
+    for arrays in cases.values():
+        targets = {int(key.partition("/")[0].removeprefix("class")) for key in arrays if key.startswith("class")}
+        assert targets
+        for target in targets:
+            expected = torch.from_numpy(arrays[f"class{target}/joint_score"])
+            found = released_shares(shares(arrays["shap"], target))[:, 0]
+            torch.testing.assert_close(found, expected.to(found), rtol=1e-4, atol=1e-6)
+            order = (-expected).argsort(dim=1, stable=True)
+            assert torch.equal(order, torch.from_numpy(arrays[f"class{target}/order_desc"]))
 
 
 def test_the_switch_keeps_the_first_body_and_averages_over_its_first_frames() -> None:

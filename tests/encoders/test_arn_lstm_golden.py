@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 from golden import closed_form, count_parameters, load_arrays, load_case, load_json
 
@@ -26,7 +26,6 @@ from mmcl.skeletons.layout import Layout, load_layout
 
 SYSTEM = "arn_lstm"
 OTHER = 100  # what the arrays add to joints of the second person
-FUSIONS = {"middle": "pooled", "fc1": "dense", "average": "average"}
 
 
 def weights(facts):
@@ -104,16 +103,18 @@ def network(kinds, facts, released, count, width, **more):
         more: other options.
     """
     streams, identity = tuple(STREAMS.get(kind, "intra") for kind in kinds), released.get("overhead", 0)
-    joints, frames = count // 2, (width - identity) // 3
-    if streams[0] in ("joint", "temporal"):
-        joints, frames = (count, width // 6) if streams[0] == "joint" else (width // 6, count)
+    channels = released.get("num_dim", 3)
+    joints, frames = count // 2, (width - identity) // channels
+    if streams[0] in ("joint", "temporal"):  # objects of both persons
+        each = width // (2 * channels)
+        joints, frames = (count, each) if streams[0] == "joint" else (each, count)
     shapes = {entry["name"]: entry["shape"] for entry in facts["tensors"]}
     state = next((shape[0] for name, shape in shapes.items() if "recurrent" in name), 0)
     options = ARNLSTMOptions(
         streams=streams, pooling="attention" if released.get("use_attention") else "mean", released=True,
         attention_width=released.get("projection_size") or 0, relations=released.get("use_relations", True),
         distances=released.get("compute_distance", False), motion=released.get("compute_motion", False),
-        identity=bool(identity), frames=frames, lstms=released.get("num_lstms", 1) if state else 0,
+        identity=bool(identity), frames=frames, channels=channels, lstms=released.get("num_lstms", 1) if state else 0,
         lstm_width=state or 1, dropout=0.0,
         relation_widths=tuple(shapes[f"g_theta_{kinds[0]}_fc{layer}/kernel:0"][1] for layer in (1, 2, 3, 4)),
         dense_widths=tuple(shapes[f"f_phi_fc{n}/kernel:0"][1] for n in (1, 2, 3) if f"f_phi_fc{n}/kernel:0" in shapes),
@@ -168,25 +169,26 @@ def test_lstm_over_windows():
 
 
 def test_fusion():
-    ran = set()
+    ran, cases = set(), {name for name, facts in load_json(SYSTEM, "fusion").items() if "error" not in facts}
     for name, facts in load_json(SYSTEM, "fusion").items():
         if "error" in facts:  # the released code cannot run it; ours can
             continue
-        arrays, method = load_case(SYSTEM, "fusion", name).arrays, name.rpartition("_")[2]
+        arrays, options = load_case(SYSTEM, "fusion", name).arrays, facts["options"]
+        fusion = "average" if options.get("avg_at_end") else "dense" if options.get("fuse_at_fc1") else "pooled"
         inputs = [torch.from_numpy(arrays[key]) for key in sorted(arrays) if key.startswith("in")]
         kinds = [{"joint": "joint_stream", "temp": "temp_stream"}.get(stream, stream) for stream in facts["streams"]]
-        if not name.startswith("lstm"):  # one input for each object
+        if inputs[0].ndim == 2:  # without windows: one input for each object
             starts = [stream if stream in ("joint", "temp") else "person" for stream in facts["streams"]]
             named = list(zip(facts["input_names"], inputs, strict=True))
             inputs = [torch.stack([x for key, x in named if key.startswith(start)], dim=1)[:, None] for start in starts]
-        objects = inputs if len(inputs) > 1 else inputs * 2
-        attention = {"use_attention": facts.get("attention") == "attention"}
-        encoder = network(kinds, facts, attention, *objects[0].shape[2:], fusion=FUSIONS[method])
+        objects = inputs if len(inputs) > 1 else inputs * len(kinds)
+        attention = {**options, "use_attention": facts.get("attention") == "attention"}
+        encoder = network(kinds, facts, attention, *objects[0].shape[2:], fusion=fusion)
         real = torch.ones(objects[0].shape[:2], dtype=torch.bool)
         pooled = [encoder.pool(stream, x, real) for stream, x in zip(encoder.streams.values(), objects, strict=True)]
         check(encoder.head(encoder.join(pooled, real)).softmax(dim=-1), arrays["softmax"])
-        ran.add((name.partition("_")[0], method))
-    assert len(ran) == 6
+        ran.add(name)
+    assert ran == cases and ran
 
 
 def padded(clips):
@@ -197,44 +199,69 @@ def padded(clips):
     return batch
 
 
-def test_windows_of_clips():
-    arrays, seen = load_arrays(SYSTEM, "windows"), 0
+def clips_and_joints():
+    """All clips as one batch, and the chosen joints by how many they are."""
+    arrays = load_arrays(SYSTEM, "windows")
     clips = [arrays[key] for key in sorted(arrays) if key.startswith("clip")]
-    selected = {len(arrays[key]): arrays[key].tolist() for key in arrays if key.startswith("selected/")}
-    layout, frames = load_layout("kinect_v2_25"), 8
+    joints = {len(arrays[key]): arrays[key].tolist() for key in arrays if key.startswith("selected/")}
+    return clips, {**joints, clips[0].shape[2]: list(range(clips[0].shape[2]))}
+
+
+def sizes(stream, count, width):
+    """(T, J) of n objects of D numbers without identity."""
+    persons = 2
+    if stream == "intra":
+        return width // 3, count // persons
+    each = width // (persons * 3)
+    return (each, count) if stream == "joint" else (count, each)
+
+
+def test_windows_of_clips():
+    arrays, (clips, selected), seen = load_arrays(SYSTEM, "windows"), clips_and_joints(), set()
+    layout = load_layout("kinect_v2_25")
     for name, facts in load_json(SYSTEM, "windows").items():
         if not isinstance(facts, dict) or "swapped_clips" in facts:
             continue
         keys = sorted(key for key in arrays if key.startswith(f"{name}/") and not key.endswith("/Y"))
-        joints = selected.get(len(facts.get("selected_joints", [])), list(range(25)))
-        x = padded([clip[:: facts.get("skip_timesteps") or 1] for clip in clips])[:, :, :, joints]
         stream = {"joint": "joint", "temp": "temporal"}.get(facts.get("arch"), "intra")
         columns = [facts.get("add_joint_idx", True), facts.get("add_body_part", True)]
+        sliding = facts.get("sample_method", "central") == "all"
+        by_clip = sliding and not facts.get("flat_seqs")  # (L, n, D) of each clip; otherwise (n, N, D)
+        count, width = arrays[keys[0]].shape[by_clip], arrays[keys[0]].shape[2]
+        frames, number = sizes(stream, count, width - sum(columns) * (stream == "intra"))
+        joints = selected[number]
+        assert number == len(facts.get("selected_joints", joints))
+        x = padded([clip[:: facts.get("skip_timesteps") or 1] for clip in clips])[:, :, :, joints]
         identity = joint_identity(layout, joints, 2, released=True)[:, torch.tensor(columns)]
         windows = central_window(x, frames)
-        if facts.get("sample_method") == "all":
+        if sliding:
             windows = sliding_windows(x, frames, facts.get("seq_step") or frames // 2, 0)
         objects = arrange(stream, windows, identity)
-        if len(keys) > 1:
+        if by_clip:
             for clip, key in enumerate(keys):
                 assert np.array_equal(objects[clip][windows.real[clip]].numpy(), arrays[key]), key
+            assert len(keys) == len(clips)
         else:
-            assert np.array_equal(objects[windows.real].transpose(0, 1).numpy(), arrays[keys[0]]), name
-        seen += 1
-    assert seen >= 6
+            (key,) = keys
+            assert np.array_equal(objects[windows.real].transpose(0, 1).numpy(), arrays[key]), name
+        seen.add(name)
+    assert seen
 
 
 def test_sequences_of_windows():
-    arrays = load_arrays(SYSTEM, "windows")
-    clips = [arrays[key] for key in sorted(arrays) if key.startswith("clip")]
-    cases = {name: facts for name, facts in load_json(SYSTEM, "windows").items() if "generator" in name}
+    arrays, (clips, selected) = load_arrays(SYSTEM, "windows"), clips_and_joints()
+    windows_of = load_json(SYSTEM, "windows")
+    cases = {name: facts for name, facts in windows_of.items() if isinstance(facts, dict) and "swapped_clips" in facts}
     for name, facts in cases.items():
-        x = padded(clips)[:, :, :, arrays["selected/J7"].tolist()]
-        x[facts["swapped_clips"]] = x[facts["swapped_clips"]].flip(1)
-        windows = sliding_windows(x, 8, 4, facts["maxlen"])
-        for key in (key for key in arrays if key.startswith(f"{name}/")):
+        keys = [key for key in arrays if key.startswith(f"{name}/") and not key.endswith("/Y")]
+        assert keys
+        for key in keys:
             kind = key.rpartition("/")[2].removeprefix("X") or name.removeprefix("generator_")
             stream = {"jo": "joint", "te": "temporal"}.get(kind[:2], "intra")
+            frames, number = sizes(stream, *arrays[key].shape[2:])
+            x = padded(clips)[:, :, :, selected[number]]
+            x[facts["swapped_clips"]] = x[facts["swapped_clips"]].flip(1)
+            windows = sliding_windows(x, frames, facts.get("seq_step") or frames // 2, facts["maxlen"])
             objects = arrange(stream, windows, None)
             for clip, real in enumerate(windows.real.sum(dim=1).tolist()):
                 shift = facts["maxlen"] - real if name.endswith("pre") else 0
@@ -244,32 +271,38 @@ def test_sequences_of_windows():
 
 def test_parts_of_chosen_joints():
     layout, arrays = load_layout("kinect_v2_25"), load_arrays(SYSTEM, "windows")
-    joints, parts = arrays["selected/J15"].tolist(), arrays["coarse_parts25"]
-    ours, released = (joint_identity(layout, joints, 1, flag)[:, 1] * 10 for flag in (False, True))
-    assert ours.round().tolist() == parts[joints].tolist()
-    assert released.round().tolist() == parts[: len(joints)].tolist() != ours.round().tolist()
+    parts, differ = arrays[f"coarse_parts{layout.joint_count}"], False
+    for key in (key for key in arrays if key.startswith("selected/")):
+        joints = arrays[key].tolist()
+        ours, released = (joint_identity(layout, joints, 1, flag)[:, 1] * 10 for flag in (False, True))
+        assert ours.round().tolist() == parts[joints].tolist()
+        assert released.round().tolist() == parts[: len(joints)].tolist()
+        differ |= released.round().tolist() != ours.round().tolist()
+    assert differ
 
 
-FULL = {
-    "rn_joint_stream_J15_T32_attention": {"streams": ("joint",)},
-    "rn_joint_stream_J15_T32_mean": {"streams": ("joint",), "pooling": "mean"},
-    "rn_temp_stream_J15_T32_attention": {"streams": ("temporal",)},
-    "rn_inter_J3of15_98d_distances": {"streams": ("inter",), "released": True},
-    "rn_intra_J3of15_98d_distances": {"streams": ("intra",), "pooling": "mean"},
-    "arn_lstm_inter_J3of15_98d": {"streams": ("inter",), "pooling": "mean", "lstms": 1},
-}
+def published(name):
+    """Streams, number of joints, window and other options that a name among the released counts tells."""
+    kind, joints, of, frames, width = re.match(
+        r"(?:rn|arn_lstm)_(inter|intra|\w+_stream)_J(\d+)(?:of(\d+))?(?:_T(\d+))?(?:_(\d+)d)?", name
+    ).groups()
+    options = {"streams": (STREAMS[kind],), "lstms": int(name.startswith("arn_lstm"))}
+    options["pooling"] = "attention" if "attention" in name else "mean"
+    return options, int(of or joints), int(frames or (int(width) - 2) // 3)
 
 
-@pytest.mark.parametrize("name", FULL)
-def test_published_parameters(name):
-    expected = load_json(SYSTEM, "counts")[name]
-    layout = load_layout("kinect_v2_25")
-    joints = tuple(layout.joints[place] for place in load_arrays(SYSTEM, "windows")["selected/J15"])
-    options = replace(ARNLSTMOptions(lstms=0), joints=joints, **FULL[name])
-    with torch.device("meta"):
-        encoder = ARNLSTM(layout, 11, options)
-    assert count_parameters(encoder) == expected["total"]
-    layers = {layer: count for layer, count in expected["layers"].items() if layer.startswith(("g_", "arn", "softmax"))}
-    stream = next(iter(encoder.streams.values()))
-    ours = {"g_": stream.relation, "ar": stream.pool, "so": encoder.classifier}
-    assert {layer: count_parameters(ours[layer[:2]]) for layer in layers} == layers
+def test_published_parameters():
+    networks = {name: found for name, found in load_json(SYSTEM, "counts").items() if name.startswith(("rn_", "arn_"))}
+    assert networks
+    for name, expected in networks.items():
+        options, number, frames = published(name)
+        layout = load_layout("kinect_v2_25")
+        options = replace(ARNLSTMOptions(lstms=0), joints=layout.joints[:number], frames=frames, **options)
+        width = options.lstm_width if options.lstms else options.dense_widths[-1]
+        with torch.device("meta"):
+            encoder = ARNLSTM(layout, expected["layers"]["softmax"] // (width + 1), options)
+        assert count_parameters(encoder) == expected["total"], name
+        layers = {key: count for key, count in expected["layers"].items() if key.startswith(("g_", "arn", "softmax"))}
+        stream = next(iter(encoder.streams.values()))
+        ours = {"g_": stream.relation, "ar": stream.pool, "so": encoder.classifier}
+        assert {layer: count_parameters(ours[layer[:2]]) for layer in layers} == layers, name

@@ -21,11 +21,16 @@ from mmcl.encoders.edge_gcn.perturb import perturb_edges, scores_with_edges
 from mmcl.skeletons.layout import Layout, load_layout
 
 SYSTEM = "shapgcn"
+ACTIVATIONS = {"swish": "silu", "SiLU": "silu", "ReLU": "relu"}  # released names that are not ours
 
 
-def released_layout():
-    """The layout whose links, centre and parts the arrays tell."""
+def released_layout(joints=None):
+    """The layout whose links, centre and parts the arrays tell; that of NTU RGB+D for another number of joints."""
     arrays = load_arrays(SYSTEM, "graph")
+    if joints not in (None, len(arrays["parents"])):
+        layout = load_layout("kinect_v2_25")
+        assert joints == layout.joint_count
+        return layout
     V = len(arrays["parents"])
     names = [f"j{number}" for number in range(V)]
     parents = {names[child]: names[parent] for child, parent in enumerate(arrays["parents"]) if child != parent}
@@ -39,7 +44,9 @@ def released_layout():
 def test_graph():
     arrays, layout = load_arrays(SYSTEM, "graph"), released_layout()
     assert rooted_parents(layout) == arrays["parents"].tolist()
-    expected = torch.from_numpy(arrays["hop_distance_max3_inf_is_far"])
+    (key,) = (key for key in arrays if key.startswith("hop_distance"))
+    expected = torch.from_numpy(arrays[key])
+    expected[~expected.isfinite()] = -1
     found = hop_distances(layout)
     assert torch.equal(torch.where(found > HOPS, -1, found), expected.int())
     np.testing.assert_allclose(hop_graph(layout, HOPS), arrays["A_distance"], atol=1e-7)
@@ -55,11 +62,14 @@ def official(x):
 
 
 def test_inputs():
-    arrays, layout = load_arrays(SYSTEM, "features"), released_layout()
-    for case in {key.partition("/")[0] for key in arrays if "/" in key}:
+    arrays = load_arrays(SYSTEM, "features")
+    cases = {key.partition("/")[0] for key in arrays if "/" in key}
+    assert cases
+    for case in cases:
         x = torch.from_numpy(arrays[f"{case}/in"])
-        own = layout if x.shape[2] == layout.joint_count else load_layout("kinect_v2_25")
-        inputs = InputFeatures(own, list(INPUTS.values()), not case.endswith("filter0"), origin=1)
+        own = released_layout(x.shape[2])
+        inputs = InputFeatures(own, list(INPUTS.values()), "filter0" not in case, origin=1)
+        assert {key.partition("/")[2] for key in arrays if key.startswith(f"{case}/")} <= {"in", *INPUTS}
         found = inputs(x.permute(3, 1, 2, 0)[None].double())
         for key, one in zip(INPUTS, found, strict=True):
             if f"{case}/{key}" in arrays:
@@ -96,13 +106,14 @@ def own_state(state, temporal):
 
 
 def test_layers():
-    facts, layout = load_json(SYSTEM, "modules"), released_layout()
+    facts = load_json(SYSTEM, "modules")
     for name in facts["cases"]:
         if name == "Classifier":
             continue
         case = load_case(SYSTEM, "modules", name)
         case = replace(case, facts=facts["cases"][name])
-        module, temporal = layer(name, case, layout, facts["act"]), name.startswith("Temporal")
+        layout, act = released_layout(case.arrays["in0"].shape[-1]), ACTIVATIONS.get(facts["act"], facts["act"])
+        module, temporal = layer(name, case, layout, act), name.startswith("Temporal")
         state = own_state(case.weights(), temporal)
         for key, adjacency in module.named_buffers():
             if "adjacency" in key:
@@ -131,12 +142,12 @@ def test_layers():
                 case.check(official(x.grad), case.tensor(f"grad/{key}"), key)
 
 
-def student(facts, **more):
-    """The encoder of a network's facts."""
+def student(facts, shape, **more):
+    """The encoder of a network's facts, for inputs of a shape (N, I, C, T, V, M)."""
     arch = facts["arch"]
-    N, _, C, _, V, M = facts["input_N_I_C_T_V_M"]
+    _, _, C, _, V, M = shape
     options = EdgeGCNOptions(
-        activation={"swish": "silu"}.get(arch["act"], arch["act"]), attention=ATTENTIONS[arch["att_lay"]],
+        activation=ACTIVATIONS.get(arch["act"], arch["act"]), attention=ATTENTIONS[arch["att_lay"]],
         temporal=KINDS[arch["conv_lay"]], width=arch["init_lay"], expand=float(arch["expand_ratio"]),
         reduce=float(arch["reduct_ratio"]), input_blocks=arch["blocks_in"], input_depth=arch["depth_in"],
         input_stride=arch["stride_in"], input_scale=float(arch["scale_in"]), input_window=arch["temp_win_in"],
@@ -144,7 +155,7 @@ def student(facts, **more):
         main_stride=arch["stride_main"], main_scale=float(arch["scale_main"]), main_window=arch["temp_win_main"],
         main_distance=arch["graph_dist_main"], persons=M, channels=C // 2, released=True, **more,
     )  # fmt: skip
-    return EdgeGCN(released_layout(), facts["num_class"], options).eval()
+    return EdgeGCN(released_layout(V), facts["num_class"], options).eval()
 
 
 def loaded(encoder, state):
@@ -173,11 +184,11 @@ def test_network_stage_by_stage(name):
     if not (golden_folder(SYSTEM) / f"{name}.npz").exists():
         pytest.skip(f"MMCL_TEST_GOLDEN has no arrays of shapgcn/{name}")
     case = load_case(SYSTEM, name)
-    encoder, seen = loaded(student(case.facts), case.weights()), {}
-    fixed = sum(buffer.numel() for name, buffer in encoder.named_buffers() if name.endswith("adjacency"))
-    assert count_parameters(encoder) + fixed == case.facts["counts"]["total"]
-    stages = case.group("stage")
-    for stage in stages:
+    encoder, seen = loaded(student(case.facts, case.arrays["in"].shape), case.weights()), {}
+    assert count_parameters(encoder) + fixed(encoder) == case.facts["counts"]["total"]
+    stages, means = case.group("stage"), case.group("mean_over_TV")
+    assert stages or name == "full"
+    for stage in stages | means:
         whole = stage.startswith("input_stream") and stage.count(".") == 1
         path = stage.replace("input_stream", "branches") if whole else own_place(f"{stage}.")[0].removesuffix(".")
         encoder.get_submodule(path).register_forward_hook(
@@ -185,9 +196,11 @@ def test_network_stage_by_stage(name):
         )
     x = branches(case.tensor("in"))
     case.check(score(encoder, x), case.tensor("logits"), "logits")
-    assert set(seen) == set(stages)
+    assert set(seen) == set(stages | means)
     for stage, expected in stages.items():
         case.check(seen[stage], official(expected), stage)
+    for stage, expected in means.items():
+        case.check(seen[stage].mean(dim=(2, 3)), expected, f"mean of {stage}")
     lean = encoder.lean()
     case.check(lean.head(lean.trunk(x).unflatten(0, (-1, lean.persons)).mean(dim=1)), case.tensor("logits"), "lean")
 
@@ -231,7 +244,8 @@ def numbered(encoder, x):
 
 def test_perturbed_network():
     case = load_case(SYSTEM, "network")
-    encoder = loaded(student(case.facts), case.weights())
+    encoder = loaded(student(case.facts, case.arrays["in"].shape), case.weights())
+    assert case.facts["perturbations"]
     x = numbered(encoder, case.tensor("in"))
     official_name = dict(zip(encoder.edges(), case.facts["edge_tensors"], strict=True))
     for facts in case.facts["perturbations"]:
@@ -247,12 +261,14 @@ def test_perturbed_network():
 def test_informed_perturbation_of_each_clip():
     arrays, facts = load_arrays(SYSTEM, "predict_perturbed"), load_json(SYSTEM, "network")
     case = Case("informed", {**facts, "weight_seed": int(arrays["weight_seed"])}, arrays)
-    encoder = loaded(student(case.facts), case.weights())
+    encoder = loaded(student(case.facts, arrays["in"].shape), case.weights())
     x = numbered(encoder, case.tensor("in"))
     case.check(encoder(x), case.tensor("logits_unperturbed"))
     importance = arrays["joint_score"]
     settings = {"dimension": 1, "percent": True, "change_towards_zero": False, "switch_sign": True, "thresh": 0.5}
-    for key in (key for key in arrays if key.endswith("logits_important")):
+    keys = [key for key in arrays if key.endswith("logits_important")]
+    assert keys
+    for key in keys:
         k, method = key.partition("/")[0].split("_", 1)
         config, count = {**settings, "zero_out": method == "zero_out"}, int(k[1:])
         for name in ("important", "unimportant"):
@@ -261,12 +277,24 @@ def test_informed_perturbation_of_each_clip():
             case.check(scores, case.tensor(key.replace("important", name)), f"{key} {name}")
 
 
+def fixed(module):
+    """Numbers of the adjacency, which the release counts."""
+    return sum(buffer.numel() for name, buffer in module.named_buffers() if name.endswith("adjacency"))
+
+
 def test_published_parameters():
-    expected = load_json(SYSTEM, "counts")["ntu_student_1001"]
-    with torch.device("meta"):
-        encoder = EdgeGCN(load_layout("kinect_v2_25"), 60)
-    fixed = sum(buffer.numel() for name, buffer in encoder.named_buffers() if name.endswith("adjacency"))
-    assert count_parameters(encoder) == expected["trainable"]
-    assert count_parameters(encoder) + fixed == expected["total"]
-    assert count_parameters(encoder.branches) + 4 * 2 * 2 * 625 == expected["input_stream"]
-    assert count_parameters(encoder.main) + 2 * 3 * 625 == expected["main_stream"]
+    """Of every student for NTU RGB+D; its classes are what its classifier tells."""
+    students = {name: counts for name, counts in load_json(SYSTEM, "counts").items() if name.startswith("ntu_student")}
+    assert students
+    layout = load_layout("kinect_v2_25")
+    for expected in students.values():
+        with torch.device("meta"):
+            classes = expected["classifier"] // (EdgeGCN(layout, 1).classifier.in_features + 1)
+            encoder = EdgeGCN(layout, classes)
+        assert count_parameters(encoder.classifier) == expected["classifier"]
+        assert count_parameters(encoder) == expected["trainable"]
+        assert count_parameters(encoder) + fixed(encoder) == expected["total"]
+        assert count_parameters(encoder.branches) + fixed(encoder.branches) == expected["input_stream"]
+        assert count_parameters(encoder.main) + fixed(encoder.main) == expected["main_stream"]
+        for number, branch in enumerate(encoder.branches):
+            assert count_parameters(branch) + fixed(branch) == expected[f"input_stream.{number}"]

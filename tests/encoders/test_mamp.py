@@ -37,7 +37,7 @@ def test_classifiers_equal_the_released_ones(name, head):
     arrays, facts = load_doubles("stars", name), load_json("stars", f"{name}_config")
     encoder = build_mamp(
         facts["cfg"], facts["cfg"]["num_classes"], head=head, hidden=facts["head_hidden_dim"] or 1,
-        pooling="joints" if head == "mlp" else "mean", released=True,
+        pooling="joints" if head == "mlp" else "mean", persons=arrays["in/x"].shape[-1], released=True,
     )  # fmt: skip
     encoder.load_state_dict(own_state(under(arrays, "sd/"), "encoder"))
     x, labels = as_batch(arrays["in/x"]), arrays["in/y"]
@@ -64,7 +64,8 @@ def test_classifiers_equal_the_released_ones(name, head):
 def stage1():
     """Arrays of MAMP's pretraining, with our encoder and decoder that hold its weights."""
     arrays, facts = load_doubles("stars", "mamp_stage1"), load_json("stars", "mamp_stage1_config")
-    encoder, decoder = build_mamp(facts["cfg"]), build_decoder(facts["cfg"])
+    encoder = build_mamp(facts["cfg"], persons=arrays["in/x"].shape[-1])
+    decoder = build_decoder(facts["cfg"])
     state = own_state(under(arrays, "sd/"), "encoder")
     assert set(encoder.load_state_dict(state, strict=False).missing_keys) == {"classifier.weight", "classifier.bias"}
     decoder.load_state_dict(own_state(under(arrays, "sd/"), "decoder"))
@@ -80,13 +81,17 @@ def test_encoder_equals_the_released_one_stage_by_stage(stage1):
     check_double(tokens, arrays["stage/tokens_embedded"])
     kept = tokens.gather(1, arrays["mask/ids_keep"].long()[:, :, None].expand(-1, -1, tokens.shape[2]))
     check_double(kept, arrays["mask/x_kept"])
-    first, second = encoder.blocks
-    check_double(first.norm1(kept), arrays["fwd/block0.norm1"])
-    check_double(first.attention(first.norm1(kept)), arrays["fwd/block0.attn"])
-    after = kept + first.attention(first.norm1(kept))
-    check_double(first.mlp(first.norm2(after)), arrays["fwd/block0.mlp"])
-    check_double(first(kept), arrays["fwd/block0"])
-    check_double(second(first(kept)), arrays["fwd/block1"])
+    assert "fwd/block0.norm1" in arrays
+    x = kept
+    for number, block in enumerate(encoder.blocks):
+        normed = block.norm1(x)
+        after = x + block.attention(normed)
+        inside = {"norm1": normed, "attn": block.attention(normed), "mlp": block.mlp(block.norm2(after))}
+        for name, found in inside.items():
+            if number == 0 or f"fwd/block{number}.{name}" in arrays:
+                check_double(found, arrays[f"fwd/block{number}.{name}"], f"{name} of block {number}")
+        x = block(x)
+        check_double(x, arrays[f"fwd/block{number}"], f"block {number}")
     check_double(encoder.encode(kept), arrays["fwd/norm"])
     check_double(encoder.encode(tokens), arrays["full/encoder_output_unshuffled"])
 
@@ -106,17 +111,23 @@ def test_decoder_equals_the_released_one_stage_by_stage(stage1):
 
 def test_parameters_at_full_size():
     known = load_json("stars", "parameter_counts")
+    depths = {int(name.removeprefix("mamp_decoder")): name for name in known if name.startswith("mamp_decoder")}
+    heads = {name: name.split("_")[2] for name in known if name.startswith("mamp_classifier")}
+    kinds = {"linprobe": {"head": "probe"}, "finetune": {"head": "mlp", "pooling": "joints"}}
     with torch.device("meta"):
         layout = load_layout("kinect_v2_25")
         probe = MAMP(layout, 60, MAMPOptions(head="probe"))
         tuned = MAMP(layout, 60, MAMPOptions(head="mlp", pooling="joints"))
-        decoders = {blocks: MotionDecoder(256, 256, blocks, 8, 4, 30, 25, 12) for blocks in (3, 5)}
+        networks = {name: MAMP(layout, int(name.rpartition("_")[2]), MAMPOptions(**kinds[kind]))
+                    for name, kind in heads.items()}  # fmt: skip
+        decoders = {blocks: MotionDecoder(256, 256, blocks, 8, 4, 30, 25, 12) for blocks in depths}
     trunk = count_parameters(probe) - count_parameters(probe.classifier)
     assert trunk == 6_336_000 and count_parameters(probe.blocks[0]) == known["one_block"] == 789_760
-    assert count_parameters(probe) == known["mamp_classifier_linprobe_60"]["_total"]
-    assert count_parameters(tuned) == known["mamp_classifier_finetune_60"]["_total"] == 19_572_284
+    assert count_parameters(tuned) == 19_572_284 and networks and decoders
+    for name, network in networks.items():
+        assert count_parameters(network) == known[name]["_total"], name
     for blocks, decoder in decoders.items():
-        assert trunk + count_parameters(decoder) == known[f"mamp_decoder{blocks}"]["_total"]
+        assert trunk + count_parameters(decoder) == known[depths[blocks]]["_total"]
 
 
 def test_clip_feature_is_the_mean_over_tokens_and_persons_that_are_there():

@@ -54,20 +54,22 @@ def model_folder(demo_store, tmp_path_factory) -> Path:
 def test_votes_of_neighbours_equal_the_released_ones():
     arrays = load_arrays("stars", "knn")
     bank, labels, queries = arrays["in/bank"], arrays["in/bank_labels"], arrays["in/query"]
-    right, compared = arrays["in/query_labels"], 0
-    for name in arrays:
-        if name.endswith("/ranking"):
-            k, temperature = name.split("/")[1][1:].split("_t")
-            found = votes(bank, labels, queries, int(k), 5, 1 / float(temperature))
-            np.testing.assert_array_equal(np.argsort(-found, axis=1, kind="stable"), arrays[name], err_msg=name)
-            share = (found.argmax(axis=1) == right).mean()
-            assert share == pytest.approx(float(arrays[name.replace("ranking", "accuracy")]))
-            compared += 1
-        if name.endswith("/prediction"):
-            found = votes(bank, labels, queries, int(name.split("/")[1][1:]), 5)
-            np.testing.assert_array_equal(found.argmax(axis=1), arrays[name], err_msg=name)
-            compared += 1
-    assert compared == 16
+    right = arrays["in/query_labels"]
+    classes = max(array.shape[1] for name, array in arrays.items() if name.endswith("/ranking"))
+    cases = {name.rpartition("/")[0] for name in arrays} - {"in"}
+    assert {case.partition("/")[0] for case in cases} == {"weighted", "unweighted"}
+    for case in cases:
+        kind, _, words = case.partition("/")
+        k, _, temperature = words.removeprefix("k").partition("_t")
+        sharpness = 1 / float(temperature) if kind == "weighted" else None
+        found = votes(bank, labels, queries, int(k), classes, sharpness)
+        if kind == "weighted":
+            order = np.argsort(-found, axis=1, kind="stable")
+            np.testing.assert_array_equal(order, arrays[f"{case}/ranking"], err_msg=case)
+        else:
+            np.testing.assert_array_equal(found.argmax(axis=1), arrays[f"{case}/prediction"], err_msg=case)
+        share = (found.argmax(axis=1) == right).mean()
+        assert share == pytest.approx(float(arrays[f"{case}/accuracy"])), case
 
 
 def test_all_vote_where_there_are_fewer_than_k():

@@ -2,62 +2,90 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
 import numpy as np
 import pytest
 from golden import load_arrays, load_json
 
+from mmcl.evaluation.gate import TEMPERATURES, THRESHOLDS
 from mmcl.evaluation.released_gate import ReleasedGate, fit_released_gate, gate_features, released_generalised
 
-CASES = {"grid": {}, "fixed": {"temperatures": (2,), "thresholds": np.array([0.5])}}
+
+def settings(name: str) -> dict[str, Any]:
+    """Temperatures and thresholds that a case chose from: in a grid the defaults, else what was given."""
+    arrays, chosen = load_arrays("sa_dvae", "gate"), load_json("sa_dvae", "gate_config")["summary"][name]
+    given = tuple(sorted({int(found[1]) for key in arrays if (found := re.match(rf"{name}/T(\d+)/", key))}))
+    if name.startswith("grid"):
+        return {} if given == TEMPERATURES else {"temperatures": given}
+    return {"temperatures": given, "thresholds": np.array([chosen["threshold"]])}
 
 
-@pytest.fixture(scope="module", params=list(CASES))
-def case(request):
-    """Name, arrays, and the gate that we fit on their hold-out clips."""
+def fitted(name: str) -> ReleasedGate:
+    """The gate that we fit on the hold-out clips of a case."""
     arrays, facts = load_arrays("sa_dvae", "gate"), load_json("sa_dvae", "gate_config")
-    gate = fit_released_gate(
+    return fit_released_gate(
         (arrays["in/val_unseen_zs_probabilities"], arrays["in/val_unseen_seen_logits"]),
         (arrays["in/val_seen_zs_probabilities"], arrays["in/val_seen_seen_logits"]),
-        **CASES[request.param], seed=facts["numpy_seed_inside_script"],
+        **settings(name), seed=facts["numpy_seed_inside_script"],
     )  # fmt: skip
-    return request.param, arrays, gate
 
 
-def test_the_same_temperature_and_threshold_are_chosen(case):
-    name, arrays, gate = case
-    assert gate.temperature == arrays[f"{name}/best_temperature"]
-    assert gate.threshold == pytest.approx(float(arrays[f"{name}/best_threshold"]))
-    assert gate.accuracy == pytest.approx(float(arrays[f"{name}/best_accuracy"]))
+@cache
+def gates() -> dict[str, ReleasedGate]:
+    """By name of the case."""
+    found = {name: fitted(name) for name in load_json("sa_dvae", "gate_config")["summary"]}
+    assert set(found) == {key.partition("/")[0] for key in load_arrays("sa_dvae", "gate")} - {"in"}
+    return found
 
 
-def test_the_regression_and_what_it_says_are_the_released_ones(case):
-    name, arrays, gate = case
-    key = f"{name}/T{int(gate.temperature)}"
-    np.testing.assert_allclose(gate.model.coef_, 2 * arrays[f"{key}/coef"], rtol=0, atol=2e-3)
-    inputs = arrays["in/test_zs_probabilities"], arrays["in/test_seen_logits"]
-    np.testing.assert_allclose(
-        gate_features(*inputs, gate.temperature), arrays[f"{name}/test_features"], rtol=0, atol=1e-6
-    )
-    np.testing.assert_allclose(gate.chances(*inputs), arrays[f"{name}/gate_probability_unseen_seen"], atol=1e-4)
-    assert np.array_equal(gate.to_seen(*inputs), arrays[f"{name}/routed_to_seen"].astype(bool))
+def cases() -> Iterator[tuple[str, dict[str, np.ndarray], ReleasedGate]]:
+    """Name, arrays, and our gate."""
+    for name, gate in gates().items():
+        yield name, load_arrays("sa_dvae", "gate"), gate
 
 
-def test_answers_and_accuracies_are_the_released_ones(case):
-    name, arrays, gate = case
-    answers, found = released_generalised(
-        gate, arrays["in/test_zs_probabilities"], arrays["in/test_seen_logits"], arrays["in/test_labels"],
-        arrays["in/unseen_ids"], arrays["in/seen_ids"],
-    )  # fmt: skip
-    assert np.array_equal(answers, arrays[f"{name}/final_prediction"])
-    expected = {"seen": "S", "unseen": "U", "harmonic": "H"}
-    assert found == pytest.approx({key: float(arrays[f"{name}/{letter}"]) for key, letter in expected.items()})
+def test_the_grid_is_the_released_one():
+    assert list(TEMPERATURES) == list(range(1, 10))
+    np.testing.assert_allclose(THRESHOLDS, np.arange(25, 75) / 100)
 
 
-def test_training_rows_of_every_temperature_are_the_released_ones(case, monkeypatch):
+def test_the_same_temperature_and_threshold_are_chosen():
+    for name, arrays, gate in cases():
+        assert gate.temperature == arrays[f"{name}/best_temperature"], name
+        assert gate.threshold == pytest.approx(float(arrays[f"{name}/best_threshold"])), name
+        assert gate.accuracy == pytest.approx(float(arrays[f"{name}/best_accuracy"])), name
+
+
+def test_the_regression_and_what_it_says_are_the_released_ones():
+    for name, arrays, gate in cases():
+        key = f"{name}/T{int(gate.temperature)}"
+        np.testing.assert_allclose(gate.model.coef_, 2 * arrays[f"{key}/coef"], rtol=0, atol=2e-3)
+        inputs = arrays["in/test_zs_probabilities"], arrays["in/test_seen_logits"]
+        found, expected = gate_features(*inputs, gate.temperature), arrays[f"{name}/test_features"]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(gate.chances(*inputs), arrays[f"{name}/gate_probability_unseen_seen"], atol=1e-4)
+        assert np.array_equal(gate.to_seen(*inputs), arrays[f"{name}/routed_to_seen"].astype(bool))
+
+
+def test_answers_and_accuracies_are_the_released_ones():
+    for name, arrays, gate in cases():
+        answers, found = released_generalised(
+            gate, arrays["in/test_zs_probabilities"], arrays["in/test_seen_logits"], arrays["in/test_labels"],
+            arrays["in/unseen_ids"], arrays["in/seen_ids"],
+        )  # fmt: skip
+        assert np.array_equal(answers, arrays[f"{name}/final_prediction"])
+        expected = {"seen": "S", "unseen": "U", "harmonic": "H"}
+        assert found == pytest.approx({key: float(arrays[f"{name}/{letter}"]) for key, letter in expected.items()})
+
+
+def test_training_rows_of_every_temperature_are_the_released_ones(monkeypatch):
     """Caught where the regression is fitted, so that all draws are compared, those of losing temperatures too."""
     import sklearn.linear_model
 
-    name, arrays, _ = case
     seen = []
 
     class Recorder(sklearn.linear_model.LogisticRegression):
@@ -66,18 +94,18 @@ def test_training_rows_of_every_temperature_are_the_released_ones(case, monkeypa
             return super().fit(x, y)
 
     monkeypatch.setattr(sklearn.linear_model, "LogisticRegression", Recorder)
-    fit_released_gate(
-        (arrays["in/val_unseen_zs_probabilities"], arrays["in/val_unseen_seen_logits"]),
-        (arrays["in/val_seen_zs_probabilities"], arrays["in/val_seen_seen_logits"]), **CASES[name],
-    )  # fmt: skip
-    compared = 0
-    for temperature, (x, y) in zip(CASES[name].get("temperatures", range(1, 10)), seen, strict=True):
-        key = f"{name}/T{temperature}"
-        if f"{key}/train_x" in arrays:
-            np.testing.assert_allclose(x, arrays[f"{key}/train_x"], atol=1e-6)
-            assert np.array_equal(y, arrays[f"{key}/train_y"])
-            compared += 1
-    assert compared
+    arrays = load_arrays("sa_dvae", "gate")
+    for name in load_json("sa_dvae", "gate_config")["summary"]:
+        seen.clear()
+        fitted(name)
+        compared = 0
+        for temperature, (x, y) in zip(settings(name).get("temperatures", TEMPERATURES), seen, strict=True):
+            key = f"{name}/T{temperature}"
+            if f"{key}/train_x" in arrays:
+                np.testing.assert_allclose(x, arrays[f"{key}/train_x"], atol=1e-6)
+                assert np.array_equal(y, arrays[f"{key}/train_y"])
+                compared += 1
+        assert compared, name
 
 
 class Fixed:

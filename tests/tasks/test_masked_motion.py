@@ -41,15 +41,19 @@ def clips(count: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_a_step_through_the_task_equals_the_released_one(tau):
     arrays, facts = load_doubles("stars", "mamp_stage1"), load_json("stars", "mamp_stage1_config")
     config = facts["cfg"]
+    if not config["qkv_bias"] or config["patch_size"] != 1:
+        pytest.skip("qkv_bias False, or patch_size above 1: our attention has a bias, and a token is of one joint")
     decoder = DecoderOptions(config["decoder_dim_feat"], config["decoder_depth"], config["num_heads"],
                              config["mlp_ratio"])  # fmt: skip
     options = MaskedMotionOptions(facts["mask_ratio"], float(arrays["in/tau"]) if tau else 0.0, decoder=decoder,
-                                  released=True)  # fmt: skip
-    task = MaskedMotion(context_of(build_mamp(config), config["num_frames"], [0, 1, 2]), options).double()
+                                  normalise=config["norm_skes_loss"], released=True)  # fmt: skip
+    encoder = build_mamp(config, persons=facts["M"])
+    task = MaskedMotion(context_of(encoder, config["num_frames"], [0, 1, 2]), options).double()
     task.encoder.load_state_dict(own_state(under(arrays, "sd/"), "encoder"), strict=False)
     task.decoder.load_state_dict(own_state(under(arrays, "sd/"), "decoder"))
     x = as_batch(arrays["in/x"])
-    loss = task.clip_losses(x, torch.ones(x.shape[:4], dtype=torch.bool), arrays["in/u"].unflatten(0, (-1, 2))).mean()
+    noise = arrays["in/u"].unflatten(0, x.shape[:2])
+    loss = task.clip_losses(x, torch.ones(x.shape[:4], dtype=torch.bool), noise).mean()
     check_double(loss, arrays["fwd/loss" if tau else "fwd_tau0/loss"])
     if tau:
         loss.backward()

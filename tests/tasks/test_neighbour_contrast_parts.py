@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -32,6 +33,8 @@ class Released:
     """Encoder, head and queue in float64, with the arrays' weights, under the official names of their parameters."""
 
     def __init__(self, arrays, facts) -> None:
+        if not facts["encoder"]["qkv_bias"]:
+            pytest.skip("qkv_bias False: our attention has a bias")
         config = facts["encoder"] | {"dim_feat": facts["feature_dim"]}
         state = under(arrays, "sd/encoder_student.")
         self.encoder = build_mamp(config, persons=facts["persons"], released=True)
@@ -84,16 +87,19 @@ def compare_views(arrays, step, views, queue, owners, losses):
     check_double(losses[1], arrays[f"step{step}/loss1_p1_vs_nn0"], "second loss", relative)
 
 
-def test_four_steps_of_the_released_training(released):
+def test_steps_of_the_released_training(released):
     arrays, facts, networks = released
     tuned = {group["name"]: group for group in facts["groups"]}
     optimiser = torch.optim.AdamW([
         {"params": [networks.parameters[name]], "lr": group["lr"], "betas": group["betas"],
-         "weight_decay": group["weight_decay"]} for name, group in tuned.items()
+         "weight_decay": group["weight_decay"], "eps": group["eps"]} for name, group in tuned.items()
     ])  # fmt: skip
+    assert facts["steps"] == len({key.partition("/")[0] for key in arrays if re.match(r"step\d+/", key)})
     for step in range(facts["steps"]):
         x, owners = arrays[f"step{step}/in/x"], arrays[f"step{step}/in/ids"]
         views = [networks.view(x), networks.view(arrays.get(f"step{step}/in/x_second_view", x))]
+        if facts["topk"] > 1:
+            pytest.skip(f"topk {facts['topk']}: a neighbour drawn among several has a file of its own, nnclr_topk")
         found = [networks.queue.nearest(projected, owners) for _, projected, _ in views]
         check_double(found[1].T, arrays[f"step{step}/nn_used_in_loss0"], "neighbour", LATER)
         check_double(found[0].T, arrays[f"step{step}/nn_used_in_loss1"], "neighbour", LATER)
@@ -112,7 +118,7 @@ def test_four_steps_of_the_released_training(released):
             check_double(dict(networks.head.named_buffers())[head_name(official)], buffer, official, LATER)
     for name, value in under(arrays, "final/").items():
         check_double(networks.parameters[name].view_as(value), value, name, relative=1e-6)
-    compare_evaluation(arrays, networks)
+    compare_evaluation(arrays, networks, head_alone=all(".head." in name for name in tuned))
 
 
 def compare_both_gradients(arrays, step, networks, views, losses):
@@ -132,15 +138,20 @@ def compare_both_gradients(arrays, step, networks, views, losses):
     assert views[1][0].grad is None and not arrays[f"step{step}/view1/projector_in_grad"].any()
 
 
-def compare_evaluation(arrays, networks):
-    """After the last step: features, projector and predictor with running statistics."""
+def compare_evaluation(arrays, networks, head_alone):
+    """After the last step: features, projector and predictor with running statistics.
+
+    The monitored feature is the projection, or the prediction where the head alone is trained.
+    """
     features = networks.encoder.eval().features(as_batch(arrays["eval/in/x"]))
     networks.head.eval()
     projected = networks.head.projector(features)
     check_double(features, arrays["eval/clip_feature_without_head"], "features", LATER)
     check_double(projected, arrays["eval/project"], "projector", LATER)
-    check_double(projected, arrays["eval/return_feature_with_pretrain_head"], "monitored feature", LATER)
-    check_double(networks.head.predictor(projected), arrays["eval/predict"], "predictor", LATER)
+    predicted = networks.head.predictor(projected)
+    monitored = predicted if head_alone else projected
+    check_double(monitored, arrays["eval/return_feature_with_pretrain_head"], "monitored feature", LATER)
+    check_double(predicted, arrays["eval/predict"], "predictor", LATER)
 
 
 def test_two_processes_of_the_released_code():
@@ -148,9 +159,11 @@ def test_two_processes_of_the_released_code():
     arrays, facts = load_doubles("stars", "nnclr_two_ranks"), load_json("stars", "nnclr_two_ranks_config")
     networks = Released(arrays, facts)
     order, size = arrays["in/shuffle_perm_global"], facts["batch_per_rank"]
-    owners = torch.cat([arrays[f"rank{rank}/in/ids"] for rank in (0, 1)])
-    first = [networks.view(arrays[f"rank{rank}/in/x"]) for rank in (0, 1)]
-    shuffled = torch.cat([arrays[f"rank{rank}/in/x2"] for rank in (0, 1)])[order]
+    ranks = range(sum(re.fullmatch(r"rank\d+/loss", key) is not None for key in arrays))
+    assert len(ranks) > 1 and len(order) == size * len(ranks)
+    owners = torch.cat([arrays[f"rank{rank}/in/ids"] for rank in ranks])
+    first = [networks.view(arrays[f"rank{rank}/in/x"]) for rank in ranks]
+    shuffled = torch.cat([arrays[f"rank{rank}/in/x2"] for rank in ranks])[order]
     second = [networks.view(part) for part in shuffled.split(size)]  # batch norms see the shuffled halves
     back = order.argsort()
     projected, predicted = ([torch.cat([view[which] for view in views]) for views in (first, second)]
@@ -158,15 +171,16 @@ def test_two_processes_of_the_released_code():
     projected[1], predicted[1] = projected[1][back], predicted[1][back]
     near = [networks.queue.nearest(rows, owners) for rows in projected]
     total = torch.zeros((), dtype=torch.float64)
-    for rank in (0, 1):
+    for rank in ranks:
         mine = slice(rank * size, (rank + 1) * size)
         loss = two_view_loss(
             neighbour_loss(near[1][mine], predicted[0], networks.temperature, rank * size),
             neighbour_loss(near[0][mine], predicted[1], networks.temperature, rank * size), released=True,
         )  # fmt: skip
         check_double(loss, arrays[f"rank{rank}/loss"])
-        total = total + 0.5 * loss
+        total = total + loss / len(ranks)
     total.backward()
+    assert under(arrays, "mean_grad/")
     for name, gradient in under(arrays, "mean_grad/").items():
         check_double(networks.parameters[name].grad.view_as(gradient), gradient, name)
     networks.queue.push(projected[0], owners)
@@ -192,11 +206,13 @@ def test_scales_of_levels_equal_the_released_ones():
     for name, facts in load_json("stars", "stage2_lr_groups").items():
         rates = {block: rate for block, (rate,) in facts["lr"].items()}
         if "norm" not in rates:
-            continue  # the stage that trains the head alone
-        decay = rates["blocks.7"] / rates["norm"]
-        scales = layer_scales(10, decay)
-        assert [f"blocks.{level - 1}" for level in range(5, 9)] + ["norm", "head"] == list(rates), name
-        for level, rate in zip(range(5, 10), rates.values(), strict=False):
+            assert list(rates) == ["head"], name  # the stage that trains the head alone
+            continue
+        depth = 1 + max(int(block.partition(".")[2]) for block in rates if block.startswith("blocks."))
+        decay = rates[f"blocks.{depth - 1}"] / rates["norm"]
+        scales = layer_scales(depth + 2, decay)  # level 0 embeds, the last one is the norm
+        assert [f"blocks.{block}" for block in range(depth // 2, depth)] + ["norm", "head"] == list(rates), name
+        for level, rate in zip(range(depth // 2 + 1, depth + 2), rates.values(), strict=False):
             assert rates["norm"] * scales[level] == pytest.approx(rate, rel=1e-12)
     tuned = load_json("stars", "finetune_lr_groups")
     found = sorted({group["lr_scale"] for group in tuned["groups"]})
@@ -233,7 +249,7 @@ def test_a_clip_is_never_its_own_neighbour():
 
 def test_size_of_the_head_and_gradient_of_identical_views():
     known = load_json("stars", "parameter_counts")["stars_encoder_student"]
-    assert count_parameters(ContrastHead(256)) == known["head"] == 2_106_112
+    assert count_parameters(ContrastHead(256)) == known["head"]
     torch.manual_seed(0)
     head, features = ContrastHead(6, 8).double(), torch.randn(5, 6, dtype=torch.float64)
     near = F.normalize(torch.randn(5, 6, dtype=torch.float64), dim=1)

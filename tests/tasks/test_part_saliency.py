@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from math import comb
 
@@ -19,8 +20,8 @@ from mmcl.tasks.long_tail.saliency import PartSaliency, added_chance, only
 def released():
     """Arrays, facts, NTU's coalitions, clips, background, and the released test's own classifier."""
     arrays, facts = load_arrays("shap_mix", "saliency"), load_json("shap_mix", "saliency")
-    coalitions = Coalitions(load_json("shap_mix", "mix")["parts_ntu"], 25)
     x = as_batch(torch.from_numpy(arrays["x"]))
+    coalitions = Coalitions(load_json("shap_mix", "mix")["parts_ntu"], x.shape[3])
     background = torch.from_numpy(arrays["background"]).permute(3, 1, 2, 0)
     return arrays, facts, coalitions, x, background, net(arrays, "net/sd/")
 
@@ -36,11 +37,13 @@ def net(arrays, prefix):
     return chances
 
 
-def test_eight_updates_equal_the_released_ones(released):
+def test_updates_equal_the_released_ones(released):
     arrays, facts, coalitions, x, background, chances = released
     labels = torch.from_numpy(arrays["labels"])
-    saliency = PartSaliency(5, len(coalitions))
-    nothing = torch.zeros(25, dtype=torch.bool)
+    saliency = PartSaliency(len(arrays["net/sd/f.bias"]), len(coalitions))
+    nothing = torch.zeros(x.shape[3], dtype=torch.bool)
+    memory = float(re.search(r"\bema (\d*\.?\d+)", facts["note"])[1])
+    assert len(facts["steps"]) == sum(re.fullmatch(r"step\d+/v_after", key) is not None for key in arrays)
     for number, step in enumerate(facts["steps"]):
         coalition = coalitions.names.index(tuple(sorted(step["parts"])))
         assert coalition == step["coalition"]
@@ -50,19 +53,24 @@ def test_eight_updates_equal_the_released_ones(released):
         np.testing.assert_allclose(added, arrays[f"step{number}/marginal_after_relu"], rtol=1e-5, atol=1e-7)
         joints = int(coalitions.joints[coalition].sum())
         np.testing.assert_allclose(10 * added / joints, arrays[f"step{number}/weight"], rtol=1e-5, atol=1e-7)
-        saliency.update(coalition, joints, labels, added, memory=0.9 if step["epoch"] > 5 else 0.0)
+        saliency.update(coalition, joints, labels, added, memory=memory if step["epoch"] > 5 else 0.0)
         np.testing.assert_allclose(saliency.values, arrays[f"step{number}/v_after"], rtol=1e-5, atol=1e-8)
 
 
 def test_kinetics_with_its_64_real_frames(released):
     arrays = released[0]
-    coalitions = Coalitions(load_json("shap_mix", "mix")["parts_k400"], 17)
+    facts = released[1]
     x = as_batch(torch.from_numpy(arrays["k400/x"]))
+    coalitions = Coalitions(load_json("shap_mix", "mix")["parts_k400"], x.shape[3])
     background = torch.from_numpy(arrays["k400/background"]).permute(3, 1, 2, 0)
     x = torch.cat([x[:, :, :64], background[None, :, 64:].expand(len(x), -1, -1, -1, -1)], dim=2)
     chances, labels = net(arrays, "k400/net/sd/"), torch.from_numpy(arrays["k400/labels"])
-    for key, parts, context in (("naive_parts_1_3", [1, 3], []), ("shapley_parts_0_2_4", [0, 2, 4], [3])):
-        others = coalitions.joints_of(context) if context else torch.zeros(17, dtype=torch.bool)
+    calls = [found for key in arrays if (found := re.fullmatch(r"k400/((naive|shapley)_parts_(\w+))", key))]
+    assert sorted(found[2] for found in calls) == ["naive", "shapley"]
+    for key, kind, words in (found.groups() for found in calls):
+        parts = [int(part) for part in words.split("_")]
+        context = facts["k400_shapley_draws"][-1][1] if kind == "shapley" else []
+        others = coalitions.joints_of(context)
         whole = chances(only(x, background, coalitions.joints_of(parts) | others))
         found = added_chance(whole, chances(only(x, background, others)), labels, True)
         np.testing.assert_allclose(found, arrays[f"k400/{key}"], rtol=1e-5, atol=1e-7)
