@@ -71,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         page, sheet = write(report, args.out or (Path("check") if behind_url else store.path / "check"))
         print(f"report: {page}" + (f"\npicture: {sheet}" if sheet is not None else ""))
     except OSError as error:
+        if args.out is not None:
+            raise UserError(f"--out {args.out}: the report cannot be written there ({error})") from error
         complain("warning", f"the report cannot be written ({error}): --out names another folder")
     return 1 if report.verdict == BAD else 0
 

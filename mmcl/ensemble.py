@@ -76,6 +76,7 @@ def ensemble(arguments: argparse.Namespace) -> dict[str, Any]:
         weights, chosen = np.array(arguments.weights), "given"
         if len(weights) != len(members) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
             raise UserError(f"--weights needs {len(members)} numbers, none negative and not all 0")
+        weights = weights / weights.max()  # ratios: their sum must not overflow
     elif arguments.fit is not None:
         held = [read_report(path, "validation") for path in arguments.fit]
         check_fitting(members, held)

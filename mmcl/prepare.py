@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from mmcl.data.readers import READERS
 from mmcl.data.readers.options import add_flags, flag, given, options_type
 from mmcl.places.options import add_place_options, open_place
 
+MOST, DAY = 1_000_000, 86_400  # of frames, pixels, processes, shards; seconds
 EPILOG = """\
 example:
   mmcl prepare utd-mhad --source ~/UTD-MHAD --out data/utd_mhad
@@ -79,10 +79,15 @@ def _options_of(dataset: str) -> type[Any]:
     return options_type(READERS[dataset])
 
 
+def _asks(word: str) -> bool:
+    """Whether a word of the command line is an option whose value comes next."""
+    return word.startswith("--") and "=" not in word and word not in ("--strict", "--overwrite")
+
+
 def _count(text: str) -> int:
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
+    if not 1 <= value <= MOST:
+        raise argparse.ArgumentTypeError(f"must be from 1 to {MOST:,}")
     return value
 
 
@@ -96,12 +101,15 @@ def _shard(text: str) -> tuple[int, int]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare a store and print what it came to. Returns the exit status: 130 after Ctrl-C or SIGTERM."""
     words = sys.argv[1:] if argv is None else list(argv)
-    dataset = next((word for word in words if word in READERS), None)
+    before = ["", *words]
+    dataset = next(
+        (word for word, last in zip(words, before, strict=False) if word in READERS and not _asks(last)), None
+    )
     args, strange = build_parser(dataset).parse_known_args(words)
     if strange:
         raise UserError(_complaint(args.dataset, strange[0]))
-    if not 0 < args.timeout < math.inf:
-        raise UserError(f"--timeout {args.timeout:g}: a clip needs some time, give seconds above 0")
+    if not 0 < args.timeout <= DAY:
+        raise UserError(f"--timeout {args.timeout:g}: give the seconds that a clip may take, above 0 and at most {DAY}")
     require_packages()
     _check_place(args)
     video = str(args.video) != "none"

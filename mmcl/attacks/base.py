@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # reads clip stores, which needs more than attacking does
     from mmcl.data.selection import Selection
 
 AXES = 3  # what follows the coordinates is the confidence of a pose estimator
+MOST = 1e6  # of an epsilon, metres or bodies: single precision is not the judge of this
 SLACK = 1e-6  # relative, of the budget: rounding of adding and subtracting in float32
 
 
@@ -36,8 +37,8 @@ class Budget:
     unit: Literal["metres", "body"] = "metres"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.epsilon < float("inf"):
-            raise UserError(f"the epsilon of an attack must be 0 or more, not {self.epsilon}")
+        if not 0 <= self.epsilon <= MOST:
+            raise UserError(f"the epsilon of an attack must be from 0 to {MOST:g}, not {self.epsilon}")
 
     def limit(self, joints: Tensor, mask: Tensor) -> Tensor:
         """(N, 1, 1, 1, 1) metres that a coordinate of each clip may move; arguments as in :meth:`Attack.run`."""

@@ -11,6 +11,8 @@ import numpy as np
 from mmcl.common.errors import BadClip
 from mmcl.skeletons.believable import Remark, mend
 
+MOST_FPS = 10_000  # frames a second that are believed
+
 
 @dataclass(frozen=True)
 class ClipSource:

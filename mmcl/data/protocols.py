@@ -29,7 +29,9 @@ from mmcl.data.thinning import LongTail
 BUILTIN = Path(__file__).parent / "splits"
 _FILE = re.compile(r"(.+\.ya?ml)(?:([:/])(.*))?", re.DOTALL)  # file.yaml, file.yaml:rule, file.yaml/draw
 
-_SHAPE = re.compile(r"(.+)/(?:long_tail-(\d+)(?:-(\d+))?|stream-(\d+))(?:/(\d+))?", re.DOTALL)
+_SHAPE = re.compile(r"(.+)/(?:long_tail-(\d{1,9})(?:-(\d{1,9}))?|stream-(\d{1,9}))(?:/(\d{1,9}))?", re.DOTALL)
+_ONCE = ("/long_tail-", "/stream-", "/gate")
+LONGEST_NAME = 1000  # a file's path may be in it
 
 
 class UnknownProtocol(UserError):
@@ -93,6 +95,10 @@ def load_protocol(name: str) -> Protocol:
         UnknownProtocol: none is called that.
         UserError: it has no such draw, or the file is none.
     """
+    if len(name) > LONGEST_NAME:
+        raise UserError(f"protocol '{name[:40]}…' has {len(name):,} letters: no name is that long")
+    if twice := next((part for part in _ONCE if name.count(part) > 1), None):
+        raise UserError(f"protocol '{name:.80}' has '{twice}' in it more than once: once is enough")
     stem, _, last = name.rpartition("/")
     if stem == "own" and last:
         return Protocol(name=name, dataset=ANY, lists=last)
@@ -120,10 +126,11 @@ def _shaped(
 ) -> Protocol:  # fmt: skip
     """A protocol with a long tail or a stream that its name asks for."""
     drawn = None if seed is None else int(seed)
+    if "0" in (imbalance, classes):
+        raise UserError(f"protocol '{name}': an imbalance, or the classes of a part, must be 1 or more")
     if imbalance is not None:
-        tail = LongTail(max(int(imbalance), 1), int(most or 0), drawn)
-        return replace(base, name=name, long_tail=tail)
-    return replace(base, name=name, stream=Stream(max(int(classes or 1), 1), seed=drawn))
+        return replace(base, name=name, long_tail=LongTail(int(imbalance), int(most or 0), drawn))
+    return replace(base, name=name, stream=Stream(int(classes or 1), seed=drawn))
 
 
 def _from_file(file: str, separator: str | None, wanted: str | None) -> Protocol:

@@ -94,7 +94,7 @@ class Protocol:
         Raises:
             UserError: it has no such draw.
         """
-        if draw.isdecimal() and int(draw) < self.draws:
+        if draw.isdecimal() and len(draw) < 10 and int(draw) < self.draws:
             seeded: dict[str, Any] = {name: replace(part, seed=int(draw)) for name, part in self._seeded.items()}
             return replace(self, name=f"{self.name}/{draw}", draw=int(draw), **seeded)
         which = f"0 … {self.draws - 1}" if self.draws > 1 else "0 alone (`draws: N` allows more)"

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmcl.common.options import typed
+from mmcl.data.clip import MOST_FPS
 from mmcl.data.columns import READABLE, SHORT, WHOLE_NUMBERS
 
 MOST_CLASSES, MOST_BODIES, MOST_FRAMES = 100_000, 1000, 10_000_000
@@ -63,7 +64,7 @@ def check_facts(info: Any) -> None:
             typed(f"store.json {key}", info[key], kind)
     names = [part["file"] for part in info["parts"]]  # what a stranger's store says must not lead out of its folder
     ranges = {
-        "fps": math.isfinite(info["fps"]) and 0 < info["fps"] <= 10_000,
+        "fps": math.isfinite(info["fps"]) and 0 < info["fps"] <= MOST_FPS,
         "class_names": 0 < len(info["class_names"]) <= MOST_CLASSES,
         "dimensions": info.get("dimensions", 3) in (2, 3),
         "format": info["format"] in READABLE,

@@ -173,8 +173,8 @@ def checked_agreement(graph: ModelProto, precision: str, clips: GraphClips, opti
     largest = options.max_difference
     result = Agreement(
         compared_on=clips.side, n=len(found),
-        agreement=round(float(same.mean()), 6),
-        max_probability_difference=round(float(np.abs(found - clips.reference).max()), 6),
+        agreement=float(same.mean()),
+        max_probability_difference=float(np.abs(found - clips.reference).max()),
         min_agreement=options.min_agreement,
         max_difference=MAX_DIFFERENCE[precision] if largest is None else largest,
     )  # fmt: skip

@@ -141,6 +141,10 @@ class Robustness(Evaluation):
             if name in groups or ARROW in name or SMOOTHED in name:
                 raise UserError(f"'{name}' is the name of another model here, or cannot be one: write NAME=FOLDER")
             groups[name] = [opened(folder) for folder in ([folders] if isinstance(folders, str) else folders)]
+        for name, models in groups.items():
+            paths = [one.path.resolve() for one in models if one.path is not None]
+            if len({*paths}) < len(paths):
+                raise UserError(f"'{name}' holds a model twice, which are no two seeds: {', '.join(map(str, paths))}")
         for deviation in self.options.smoothing:
             groups |= {f"{name}{SMOOTHED}{deviation:g}": [defended(one, deviation) for one in members]
                        for name, members in groups.items() if SMOOTHED not in name}  # fmt: skip

@@ -182,6 +182,12 @@ def parse_description(content: Any, where: str) -> Description:
     checks = [
         ("class_names", len(names), bool(names) and len(names) <= MOST_CLASSES, f"1 to {MOST_CLASSES} names"),
         ("preprocess.window", window, _whole(window, MOST_FRAMES), f"a whole number from 1 to {MOST_FRAMES}"),
+        (
+            "preprocess.streams",
+            file.preprocess.get("streams"),
+            _texts(file.preprocess.get("streams", [])),
+            "a list of streams",
+        ),
         ("encoder.options.persons", persons, _whole(persons, MOST_PERSONS), f"from 1 to {MOST_PERSONS}"),
         ("surgeries", len(file.surgeries), len(file.surgeries) <= MOST_SURGERIES, f"at most {MOST_SURGERIES}"),
     ]
@@ -195,6 +201,10 @@ def parse_description(content: Any, where: str) -> Description:
         vocabulary=file.vocabulary, onnx=file.onnx, weights=file.weights,
         rejection=file.rejection,
     )  # fmt: skip
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
 
 
 def _whole(value: Any, most: int) -> bool:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 DRAW, SEED = "{draw}", "{seed}"  # in a value of a study file: the number of the draw, the seed of the run
 PLACES = ("data", "protocol", "split")  # options of `mmcl evaluate` that choose clips
+SPLITS = ("test", "validation", "train")
+MOST_RUNS = 100_000
 _SHORT_KEYS = ("stars", "derive")  # of a recipe, in no section
 _OWN_KEYS = ("out", "resume", "config", "seed")  # of every run, the study's own business
 
@@ -29,21 +31,39 @@ def check_study(study: Study, where: str) -> None:
     Raises:
         UserError: naming where, the key, and what it should be.
     """
-    if not study.arms or not all(re.fullmatch(r"\w[\w.-]*", arm) for arm in study.arms):
-        raise UserError(f"{where}: arms need names of letters, digits, '_', '-' and '.', since they name folders")
+    names = [*study.arms]
+    if not names or not all(isinstance(arm, str) and re.fullmatch(r"\w[\w.-]*", arm) for arm in names):
+        raise UserError(
+            f"{where}: arms need names of letters, digits, '_', '-' and '.', since they name folders; a name that is a "
+            "number needs quotes around it"
+        )
     seeds = study.seeds
     if not seeds or len({*seeds}) < len(seeds) or min(seeds) < 0:
         raise UserError(f"{where}: seeds is {seeds}: it must be different whole numbers from 0 up")
     for place, settings in {"set": study.set, **{f"arm '{arm}'": study.own(arm) for arm in study.arms}}.items():
-        for key in settings:
+        for key, value in settings.items():
             check_key(str(key), f"{where}, {place}")
+            _check_value(key, value, f"{where}, {place}")
     if unknown := sorted({*study.judge_on} - {*PLACES}):
         raise UserError(f"{where}: judge_on has no '{unknown[0]}': it has {', '.join(PLACES)}")
+    if (split := study.judge_on.get("split", SPLITS[0])) not in SPLITS:
+        raise UserError(f"{where}: judge_on.split is {split!r}: it must be {', '.join(SPLITS)}")
+    if wrong := [number for number in study.also if not re.fullmatch(r"\w+(\.[\w -]+)*", number)]:
+        raise UserError(f"{where}: also holds {wrong[0]!r:.60}: it must be keys with points between them")
+    if (runs := len(names) * len(seeds) * (study.draws or 1)) > MOST_RUNS:
+        raise UserError(f"{where}: {runs:,} runs: a study may have {MOST_RUNS:,}")
     _check_judges(study, where)
     every = [study.set, *map(study.own, study.arms)]
     drawn = any(DRAW in in_words(value) for settings in every for value in settings.values())
     if drawn != (study.draws is not None) or not (study.draws is None or study.draws >= 1):
         raise UserError(f"{where}: `draws: N` and a value with {DRAW} in it (data.protocol: …/{DRAW}) go together")
+
+
+def _check_value(key: str, value: Any, where: str) -> None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: {key} is {value!r:.60}, which a recipe cannot hold: text needs quotes") from error
 
 
 def _check_judges(study: Study, where: str) -> None:

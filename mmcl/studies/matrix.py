@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mmcl.common.documents import read_json
+from mmcl.common.errors import UserError
 from mmcl.common.files import atomic_file
 from mmcl.evaluation.reporting.page import table
 from mmcl.evaluation.reporting.pictures import DPI, as_written, save_figure, shortened
@@ -51,9 +52,8 @@ def measures(study: Study, runs: Iterable[Run], out: Path) -> list[Measure]:
     found: dict[str, dict[str, list[float]]] = {}
     for run in runs:
         for judge in (run.judge, *run.beside):
-            file = run.folder / judge.report / "report.json"
-            facts = read_json(file) if file.is_file() else {}
-            main = facts.get("main", "top1")
+            facts = _facts(run.folder / judge.report / "report.json")
+            main = str(facts.get("main", "top1"))
             names = {main: f"{_words(main)}, %", CALIBRATION: "calibration error, %"}
             for key in (main, CALIBRATION):
                 if isinstance(facts.get(key), int | float):
@@ -66,10 +66,30 @@ def measures(study: Study, runs: Iterable[Run], out: Path) -> list[Measure]:
     return [*shown, Measure("one clip, ms (fp32 graph)", times, less=True, digits=2)] if times else shown
 
 
+def _facts(file: Path) -> dict[str, Any]:
+    """What a report of a run holds; nothing where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    facts = read_json(file) if file.is_file() else {}
+    if not isinstance(facts, dict):
+        raise UserError(f"{file}: damaged report (no keys); evaluate the model again")
+    return facts
+
+
 def _times(file: Path, study: Study) -> dict[str, float]:
-    """Arm -> milliseconds of a clip, from ``mmcl bench frontier OUT --out OUT/frontier``."""
-    points = read_json(file)["points"] if file.is_file() else []
-    return {point["name"]: 1e3 * point["times"]["fp32"]["seconds"] for point in points if point["name"] in study.arms}
+    """Arm -> milliseconds of a clip, from ``mmcl bench frontier OUT --out OUT/frontier``.
+
+    Raises:
+        UserError: that file is damaged.
+    """
+    try:
+        points = read_json(file)["points"] if file.is_file() else []
+        times = {str(point["name"]): 1e3 * float(point["times"]["fp32"]["seconds"]) for point in points}
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file}: damaged; delete it, or run `mmcl bench frontier` again") from error
+    return {name: time for name, time in times.items() if name in study.arms}
 
 
 def _words(main: str) -> str:

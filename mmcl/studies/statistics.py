@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmcl.common.documents import read_json
+from mmcl.common.errors import UserError
 from mmcl.evaluation.compare import corrected_interval, paired_bootstrap
 from mmcl.evaluation.reporting.saved import SavedReport, check_same_clips, read_report
 from mmcl.studies.grid import Run, Study
@@ -57,6 +58,12 @@ def read_reports(runs: Iterable[Run]) -> dict[Run, SavedReport]:
         UserError: a report is damaged, or runs of one draw did not judge the same clips of the same data.
     """
     found = {run: read_report(run.report) for run in runs if not run.commands}
+    mains = {report.main: report for report in found.values()}
+    if len(mains) > 1:
+        one, other, *_ = mains.values()
+        raise UserError(
+            f"{one.path} is judged by {one.main} and {other.path} by {other.main}: evaluate one of them again"
+        )
     for draw in {run.draw for run in found}:
         check_same_clips([report for run, report in found.items() if run.draw == draw])
     return found
@@ -181,9 +188,22 @@ def _over_draws(own: Values, base: Values) -> tuple[float | None, float | None, 
             return corrected_interval(differences, 0.0)
         return paired_bootstrap(_right_by_draw(own, shared), _right_by_draw(base, shared), matched=True)
     tested = np.mean([len(judged.report.ids) for judged in own.values()])
-    clips = [read_json(run.folder / "summary.json")["clips"] for run in own]
-    trained = np.mean([counts.get("training_side", counts["train"]) for counts in clips])
-    return corrected_interval(differences, float(tested / trained))
+    return corrected_interval(differences, float(tested / np.mean([_trained(run) for run in own])))
+
+
+def _trained(run: Run) -> int:
+    """Clips of the training side of a run.
+
+    Raises:
+        UserError: its summary does not say.
+    """
+    file = run.folder / "summary.json"
+    facts = read_json(file)
+    clips = facts.get("clips") if isinstance(facts, dict) else None
+    count = clips.get("training_side", clips.get("train")) if isinstance(clips, dict) else None
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise UserError(f"{file}: it does not say how many clips the run trained on; train it again")
+    return count
 
 
 def _right_by_draw(values: Values, draws: list[int | None]) -> np.ndarray:

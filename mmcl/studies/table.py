@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.errors import UserError
 from mmcl.common.files import atomic_file, write_json, write_text
 from mmcl.common.printing import safe_page
 from mmcl.evaluation.reporting.page import table
@@ -38,9 +39,20 @@ def write_table(
     name = _name_of(study, reports)
     said = [*sentences(study, rows), *power_sentences(rows)]
     body = f"{_table(rows, name)}\n\n" + "\n".join(f"- {line}" for line in said)
-    also = {number: compare_arms(study, reports, number) for number in study.also} if reports else {}
-    body += "".join(f"\n\n{_table(others, number)}" for number, others in also.items())
-    shown = measures(study, study.runs(out), out) if len(study.judged_by) > 1 else []
+    also: dict[str, list[Row]] = {}
+    shown: list[Measure] = []
+    trouble = []  # what stands beside the table must not cost the table
+    for number in study.also if reports else ():
+        try:
+            also[number] = compare_arms(study, reports, number)
+            body += f"\n\n{_table(also[number], number)}"
+        except UserError as error:
+            trouble.append(f"- {number} is not shown: {error}")
+    try:
+        shown = measures(study, study.runs(out), out) if len(study.judged_by) > 1 else []
+    except UserError as error:
+        trouble.append(f"- no matrix: {error}")
+    body += "\n\n" + "\n".join(trouble) if trouble else ""
     write_text(out / "study.md", safe_page(_page(study, body, reports, unfinished, shown)))
     write_text(out / "study.csv", _csv(rows))
     runs = [{**_name(run), "value": float(report.value), "n": len(report.ids)} for run, report in reports.items()]

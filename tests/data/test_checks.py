@@ -13,6 +13,7 @@ import recordings
 from PIL import Image
 
 from mmcl import check as script
+from mmcl.common.errors import UserError
 from mmcl.data.inspection.checks import check
 from mmcl.data.inspection.contact_sheet import TILE
 from mmcl.data.inspection.findings import BAD, OK, WARN, Finding, Report
@@ -160,9 +161,9 @@ def test_the_script_prints_a_verdict_and_writes_page_and_picture(
     assert not (store.path / "check").exists()
     capsys.readouterr()
     (tmp_path / "a_file").write_text("")
-    assert script.main([str(store.path), "--out", str(tmp_path / "a_file" / "x")]) == 0  # the verdict all the same
-    printed = capsys.readouterr()
-    assert "verdict: " in printed.out and "cannot be written" in printed.err
+    with pytest.raises(UserError, match="--out .*x: the report cannot be written there"):
+        script.main([str(store.path), "--out", str(tmp_path / "a_file" / "x")])
+    assert "verdict: " in capsys.readouterr().out  # the verdict all the same
 
 
 def test_verdicts_rank() -> None:

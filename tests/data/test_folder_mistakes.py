@@ -58,6 +58,8 @@ def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
         Folder(tmp_path, options=FolderOptions(layout=LAYOUT, unit="inch"))
     with pytest.raises(UserError, match="fps 0"):
         Folder(tmp_path, options=FolderOptions(layout=LAYOUT, fps=0))
+    with pytest.raises(UserError, match="fps 20000: give frames per second, above 0 and at most 10,000"):
+        Folder(tmp_path, options=FolderOptions(layout=LAYOUT, fps=20_000))  # a store of it could not be read
     with pytest.raises(UserError, match="the video folder"):
         Folder(tmp_path, tmp_path / "nowhere", options=FolderOptions(layout=LAYOUT))
     (tmp_path / "clips.csv").write_bytes("id,label\nä,0".encode("latin1"))

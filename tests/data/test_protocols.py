@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -110,6 +112,24 @@ def test_halves_need_their_number() -> None:
     for name in ("utd_mhad/cross_subject/0", "nothing", "sysu/setting-3/0"):
         with pytest.raises(UnknownProtocol, match="no protocol"):
             load_protocol(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("ntu60/xsub" + 3000 * "/gate", "letters: no name is that long"),
+        ("ntu60/xsub" + 80 * "/stream-1", "'/stream-' in it more than once"),
+        ("utd_mhad/open_22_5/0" + 50 * "/gate", "'/gate' in it more than once"),
+        ("utd_mhad/open_22_5/" + 900 * "9", "no draw"),
+        ("ntu60/xsub/stream-" + 900 * "9", "no protocol"),
+        ("ntu60/xsub/long_tail-0", "must be 1 or more"), ("ntu60/xsub/stream-0", "must be 1 or more"),
+    ],
+)  # fmt: skip
+def test_names_of_strangers_cost_no_time_and_are_refused(name: str, complaint: str) -> None:
+    began = time.process_time()
+    with pytest.raises(UserError, match=complaint):
+        load_protocol(name)
+    assert time.process_time() - began < 5
 
 
 def test_draws_of_one_s_own_halves_are_chosen_like_the_shipped_ones(tmp_path) -> None:

@@ -50,6 +50,18 @@ def test_every_option_of_every_reader_is_a_flag_with_help() -> None:
     assert "--unit {m,cm,mm} of coordinates in space (m)" in help_of("folder")
 
 
+def test_a_word_behind_an_option_is_no_data_set_and_numbers_have_bounds(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="pose: "):  # and not: --layout is not for ntu60
+        prepare_verb(["--out", "ntu60", "folder", "--source", "pose", "--layout", "utd_mhad_20"])
+    for words in (["--timeout", "1e300"], ["--timeout", "0"]):
+        with pytest.raises(UserError, match="--timeout .* at most 86400"):
+            prepare_verb(["folder", "--source", "x", "--out", "y", *words])
+    with pytest.raises(SystemExit):
+        prepare_verb(["folder", "--source", "x", "--out", "y", "--frames", "9" * 23])
+    assert "must be from 1 to 1,000,000" in capsys.readouterr().err and not (tmp_path / "y").exists()
+
+
 @dataclass(frozen=True)
 class StrangersOptions:
     gain: float = option(2.0, "what coordinates are multiplied by", "G")

@@ -160,5 +160,6 @@ def test_mistakes_on_the_command_line_are_told(folders) -> None:
             targets([word])
     with pytest.raises(UserError, match="not asked for"):
         build_evaluation("robustness", {"options": {"mig": {}}})
-    with pytest.raises(UserError, match="epsilon"):
-        build_evaluation("robustness", {"epsilons": [-1.0]})
+    for epsilon in (-1.0, 1e300):
+        with pytest.raises(UserError, match="epsilon"):
+            build_evaluation("robustness", {"epsilons": [epsilon]})

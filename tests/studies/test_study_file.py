@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -132,6 +133,12 @@ def test_draws_and_settings_from_the_command_line(tmp_path) -> None:
         ({"judge": "knn", "judge_options": {"k": [0]}}, "judge: knn.k"),
         ({"judge_on": {"side": "test"}}, "judge_on has no 'side': it has data, protocol, split"),
         ({"draws": 3}, "go together"),
+        ({"arms": {1: {}, 2: {}}}, "a name that is a number needs quotes"),
+        ({"arms": {"a": {"data.path": datetime.date(2001, 1, 1)}}}, "arm 'a': data.path is .*text needs quotes"),
+        ({"set": {"optimiser.rate": float("nan")}}, "set: optimiser.rate is nan"),
+        ({"judge_on": {"split": "banana"}}, "judge_on.split is 'banana': it must be test, validation, train"),
+        ({"also": [".."]}, "also holds '..': it must be keys"),
+        ({"set": {"data.protocol": "x/{draw}"}, "draws": 20_000_000}, "runs: a study may have 100,000"),
         ({"set": {"data.protocol": "x/{draw}"}}, "go together"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,37 @@ def test_a_number_that_no_report_has_is_named(tmp_path, number: str, complaint: 
     study, _ = make(tmp_path, {"base": 0.7, "other": 0.8}, seeds=1)
     with pytest.raises(UserError, match=complaint):
         compare_arms(study, read_reports(study.runs(tmp_path)), number)
+
+
+def test_what_stands_beside_the_table_does_not_cost_the_table(tmp_path) -> None:
+    study, _ = make(tmp_path, {"base": 0.7, "other": 0.8})
+    study = replace(study, also=["nowhere"], judge=["top1", "knn"])
+    for run in study.runs(tmp_path):
+        (run.folder / run.beside[0].report).mkdir()
+        (run.folder / run.beside[0].report / "report.json").write_text("[]")
+    reports = read_reports(study.runs(tmp_path))
+    printed = write_table(tmp_path, study, compare_arms(study, reports), reports, {})
+    assert "| other | 3 |" in printed and "- nowhere is not shown: " in printed and "- no matrix: " in printed
+    assert (tmp_path / "study.md").is_file() and (tmp_path / "study.json").is_file()
+
+
+@pytest.mark.parametrize("summary", ["{}", "[]", '{"clips": {"train": "x"}}', '{"clips": {"train": 0}}'])
+def test_a_summary_that_does_not_say_how_many_clips_trained_is_named(tmp_path, summary: str) -> None:
+    study = Study("drawn", "own_joint", {"base": {}, "other": {}}, [0], draws=2)
+    for run in study.runs(tmp_path):
+        finish(run, np.arange(30) % 2 > 0, np.arange(30) % 3, [f"{run.draw}-{i:03d}" for i in range(30)])
+        (run.folder / "summary.json").write_text(summary)
+    with pytest.raises(UserError, match=r"summary.json: it does not say how many clips"):
+        compare_arms(study, read_reports(study.runs(tmp_path)))
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e400", "12345", '"0.5"', "true"])
+def test_a_main_number_that_is_none_is_a_damaged_report(tmp_path, value: str) -> None:
+    study, _ = make(tmp_path, {"base": 0.7}, seeds=1)
+    file = study.runs(tmp_path)[0].report / "report.json"
+    file.write_text(f'{{"protocol": "made/up", "top1": {value}}}')
+    with pytest.raises(UserError, match=r"damaged report \(top1 is "):
+        read_reports(study.runs(tmp_path))
 
 
 def test_random_halves_that_differ_in_nothing_are_rarely_called_different() -> None:

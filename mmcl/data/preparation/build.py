@@ -85,7 +85,7 @@ def prepare(
         parts = Parts(partial, done, lambda name, why: worth_another_try(why, timeout, strict, files[name]))
         if strict and (bad := _bad(parts.skipped, parts.mended)):
             raise _strict(partial, bad, "without it the same command goes on")
-        processed = _fill(parts, sources, job, workers or default_workers(), strict, progress)
+        processed = _fill(parts, sources, job, min(workers or default_workers(), len(sources)), strict, progress)
         if len(parts.skipped) == len(sources) and shard is None:  # an empty shard is needed to join them all
             shutil.rmtree(partial)
             name, reason = parts.skipped[0]

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
 
 from mmcl.common.errors import BadClip, UserError
-from mmcl.data.clip import ClipSource, RawClip
+from mmcl.data.clip import MOST_FPS, ClipSource, RawClip
 from mmcl.data.demo.camera import SENSORS, Intrinsics
 from mmcl.data.readers.arrays import parse_npy
 from mmcl.data.readers.files import read_bytes, require_folder
@@ -50,7 +49,7 @@ class Demo:
             self.layout, self.fps = str(content["layout"]), float(content["fps"])
             self.class_names = [str(name) for name in content["classes"]]
             self.camera = Intrinsics(**content["camera"])
-            if self.layout not in SENSORS or not (math.isfinite(self.fps) and self.fps > 0):
+            if self.layout not in SENSORS or not 0 < self.fps <= MOST_FPS:
                 raise ValueError("no such sensor, or no frame rate")
         except (BadClip, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise UserError(f"{facts}: damaged ({error}); delete the folder and generate it again") from error

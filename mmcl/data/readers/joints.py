@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 import numpy as np
 
 from mmcl.common.errors import BadClip, UserError
-from mmcl.data.clip import RawClip
+from mmcl.data.clip import MOST_FPS, RawClip
 
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}  # in metres
 _AXIS = re.compile(r"-?[xyz]")
@@ -163,5 +162,5 @@ def check_fps(fps: float) -> None:
     Raises:
         UserError: it is none.
     """
-    if not (math.isfinite(fps) and fps > 0):
-        raise UserError(f"fps {fps:g}: give frames per second, above 0")
+    if not 1e-3 <= fps <= MOST_FPS:
+        raise UserError(f"fps {fps:g}: give frames per second, above 0 and at most {MOST_FPS:,}")

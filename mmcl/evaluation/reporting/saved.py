@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def read_report(where: Path, split: str = "test") -> SavedReport:
         correct = arrays["correct"].astype(bool) if "correct" in arrays else None
         if correct is None and names:
             correct = scores.argmax(axis=1) == labels
-        _ = float(facts[facts.get("main", "top1")])  # there is no report without
+        _check_main(facts)
         shapes = [scores.shape == (count, len(names)), labels.shape == (count,)]
         if not all(shapes) or (correct is not None and correct.shape != (count,)):
             raise ValueError(f"{count} ids, scores {scores.shape}, {len(labels)} labels, {len(names)} classes")
@@ -130,6 +131,20 @@ def read_report(where: Path, split: str = "test") -> SavedReport:
         raise UserError(f"{folder}: scores.npz holds scores that are not finite")
     right = None if correct is None else correct[order]
     return SavedReport(folder, facts, ids, right, scores[order], labels[order], names)
+
+
+def _check_main(facts: Mapping[str, Any]) -> None:
+    """There is no report without a main number.
+
+    Raises:
+        ValueError: it is none, or no share where it is one. KeyError: it is not there.
+    """
+    main = facts.get("main", "top1")
+    value = facts[main]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{main} is {value!r:.40}")
+    if main == "top1" and not 0 <= value <= 1:
+        raise ValueError(f"top1 is {value:g}, which is no share")
 
 
 def _names(array: np.ndarray, what: str) -> list[str]:
@@ -205,7 +220,10 @@ def check_given_once(reports: Iterable[SavedReport]) -> None:
 def clips_of(report: SavedReport) -> ClipStore | None:
     """The store that a report judged, where it is still at hand and still the same."""
     try:
-        store = open_store(report.facts["data"])
+        data = report.facts["data"]
+        if not isinstance(data, str) or "://" in data:  # nothing is fetched because a report says so
+            return None
+        store = open_store(data)
     except (UserError, OSError, KeyError):
         return None
     return store if store.fingerprint == report.facts.get("data_fingerprint") else None
