@@ -60,7 +60,9 @@ def evaluated_span(lengths: Tensor, ratio: float, view: int = 0, views: int = 1)
         views: how many there are.
     """
     # In float64, as the feeders compute it: where the product lies just below a whole number, they cut a frame less.
-    cut = torch.floor(lengths.double() * (1.0 - ratio) / 2).to(torch.float32)
+    # The share is a tensor, since graphs keep plain numbers in float32.
+    share = torch.tensor(1.0 - ratio, dtype=torch.float64, device=lengths.device)
+    cut = torch.floor(lengths.double() * share / 2).to(torch.float32)
     lengths = lengths.to(torch.float32)
     return Span(torch.floor(2 * cut * (2 * view + 1) / (2 * views)), lengths - 2 * cut)
 

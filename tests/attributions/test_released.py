@@ -66,5 +66,7 @@ def test_the_switch_keeps_the_first_body_and_averages_over_its_first_frames() ->
     naive = torch.stack([sum(values[:, 0, frame].sum(dim=-1) for frame in range(150)) / 150])[0]
     found = build_attribution("gradient", {"released": True})._gathered(values)
     torch.testing.assert_close(found, naive, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match=r"gradient.over is frames: the released aggregation has one number a joint"):
+        build_attribution("gradient", {"released": True, "over": "frames"})._gathered(values)
     with pytest.raises(UserError, match="tells no bodies and frames apart"):
         build_attribution("shapley", {"released": True})._gathered(values[:, 0, 0, :, 0])

@@ -145,8 +145,11 @@ def test_reduced_precision_is_compared_with_the_network(made) -> None:
     clips = known_clips(bundle)
     for precision, name in (("fp32", "model.onnx"), ("int8", "model.int8.onnx")):
         session = open_session(base / "bundle" / name, 1)
-        found = np.concatenate([session.run(["probabilities"], {"joints": clips.read(i)})[0] for i in range(12)])
-        same = (found.argmax(1) == clips.reference.argmax(1)).mean()
+        outputs = [session.run(["probabilities", "familiarity"], {"joints": clips.read(i)}) for i in range(12)]
+        found, sure = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
+        assert clips.rule is not None and clips.familiarity is not None
+        rejected = [each < clips.rule.threshold for each in (sure, clips.familiarity)]  # is an answer, too
+        same = ((found.argmax(1) == clips.reference.argmax(1)) & (rejected[0] == rejected[1])).mean()
         assert facts[precision]["n"] == 12 and "top1" not in facts[precision]  # no label takes part
         assert facts[precision]["agreement"] == pytest.approx(same, abs=1e-6)
         far = np.abs(found - clips.reference).max()

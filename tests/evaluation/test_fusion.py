@@ -134,6 +134,8 @@ def test_what_does_not_belong_together_is_refused(reports: dict[str, Path], tmp_
         folder = save(tmp_path / str(number), **({"scores": scores, "labels": labels} | change))
         with pytest.raises(UserError, match=complaint):
             call(reports["a"], folder, "--out", tmp_path / "out")
+    report = call(reports["a"], reports["b"], "--weights", 1e308, 1e308, "--out", tmp_path / "huge")
+    assert [member["weight"] for member in report["members"]] == [0.5, 0.5]
     with pytest.raises(UserError, match="is given twice"):
         call(reports["a"], reports["a"], "--out", tmp_path / "out")
     with pytest.raises(UserError, match="at least two"):

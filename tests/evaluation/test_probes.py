@@ -77,6 +77,21 @@ def test_all_vote_where_there_are_fewer_than_k():
     np.testing.assert_allclose(found, [[1 / 3, 0, 2 / 3, 0]])
 
 
+def test_votes_are_those_of_the_softmax_however_sharp():
+    """At a temperature of 0.001 the exponential of a cosine is beyond double precision."""
+    rng = np.random.default_rng(0)
+    bank, queries, labels = rng.normal(size=(40, 6)), rng.normal(size=(10, 6)), rng.integers(0, 5, 40)
+    unit = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in (queries, bank)]
+    cosine = unit[0] @ unit[1].T
+    for temperature in (0.001, 0.07):
+        found = votes(bank, labels, queries, 3, 5, 1 / temperature)
+        for query in range(10):
+            near = (-cosine[query]).argsort()[:3]
+            weight = np.exp((cosine[query][near] - cosine[query][near].max()) / temperature)
+            expected = np.bincount(labels[near], weights=weight / weight.sum(), minlength=5)
+            np.testing.assert_allclose(found[query], expected, atol=1e-9)
+
+
 def test_one_clip_a_class_is_nothing_to_warn_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from golden import load_arrays, load_json
 
+from mmcl.common.errors import UserError
 from mmcl.evaluation.gate import TEMPERATURES, THRESHOLDS
 from mmcl.evaluation.released_gate import ReleasedGate, fit_released_gate, gate_features, released_generalised
 
@@ -130,4 +131,6 @@ def test_harmonic_mean_of_routed_answers():
     answers, found = released_generalised(
         gate, unseen, logits, np.array([0, 0, 3, 3]), unseen_ids=np.array([1, 3]), seen_ids=np.array([0, 2])
     )
+    with pytest.raises(UserError, match="only one kind is here"):
+        released_generalised(gate, unseen, logits, np.array([0, 0, 2, 2]), np.array([1, 3]), np.array([0, 2]))
     assert answers.tolist() == [0, 2, 3, 1] and found == {"seen": 0.5, "unseen": 0.5, "harmonic": 0.5}

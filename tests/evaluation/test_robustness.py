@@ -116,6 +116,13 @@ def test_targets_ask_for_another_class_of_models_with_and_without_smoothing(stor
     assert verdict.arrays["ifgsm 0.1 model > model"].shape == (2, len(data.clips))
 
 
+def test_a_model_is_no_second_seed_of_itself(store, data, folders) -> None:
+    twice = [str(folders["second"]), str(folders["second"])]
+    evaluation = build_evaluation("robustness", {"attacks": ["ifgsm"], "models": {"other": twice}})
+    with pytest.raises(UserError, match="'other' holds a model twice, which are no two seeds"):
+        evaluation.run(nearest_mean(store, 0), data, make_apply(store, CPU))
+
+
 def test_smoothing_takes_off_what_is_too_fast_and_is_part_of_the_model(store, data) -> None:
     model = nearest_mean(store, 0)
     behind = defended(model, 2.0)
