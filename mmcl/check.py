@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Check a store, print and write the report. Returns the exit status: 1 where the verdict is BAD."""
     args = build_parser().parse_args(argv)
     require_packages()
+    from mmcl.data.crops import DamagedPicture
     from mmcl.data.inspection.checks import CONTENT, check
     from mmcl.data.inspection.findings import BAD
     from mmcl.data.inspection.report import as_text, write
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         page, sheet = write(report, args.out or (Path("check") if behind_url else store.path / "check"))
         print(f"report: {page}" + (f"\npicture: {sheet}" if sheet is not None else ""))
     except OSError as error:
-        if args.out is not None:
+        if args.out is not None and not isinstance(error, DamagedPicture):
             raise UserError(f"--out {args.out}: the report cannot be written there ({error})") from error
         complain("warning", f"the report cannot be written ({error}): --out names another folder")
     return 1 if report.verdict == BAD else 0

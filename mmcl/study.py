@@ -119,11 +119,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, rest = build_parser().parse_known_args(argv)
     require_packages()
     from mmcl.places.performing import perform
-    from mmcl.studies.reading import read_study
+    from mmcl.studies.reading import changed, read_study
     from mmcl.studies.statistics import compare_arms, read_reports
     from mmcl.studies.table import write_table
 
-    study = read_study(arguments.config).changed(arguments.seeds, settings_of(rest), arguments.baseline)
+    study = changed(read_study(arguments.config), arguments.seeds, settings_of(rest), arguments.baseline)
     runs = study.runs(arguments.out)
     chosen = select(study, runs, arguments.only)
     if arguments.dry_run:

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmcl.common.errors import UserError
 from mmcl.evaluation.base import build_evaluation
+from mmcl.studies.grid import DRAW, Study, in_words
 
-if TYPE_CHECKING:
-    from mmcl.studies.grid import Study
-
-DRAW, SEED = "{draw}", "{seed}"  # in a value of a study file: the number of the draw, the seed of the run
 PLACES = ("data", "protocol", "split")  # options of `mmcl evaluate` that choose clips
 SPLITS = ("test", "validation", "train")
 MOST_RUNS = 100_000
 _SHORT_KEYS = ("stars", "derive")  # of a recipe, in no section
 _OWN_KEYS = ("out", "resume", "config", "seed")  # of every run, the study's own business
-
-
-def in_words(value: Any) -> str:
-    """A value as the command line takes it."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def check_study(study: Study, where: str) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from mmcl.engine.run_folder import check_run
 from mmcl.engine.start import configure
 from mmcl.models.record import digest_of
 from mmcl.places.job import Job, Step
-from mmcl.studies.checks import DRAW, SEED, check_key, check_study, in_words
 
+DRAW, SEED = "{draw}", "{seed}"  # in a value of a study file: the number of the draw, the seed of the run
 OLDER_JUDGES = {"evaluate": "top1", "zero-shot": "open_vocabulary"}  # as study files called them before
 
 
@@ -191,26 +190,10 @@ class Study:
         clips = {key: _numbered(value, seed, draw) for key, value in self.judge_on.items()}
         return Judge(name, tuple(sorted(options.items())), tuple(sorted(clips.items())))
 
-    def changed(self, seeds: Sequence[int] | None, settings: Mapping[str, str], baseline: str | None = None) -> Study:
-        """The study with other seeds, with settings for all arms, and with another arm in front.
 
-        Raises:
-            UserError: a setting is one that tells arms apart, or one of a random protocol that does not fit ``draws``;
-                there is no such arm.
-        """
-        first = baseline or self.baseline
-        if first not in self.arms:
-            raise UserError(f"--baseline {first}: the arms are {', '.join(self.arms)}")
-        for key in settings:
-            check_key(key, "the command line")
-            if arms := [arm for arm in self.arms if key in self.own(arm)]:
-                raise UserError(f"--{key} on the command line is for all arms, but arm '{arms[0]}' sets it itself")
-        study = replace(
-            self, seeds=list(dict.fromkeys(seeds or self.seeds)), set={**self.set, **settings},
-            arms={first: self.arms[first], **self.arms},
-        )  # fmt: skip
-        check_study(study, "with the command line")
-        return study
+def in_words(value: Any) -> str:
+    """A value as the command line takes it."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _numbered(word: str, seed: int, draw: int | None) -> str:

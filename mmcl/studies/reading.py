@@ -1,14 +1,16 @@
-"""Study files: those that come with mmcl, and one's own."""
+"""Study files, those that come with mmcl and one's own, and what the command line changes of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mmcl.common.documents import read_yaml
 from mmcl.common.errors import UserError
 from mmcl.common.files import is_file
 from mmcl.engine.recipes import RECIPES
-from mmcl.studies.checks import check_study
+from mmcl.studies.checks import check_key, check_study
 from mmcl.studies.grid import Study
 
 STUDIES = RECIPES / "studies"
@@ -42,3 +44,27 @@ def read_study(name: str) -> Study:
     study = Study(path.stem, **vars(parsed))
     check_study(study, str(path))
     return study
+
+
+def changed(
+    study: Study, seeds: Sequence[int] | None, settings: Mapping[str, str], baseline: str | None = None
+) -> Study:
+    """The study with other seeds, with settings for all arms, and with another arm in front.
+
+    Raises:
+        UserError: a setting is one that tells arms apart, or one of a random protocol that does not fit ``draws``;
+            there is no such arm.
+    """
+    first = baseline or study.baseline
+    if first not in study.arms:
+        raise UserError(f"--baseline {first}: the arms are {', '.join(study.arms)}")
+    for key in settings:
+        check_key(key, "the command line")
+        if arms := [arm for arm in study.arms if key in study.own(arm)]:
+            raise UserError(f"--{key} on the command line is for all arms, but arm '{arms[0]}' sets it itself")
+    other = replace(
+        study, seeds=list(dict.fromkeys(seeds or study.seeds)), set={**study.set, **settings},
+        arms={first: study.arms[first], **study.arms},
+    )  # fmt: skip
+    check_study(other, "with the command line")
+    return other

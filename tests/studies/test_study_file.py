@@ -16,7 +16,7 @@ from mmcl.evaluate import build_parser as evaluate_parser
 from mmcl.evaluation.judging import option_words
 from mmcl.studies.grid import Run
 from mmcl.studies.matrix import places
-from mmcl.studies.reading import STUDIES, read_study, study_names
+from mmcl.studies.reading import STUDIES, changed, read_study, study_names
 from mmcl.study import plan, select, settings_of
 
 GOOD = {
@@ -96,18 +96,18 @@ def test_draws_and_settings_from_the_command_line(tmp_path) -> None:
     study = read_study(write(tmp_path / "own.yaml", set=protocol, draws=3, seeds=[1]))
     assert [run.name for run in study.runs(tmp_path)][::2] == ["alone/1/0", "alone/1/1", "alone/1/2"]
     assert [parse(run.arguments).data.protocol[-1] for run in study.runs(tmp_path)] == ["0", "0", "1", "1", "2", "2"]
-    changed = study.changed([5], settings_of(["--data.protocol=sysu/setting-2/{draw}", "--encoder.width=8"]))
-    last = parse(changed.runs(tmp_path)[-1].arguments)
+    other = changed(study, [5], settings_of(["--data.protocol=sysu/setting-2/{draw}", "--encoder.width=8"]))
+    last = parse(other.runs(tmp_path)[-1].arguments)
     assert (last.seed, last.data.protocol, last.encoder.width) == (5, "sysu/setting-2/2", 8)
     with pytest.raises(UserError, match="arm 'alone' sets it itself"):
-        study.changed(None, settings_of(["--task.alignment.weight=1"]))
+        changed(study, None, settings_of(["--task.alignment.weight=1"]))
     with pytest.raises(UserError, match=r"draws: N. and a value with \{draw\}"):  # thirty times the same draw
-        study.changed(None, settings_of(["--data.protocol=sysu/setting-1/0"]))
-    other = study.changed(None, {}, list(study.arms)[-1])
+        changed(study, None, settings_of(["--data.protocol=sysu/setting-1/0"]))
+    other = changed(study, None, {}, list(study.arms)[-1])
     assert other.baseline == list(study.arms)[-1] and {*other.arms} == {*study.arms} and len(study.arms) > 1
     assert {run.arguments for run in other.runs(tmp_path)} == {run.arguments for run in study.runs(tmp_path)}
     with pytest.raises(UserError, match=r"--baseline nobody: the arms are .*alone"):
-        study.changed(None, {}, "nobody")
+        changed(study, None, {}, "nobody")
     with pytest.raises(UserError, match="`width` is neither an option"):
         settings_of(["width"])
 
