@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # reads clip stores, which needs more than attacking does
     from mmcl.data.selection import Selection
 
 AXES = 3  # what follows the coordinates is the confidence of a pose estimator
-MOST = 1e6  # of an epsilon, metres or bodies: single precision is not the judge of this
+MOST = 1e6  # of an epsilon, in metres or bodies: more means nothing, and single precision ends far above
 SLACK = 1e-6  # relative, of the budget: rounding of adding and subtracting in float32
 
 

@@ -30,6 +30,7 @@ BUILTIN = Path(__file__).parent / "splits"
 _FILE = re.compile(r"(.+\.ya?ml)(?:([:/])(.*))?", re.DOTALL)  # file.yaml, file.yaml:rule, file.yaml/draw
 
 _SHAPE = re.compile(r"(.+)/(?:long_tail-(\d{1,9})(?:-(\d{1,9}))?|stream-(\d{1,9}))(?:/(\d{1,9}))?", re.DOTALL)
+_FILE_NAME = re.compile(r"\.ya?ml")
 _ONCE = ("/long_tail-", "/stream-", "/gate")
 LONGEST_NAME = 1000  # a file's path may be in it
 
@@ -97,7 +98,8 @@ def load_protocol(name: str) -> Protocol:
     """
     if len(name) > LONGEST_NAME:
         raise UserError(f"protocol '{name[:40]}…' has {len(name):,} letters: no name is that long")
-    if twice := next((part for part in _ONCE if name.count(part) > 1), None):
+    rule = _FILE_NAME.split(name)[-1]  # a folder may be called whatever it likes
+    if twice := next((part for part in _ONCE if rule.count(part) > 1), None):
         raise UserError(f"protocol '{name:.80}' has '{twice}' in it more than once: once is enough")
     stem, _, last = name.rpartition("/")
     if stem == "own" and last:
@@ -126,7 +128,7 @@ def _shaped(
 ) -> Protocol:  # fmt: skip
     """A protocol with a long tail or a stream that its name asks for."""
     drawn = None if seed is None else int(seed)
-    if "0" in (imbalance, classes):
+    if any(word is not None and int(word) < 1 for word in (imbalance, classes)):
         raise UserError(f"protocol '{name}': an imbalance, or the classes of a part, must be 1 or more")
     if imbalance is not None:
         return replace(base, name=name, long_tail=LongTail(int(imbalance), int(most or 0), drawn))
