@@ -79,9 +79,11 @@ def _options_of(dataset: str) -> type[Any]:
     return options_type(READERS[dataset])
 
 
-def _asks(word: str) -> bool:
-    """Whether a word of the command line is an option whose value comes next."""
-    return word.startswith("--") and "=" not in word and word not in ("--strict", "--overwrite")
+def _dataset_in(words: Sequence[str]) -> str | None:
+    """The data set that a command line names: one that stands behind an option may be the option's value."""
+    names = [place for place, word in enumerate(words) if word in READERS]
+    alone = [place for place in names if not (place and words[place - 1].startswith("--"))]
+    return next((words[place] for place in (*alone, *names)), None)
 
 
 def _count(text: str) -> int:
@@ -101,10 +103,7 @@ def _shard(text: str) -> tuple[int, int]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare a store and print what it came to. Returns the exit status: 130 after Ctrl-C or SIGTERM."""
     words = sys.argv[1:] if argv is None else list(argv)
-    before = ["", *words]
-    dataset = next(
-        (word for word, last in zip(words, before, strict=False) if word in READERS and not _asks(last)), None
-    )
+    dataset = _dataset_in(words)
     args, strange = build_parser(dataset).parse_known_args(words)
     if strange:
         raise UserError(_complaint(args.dataset, strange[0]))

@@ -30,7 +30,6 @@ BUILTIN = Path(__file__).parent / "splits"
 _FILE = re.compile(r"(.+\.ya?ml)(?:([:/])(.*))?", re.DOTALL)  # file.yaml, file.yaml:rule, file.yaml/draw
 
 _SHAPE = re.compile(r"(.+)/(?:long_tail-(\d{1,9})(?:-(\d{1,9}))?|stream-(\d{1,9}))(?:/(\d{1,9}))?", re.DOTALL)
-_FILE_NAME = re.compile(r"\.ya?ml")
 _ONCE = ("/long_tail-", "/stream-", "/gate")
 LONGEST_NAME = 1000  # a file's path may be in it
 
@@ -98,7 +97,8 @@ def load_protocol(name: str) -> Protocol:
     """
     if len(name) > LONGEST_NAME:
         raise UserError(f"protocol '{name[:40]}…' has {len(name):,} letters: no name is that long")
-    rule = _FILE_NAME.split(name)[-1]  # a folder may be called whatever it likes
+    file = _FILE.fullmatch(name)
+    rule = name if file is None else file[3] or ""  # a file's folders may be called whatever they like
     if twice := next((part for part in _ONCE if rule.count(part) > 1), None):
         raise UserError(f"protocol '{name:.80}' has '{twice}' in it more than once: once is enough")
     stem, _, last = name.rpartition("/")
@@ -106,7 +106,7 @@ def load_protocol(name: str) -> Protocol:
         return Protocol(name=name, dataset=ANY, lists=last)
     if last == "gate" and stem:  # but own/gate goes by the lists gate_train and gate_test that clips bring along
         return load_protocol(stem).on_gate()
-    if (file := _FILE.fullmatch(name)) is not None:
+    if file is not None:
         return _from_file(*file.groups())
     known = builtin_protocols()
     if (protocol := known.get(name)) is not None:

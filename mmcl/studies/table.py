@@ -39,19 +39,8 @@ def write_table(
     name = _name_of(study, reports)
     said = [*sentences(study, rows), *power_sentences(rows)]
     body = f"{_table(rows, name)}\n\n" + "\n".join(f"- {line}" for line in said)
-    also: dict[str, list[Row]] = {}
-    shown: list[Measure] = []
-    trouble = []  # what stands beside the table must not cost the table
-    for number in study.also if reports else ():
-        try:
-            also[number] = compare_arms(study, reports, number)
-            body += f"\n\n{_table(also[number], number)}"
-        except UserError as error:
-            trouble.append(f"- {number} is not shown: {error}")
-    try:
-        shown = measures(study, study.runs(out), out) if len(study.judged_by) > 1 else []
-    except UserError as error:
-        trouble.append(f"- no matrix: {error}")
+    also, shown, trouble = _beside(out, study, reports)
+    body += "".join(f"\n\n{_table(others, number)}" for number, others in also.items())
     body += "\n\n" + "\n".join(trouble) if trouble else ""
     write_text(out / "study.md", safe_page(_page(study, body, reports, unfinished, shown)))
     write_text(out / "study.csv", _csv(rows))
@@ -66,6 +55,21 @@ def write_table(
     if shown:
         draw_matrix(out / "matrix.png", study, shown)
     return body
+
+
+def _beside(out: Path, study: Study, reports: Reports) -> tuple[dict[str, list[Row]], list[Measure], list[str]]:
+    """Rows of other numbers, measures of the matrix, and a line for each that cannot be had: the table goes without."""
+    also, shown, trouble = {}, [], []
+    for number in study.also if reports else ():
+        try:
+            also[number] = compare_arms(study, reports, number)
+        except UserError as error:
+            trouble.append(f"- {number} is not shown: {error}")
+    try:
+        shown = measures(study, study.runs(out), out) if len(study.judged_by) > 1 else []
+    except UserError as error:
+        trouble.append(f"- no matrix: {error}")
+    return also, shown, trouble
 
 
 def sentences(study: Study, rows: Sequence[Row]) -> list[str]:

@@ -193,5 +193,6 @@ def test_one_encoder_has_one_optimiser_in_every_study_that_ships() -> None:
     chosen, cells = read_study("encoders").arms, read_study("matrix").arms
     supervised = {arm.removesuffix(".supervised"): own for arm, own in cells.items() if arm.endswith(".supervised")}
     assert supervised == {name: chosen[name] for name in supervised} and len(supervised) == 9
+    assert read_study("utd_mhad_stream_aligned").set == read_study("utd_mhad_stream").set
     for name in ("utd_mhad_long_tail", "colearn_worth"):
         assert chosen["tcn"].items() <= read_study(name).set.items()
