@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from importlib import import_module
@@ -38,6 +39,7 @@ VERBS = {
     "build-tower": ("mmcl.build_towers", "tiny random or mini pretrained CLIP / LLM folders, offline"),
 }
 
+LOG_SECONDS = 60  # from one state of a progress bar to the next where it is written to a file
 
 WORDS = """\
 The usual way: prepare, check, train, evaluate, export, predict; `mmcl demo` goes it once, without any data of yours.
@@ -66,6 +68,8 @@ def _main() -> int:
     if arguments[0] not in VERBS:
         raise UserError(f"unknown verb '{arguments[0]}': choose one of {', '.join(VERBS)}")
     sys.argv = [f"mmcl {arguments[0]}", *arguments[1:]]
+    if not sys.stderr.isatty():  # tqdm, and that of the processes begun here, would write ten states a second
+        os.environ.setdefault("TQDM_MININTERVAL", str(LOG_SECONDS))
     return int(import_module(VERBS[arguments[0]][0]).main() or 0)
 
 

@@ -107,3 +107,25 @@ def test_import_of_the_package_costs_nothing() -> None:
         "-c", "import sys, mmcl, mmcl.cli; print(json.dumps(sorted(sys.modules)))".replace("json", "__import__('json')")
     )
     assert not {"torch", "numpy", "transformers"} & set(json.loads(done.stdout))
+
+
+WATCHED = """
+import sys, time, types
+from mmcl import cli
+
+def main():
+    from tqdm import tqdm
+    for _ in tqdm(range(60)):
+        time.sleep(0.01)
+
+sys.modules["watched"] = types.SimpleNamespace(main=main)
+cli.VERBS["watch"] = ("watched", "a bar of half a second")
+sys.argv = ["mmcl", "watch"]
+cli.main()
+"""
+
+
+def test_a_log_does_not_get_every_state_of_a_progress_bar() -> None:
+    shown = call("-c", WATCHED)
+    assert shown.returncode == 0 and "60/60" in shown.stderr
+    assert shown.stderr.count("/60") <= 2  # the first and the last
