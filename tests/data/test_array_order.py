@@ -47,6 +47,40 @@ def test_orders_of_three_axes(name: str, axes: tuple[int, ...], frames: int) -> 
     assert np.array_equal(found[0], person(frames)) and bool(remarks) == (name != "TVC")
 
 
+def gone(share: float, value: float) -> np.ndarray:
+    clip = person(60)
+    clip[np.random.default_rng(1).random(clip.shape[:2]) < share] = value
+    return clip
+
+
+def unseen(joint: int, empty: int = 0) -> np.ndarray:
+    clip = person(60)
+    clip[:, joint] = clip[:empty] = 0.0
+    return clip
+
+
+DAMAGED = {
+    "nothing": person(60),
+    "2 % NaN": gone(0.02, np.nan),
+    "20 % NaN": gone(0.2, np.nan),
+    "5 % zeros": gone(0.05, 0.0),
+    "a head that was never seen": unseen(KINECT.joints.index("head")),
+    "the same, and mostly nobody there": unseen(KINECT.joints.index("head"), empty=50),
+    "centimetres about the hip": np.round(person(60) - person(60)[:, :1], 2),  # zeros that are no gaps
+    "a plane in space": np.round(person(60), 2) * [1, 1, 0],
+    "a plane in space with gaps": gone(0.05, 0.0) * [1, 1, 0],
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.parametrize("blocks", [False, True])
+def test_rows_of_numbers_with_joints_missing(name: str, blocks: bool) -> None:
+    clip = DAMAGED[name]
+    rows = (clip.transpose(0, 2, 1) if blocks else clip).reshape(len(clip), -1)
+    found, remarks = arranged(rows, KINECT)
+    assert np.array_equal(found[0], clip, equal_nan=True) and bool(remarks) == blocks
+
+
 def test_a_second_person_who_is_nobody_and_a_batch_of_one() -> None:
     empty = TWO * [[[[1]]], [[[0]]]]
     assert np.array_equal(arranged(empty.transpose(3, 1, 2, 0), KINECT)[0], empty)

@@ -21,6 +21,8 @@ KNOWN = {"CTVM": STGCN, "NCTVM": STGCN, "VCT": "MATLAB's order"}
 MOST_PERSONS = 10
 SAMPLED = 12  # frames that a choice is judged by
 CLEARLY = 0.9  # of the score of a usual order that an unusual one must have to be taken instead
+TORN = 20.0  # what an order costs in which parts of joints are missing; bones and jumps cost less
+FEW = 0.05  # of the joints of which something is missing: so many may have a zero that is one
 
 
 def arranged(values: np.ndarray, layout: Layout, numbers: tuple[int, ...] = (2, 3)) -> tuple[np.ndarray, list[Remark]]:
@@ -46,7 +48,7 @@ def arranged(values: np.ndarray, layout: Layout, numbers: tuple[int, ...] = (2, 
         raise BadClip(_complaint(shape, V, numbers))
     order, best = choices[0]
     if len(choices) > 1:
-        scores = [_score(array, layout) * _familiar(order) for order, array in choices]
+        scores = [_score(array, layout) * _familiar(order) + TORN * _torn(array) for order, array in choices]
         order, best = choices[int(np.argmin(scores))]
     if order in ("MTVC", "TVC"):
         return best, []
@@ -107,6 +109,19 @@ def _score(array: np.ndarray, layout: Layout) -> float:
     up = posture(body[..., :3], layout, planar=body.shape[-1] == 2).up
     lying = 1 - max(map(abs, up)) if np.isfinite(up).all() else 0.5  # whichever axis is the vertical
     return float((bones.mean() / 2 + moved) / spread + 2 * (changing + lying))
+
+
+def _torn(array: np.ndarray) -> bool:
+    """Whether some joints of (M, T, V, C) lack a part of their numbers, and not all of them.
+
+    In the right order a sensor loses whole joints. Zeros count as missing where nothing is NaN, but for a coordinate
+    that is zero everywhere: that is how a plane is written in space.
+    """
+    lost = ~np.isfinite(array)
+    lost = lost if lost.any() else array == 0
+    lost = lost[..., ~lost.all(axis=(0, 1, 2))]
+    touched = lost.any(axis=-1) & ~lost.all(axis=(-1, -2))[..., None]  # where there is anybody
+    return bool((touched & ~lost.all(axis=-1)).sum() > FEW * touched.sum())
 
 
 def _complaint(shape: tuple[int, ...], V: int, numbers: tuple[int, ...]) -> str:
