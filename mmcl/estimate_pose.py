@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     videos = [] if camera else find_recordings(Path(arguments.source), arguments.label)
     work = Estimation(arguments.estimator, estimator_of(arguments), refinement_of(arguments), arguments.cut,
                       arguments.timeout, not arguments.no_sheet)  # fmt: skip
-    folder = PoseFolder(arguments.out, work, progress=sys.stderr.isatty())
+    folder = PoseFolder(arguments.out, work, sys.stderr.isatty(), videos)
     made = film(folder, work, arguments) if camera else sum(look_at(folder, video) for video in videos)
     folder.finish()
     if not made:

@@ -7,12 +7,10 @@ A video that has its record is not looked at again, unless it or the options hav
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +22,12 @@ from tqdm import tqdm
 from mmcl.common.errors import BadClip, UserError
 from mmcl.common.files import atomic_file, write_json, write_text
 from mmcl.common.printing import complain
-from mmcl.data.readers.clip_list import LIST
+from mmcl.data.readers.clip_list import LIST, read_list
 from mmcl.data.readers.folder import FACTS
 from mmcl.data.readers.naming import unique_ids
 from mmcl.pose.base import Estimator
 from mmcl.pose.film import Facts, is_video
+from mmcl.pose.listing import CLIPS, free_name, write_list
 from mmcl.pose.quality import Quality, judge
 from mmcl.pose.recording import Recording, Refinement, gather
 from mmcl.pose.sheet import strip, write_sheet
@@ -36,8 +35,7 @@ from mmcl.pose.timing import runs
 from mmcl.pose.worker import TIMEOUT, Glance, Watch
 from mmcl.skeletons.layout import load_layout
 
-RECORDS, CLIPS, PICTURES, SHEET = "recordings", "skeletons", "pictures", "contact_sheet.jpg"
-COLUMNS = ("id", "label", "file", "video", "width", "height")
+RECORDS, PICTURES, SHEET = "recordings", "pictures", "contact_sheet.jpg"
 UNKNOWN = "unknown"
 LOST, LOST_SHARE = 5, 0.05  # frames that a video may have fewer than it announces before that is said
 
@@ -148,12 +146,13 @@ class PoseFolder:
         path: where it is, or shall be.
         work: how videos are looked at.
         progress: show bars.
+        videos: those that will be looked at: no part of one gets the name of another.
 
     Raises:
-        UserError: something else is there, or results of another kind of joints.
+        UserError: something else is there, results of another kind of joints, or a list that cannot be read.
     """
 
-    def __init__(self, path: Path, work: Estimation, progress: bool = True) -> None:
+    def __init__(self, path: Path, work: Estimation, progress: bool = True, videos: Sequence[Video] = ()) -> None:
         self.path, self.work, self.progress = path, work, progress
         if path.exists() and any(path.iterdir()) and not (path / RECORDS).is_dir():
             raise UserError(f"{path} exists and holds something else: choose another --out")
@@ -164,7 +163,11 @@ class PoseFolder:
         text = yaml.safe_dump(facts, sort_keys=False)
         if (path / FACTS).is_file() and (path / FACTS).read_text(encoding="utf-8") != text:
             raise UserError(f"{path} holds clips of other joints or another frame rate: choose another --out")
+        if (path / LIST).exists():
+            read_list(path / LIST)  # whoever wrote in it shall hear now that it cannot be read, and not after hours
         write_text(path / FACTS, text)
+        self._owners = {video.id: video.id for video in videos}
+        self._owners |= {clip["id"]: name for name, record in self._records() for clip in record["clips"]}
 
     def done(self, video: Video) -> dict[str, Any] | None:
         """The record of a video that has been looked at in this way."""
@@ -189,9 +192,10 @@ class PoseFolder:
         """Write a recording's clips and its record, the record last."""
         quality = judge(recording)
         parts = runs(np.asarray(recording.there.any(axis=0))) if self.work.cut else [slice(None)]
+        others = {name for name, owner in self._owners.items() if owner != video.id}
         clips = []
         for number, frames in enumerate(parts, 1):
-            name = video.id if len(parts) == 1 else f"{video.id}-{number}"
+            name = free_name(video.id if len(parts) == 1 else f"{video.id}-{number}", others)
             part = recording.part(frames)
             with atomic_file(self.path / CLIPS / f"{name}.npy") as temporary, temporary.open("wb") as file:
                 np.save(file, part.columns())
@@ -206,33 +210,35 @@ class PoseFolder:
                 strip(recording, tiles, video.id, str(quality)).save(temporary, "JPEG", quality=88)
         record = {"key": key, "estimator": self.work.name, "clips": clips, "quality": quality.to_json()}
         write_json(self.path / RECORDS / f"{video.id}.json", record)
+        self._owners |= {clip["id"]: video.id for clip in clips}
         return record
 
     def finish(self) -> list[dict[str, Any]]:
-        """Write the list of clips and the contact sheet from all records; labels that somebody wrote in stay."""
-        records = [
-            json.loads(path.read_text(encoding="utf-8")) for path in sorted((self.path / RECORDS).glob("*.json"))
-        ]
-        listed = _listed(self.path / LIST)
-        text = io.StringIO()
-        rows = [clip for record in records for clip in record["clips"]]
-        extra = [column for row in listed.values() for column in row if column not in COLUMNS]
-        writer = csv.DictWriter(text, [*COLUMNS, *dict.fromkeys(extra)], lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows({**clip, **listed.get(clip["id"], {})} for clip in rows)
-        write_text(self.path / LIST, text.getvalue())
+        """Write the list of clips and the contact sheet from all records; what somebody wrote into the list stays.
+
+        Raises:
+            UserError: the list cannot be read.
+        """
+        records = [record for _, record in self._records()]
+        write_list(self.path / LIST, records)
         if self.work.sheet:
             write_sheet(sorted((self.path / PICTURES).glob("*.jpg")), self.path / SHEET)
         return records
 
-
-def _listed(path: Path) -> dict[str, dict[str, str]]:
-    """What an earlier list says of each clip."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return {row["id"]: {key: cell for key, cell in row.items() if key and cell} for row in csv.DictReader(file)}
-    except (OSError, KeyError, UnicodeDecodeError):
-        return {}
+    def _records(self) -> list[tuple[str, dict[str, Any]]]:
+        """The recordings that have been looked at, by name; without those that are damaged, which is said."""
+        found = []
+        for path in sorted((self.path / RECORDS).glob("*.json")):
+            try:
+                record = json.loads(path.read_text(encoding="utf-8"))
+                complete = all(isinstance(clip["id"], str) for clip in record["clips"])
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
+                complete = False
+            if complete:
+                found.append((path.stem, record))
+            else:
+                complain("warning", f"{path} is damaged: what it says is left out")
+        return found
 
 
 def quality_of(record: dict[str, Any]) -> Quality:

@@ -25,6 +25,7 @@ from mmcl.data.readers.files import read_bytes
 from mmcl.pose.base import Estimator, Poses, nobody
 
 LAYOUTS = {17: "coco_17", 18: "openpose_18", 25: "openpose_25", 26: "halpe_26", 133: "coco_wholebody_133"}
+DIGITS = 18  # of a frame's number at most
 _NUMBER = re.compile(r"([0-9]+)[^0-9]*$")
 Found = dict[int, list[np.ndarray]]  # frame -> people, each (V, 3): column, row, confidence
 
@@ -113,6 +114,8 @@ def read(place: Path) -> Found:
             named = re.search(r"_([0-9]+)_keypoints$", file.stem)
             content = _json(file)
             people = content.get("people") if isinstance(content, dict) else None
+            if not isinstance(people, list | None):
+                raise BadClip(f"{file.name}: 'people' is no list")
             rows = [_person(person, "pose_keypoints_2d") for person in people or []]
             found[int(named.group(1)) if named else number] = [row for row in rows if row is not None]
         return found
@@ -131,25 +134,36 @@ def _listed(content: Any) -> Iterator[tuple[int, Any]]:
     """(frame, person) of AlphaPose's and COCO's lists."""
     numbers: dict[Any, int] = {}
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
-        images = [image for image in content.get("images") or [] if isinstance(image, dict)]
-        numbers = {image.get("id"): _frame(image.get("file_name", image.get("id"))) for image in images}
+        listed = content.get("images")
+        images = [image for image in listed if isinstance(image, dict)] if isinstance(listed, list) else []
+        numbers = {_name(image.get("id")): _frame(image.get("file_name", image.get("id"))) for image in images}
         content = content["annotations"]
     if not isinstance(content, list):
         raise BadClip("neither a list of people with image_id and keypoints, nor images and annotations")
     for person in content:
         if not isinstance(person, dict) or "image_id" not in person:
             raise BadClip("a person without image_id")
-        frame = person["image_id"]
+        frame = _name(person["image_id"])
         yield numbers[frame] if frame in numbers else _frame(frame), person
+
+
+def _name(name: Any) -> int | str:
+    """What a list calls a picture."""
+    if isinstance(name, float) and name.is_integer():
+        return int(name)
+    if not isinstance(name, int | str):
+        raise BadClip(f"a picture is called {str(name)[:40]}, which is neither a number nor a name")
+    return name
 
 
 def _frame(name: Any) -> int:
     """The number of a frame by a picture's name or number."""
+    name = _name(name)
     if isinstance(name, int):
         return name
-    found = _NUMBER.search(Path(str(name)).stem)
-    if found is None:
-        raise BadClip(f"the picture '{str(name):.40}' has no number")
+    found = _NUMBER.search(Path(name).stem)
+    if found is None or len(found.group(1)) > DIGITS:
+        raise BadClip(f"the picture '{name:.40}' has no number of a frame")
     return int(found.group(1))
 
 
@@ -157,7 +171,7 @@ def _person(person: Any, key: str) -> np.ndarray | None:
     """(V, 3), or None for a person of no keypoints."""
     try:
         values = np.array(person[key], dtype=np.float64).reshape(-1, 3)
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise BadClip(f"a person without {key} of three numbers each ({error})") from error
     return values if len(values) else None
 

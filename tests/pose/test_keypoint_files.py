@@ -82,12 +82,22 @@ def test_coco_has_results_and_annotations(tmp_path) -> None:
         ('[{"image_id": "x", "keypoints": []}]', "no number"), ('[{"image_id": 1}]', "without keypoints"),
         ('[{"image_id": 1, "keypoints": [1, 2]}]', "three numbers"), ("[]", "people of 0 keypoints"),
         ('[{"image_id": 1, "keypoints": [1, 2, 3]}]', "people of 1 keypoints"),
+        ('[{"image_id": [1], "keypoints": [1, 2, 3]}]', "neither a number nor a name"),
+        ('{"images": [{"id": [1]}], "annotations": []}', "neither a number nor a name"),
+        ('[{"image_id": "%s.jpg", "keypoints": [1, 2, 3]}]' % ("1" * 5000), "no number of a frame"),
+        ('[{"image_id": 1, "keypoints": [1%s, 2, 3]}]' % ("0" * 400), "three numbers"),
     ],
 )  # fmt: skip
 def test_files_that_are_none(tmp_path, content, words) -> None:
     (tmp_path / "clip.json").write_text(content)
     with pytest.raises(UserError, match=words):
         build_estimator("file", {"weights": str(tmp_path / "clip.json")})
+
+
+def test_a_frame_whose_people_are_no_list(tmp_path) -> None:
+    (tmp_path / "clip_0_keypoints.json").write_text('{"people": 5}')
+    with pytest.raises(UserError, match="clip_0_keypoints.json: 'people' is no list"):
+        build_estimator("file", {"weights": str(tmp_path)})
 
 
 def test_keypoints_that_are_missing(tmp_path) -> None:

@@ -106,23 +106,22 @@ def test_the_clips_go_straight_into_a_store(made, tmp_path) -> None:
 
 def test_cut_makes_a_clip_of_each_stretch(tmp_path) -> None:
     gone: list[int | None] = [None] * 5 + [100] * 20 + [None] * 45 + [120] * 20
-    video = write_walk(tmp_path / "gone.mp4", [gone])
-    words = [
-        str(video),
-        "--estimator",
-        "squares",
-        "--cut",
-        "--no-sheet",
-        "--label",
-        "stand",
-        "--out",
-        str(tmp_path / "o"),
-    ]
-    assert pose(words) == 0
-    found = rows(tmp_path / "o")
-    assert list(found) == ["gone-1", "gone-2"] and {row["label"] for row in found.values()} == {"stand"}
-    assert np.load(tmp_path / "o" / "skeletons" / "gone-1.npy").shape == (1, 20, 33, 4)
-    assert not (tmp_path / "o" / "contact_sheet.jpg").exists()
+    write_walk(tmp_path / "v" / "gone.mp4", [gone])
+    write_walk(tmp_path / "v" / "gone-1.mp4", [[100] * 12])  # is called as the first part of the other
+    out = tmp_path / "o"
+    words = [str(tmp_path / "v"), "--estimator", "squares", "--cut", "--no-sheet", "--label", "stand"]
+    for _ in range(2):  # made, and already there
+        assert pose([*words, "--out", str(out)]) == 0
+        found = rows(out)
+        lengths = {name: np.load(out / row["file"]).shape[1] for name, row in found.items()}
+        assert lengths == {"gone-1": 12, "gone-1_2": 20, "gone-2": 20}
+        assert {row["label"] for row in found.values()} == {"stand"}
+    assert np.load(out / "skeletons" / "gone-2.npy").shape == (1, 20, 33, 4)
+    assert not (out / "contact_sheet.jpg").exists()
+    (out / "clips.csv").write_bytes(b"id;label\ngone-1;h\xe4nd\n")
+    with pytest.raises(UserError, match="not UTF-8 text"):
+        pose([*words, "--out", str(out)])
+    assert b"h\xe4nd" in (out / "clips.csv").read_bytes()
 
 
 def test_an_estimator_that_hangs_or_dies_costs_its_video(videos) -> None:

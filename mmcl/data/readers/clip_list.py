@@ -84,25 +84,8 @@ class ClipList:
         return UserError(f"{self.path}, line {line.number}: {message}")
 
     def _read(self) -> tuple[list[str], list[Line]]:
-        text = _text(self.path)
-        header = text.partition("\n")[0]
-        separator = max(",;\t", key=header.count)  # spreadsheets of half of Europe write semicolons
-        rows = csv.reader(io.StringIO(text), delimiter=separator)
-        try:
-            columns = [cell.strip().lower() for cell in next(rows, [])]
-            self._check_columns(columns)
-            lines = []
-            for row in rows:
-                cells = [unicodedata.normalize("NFC", cell.strip()) for cell in row]  # macOS writes ü as u and two dots
-                line = Line(rows.line_num, dict(zip(columns, cells, strict=False)))
-                if len(cells) != len(columns) and any(cells):
-                    raise self.error(line, f"{len(cells)} cells, but the header has {len(columns)}")
-                if not all(cell.isprintable() for cell in cells):
-                    raise self.error(line, f"an unprintable character in {','.join(cells)!r:.80}")
-                if any(cells):
-                    lines.append(line)
-        except csv.Error as error:
-            raise UserError(f"{self.path}, line {rows.line_num}: {error}") from error
+        columns, lines = read_list(self.path)
+        self._check_columns(columns)
         if not lines:
             raise UserError(f"{self.path}: no clips in it, only a header")
         return columns, lines
@@ -169,6 +152,33 @@ class ClipList:
         first = max(own.values(), default=0)
         numbers = {name: first + number for name, number in names.items()}
         return numbers, [own.get(name, numbers.get(name, 0)) for name in who]
+
+
+def read_list(path: Path) -> tuple[list[str], list[Line]]:
+    """The columns of a list in small letters, and its lines, as spreadsheets of any country write them.
+
+    Raises:
+        UserError: no text, or a line of more or fewer cells than the header has.
+    """
+    text = _text(path)
+    header = text.partition("\n")[0]
+    separator = max(",;\t", key=header.count)  # spreadsheets of half of Europe write semicolons
+    rows = csv.reader(io.StringIO(text), delimiter=separator)
+    lines = []
+    try:
+        columns = [cell.strip().lower() for cell in next(rows, [])]
+        for row in rows:
+            cells = [unicodedata.normalize("NFC", cell.strip()) for cell in row]  # macOS writes ü as u and two dots
+            where = f"{path}, line {rows.line_num}"
+            if len(cells) != len(columns) and any(cells):
+                raise UserError(f"{where}: {len(cells)} cells, but the header has {len(columns)}")
+            if not all(cell.isprintable() for cell in cells):
+                raise UserError(f"{where}: an unprintable character in {','.join(cells)!r:.80}")
+            if any(cells):
+                lines.append(Line(rows.line_num, dict(zip(columns, cells, strict=False))))
+    except csv.Error as error:
+        raise UserError(f"{path}, line {rows.line_num}: {error}") from error
+    return columns, lines
 
 
 def _names(path: Path) -> list[str] | None:
