@@ -21,7 +21,8 @@ import numpy as np
 from mmcl.common.errors import BadClip, UserError
 from mmcl.data.readers.clip_file import NAMES
 from mmcl.data.readers.joints import UNITS, Axes, as_taken, in_picture
-from mmcl.data.readers.text_table import Table, by_header, cells, is_header, number, without_asides
+from mmcl.data.readers.table_columns import by_header, coordinates
+from mmcl.data.readers.text_table import Table, cells, is_header, numbers
 from mmcl.deploy.files import AS_IT_IS, Reading
 from mmcl.skeletons.layout import Layout
 
@@ -64,7 +65,7 @@ class Frames:
             else:
                 values = np.zeros((1, 0))
                 if line.strip():
-                    values, columns = self._row([number(cell) for cell in cells(line)])
+                    values, columns = self._row(numbers(cells(line), self.header))
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise BadClip(f"neither a JSON array nor a row of numbers ({error})") from error
         values = self._shaped(values, columns, line)
@@ -91,13 +92,13 @@ class Frames:
 
     def _row(self, values: list[float]) -> tuple[np.ndarray, str | None]:
         """A row of numbers, by the header where there is one, and what the numbers of a joint are where it says so."""
-        if not self.header:
-            return np.array(values), self.reading.columns
-        if len(values) != len(self.header):
+        if self.header and len(values) != len(self.header):
             raise BadClip(f"{len(values)} numbers, and the header names {len(self.header)}")
         table = Table(np.array([values]), self.header)
-        named = by_header(table, self.layout)
-        return (without_asides(table)[0], self.reading.columns) if named is None else (named[0], named[1])
+        named = by_header(table, self.layout) if self.header else None
+        if named is None:
+            return coordinates(table, self.layout.joint_count)[0], self.reading.columns
+        return named[0], named[1]
 
     def _shaped(self, values: np.ndarray, columns: str | None, line: str) -> np.ndarray:
         """(M, V, C): one person or more of two to four numbers a joint."""

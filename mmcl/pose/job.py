@@ -193,7 +193,7 @@ class PoseFolder:
         quality = judge(recording)
         parts = runs(np.asarray(recording.there.any(axis=0))) if self.work.cut else [slice(None)]
         others = {name for name, owner in self._owners.items() if owner != video.id}
-        clips = []
+        clips: list[dict[str, Any]] = []
         for number, frames in enumerate(parts, 1):
             name = free_name(video.id if len(parts) == 1 else f"{video.id}-{number}", others)
             part = recording.part(frames)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,3 +195,99 @@ def test_headers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
                           (many, "names 30 joints, expected 20")):  # fmt: skip
         with pytest.raises(BadClip, match=words):
             table(tmp_path, text(person(), header=",".join(header)))
+
+
+def headed(names: list[str], clip: np.ndarray, *asides: tuple[str, list[str]]) -> str:
+    """A table of named joints, with columns before them."""
+    header = [name for name, _ in asides] + [f"{name}_{axis}" for name in names for axis in "xyz"]
+    rows = text(clip).split("\n")
+    lines = [",".join([*(cells[line] for _, cells in asides), row]) for line, row in enumerate(rows)]
+    return "\n".join([",".join(header), *lines])
+
+
+def test_names_that_are_known_in_part(tmp_path: Path) -> None:
+    other = ["neck" if name == "spine_shoulder" else name for name in NAMES]
+    assert np.array_equal(table(tmp_path, headed(other, person())).values[0], person())  # they stand as the layout's do
+    order = np.random.default_rng(0).permutation(20)
+    known = headed([NAMES[joint] for joint in order], person()[:, order])
+    assert np.array_equal(table(tmp_path, known).values[0], person())
+    with pytest.raises(BadClip, match="another order.*the header has neck, the layout spine_shoulder"):
+        table(tmp_path, headed([other[joint] for joint in order], person()[:, order]))
+
+
+TIMES = {
+    "timestamp": [f"2024-05-01 12:00:{line:02d}.033" for line in range(30)],
+    "Time (Seconds)": [f"{line / 30:.3f}" for line in range(30)],
+    "frame": [f"frame_{line:04d}.png" for line in range(30)],
+    "track_id": ["7"] * 30,
+    "id": [str(line) for line in range(30)],
+}
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_what_stands_aside_may_be_text(tmp_path: Path, name: str) -> None:
+    held = table(tmp_path, headed(list(NAMES), person(), (name, TIMES[name])))
+    assert np.array_equal(held.values[0], person()) and held.remarks == []
+
+
+def test_a_column_of_words_is_named(tmp_path: Path) -> None:
+    rows = headed(list(NAMES), person(), ("action", ["wave"] * 30))
+    with pytest.raises(BadClip, match="line 2, column 'action': 'wave' is no number; leave columns out"):
+        table(tmp_path, rows)
+
+
+@pytest.mark.parametrize("by_frame", [True, False])  # or all of one person first
+@pytest.mark.parametrize("who", ["id", "person_id", "Track ID"])
+def test_a_line_for_each_person_and_frame(tmp_path: Path, who: str, by_frame: bool) -> None:
+    lines = [(frame, one) for frame in range(30) for one in range(2) if one == 0 or frame in (9, 10, 11)]
+    lines = lines if by_frame else sorted(lines, key=lambda line: line[1])
+    clip = np.stack([TWO[one, frame] for frame, one in lines])
+    asides = ("frame", [f"f{frame}" for frame, _ in lines]), (who, [f"P{one}" for _, one in lines])
+    held = table(tmp_path, headed(list(NAMES), clip, *asides)).values
+    there = np.arange(30) // 3 == 3
+    assert held.shape == (2, 30, 20, 3) and np.array_equal(held[0], TWO[0])
+    assert np.array_equal(held[1, there], TWO[1, there]) and np.isnan(held[1, ~there]).all()
+
+
+def test_lines_that_nobody_can_be_told_apart_by(tmp_path: Path) -> None:
+    twice = np.repeat(person(), 2, axis=0)
+    frames, people = [str(line // 2) for line in range(60)], [str(line % 2) for line in range(60)]
+    same = ["0"] * 59 + ["1"]
+    wrong = {
+        "no column 'id' says whose they are": (("frame", frames),),
+        "no column 'frame' says when": (("id", people),),
+        "two lines for id 0 at frame 0": (("frame", frames), ("id", same)),
+        "names 60 people, at most 10": (("frame", frames), ("id", [str(line) for line in range(60)])),
+    }  # fmt: skip
+    for words, asides in wrong.items():
+        with pytest.raises(BadClip, match=words):
+            table(tmp_path, headed(list(NAMES), twice, *asides))
+    counter = ("frame", [str(line % 10) for line in range(30)])  # wraps around: still a line for each frame
+    assert np.array_equal(table(tmp_path, headed(list(NAMES), person(), counter)).values[0], person())
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_last_joint_that_is_never_seen_and_a_separator_at_the_end(tmp_path: Path, separator: str) -> None:
+    unseen = person()
+    unseen[:, -1] = np.nan
+    rows = text(unseen, separator).replace("nan", "")
+    assert np.array_equal(table(tmp_path, rows).values[0], unseen, equal_nan=True)
+    ended = rows.replace("\n", separator + "\n") + separator
+    assert np.array_equal(table(tmp_path, ended).values[0], unseen, equal_nan=True)
+    header = separator.join(HEADERS["names"])
+    for first in (header, header + separator):
+        assert np.array_equal(table(tmp_path, f"{first}\n{ended}").values[0], unseen, equal_nan=True)
+
+
+def test_frames_with_as_many_people_as_were_there(tmp_path: Path) -> None:
+    path = tmp_path / "clip.json"
+    frames: list[Any] = [[TWO[0, 0].tolist()], [], None, TWO[:, 3].tolist(), TWO[0, 4].tolist()]
+    expected = np.full((2, 5, 20, 3), np.nan)
+    expected[0, [0, 3, 4]], expected[1, 3] = TWO[0, [0, 3, 4]], TWO[1, 3]
+    for rows in (frames, [None if frame is None else np.reshape(frame, (-1, 60)).tolist() for frame in frames]):
+        path.write_text(json.dumps(rows))
+        assert np.array_equal(read_clip(path, KINECT).values, expected, equal_nan=True)
+    for wrong in ([TWO[0].tolist(), TWO[1, :9].tolist()], [[1, 2], [3]], [[TWO[0, 0].tolist()] * 11, []]):
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(BadClip, match="lists of different lengths"):
+            read_clip(path, KINECT)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from mmcl.common.errors import BadClip
-from mmcl.data.readers.array_order import arranged
+from mmcl.data.readers.array_order import MOST_PERSONS, arranged
 from mmcl.data.readers.arrays import parse_npy, parse_npz
 from mmcl.data.readers.files import FILE_LIMIT, read_bytes
-from mmcl.data.readers.text_table import by_header, parse_table, without_asides
+from mmcl.data.readers.table_columns import by_header, coordinates, lines_of_people
+from mmcl.data.readers.text_table import parse_table
 from mmcl.skeletons.believable import Remark
 from mmcl.skeletons.layout import Layout
 
@@ -64,15 +65,11 @@ def read_clip(path: Path, layout: Layout, columns: str | None = None) -> ClipNum
         raise BadClip(f"{path.name}: files of clips end in {', '.join(SUFFIXES)}")
     data = read_bytes(path, FILE_LIMIT if suffix in (".npy", ".npz") else TEXT_LIMIT)
     if suffix == ".csv":
-        table = parse_table(data)
-        named = by_header(table, layout) if table.header else None
-        if named is not None and columns in (None, named[1]):
-            return ClipNumbers(named[0][None], named[1])
-        values = without_asides(table)
-    elif suffix == ".npy":
+        return _table(data, layout, columns)
+    if suffix == ".npy":
         values = parse_npy(data)
     else:
-        values = parse_npz(data, NAMES, FILE_LIMIT) if suffix == ".npz" else _parse_json(data)
+        values = parse_npz(data, NAMES, FILE_LIMIT) if suffix == ".npz" else _parse_json(data, layout.joint_count)
     return recognise(values, layout, columns)
 
 
@@ -93,7 +90,22 @@ def recognise(values: np.ndarray, layout: Layout, columns: str | None = None) ->
     return ClipNumbers(array, "xyzc", [*remarks, said])
 
 
-def _parse_json(data: bytes) -> np.ndarray:
+def _table(data: bytes, layout: Layout, columns: str | None) -> ClipNumbers:
+    """A table, by its header where that says which column is which, else by its numbers."""
+    table = parse_table(data)
+    named = by_header(table, layout) if table.header else None
+    if named is not None and columns in (None, named[1]):
+        held = ClipNumbers(named[0][None], named[1])
+    else:
+        held = recognise(coordinates(table, layout.joint_count), layout, columns)
+    lines = lines_of_people(table)
+    if lines is None:
+        return held
+    values = np.where((lines >= 0)[..., None, None], held.values[0][lines], np.nan)
+    return replace(held, values=values)
+
+
+def _parse_json(data: bytes, joint_count: int) -> np.ndarray:
     try:
         content: Any = json.loads(data)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError, too
@@ -106,4 +118,31 @@ def _parse_json(data: bytes) -> np.ndarray:
     try:
         return np.array(content, dtype=np.float64)  # null becomes NaN
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise BadClip(f"not an array of numbers ({error})") from error
+        if isinstance(content, list) and (clip := _frames(content, joint_count)) is not None:
+            return clip
+        uneven = "lists of different lengths, and no frames of people" if "inhomogeneous" in str(error) else error
+        raise BadClip(f"not an array of numbers ({uneven})") from error
+
+
+def _frames(content: list[Any], V: int) -> np.ndarray | None:
+    """(M, T, V, C) of a list of frames with as many people each as were there; None where it is no such list."""
+    people = []
+    for frame in content:
+        try:
+            values = np.array([] if frame is None else frame, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            return None
+        if values.size and values.ndim in (2, 3) and values.shape[-2] == V:  # one person or several
+            people.append(values.reshape(-1, V, values.shape[-1]))
+        elif values.ndim in (1, 2) and values.shape[-1] % V == 0:  # the same in rows, or nobody
+            people.append(values.reshape(-1, V, values.shape[-1] // V) if values.size else np.empty((0, V, 0)))
+        else:
+            return None
+    widths, most = {found.shape[2] for found in people if len(found)}, max(map(len, people), default=0)
+    if len(widths) != 1 or most > MOST_PERSONS:
+        return None
+    clip = np.full((most, len(people), V, widths.pop()), np.nan)
+    for frame, found in enumerate(people):
+        if len(found):
+            clip[: len(found), frame] = found
+    return clip

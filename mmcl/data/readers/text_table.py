@@ -1,8 +1,8 @@
 """Tables of numbers as text: what spreadsheets, data frames and trackers write, one frame a line.
 
 Separators are commas, semicolons, tabs or blanks; decimal commas are understood where something else separates. Cells
-that are empty, or say NA, NaN, null or none, are missing. A header tells which column is which coordinate of which
-joint: ``left_hip_x``, ``x0``, ``Head.Z``, ``3_y``, ``visibility_5``; columns of frame numbers and times are left out.
+that are empty, or say NA, NaN, null or none, are missing. What the columns of a header are:
+:mod:`mmcl.data.readers.table_columns`.
 """
 
 from __future__ import annotations
@@ -11,20 +11,15 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from mmcl.common.errors import BadClip
-from mmcl.skeletons.believable.names import meaning
-from mmcl.skeletons.layout import Layout
+from mmcl.data.readers.column_names import aside
 
 NOTHING = {"", "na", "n/a", "nan", "null", "none", "nil", "-", "?", "#n/a", "<na>", "missing"}
 _DECIMAL = re.compile(r"[-+]?\d+,\d+(e[-+]?\d+)?", re.IGNORECASE)
-_WORDS = re.compile(r"[A-Za-z]+|\d+")
-_SCORES = {"c", "s", "v", "w", "conf", "confidence", "score", "visibility", "vis", "likelihood", "prob", "p"}
-_ASIDE = {"frame", "frames", "frameid", "framenumber", "frameno", "time", "timestamp", "timestampms", "t", "index",
-          "idx", "unnamed", "id", "row", "seconds", "ms"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,10 +29,12 @@ class Table:
     Attributes:
         rows: (T, columns) float64, NaN where a cell says nothing.
         header: a name for each column; empty where there is none.
+        asides: what columns of frames, times and people say, by their plain names; their numbers in ``rows`` are NaN.
     """
 
     rows: np.ndarray
     header: tuple[str, ...] = ()
+    asides: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def number(cell: str) -> float:
@@ -61,6 +58,23 @@ def cells(line: str) -> list[str]:
     return row
 
 
+def numbers(row: Sequence[str], header: Sequence[str] = ()) -> list[float]:
+    """What the cells of a line hold; NaN in columns of frames, times and people, whatever stands there.
+
+    Raises:
+        ValueError: a cell is no number; the message names its column.
+    """
+    found = []
+    for column, cell in enumerate(row):
+        name = header[column] if column < len(header) else ""
+        try:
+            found.append(np.nan if name and aside(name) else number(cell))
+        except ValueError as error:
+            where = f"column '{name:.40}'" if name else f"cell {column + 1}"
+            raise ValueError(f"{where}: '{cell.strip():.40}' is no number") from error
+    return found
+
+
 def parse_table(data: bytes) -> Table:
     """Read a table.
 
@@ -69,24 +83,31 @@ def parse_table(data: bytes) -> Table:
     """
     try:
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-        lines = [line.strip(" \r\n") for line in io.StringIO(text)]
-        lines = [line for line in lines if line and not line.startswith("#")]
+        lines = {number: line.strip(" \r\n") for number, line in enumerate(io.StringIO(text), 1)}
+        lines = {number: line for number, line in lines.items() if line and not line.startswith("#")}
         if not lines:
             raise BadClip("no frames")
-        rows = _split(lines, _separator(lines[-1]))
+        rows = _split(list(lines.values()), _separator(list(lines.values())[-1]))
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadClip(f"not a CSV file ({error})") from error
     header = tuple(cell.strip() for cell in rows[0]) if is_header(rows[0]) else ()
+    where = list(lines)[bool(header) :]
     rows = rows[bool(header) :]
     if not rows:
         raise BadClip("no frames")
+    if header and all(len(row) == len(header) + 1 and not row[-1].strip() for row in rows):
+        rows = [row[:-1] for row in rows]  # a separator behind the last cell, and none behind the header
     lengths = sorted({len(row) for row in rows} | ({len(header)} if header else set()))
     if len(lengths) > 1:
         raise BadClip(f"lines of different length ({lengths[0]} and {lengths[-1]} cells)")
-    try:
-        return Table(np.array([[number(cell) for cell in row] for row in rows], dtype=np.float64), header)
-    except ValueError as error:
-        raise BadClip(f"no numbers in it ({error})") from error
+    values = np.empty((len(rows), lengths[0]))
+    for line, row in enumerate(rows):
+        try:
+            values[line] = numbers(row, header)
+        except ValueError as error:
+            raise BadClip(f"line {where[line]}, {error}; leave columns out that hold no numbers") from error
+    said = {aside(name): column for column, name in reversed(list(enumerate(header))) if aside(name)}
+    return Table(values, header, {name: tuple(row[column].strip() for row in rows) for name, column in said.items()})
 
 
 def _separator(line: str) -> str:
@@ -103,9 +124,7 @@ def _separator(line: str) -> str:
 def _split(lines: Sequence[str], separator: str) -> list[list[str]]:
     if separator == " ":
         return [line.split() for line in lines]
-    rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
-    ragged = len({len(row) for row in rows}) == 1 and len(rows[0]) > 1 and all(not row[-1].strip() for row in rows)
-    return [row[:-1] for row in rows] if ragged and len(rows) > 1 else rows  # a separator behind the last cell
+    return list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
 
 
 def is_header(row: list[str]) -> bool:
@@ -120,71 +139,3 @@ def is_header(row: list[str]) -> bool:
         except ValueError:
             words += 1
     return words > len(row) / 2
-
-
-def by_header(table: Table, layout: Layout) -> tuple[np.ndarray, str] | None:
-    """The table as (T, V, C) and what these C numbers are ("xyzc"); None where its header does not say which is which.
-
-    Joints come in the order of their numbers; where they are named as the layout's are, in the layout's order.
-
-    Raises:
-        BadClip: the names say something that does not fit the layout.
-    """
-    places: dict[tuple[str, str], int] = {}
-    for column, name in enumerate(table.header):
-        place = _place(name)
-        if place is None or place in places:
-            return None
-        if place != ("", ""):
-            places[place] = column
-    joints = list(dict.fromkeys(joint for joint, _ in places))
-    letters = [letter for letter in "xyzc" if any((joint, letter) in places for joint in joints)]
-    if letters[:2] != ["x", "y"]:
-        return None
-    if len(joints) != layout.joint_count:
-        raise BadClip(f"its header names {len(joints)} joints, expected {layout.joint_count}")
-    if lacking := [f"{joint} {letter}" for joint in joints for letter in letters if (joint, letter) not in places]:
-        raise BadClip(f"its header lacks columns ({', '.join(lacking[:3])})")
-    order = _in_layout(joints, layout)
-    values = [table.rows[:, [places[joint, letter] for joint in order]] for letter in letters]
-    return np.stack(values, axis=-1), "".join(letters)
-
-
-def without_asides(table: Table) -> np.ndarray:
-    """The rows without columns whose header says that they are frame numbers or times."""
-    keep = [column for column, name in enumerate(table.header) if _place(name) != ("", "")]
-    return table.rows[:, keep] if table.header and len(keep) < len(table.header) else table.rows
-
-
-def _place(name: str) -> tuple[str, str] | None:
-    """(joint, coordinate) of a column; ("", "") for one that belongs to no joint; None where its name does not say."""
-    words = [word.lower() for word in _WORDS.findall(re.sub(r"([a-z])([A-Z])", r"\1 \2", name))]
-    plain = "".join(word for word in words if not word.isdigit())
-    if not words or plain in _ASIDE and not (plain == "t" and len(words) > 1):
-        return "", ""
-    for at in (-1, 0):
-        letter = words[at] if words else ""
-        letter = "c" if letter in _SCORES else letter
-        if letter in ("x", "y", "z", "c") and len(words) > 1:
-            return "_".join(words[:-1] if at else words[1:]), letter
-    return None
-
-
-def _in_layout(joints: list[str], layout: Layout) -> list[str]:
-    """Names or numbers of joints in the order of the layout."""
-    if all(re.search(r"\d+$", joint) for joint in joints) and len({_stem(joint) for joint in joints}) == 1:
-        return sorted(joints, key=lambda joint: int(re.findall(r"\d+", joint)[-1]))
-    for key in (_plain, meaning):
-        known = {key(joint): joint for joint in joints}
-        wanted = [key(joint) for joint in layout.joints]
-        if None not in wanted and len(set(wanted)) == len(wanted) and set(wanted) == set(known):
-            return [known[joint] for joint in wanted]
-    return joints
-
-
-def _stem(joint: str) -> str:
-    return re.sub(r"\d+$", "", joint)
-
-
-def _plain(joint: str) -> str:
-    return "".join(_WORDS.findall(joint)).lower()
