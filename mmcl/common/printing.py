@@ -67,7 +67,17 @@ def csv_cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = printable(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if _like_formula(text) else text
+
+
+def from_csv_cell(text: str) -> str:
+    """What a cell of :func:`csv_cell` was made of."""
+    return text[1:] if text.startswith("'") and _like_formula(text) else text
+
+
+def _like_formula(text: str) -> bool:
+    """Whether a text begins as a formula does, or as one behind an apostrophe."""
+    return text.lstrip("'").startswith(_FORMULA)
 
 
 class PrintableStream:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mmcl.common.errors import BadClip
 from mmcl.skeletons.believable import Remark, mend
+from mmcl.skeletons.layout import Layout
 
 MOST_FPS = 10_000  # frames a second that are believed
 
@@ -101,7 +102,6 @@ class Reader(Protocol):
         name: name on the command line ("utd-mhad").
         dataset: name that protocols and prompts use ("utd_mhad").
         title: name for people ("UTD-MHAD").
-        layout: name of the skeleton layout its files use.
         fps: skeleton frames per second.
         class_names: K names in label order.
 
@@ -113,9 +113,12 @@ class Reader(Protocol):
     name: ClassVar[str]
     dataset: str
     title: str
-    layout: str
     fps: float
     class_names: list[str]
+
+    @property
+    def layout(self) -> str | Layout:
+        """The skeleton layout its files use, or the name of one; a plain attribute will do."""
 
     def __init__(self, source: Path, video: Path | None) -> None:
         """Look at the folder; raise UserError where it is not this dataset."""

@@ -183,14 +183,16 @@ def layout_names() -> list[str]:
     return sorted(path.stem for path in BUILTIN.glob("*.yaml"))
 
 
-def load_layout(name: str | Path) -> Layout:
-    """Load a built-in layout by name, or a user's own from a ``.yaml`` file.
+def load_layout(name: str | Path | Layout) -> Layout:
+    """Load a built-in layout by name, or a user's own from a ``.yaml`` file; one that is loaded stays what it is.
 
     Rules of ``joints.yaml`` are added for joints that the layout has under the common names and has no rule for.
 
     Raises:
         UserError: no such layout, or the file is not a layout.
     """
+    if isinstance(name, Layout):
+        return name
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else BUILTIN / f"{name}.yaml"
     if not is_file(path):
         raise UserError(f"no layout '{str(name):.80}': choose one of {', '.join(layout_names())}, or give a .yaml file")

@@ -204,6 +204,14 @@ def test_a_row_that_says_no_class_costs_itself(tmp_path: Path) -> None:
     assert [usable(clip) for clip in reader.scan()] == [True, False, False, True]
 
 
+def test_labels_in_a_column_are_numbers_and_sides_of_other_names_are_said(tmp_path: Path, capsys) -> None:
+    y = np.array([[0], [1], [2], [1]])
+    np.savez(tmp_path / "x.npz", x_train=rows([5] * 4), y_train=y, x_val=rows([5]), y_val=y[:1])
+    reader = READERS["ctrgcn-npz"](tmp_path / "x.npz")
+    assert [clip.label for clip in reader.scan()] == [0, 1, 2, 1] and len(reader.class_names) == 3
+    assert "x_val, y_val are not read" in capsys.readouterr().err
+
+
 def test_a_missing_file_and_a_video_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         READERS["ctrgcn-npz"](tmp_path / "x.npz")

@@ -120,3 +120,24 @@ def test_a_wrong_file_costs_itself(tmp_path: Path, name: str) -> None:
         np.save(tmp_path / name, content)
     with pytest.raises(BadClip, match=reason):
         check_joints(read(tmp_path, "a"), 20)
+
+
+def test_joints_far_from_the_origin_are_refused_and_not_rounded(tmp_path) -> None:
+    listed(tmp_path, "near,0", "far,0", "millimetres,0")
+    clip = made()
+    np.save(tmp_path / "near.npy", clip + 9_000)
+    np.save(tmp_path / "far.npy", clip + (500_000, 0, 5_400_000))
+    np.save(tmp_path / "millimetres.npy", clip + 2e6)
+    assert np.allclose(read(tmp_path, "near"), clip + 9_000, rtol=1e-7)
+    with pytest.raises(BadClip, match=r"5,400,00\d metres from the origin.*--unit"):
+        read(tmp_path, "far")
+    assert read(tmp_path, "millimetres", unit="mm").max() < 2_100
+
+
+@pytest.mark.parametrize(("largest", "words"), [(100.0, "go up to 100: divide"), (2.0, "in whole steps")])
+def test_confidences_that_are_none_are_refused(tmp_path, largest: float, words: str) -> None:
+    listed(tmp_path, "a,0")
+    sure = np.linspace(0, largest, 3)[np.arange(120) % 3].reshape(1, 6, 20, 1)
+    np.save(tmp_path / "a.npy", np.concatenate([made(), sure], axis=-1))
+    with pytest.raises(BadClip, match=words):
+        read(tmp_path, "a", columns="xyzc")

@@ -110,6 +110,9 @@ def test_lists_that_hide_clips_are_named_by_check(tmp_path, capsys) -> None:
     check([str(store_of(tmp_path / "lost", *lines, header="id,label,split").path)])
     said = capsys.readouterr().out
     assert "clips on no list but tset, validation: 2 (clip2, clip5)" in said
+    lines = [f"clip{number},{number % 2},{name}" for number, name in enumerate(["train", "", "train", "test", "test"])]
+    check([str(store_of(tmp_path / "blank", *lines, header="id,label,split").path)])
+    assert "clips on no list: 1 (clip1)" in capsys.readouterr().out
     lines = [f"clip{number},{number % 2},{name}" for number, name in enumerate(["train", "train test", "test"])]
     assert check([str(store_of(tmp_path / "both", *lines, header="id,label,split").path)]) == 1
     said = capsys.readouterr().out

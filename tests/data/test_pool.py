@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import made_stores
@@ -62,6 +63,14 @@ def test_the_pool_trains_on_all_but_what_the_first_store_is_tested_on(folder, tm
     assert pool.class_names[pool.labels[at]] == "theirs: b" and pool.subjects[at] not in first.subjects
     at = pool.ids.index("theirs-2-clip000001")
     assert pool.class_names[pool.labels[at]] == "theirs-2: b" and pool.subjects[at] not in second.subjects + 7
+
+
+def test_a_layout_of_ones_own_comes_along(folder, tmp_path) -> None:
+    mine = replace(FIRST, name="layout")  # made with --layout layout.yaml, which is not here any more
+    made_stores.write_store(tmp_path / "mine", 14, 6, dataset="mine", layout=mine, make=scattered)
+    words = ["pool", "--source", str(tmp_path / "mine"), "--also", str(folder / "second"), "--workers", "1"]
+    prepare([*words, "--protocol", str(folder / "rule.yaml"), "--out", str(tmp_path / "pool")])
+    assert open_store(tmp_path / "pool").layout.to_dict() == mine.to_dict()
 
 
 def test_joints_that_are_made_of_several_are_made_of_those_that_are_there() -> None:

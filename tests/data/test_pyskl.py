@@ -195,7 +195,45 @@ def test_a_bad_annotation_costs_itself(tmp_path: Path) -> None:
 def test_ids_are_unique_and_safe(tmp_path: Path) -> None:
     names = ["a/b", "a b", "a\nb", "a\ud800b", "", 5]
     clips = READERS["pyskl"](write(tmp_path, [annotation(name, 0) for name in names])).scan()
-    assert [clip.id for clip in clips] == ["a_b", "a_b-2", "a_b-3", "a_b-4", "annotation_000004", "annotation_000005"]
+    assert [clip.id for clip in clips] == ["a_b", "a_b-2", "a_b-3", "a_b-4", "annotation_000004", "5"]
+
+
+NAMED = {
+    "arrays": (("a", "b"), {"train": np.array(["a"]), "test": np.array(["b"])}),
+    "numbers": ((1, 2), {"train": [1], "test": (np.int64(2),)}),
+    "bytes": ((b"a", b"b"), {b"train": [b"a"], "test": {b"b"}}),
+    "nested": (("a", "b"), {"x": {"train": ["a"], "test": ["b"]}}),
+}
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_names_and_lists_of_other_types(tmp_path: Path, kind: str) -> None:
+    names, split = NAMED[kind]
+    path = write(tmp_path, {"split": split, "annotations": [annotation(name, 0) for name in names]})
+    found = {clip.id: clip.splits for clip in READERS["pyskl"](path).scan()}
+    inner = "x_" * (kind == "nested")
+    assert list(found.values()) == [(f"{inner}train",), (f"{inner}test",)]
+    assert list(found) == [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+
+
+def test_lists_that_cannot_be_read_are_said(tmp_path: Path, capsys) -> None:
+    split = {"train": ["a", 0.5], "test": "b", "more": np.zeros((2, 2))}
+    reader = READERS["pyskl"](write(tmp_path, {"split": split, "annotations": [annotation("a", 0)]}))
+    assert [clip.splits for clip in reader.scan()] == [("train",)]
+    assert "not read: train, test, more in 'split'" in capsys.readouterr().err
+
+
+def test_pixels_with_a_score_as_third_number_may_have_gaps(tmp_path: Path) -> None:
+    flat = annotation("a", 0, joints=17, channels=2)
+    entry = {key: value for key, value in flat.items() if key != "keypoint_score"}
+    entry["keypoint"] = np.concatenate([flat["keypoint"], flat["keypoint_score"][..., None]], axis=-1)
+    entry["keypoint"][0, 3, 5] = np.nan
+    reader = READERS["pyskl"](write(tmp_path, [entry]))
+    (clip,) = reader.scan()
+    raw = reader.read(clip)
+    assert raw.joints.shape == (1, 9, 17, 2) and raw.confidence[0, 3, 5] == 0
+    kept = np.delete(raw.confidence.reshape(-1), 3 * 17 + 5)
+    np.testing.assert_array_equal(kept, np.delete(flat["keypoint_score"].astype(np.float32).reshape(-1), 3 * 17 + 5))
 
 
 @pytest.mark.parametrize("content", [[], {}, {"annotations": {}}, "abc", None, [1, 2], {"annotations": [None]}])

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from mmcl.common.errors import UserError, run
-from mmcl.common.printing import PrintableStream, csv_cell, one_line, page_cell, printable, safe_page
+from mmcl.common.printing import PrintableStream, csv_cell, from_csv_cell, one_line, page_cell, printable, safe_page
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,8 @@ def test_a_page_holds_no_tags_and_no_links_but_to_its_own_files() -> None:
 def test_a_cell_is_no_formula(text: str) -> None:
     assert csv_cell(text)[0] not in "=+-@\t\r"
     assert csv_cell("wave") == "wave" and csv_cell(-1) == -1
+
+
+@pytest.mark.parametrize("text", ["-yt0", "'-yt0", "''=1", "'quoted'", "plain", "", "'"])
+def test_a_cell_is_what_it_was_made_of(text: str) -> None:
+    assert from_csv_cell(csv_cell(text)) == text

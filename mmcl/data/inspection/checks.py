@@ -164,6 +164,8 @@ def _lists(report: Report) -> None:
     lost = [index for index, names in enumerate(store.splits) if names and strange.issuperset(names)]
     what = f"clips on no list but {', '.join(sorted(strange))}"
     report.clips(WARN, what, lost, f"no side of {', '.join(own)}: the lists are called train, val and test")
+    blank = [index for index, names in enumerate(store.splits) if not names]
+    report.clips(WARN, "clips on no list", blank, f"no side of {', '.join(own)}: they train and test nothing there")
 
 
 def _spellings(report: Report) -> None:

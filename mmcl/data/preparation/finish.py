@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
-from mmcl.common.printing import csv_cell
+from mmcl.common.printing import csv_cell, from_csv_cell
 from mmcl.data.columns import FORMAT, SHORT, content_fingerprint, file_digest, map_file, schema, stream
 from mmcl.data.preparation.parts import flush
 from mmcl.data.preparation.worker import NO_PICTURES
@@ -108,7 +108,7 @@ def read_skipped(store: ClipStore) -> tuple[Clips, Clips, Changes]:
     """Bad clips, those that were left out, and what was mended in the others; fetched where it lies behind a URL."""
     try:
         with store.folder.file(SKIPPED, store.info["skipped_bytes"]).open(encoding="utf-8", newline="") as file:
-            rows = [(row["id"], row["reason"], row["kind"]) for row in csv.DictReader(file)]
+            rows = [(from_csv_cell(row["id"]), row["reason"], row["kind"]) for row in csv.DictReader(file)]
     except (KeyError, csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{store.location}/{SKIPPED} is damaged ({error}); copy the store again") from error
     bad, left_out = ([(name, why) for name, why, kind in rows if kind == wanted] for wanted in (BAD, LEFT_OUT))

@@ -75,9 +75,9 @@ class ClipList:
         cell = line[column]
         if not cell:
             return default
-        if not re.fullmatch(r"\d{1,10}", cell, re.ASCII) or int(cell) > LARGEST:
+        if not re.fullmatch(r"\d{1,10}(\.0+)?", cell, re.ASCII) or int(cell.partition(".")[0]) > LARGEST:
             raise self.error(line, f"{column} '{cell}' is no whole number from 0")
-        return int(cell)
+        return int(cell.partition(".")[0])
 
     def error(self, line: Line, message: str) -> UserError:
         """An error that names the line."""

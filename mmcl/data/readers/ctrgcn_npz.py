@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mmcl.common.errors import BadClip, UserError
+from mmcl.common.printing import complain
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.prompts import class_names
 from mmcl.data.readers.arrays import open_arrays
@@ -69,6 +70,8 @@ class CTRGCNArrays:
             raise UserError(f"{source}: frames of {widths} numbers; expected {list(FRAMES)} in both x_train and x_test")
         self.bodies, self.joints, self.layout = FRAMES[widths[0]]
         columns = {arrays[f"y_{side}"].shape[1] for side in self.sides if arrays[f"y_{side}"].ndim == 2}
+        if unread := sorted(name for name in arrays if name[:2] in ("x_", "y_") and name[2:] not in self.sides):
+            complain("warning", f"{source}: {', '.join(unread)[:80]} are not read: clips come from x_train and x_test")
         if len(columns) > 1:
             raise UserError(f"{source}: labels of {sorted(columns)} classes; expected as many in y_train as in y_test")
         self._name_classes(max(_class_count(arrays[f"y_{side}"]) for side in self.sides))
@@ -159,14 +162,15 @@ def _frame_width(source: Path, arrays: dict[str, np.ndarray], side: str) -> int:
 
 
 def _class_count(labels: np.ndarray) -> int:
-    return int(labels.shape[1]) if labels.ndim == 2 else max(_labels(labels), default=-1) + 1
+    return int(labels.shape[1]) if labels.ndim == 2 and labels.shape[1] > 1 else max(_labels(labels), default=-1) + 1
 
 
 def _labels(labels: np.ndarray) -> list[int]:
-    """Class of each row of (N, K) one-hot or (N,) whole numbers; -1 where it says none."""
+    """Class of each row of (N, K) one-hot, or of (N,) or (N, 1) whole numbers; -1 where it says none."""
     found: list[int] = []
     for start in range(0, len(labels), CHUNK):
         rows = np.asarray(labels[start : start + CHUNK])
+        rows = rows[:, 0] if rows.shape[1:] == (1,) else rows
         if rows.ndim == 2:
             one = ((rows == 1).sum(axis=1) == 1) & ((rows != 0).sum(axis=1) == 1)
             found += np.where(one, (rows == 1).argmax(axis=1) if rows.shape[1] else 0, -1).tolist()

@@ -10,6 +10,8 @@ from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import MOST_FPS, RawClip
 
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}  # in metres
+FARTHEST = 1e4  # metres from the origin: float32 rounds by a millimetre there
+MOST_SURE = 10.0  # scores of pose estimators may be a little above 1; percentages are no such scores
 _AXIS = re.compile(r"-?[xyz]")
 
 
@@ -52,13 +54,25 @@ def clip_in_space(coordinates: np.ndarray, score: np.ndarray | None = None, metr
 
     Returns:
         Joints (M, T, V, 3), with the score as their confidence.
+
+    Raises:
+        BadClip: most joints are so far from the origin that float32 would round them by a millimetre or more.
     """
     missing = _missing(coordinates, score)
+    _check_distance(coordinates, missing, metres)
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as that
         joints = np.asarray(coordinates, dtype=np.float64) * metres if metres != 1 else coordinates
         joints = np.where(missing[..., None], np.float32(0), np.asarray(joints, dtype=np.float32))
     there = _present(joints)
     return RawClip(joints=np.ascontiguousarray(joints[there]), confidence=_confidence(score, missing, there))
+
+
+def _check_distance(coordinates: np.ndarray, missing: np.ndarray, metres: float) -> None:
+    values = np.asarray(coordinates[~missing], dtype=np.float64)
+    away = float(np.median(np.abs(values).max(axis=-1))) * metres if len(values) else 0.0
+    if FARTHEST < away < np.inf:  # infinite ones are refused as that
+        raise BadClip(f"most joints are {away:,.0f} metres from the origin, where single precision rounds them to "
+                      "centimetres: say --unit, or subtract a place near the people")  # fmt: skip
 
 
 def zero_where_missing(joints: np.ndarray) -> np.ndarray:
@@ -147,6 +161,11 @@ def _missing(coordinates: np.ndarray, score: np.ndarray | None) -> np.ndarray:
 
 def _confidence(score: np.ndarray | None, missing: np.ndarray, there: np.ndarray) -> np.ndarray | None:
     """(M, T, V) confidence of the bodies that are there, 0 where a joint is missing."""
+    if score is not None and (largest := np.nanmax(score, initial=0)) > 1.5:
+        flags = np.isin(score, (0, 1, 2)).all()
+        if flags or largest > MOST_SURE:
+            raise BadClip(f"confidences go up to {largest:g}{' in whole steps' * bool(flags)}: divide them, so that 1 "
+                          "is the surest")  # fmt: skip
     return None if score is None else np.where(missing, 0, score).astype(np.float32)[there]
 
 

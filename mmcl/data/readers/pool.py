@@ -64,7 +64,7 @@ class Pool:
         for store in self.stores:
             _check(store, first)
         self.options = options
-        self.layout = options.layout or first.layout.name
+        self.layout = options.layout or first.layout  # it may be one of the user's own, which has no file here
         self.dataset, self.title = first.dataset, f"{first.title} and others"
         self.fps, self.subject_names = first.fps, first.subject_names
         self.prefixes = ["", *_names(self.stores)]

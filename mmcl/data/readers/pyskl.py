@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from mmcl.common.errors import BadClip, UserError
+from mmcl.common.printing import complain
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.prompts import class_names
 from mmcl.data.readers.array_order import arranged
@@ -196,24 +197,52 @@ class PySKL:
 def _content(source: Path) -> tuple[list[Any], dict[str, list[str]]]:
     """Annotations and split lists of a file, whichever form it has."""
     content = load_pickle(source)
-    lists = {}
+    lists: dict[str, list[str]] = {}
     if isinstance(content, dict):
-        given, content = content.get("split"), content.get("annotations")
-        if isinstance(given, Mapping):
-            lists = {
-                name: [str(entry) for entry in names if isinstance(entry, str)]
-                for name, names in given.items()
-                if isinstance(name, str) and isinstance(names, (list, tuple, set, frozenset))
-            }
+        given, content = content.get("split", content.get("splits")), content.get("annotations")
+        lists, unread = _lists(given)
+        if unread:
+            complain("warning", f"{source}: no lists of names, and not read: {', '.join(unread)[:80]} in 'split'")
     if not isinstance(content, list) or not any(isinstance(entry, dict) for entry in content):
         raise UserError(f"{source}: no list of annotations in it; expected PYSKL's or MMAction2's form of skeletons")
     return content, lists
 
 
+def _lists(given: Any) -> tuple[dict[str, list[str]], list[str]]:
+    """Lists of names, those in a dictionary of their own as ``outer_inner``, and what else there is."""
+    if not isinstance(given, Mapping):
+        return {}, [] if given is None else [type(given).__name__]
+    lists: dict[str, list[str]] = {}
+    unread = []
+    for key, names in given.items():
+        listed = _called(key)
+        if isinstance(names, np.ndarray) and names.ndim == 1:
+            names = names.tolist()
+        if listed and isinstance(names, (list, tuple, set, frozenset)):
+            said = [name for name in map(_called, names) if name]
+            lists[listed] = said
+            unread += [listed] * (len(said) < len(names))
+        elif listed and isinstance(names, Mapping):
+            inner, rest = _lists(names)
+            lists |= {f"{listed}_{name}": members for name, members in inner.items()}
+            unread += [f"{listed}_{name}" for name in rest]
+        else:
+            unread.append(listed or type(key).__name__)
+    return lists, unread
+
+
+def _called(name: Any) -> str:
+    """A name of a clip or a list, which may be text, bytes or a number; "" where it is none of these."""
+    if isinstance(name, bytes):
+        return name.decode(errors="replace")
+    number = isinstance(name, (int, np.integer)) and not isinstance(name, bool)
+    return str(name) if number or isinstance(name, str) else ""
+
+
 def _name(entry: Any, row: int) -> str:
     """What the file calls a clip; its place in the file where it has no name."""
     name = entry.get("frame_dir", entry.get("filename")) if isinstance(entry, dict) else None
-    return str(name) if isinstance(name, str) and name else f"annotation_{row:06d}"
+    return _called(name) or f"annotation_{row:06d}"
 
 
 def _label(entry: Any) -> int | None:
@@ -245,7 +274,8 @@ def _numbers(entry: dict[str, Any]) -> tuple[Any, Any, list[Remark]]:
     if keypoint.ndim != 4 or keypoint.shape[3] != 3 or keypoint.dtype.kind != "f" or not keypoint.size:
         return keypoint, score, []
     third = keypoint[..., 2]
-    if not (third.min() >= 0 and third.max() <= 1.001 and np.abs(keypoint[..., :2]).max() > PIXELS):
+    sure, pixels = third[np.isfinite(third)], np.abs(keypoint[..., :2])
+    if not (len(sure) and sure.min() >= 0 and sure.max() <= 1.001 and np.nanmax(pixels, initial=0) > PIXELS):
         return keypoint, score, []
     return keypoint[..., :2], third, [Remark("order", "the third number of each joint, beside pixels, is its score")]
 
