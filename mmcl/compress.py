@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmcl.common.arguments import AtLeastOne
 from mmcl.common.errors import UserError, run
-from mmcl.common.files import check_replaceable, write_json, write_text
+from mmcl.common.files import atomic_folder, check_replaceable, write_json, write_text
 from mmcl.common.printing import safe_page
 from mmcl.models.description import is_bundle
 
@@ -146,11 +146,17 @@ def compress(arguments: argparse.Namespace) -> list[Point]:
     model = saved.load(None if data is None else data.store.layout, pick_device(arguments.device))
     shown = replace(data, side="train") if data is not None and arguments.statistics else None
     models = {"original": model}
-    for name, surgery in tqdm(surgeries.items(), desc="compressing", unit="model", disable=len(surgeries) < 2):
-        models[name] = surgery.run(model, shown)
-        export_model(copy.deepcopy(models[name]).cpu(), _folder(arguments.out, name, surgeries))
-    points = measured(models, data, arguments.batch_size, SECONDS, arguments.onnx)
-    write_report(arguments.out, points, models, data)
+    with atomic_folder(arguments.out, _result(len(surgeries))) as folder:
+        for name, surgery in tqdm(surgeries.items(), desc="compressing", unit="model", disable=len(surgeries) < 2):
+            models[name] = surgery.run(model, shown)
+            own = models[name].taking(saved.description.layout)  # not that of the clips it is judged on
+            export_model(copy.deepcopy(own).cpu(), folder / name)
+        points = measured(models, data, arguments.batch_size, SECONDS, arguments.onnx)
+        write_report(folder, points, models, data)
+        if len(surgeries) == 1:  # --out is the bundle itself
+            for file in list((folder / name).iterdir()):
+                file.rename(folder / file.name)
+            (folder / name).rmdir()
     return points
 
 
@@ -158,9 +164,9 @@ def _name(options: dict[str, Any]) -> str:
     return "merged" if options["policy"] == "merge" else f"{options['policy']}-{options['amount']:g}"
 
 
-def _folder(out: Path, name: str, among: Sized) -> Path:
-    """Where a model goes: a single one is what --out names."""
-    return out if len(among) == 1 else out / name
+def _result(models: int) -> str | Callable[[Path], bool]:
+    """What marks --out as a result: a single model is what --out names."""
+    return SWEEP if models > 1 else is_bundle
 
 
 def write_report(out: Path, points: Sequence[Point], models: dict[str, Model], data: Selection | None) -> None:
@@ -197,8 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     arguments = build_parser().parse_args(argv)
     require_packages()
-    several = len(asked(arguments)) > 1
-    check_replaceable(arguments.out, SWEEP if several else is_bundle, arguments.overwrite)
+    check_replaceable(arguments.out, _result(len(asked(arguments))), arguments.overwrite)
     first, *others = compress(arguments)
     for point in others:
         accuracy = "" if point.accuracy is None else f", top-1 {first.accuracy:.2%} -> {point.accuracy:.2%}"

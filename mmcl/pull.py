@@ -30,17 +30,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("repo", metavar="user/name[/folder][@revision]", help="bundle on the hub")
     parser.add_argument("--revision", metavar="R", help="branch, tag or commit (default: main)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder to copy it into (default: the cache alone)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is already there")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, fetch, check, copy, print where it is."""
     arguments = build_parser().parse_args(argv)
-    from mmcl.common.files import atomic_folder
+    from mmcl.common.files import atomic_folder, check_replaceable
     from mmcl.models.description import is_bundle, read_bundle
     from mmcl.models.hub import FILES, fetch, parse_reference
 
     reference = parse_reference(arguments.repo)
+    if arguments.out is not None:
+        check_replaceable(arguments.out, is_bundle, arguments.overwrite)
     folder = fetch(replace(reference, revision=arguments.revision or reference.revision))
     description = read_bundle(folder)
     if arguments.out is not None:

@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     from mmcl.models.card import model_card
     from mmcl.models.description import read_bundle
+    from mmcl.models.folder import find_model
     from mmcl.models.hub import hub_card, parse_reference, push
     from mmcl.models.hub_head import card_head
 
@@ -57,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         reference = replace(parse_reference(named), revision=arguments.revision or reference.revision)
     description = read_bundle(arguments.bundle)
     body = model_card(description).replace("THIS_FOLDER", str(replace(reference, revision=None)))
-    card = hub_card(body, card_head(description, arguments.licence, arguments.report))
+    network = find_model(arguments.bundle).network if arguments.report else ""
+    card = hub_card(body, card_head(description, arguments.licence, arguments.report, network))
     if arguments.dry_run:
         print(card)
         return 0

@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mmcl serve", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG,
         description="Show a bundle at work in the browser.",
     )  # fmt: skip
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of an exported bundle")
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of an exported bundle, or hf://user/name")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the page there, and serve nothing")
     parser.add_argument("--port", type=int, default=8765, metavar="N", help="of this machine, 0 for any (8765)")
     parser.add_argument("--weights", metavar="FILE", help="pose weights, a .task file (those of `mmcl pose`)")
@@ -38,12 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     if not 0 <= arguments.port < 2**16:
         raise UserError(f"--port is {arguments.port}: it must be from 0 to 65535")
+    from mmcl.models.hub import local
     from mmcl.page.server import HERE, make_server
     from mmcl.page.write import write_page
 
     with tempfile.TemporaryDirectory(prefix="mmcl-page-") as scratch:
         out = arguments.out or Path(scratch) / "page"
-        facts = write_page(arguments.bundle, out, arguments.weights)
+        facts = write_page(local(arguments.bundle), out, arguments.weights, arguments.bundle.resolve().name)
         if reason := facts.get("without_film"):
             print(f"note: skeleton files only, no videos: {reason}")
         if arguments.out:

@@ -69,6 +69,8 @@ def read_joints(path: Path, layout: Layout, reading: Reading = AS_IT_IS) -> np.n
     Raises:
         UserError: the file is missing, damaged, of another kind, holds no skeleton of that layout, or is refused.
     """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give its files, {path}/*.npy")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix.lower() not in (*SUFFIXES, *LAYOUTS):

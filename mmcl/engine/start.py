@@ -24,7 +24,7 @@ from mmcl.engine.parsing import parse
 from mmcl.engine.setup import Experiment
 from mmcl.models.folder import SavedModel, find_model
 from mmcl.models.learned import record_of
-from mmcl.models.record import Record, tensors_digest
+from mmcl.models.record import Record
 from mmcl.skeletons.layout import Layout, layout_names, load_layout
 from mmcl.skeletons.preprocess import PreprocessOptions
 
@@ -130,8 +130,7 @@ def parent_records(config: TrainConfig) -> list[Record]:
     if not (config.start.checkpoint and config.start.weights):
         return []
     source = find_model(config.start.checkpoint)
-    weights = tensors_digest(source.encoder_tensors()[0])
-    return [replace(record_of(source.description, source.path), weights=weights)]
+    return [replace(record_of(source.description, source.path), weights=source.network)]
 
 
 def _new_classifier(

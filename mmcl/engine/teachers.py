@@ -15,7 +15,7 @@ from mmcl.engine.config import TrainConfig
 from mmcl.models.description import read_description
 from mmcl.models.folder import RUN_MODEL, SavedModel, find_model
 from mmcl.models.learned import known_clips, record_of
-from mmcl.models.record import Record, tensors_digest
+from mmcl.models.record import Record
 from mmcl.tasks.base import Task
 from mmcl.tasks.distil import Teachers
 
@@ -103,7 +103,7 @@ def _check_clips(path: str, saved: SavedModel, store: ClipStore, split: Split, p
 
 def _record(saved: SavedModel) -> Record:
     """What a teacher learned from, with the digest of the weights that it teaches with."""
-    return replace(record_of(saved.description, saved.path), weights=tensors_digest(saved.encoder_tensors()[0]))
+    return replace(record_of(saved.description, saved.path), weights=saved.network)
 
 
 def _check_resumed(config: TrainConfig, records: list[Record]) -> None:

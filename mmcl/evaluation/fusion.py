@@ -22,7 +22,7 @@ KINDS: dict[Kind, str] = {
     "probabilities": "weighted mean of softmax probabilities",
     "scores": "weighted mean of raw scores",
 }
-OWN = ("checkpoint", "seed", "stream", "task", "selection")  # facts of a member rather than of the judgement
+OWN = ("checkpoint", "network", "seed", "stream", "task", "selection")  # facts of a member rather than of the judgement
 MODEL = ("seed", "stream", "task")  # what two reports of one model have in common
 
 

@@ -22,6 +22,7 @@ from mmcl.evaluation.report import write_report
 from mmcl.models.folder import SavedModel, open_model
 from mmcl.models.learned import overlap
 from mmcl.models.model import Model
+from mmcl.models.record import tensors_digest
 from mmcl.tasks.colearn.answers import read_answers
 
 ANSWERS_SHOWN = 12  # the latest ones; their pictures stay in the run folder
@@ -140,11 +141,18 @@ def model_facts(model: Model) -> dict[str, Any]:
         kept |= {"started_from": f"{start.get('checkpoint')}{random}", "trained_part": part}
     shots = done.get("shots")
     return {
-        "checkpoint": str(done.get("checkpoint") or model.path), **kept,
+        "checkpoint": str(done.get("checkpoint") or model.path), "network": network_of(model), **kept,
         **({"shots": shots.get("clips_a_class") if isinstance(shots, dict) else shots} if shots else {}),
         **({"changed_by": [operation.name for operation in description.surgeries]} if description.surgeries else {}),
         "stream": ", ".join(_listed(description.preprocess.get("streams", description.preprocess.get("stream")))),
     }  # fmt: skip
+
+
+def network_of(model: Model) -> str:
+    """Digest of a model's tensors, which its bundle's record has, too; of graphs alone, that of their network."""
+    if isinstance(model, Model):
+        return tensors_digest(model.encoder.state_dict())
+    return model.record.weights
 
 
 def _listed(value: Any) -> list[str]:

@@ -23,6 +23,7 @@ from mmcl.models.bundle import build_network, fill_encoder, load_bundle, read_te
 from mmcl.models.description import CONFIG, WEIGHTS, Description, read_bundle, read_description
 from mmcl.models.hub import local
 from mmcl.models.model import Model
+from mmcl.models.record import tensors_digest
 from mmcl.models.vocabulary import Vocabulary, make_vocabulary
 from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.preprocess import Preprocess
@@ -82,6 +83,13 @@ class SavedModel:
             return tensors, 0
         own = {key.removeprefix(ENCODER): tensor for key, tensor in tensors.items() if key.startswith(ENCODER)}
         return own, len(tensors) - len(own)
+
+    @property
+    def network(self) -> str:
+        """Digest of the encoder's tensors, by which records and reports name it; of graphs alone, their record's."""
+        if self.graphs_only:
+            return str((self.description.record or {}).get("weights", ""))
+        return tensors_digest(self.encoder_tensors()[0])
 
     def load(self, layout: str | Layout | None = None, device: str | torch.device = "cpu") -> Model:
         """Load the model in evaluation mode.

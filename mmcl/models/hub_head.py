@@ -15,13 +15,16 @@ TASK = {"type": "video-classification", "name": "Skeleton-based action recogniti
 METRICS = {"top1": "accuracy", "top5": "accuracy", "mean_class_accuracy": "accuracy"}  # of a report -> type on the hub
 
 
-def card_head(description: Description, licence: str, reports: Iterable[Path] = ()) -> dict[str, Any]:
+def card_head(
+    description: Description, licence: str, reports: Iterable[Path] = (), network: str = ""
+) -> dict[str, Any]:  # fmt: skip
     """The head of a card.
 
     Args:
         description: of the bundle.
         licence: the licence that the weights are given away under, as the hub calls it: apache-2.0, other.
         reports: folders that ``mmcl evaluate`` wrote of this model, for its numbers.
+        network: digest of the bundle's network, which reports have to name.
 
     Raises:
         UserError: a report is damaged, or of another network.
@@ -33,7 +36,7 @@ def card_head(description: Description, licence: str, reports: Iterable[Path] = 
     head: dict[str, Any] = {
         "library_name": "mmcl", "license": licence, "pipeline_tag": TASK["type"], "tags": tags, "datasets": datasets,
     }  # fmt: skip
-    results = [_result(folder, description) for folder in reports]
+    results = [_result(folder, network) for folder in reports]
     if results:
         head["metrics"] = sorted({metric["type"] for result in results for metric in result["metrics"]})
         head["model-index"] = [{"name": f"{description.encoder.name} ({description.layout.name})", "results": results}]
@@ -49,7 +52,7 @@ def card_head(description: Description, licence: str, reports: Iterable[Path] = 
     return head
 
 
-def _result(folder: Path, description: Description) -> dict[str, Any]:
+def _result(folder: Path, network: str) -> dict[str, Any]:
     """A report as the hub has results: never a number without the rule by which it was judged."""
     path = folder / "report.json"
     try:
@@ -63,9 +66,11 @@ def _result(folder: Path, description: Description) -> dict[str, Any]:
         raise UserError(f"{path}: not a report of `mmcl evaluate` that names its protocol ({error})") from error
     if not metrics:
         raise UserError(f"{path}: no accuracy in it")
-    judged = report.get("weights")
-    own = (description.record or {}).get("weights")
-    if judged and own and judged != own:
+    judged = report.get("network")
+    if not judged:
+        raise UserError(f"{path} does not say of which network it is: an ensemble, or an older mmcl's; evaluate the "
+                        "bundle, or its run, again")  # fmt: skip
+    if judged != network:
         raise UserError(f"{path}: a report of another network than this bundle holds")
     dataset = str(rule).partition("/")[0]
     return {

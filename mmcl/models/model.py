@@ -75,6 +75,16 @@ class Model(nn.Module):
         """Where its tensors are."""
         return next(self.encoder.parameters()).device
 
+    def taking(self, layout: Layout) -> Model:
+        """The same network for joints of another layout, which are converted by name.
+
+        Raises:
+            UserError: a joint that it needs cannot be had from that layout.
+        """
+        own = self.preprocess
+        preprocess = Preprocess(layout, own.target, own.persons, own.options).to(self.device)
+        return Model(self.description, self.encoder, preprocess, self.vocabulary, self.path, self.familiarity)
+
     def forward(self, joints: Tensor, lengths: Tensor | None = None, grad: bool = False) -> Tensor:
         """Class scores of raw clips: (N, K), unnormalised. Arguments and errors as in :meth:`features`."""
         return self._averaged(lambda network: network, joints, lengths, grad)

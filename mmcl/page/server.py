@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from mmcl.common.errors import UserError
 
@@ -29,13 +31,20 @@ class _Handler(SimpleHTTPRequestHandler):
         """Folders are not listed."""
         self.send_error(404)
 
-    def do_GET(self) -> None:
+    def send_head(self) -> io.BytesIO | BinaryIO | None:
         """Answer those who ask for this machine by its own name: a page of somebody else's cannot read along."""
         host = (self.headers.get("Host") or "").rsplit(":", 1)[0]
         if host not in (HERE, "localhost"):
             self.send_error(403)
-            return
-        super().do_GET()
+            return None
+        return super().send_head()
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        """Send a file, unless the browser has gone away meanwhile."""
+        try:
+            super().copyfile(source, outputfile)
+        except (ConnectionError, TimeoutError):
+            self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:
         """Requests are not printed."""

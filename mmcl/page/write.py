@@ -30,13 +30,14 @@ def is_page(folder: Path) -> bool:
     return isinstance(facts, dict) and {"class_names", "own", "film"} <= facts.keys()
 
 
-def write_page(bundle: Path, out: Path, weights: str | None = None) -> dict[str, Any]:
+def write_page(bundle: Path, out: Path, weights: str | None = None, name: str | None = None) -> dict[str, Any]:
     """Write the page of a bundle.
 
     Args:
         bundle: with a graph in single precision, or with weights of which one is made.
         out: folder to write; an older page there is replaced.
         weights: the ``.task`` file for videos and the camera; None takes the one that ``mmcl pose`` would use.
+        name: what the page calls the bundle; None: its folder's name.
 
     Returns:
         The content of ``page.json``; ``without_film`` says why there are no videos, where there are none.
@@ -47,7 +48,7 @@ def write_page(bundle: Path, out: Path, weights: str | None = None) -> dict[str,
     description, packages = read_bundle(bundle), vendored()
     rejection = read_rejection(description.rejection, str(bundle))
     facts: dict[str, Any] = {
-        "name": bundle.resolve().name, "class_names": description.class_names,
+        "name": name or bundle.resolve().name, "class_names": description.class_names,
         "own": _facts(GRAPH, description.layout, description.columns),
         "score": PROBABILITY if rejection is None else rejection.score,
         "threshold": 0.0 if rejection is None else rejection.threshold, "film": None,

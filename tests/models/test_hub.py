@@ -15,8 +15,10 @@ import yaml
 from made_hub import TOKEN, running_hub
 
 from mmcl.common.errors import UserError
+from mmcl.evaluation.judging import network_of
 from mmcl.models.bundle import load_bundle
 from mmcl.models.description import read_bundle
+from mmcl.models.folder import find_model
 from mmcl.models.hub import Reference, hub_card, is_reference, local, parse_reference
 from mmcl.models.hub_head import card_head
 from mmcl.push import main as push
@@ -37,6 +39,7 @@ def bundle(tmp_path_factory):
 DRIVER = """
 import contextlib, importlib, io, json, os, sys
 from mmcl.common.errors import UserError
+from mmcl.evaluation.judging import network_of
 from mmcl.cli import VERBS
 for words, token in json.loads(sys.argv[1]):
     os.environ["HF_TOKEN"] = token
@@ -69,8 +72,11 @@ def run(*commands: list[str], home: Path, url: str, token: str = TOKEN, offline:
 def test_a_bundle_goes_there_and_back(bundle, tmp_path) -> None:
     report = tmp_path / "report"
     report.mkdir()
+    own = network_of(load_bundle(bundle))  # what `mmcl evaluate` writes into a report
+    assert own == find_model(bundle).network
     content = {
         "protocol": "utd_mhad/cross_subject",
+        "network": own,
         "split": "test",
         "n": 430,
         "top1": 0.9,
@@ -113,11 +119,14 @@ def test_a_bundle_goes_there_and_back(bundle, tmp_path) -> None:
         assert code == 2 and "hf auth login" in error
     # The hub is gone; the cache is not.
     copy = tmp_path / "copy"
-    pulled, predicted = run(
+    pulled, again, replaced, predicted = run(
         ["pull", "me/walkers/small@v1", "--out", str(copy)],
+        ["pull", "me/walkers/small@v1", "--out", str(copy)],
+        ["pull", "me/walkers/small@v1", "--out", str(copy), "--overwrite"],
         ["predict", "hf://me/walkers/small@v1", str(tmp_path / "clip.npy")], **where, offline=True,
     )  # fmt: skip
     assert pulled[0] == 0 and read_bundle(copy).class_names == read_bundle(bundle).class_names, pulled
+    assert again[0] == 2 and "--overwrite" in again[2] and replaced[0] == 0
     assert not any(path.is_symlink() for path in copy.iterdir())
     assert predicted[0] == 0 and "clip.npy" in predicted[1], predicted
 
@@ -141,7 +150,11 @@ def test_the_head_of_a_card(bundle, tmp_path, capsys) -> None:
     (tmp_path / "report.json").write_text("{}")
     with pytest.raises(UserError, match="names its protocol"):
         card_head(description, "mit", [tmp_path])
-    content = {"protocol": "p", "n": 3, "top1": 0.5, "weights": "a" * 64}
-    (tmp_path / "report.json").write_text(json.dumps(content))
-    head = card_head(description, "mit", [tmp_path])
+    content = {"protocol": "p", "n": 3, "top1": 0.5}
+    for network, words in (({}, "does not say of which network"), ({"network": "a" * 64}, "of another network")):
+        (tmp_path / "report.json").write_text(json.dumps(content | network))
+        with pytest.raises(UserError, match=words):
+            card_head(description, "mit", [tmp_path], "b" * 64)
+    (tmp_path / "report.json").write_text(json.dumps(content | {"network": "b" * 64}))
+    head = card_head(description, "mit", [tmp_path], "b" * 64)
     assert head["model-index"][0]["results"][0]["dataset"]["type"] == "p"

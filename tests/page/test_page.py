@@ -18,6 +18,7 @@ import torch
 from browsing import needs_browser, watched
 
 from mmcl.common.errors import UserError
+from mmcl.deploy.files import read_joints
 from mmcl.deploy.onnx_predictor import OnnxPredictor
 from mmcl.encoders.base import build_encoder
 from mmcl.models.bundle import describe, load_bundle, write_bundle
@@ -123,6 +124,65 @@ def test_a_file_is_dropped_and_a_wrong_one_is_named(page, address, browser, tmp_
     assert not wide and not errors  # nothing has to be scrolled sideways on a phone
 
 
+READ = """async ([name, bytes, names]) => {
+    const clips = await import("./clip.js");
+    try {
+        const clip = await clips.readClip(new File([new Uint8Array(bytes)], name), names);
+        const {data, dims} = clips.asInput(clip, 0, clip.frames, 3);
+        return {data: Array.from(data), dims};
+    } catch (error) {
+        return {refused: error.message};
+    }
+}"""
+
+
+def saved(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def headed(clip: np.ndarray, header: list[str]) -> bytes:
+    rows = [",".join(map(repr, row)) for row in clip.reshape(len(clip), -1).tolist()]
+    return "\n".join([",".join(header), *rows]).encode()
+
+
+@needs_browser
+def test_a_file_is_read_as_by_predict_or_refused(page, address, browser, tmp_path) -> None:
+    layout = load_layout("kinect_v1_20")
+    names = list(layout.joints)
+    clip = np.random.default_rng(2).normal(size=(12, 20, 3)).astype(np.float32)
+    gaps, marked = clip.copy(), clip.copy()
+    gaps[:, ::3, 2] = np.nan
+    marked[:, [4, 7]] = -9999
+    titles = [f"{name.title()}.{axis.upper()}" for name in names for axis in "xyz"]
+    read = {
+        "plain.npy": saved(clip),
+        "a depth that is missing.npy": saved(gaps),
+        "placeholders.npy": saved(marked),
+        "two.npy": saved(np.stack([clip, clip[::-1]])),
+        "titles.csv": headed(clip, titles),
+        "numbers.csv": headed(clip, [f"x{joint}".replace("x", axis) for joint in range(20) for axis in "xyz"]),
+        "pandas.csv": headed(clip, [str(column) for column in range(60)]),
+    }
+    refused = {
+        "blocks.csv": headed(clip, [f"{axis}{joint}" for axis in "xyz" for joint in range(20)]),
+        "other order.csv": headed(clip, titles[3:] + titles[:3]),
+        "flat.npy": saved(clip[..., :2]),
+        "frames first.npy": saved(np.stack([clip, clip], axis=1)),
+    }
+    tab, _, errors = watched(browser, address)
+    for name, content in (read | refused).items():
+        found = tab.evaluate(READ, [name, list(content), names])
+        if name in refused:
+            assert "`mmcl predict` reads such files" in found["refused"], (name, found)
+            continue
+        (tmp_path / name).write_bytes(content)
+        joints = read_joints(tmp_path / name, layout)
+        np.testing.assert_allclose(np.reshape(found["data"], found["dims"])[0], joints, atol=1e-6, err_msg=name)
+    assert not errors
+
+
 @needs_browser
 def test_a_camera_is_looked_at_frame_by_frame(page, address, browser, tmp_path) -> None:
     if not (page / "page" / "pose.task").exists():
@@ -143,9 +203,10 @@ def test_only_this_machine_is_served(page) -> None:
         assert host == "127.0.0.1"
         for header, path, status in (("127.0.0.1", "/index.html", 200), (f"localhost:{port}", "/page.json", 200),
                                      ("evil.example", "/page.json", 403), ("localhost", "/vendor/", 404),
+                                     ("evil.example", "HEAD /page.json", 403), ("localhost", "HEAD /page.json", 200),
                                      ("localhost", "/../../bundle/config.json", 404)):  # fmt: skip
             connection = HTTPConnection("127.0.0.1", port)
-            connection.request("GET", path, headers={"Host": header})
+            connection.request(*(path.split() if " " in path else ("GET", path)), headers={"Host": header})
             assert connection.getresponse().status == status, path
             connection.close()
         server.shutdown()

@@ -10,11 +10,14 @@ import torch
 
 from mmcl.common.errors import UserError
 from mmcl.compress import build_parser, compress, main
+from mmcl.deploy.export import export_model
 from mmcl.encoders.counting import count_parameters
 from mmcl.encoders.factored import factored_layers
 from mmcl.engine.start import configure
 from mmcl.models.bundle import load_bundle
+from mmcl.models.description import read_bundle
 from mmcl.models.folder import open_model
+from mmcl.skeletons.layout import load_layout
 from mmcl.train import train
 
 SMALL = [
@@ -97,3 +100,22 @@ def test_mistakes_are_said_before_anything_is_written(run, tmp_path, words, comp
     with pytest.raises(UserError, match=complaint):
         compress(build_parser().parse_args([str(run), *words, "--out", str(tmp_path / "never")]))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_keeps_its_joints_and_a_sweep_that_fails_leaves_nothing(run, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("mmcl.compress.SECONDS", 0.1)
+    monkeypatch.setattr("mmcl.deploy.export.verify_bundle", lambda *arguments: None)
+    own, other = open_model(run), load_layout("kinect_v1_20")
+    bundle, out = tmp_path / "bundle", tmp_path / "out"
+    export_model(own.taking(other), bundle)
+    assert read_bundle(bundle).layout.joints == other.joints
+    data = ["--data", own.description.provenance["data"], "--protocol", "demo/cross_subject"]
+    main([str(bundle), "--energy", "0.8", *data, "--out", str(out)])  # judged on clips of other joints than its own
+    assert read_bundle(out).layout.joints == other.joints and (out / "report.md").is_file()
+    sweep = tmp_path / "sweep"
+    with pytest.raises(UserError, match="takes"):  # the second of the two cannot be
+        main([str(bundle), "--parameters", "0.9,0.01", *data, "--out", str(sweep)])
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "out"}
+    for amounts in ("0.8,0.5", "0.6,0.4"):
+        main([str(bundle), "--energy", amounts, *data, "--out", str(sweep), "--overwrite"])
+    assert {path.name for path in sweep.iterdir() if path.is_dir()} == {"energy-0.6", "energy-0.4"}

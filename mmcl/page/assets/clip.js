@@ -1,16 +1,20 @@
 // Skeleton files -> clips {persons, frames, joints, columns, data: Float32Array (M, T, V, C)}. Missing joints are 0.
+// Only plain files are read here: what needs a closer look (other orders, pixels) is refused, `mmcl predict` takes it.
 
 const LIMIT = 64 * 2 ** 20; // bytes of a file
+const MOST_PERSONS = 10;
+const ELSEWHERE = "`mmcl predict` reads such files";
 
-export async function readClip(file, joints) {
+// `names` are the model's joints in their order.
+export async function readClip(file, names) {
   if (file.size > LIMIT) throw new Error(`${file.name} has ${(file.size / 2 ** 20).toFixed(0)} MiB: at most 64 are read`);
   const name = file.name.toLowerCase();
   let found;
   if (name.endsWith(".npy")) found = parseNpy(await file.arrayBuffer());
   else if (name.endsWith(".json")) found = parseJson(await file.text());
-  else if (name.endsWith(".csv")) found = parseCsv(await file.text());
+  else if (name.endsWith(".csv")) found = parseCsv(await file.text(), names);
   else throw new Error(`${file.name} ends in none of .npy, .json, .csv`);
-  return arrange(found, joints, file.name);
+  return withoutPlaceholders(arrange(found, names.length, file.name));
 }
 
 export function parseNpy(buffer) {
@@ -45,13 +49,34 @@ export function parseJson(text) {
   return { shape, values: Float32Array.from(values) };
 }
 
-export function parseCsv(text) {
+export function parseCsv(text, names) {
   const rows = text.split(/\r?\n/).filter((row) => row.trim());
   const cut = (row) => row.split(rows[0].includes(";") ? ";" : rows[0].includes("\t") ? "\t" : ",").map((s) => s.trim());
-  const header = cut(rows[0]).some((word) => word && Number.isNaN(Number(word)) && !/^(nan|na|null)$/i.test(word));
+  const counted = rows.length > 1 && cut(rows[0]).every((word, column) => word === String(column)); // pandas' header
+  const header = counted || cut(rows[0]).some((word) => word && Number.isNaN(Number(word)) && !/^(nan|na|null)$/i.test(word));
   const numbers = rows.slice(header ? 1 : 0).map((row) => cut(row).map((word) => (word === "" ? NaN : Number(word))));
+  if (header && !counted) checkHeader(cut(rows[0]), names);
   if (!numbers.length || numbers.some((row) => row.length !== numbers[0].length)) throw new Error("rows of the CSV file differ in length");
   return { shape: [numbers.length, numbers[0].length], values: Float32Array.from(numbers.flat()) };
+}
+
+// Columns have to stand as the model's joints do, x, y, z (and a confidence) of each.
+function checkHeader(cells, names) {
+  const words = cells.map((cell) => cell.replace(/([a-z])([A-Z])/g, "$1 $2").toLowerCase().match(/[a-z]+|\d+/g) ?? []);
+  const size = cells.length / names.length;
+  const plain = (parts) => parts.join("");
+  const fits = words.every((parts, column) => {
+    const axis = "xyz"[column % size], joint = Math.floor(column / size);
+    const at = parts.at(-1) === axis ? [0, -1] : parts[0] === axis ? [1] : null;
+    const stem = axis === undefined ? null : at && parts.slice(...at);
+    if (axis === undefined) return true; // a confidence, whatever it is called
+    if (!stem || !stem.length) return false;
+    const number = /^(joint|j|kp|keypoint)?(\d+)$/.exec(plain(stem));
+    return number ? Number(number[2]) === joint : plain(stem) === plain(names[joint].toLowerCase().match(/[a-z]+|\d+/g) ?? []);
+  });
+  if (![3, 4].includes(size) || !fits) {
+    throw new Error(`the header does not name x, y and z of ${names[0]}, ${names[1]} … in the model's order: ${ELSEWHERE}`);
+  }
 }
 
 function arrange({ shape, values }, joints, name) {
@@ -62,7 +87,24 @@ function arrange({ shape, values }, joints, name) {
   if (V !== joints || ![2, 3, 4].includes(columns) || !frames) {
     throw new Error(`${name} has the shape (${shape.join(", ")}): this model takes (frames, ${joints}, 3), or (persons, frames, ${joints}, 3)`);
   }
+  if (columns === 2) throw new Error(`${name} has two coordinates a joint, and no size of the picture: ${ELSEWHERE}`);
+  if (persons > MOST_PERSONS || persons > Math.max(2, frames)) {
+    throw new Error(`${name} has the shape (${shape.join(", ")}), which would be ${persons} persons in ${frames} frames: ${ELSEWHERE}`);
+  }
   return { persons, frames, joints: V, columns, data: values };
+}
+
+// Trackers write -1 or -9999 where they see no joint: one number in all three coordinates, more than once.
+function withoutPlaceholders(clip) {
+  const { columns, data } = clip, counts = new Map();
+  const same = (from) => data[from] !== 0 && data[from] === data[from + 1] && data[from] === data[from + 2];
+  for (let from = 0; from < data.length; from += columns) {
+    if (same(from)) counts.set(data[from], (counts.get(data[from]) ?? 0) + 1);
+  }
+  for (let from = 0; from < data.length; from += columns) {
+    if (same(from) && counts.get(data[from]) > 1) data.fill(0, from, from + 3);
+  }
+  return clip;
 }
 
 // The numbers that a graph takes: (1, M, frames, V, wanted) of some frames; NaN and infinite joints become 0, missing.
@@ -75,12 +117,9 @@ export function asInput(clip, begin, end, wanted) {
       for (let v = 0; v < joints; v++, place += wanted) {
         const from = ((m * frames + t) * joints + v) * columns;
         const sure = columns < 4 || data[from + 3] > 0; // without confidence, a joint is missing
-        const there = sure && Number.isFinite(data[from]) && Number.isFinite(data[from + 1]);
-        if (!there) continue;
-        for (let c = 0; c < wanted; c++) {
-          const value = c < columns ? data[from + c] : c === 3 ? 1 : 0;
-          out[place + c] = Number.isFinite(value) ? value : 0;
-        }
+        const place3 = data.subarray(from, from + 3);
+        if (!sure || !place3.every(Number.isFinite) || !place3.some(Boolean)) continue;
+        for (let c = 0; c < wanted; c++) out[place + c] = c < columns ? data[from + c] : 1; // who says no confidence is sure
       }
     }
   }

@@ -39,7 +39,7 @@ async function open(file) {
     else {
       at("video").hidden = true;
       say(`reading ${file.name} …`);
-      await judge(await readClip(file, facts.own.joints), models.own, facts.own, file.name);
+      await judge(await readClip(file, facts.own.names), models.own, facts.own, file.name);
     }
   } catch (error) {
     say(error.message, true);
