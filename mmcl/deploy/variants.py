@@ -36,7 +36,8 @@ def integer(model: ModelProto, clips: Iterable[np.ndarray]) -> ModelProto:
 
     Args:
         model: in single precision.
-        clips: (1, M, T, V, C) training clips, on which the range of every tensor is measured.
+        clips: (1, M, T, V, C) training clips, on which the range of every tensor is measured. A network without
+            convolutions computes in single precision, and only its weights are stored in 8 bits.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -53,6 +54,9 @@ def integer(model: ModelProto, clips: Iterable[np.ndarray]) -> ModelProto:
     named.CopyFrom(model)
     for number, node in enumerate(named.graph.node):
         node.name = f"n{number}"
+    chosen = list(_in_integers(named))
+    if not chosen:  # onnxruntime would take an empty list for all nodes
+        return _stored(model, _columns)
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # it recommends a preprocessing that has nothing left to do
     try:
@@ -62,7 +66,7 @@ def integer(model: ModelProto, clips: Iterable[np.ndarray]) -> ModelProto:
             quantize_static(
                 str(source), str(target), Clips(), quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-                op_types_to_quantize=list(_QUANTISED), nodes_to_quantize=list(_in_integers(named)),
+                op_types_to_quantize=list(_QUANTISED), nodes_to_quantize=chosen,
                 extra_options={"MatMulConstBOnly": False},
             )  # fmt: skip
             found = onnx.load(target)

@@ -54,3 +54,28 @@ def test_a_convolution_whose_weight_is_computed_stays_in_single_precision() -> N
     kinds = {output: node.op_type for node in quantised.node for output in node.output}
     weights = [kinds.get(node.input[1]) for node in quantised.node if node.op_type == "Conv"]
     assert [kind == "DequantizeLinear" for kind in weights] == [False, False, True]  # the last is like any other
+
+
+def test_without_convolutions_only_weights_are_in_integers() -> None:
+    rng = np.random.default_rng(0)
+    weights = {name: rng.normal(size=(16, 32)).astype(np.float32) for name in ("first", "second")}
+    weights["second"] = np.ascontiguousarray(weights["second"].T)
+    nodes = [
+        helper.make_node("MatMul", ["joints", "first"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("MatMul", ["b", "second"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "made-up", [helper.make_tensor_value_info("joints", TensorProto.FLOAT, ["clips", 16])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["clips", 16])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    clips = [rng.normal(size=(1, 16)).astype(np.float32) for _ in range(8)]
+    made = integer(model, iter(clips))
+    assert not [node for node in made.graph.node if node.op_type == "QuantizeLinear"]
+    assert made.ByteSize() < 0.6 * model.ByteSize()
+    run, other = (open_session(proto.SerializeToString()).run for proto in (model, made))
+    for clip in clips:
+        (truth,), (found,) = run(None, {"joints": clip}), other(None, {"joints": clip})
+        assert 0 < np.abs(found - truth).max() < 0.01 * np.abs(truth).max()
