@@ -9,6 +9,7 @@ from pathlib import Path
 from mmcl.attributions import ATTRIBUTIONS
 from mmcl.common.arguments import AtLeastOne
 from mmcl.common.errors import run
+from mmcl.deploy.reading_flags import add_reading_flags
 
 ABOUT = """Share the score of an answer among the joints of a clip: which of them spoke for it, which
 against, and when. Writes a folder: report.md to read; clips/ and classes/ with a strip of
@@ -62,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--gifs", type=int, default=4, metavar="N", help="so many clips are animated, too (default: 4)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of clips, and of what methods draw")
     parser.add_argument("--layout", metavar="NAME", help="joint layout of files, where it is not the model's own")
+    add_reading_flags(parser)
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
     parser.add_argument(
         "--batch-size", type=int, action=AtLeastOne, default=64, metavar="N", help="clips at once (default: 64)"

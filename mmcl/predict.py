@@ -6,13 +6,13 @@ import argparse
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from mmcl.common.arguments import AtLeastOne
 from mmcl.common.errors import UserError, run
 from mmcl.common.printing import complain, one_line
-from mmcl.data.readers.clip_file import Columns
 from mmcl.deploy.film_flags import add_film_flags, check_film_flags
+from mmcl.deploy.reading_flags import add_reading_flags, reading_of
 from mmcl.models.description import GRAPHS
 from mmcl.models.hub import local
 from mmcl.pose.film import is_film
@@ -101,23 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="joint layout of .npy, .npz, .json and .csv files, where it is not the bundle's own",
     )
-    parser.add_argument(
-        "--unit", choices=("m", "cm", "mm"), default="m", help="of the coordinates in these files (default: m)"
-    )
-    parser.add_argument(
-        "--axes", default="xyz", metavar="XYZ",
-        help="what their three columns are, with - where one grows the other way: --axes=-x-yz where y points down and "
-        "x to the right, as Azure Kinect, OpenCV and MediaPipe have it (default: xyz, y up)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--columns", choices=get_args(Columns), help="the numbers of a joint in these files; c is its confidence"
-    )
-    parser.add_argument(
-        "--picture", type=_picture, metavar="WxH", help="size of the picture, for joints of two coordinates in pixels"
-    )
-    parser.add_argument(
-        "--strict", action="store_true", help="refuse clips that are hard to believe, instead of warning of them"
-    )
+    add_reading_flags(parser)
     parser.add_argument(
         "--backend", choices=("auto", "torch", "onnx", *GRAPHS), default="auto",
         help="what computes: torch, or one of the bundle's graphs; onnx is the most precise one. auto (the default): "
@@ -127,13 +111,6 @@ def build_parser() -> argparse.ArgumentParser:
     add_film_flags(parser)
     add_pose_flags(parser)
     return parser
-
-
-def _picture(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"'{text:.40}' is no size: give width and height in pixels, 1920x1080")
-    return int(width), int(height)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -219,8 +196,6 @@ def open_predictor(arguments: argparse.Namespace) -> Any:
     Raises:
         UserError: what was asked for is not to be had.
     """
-    from mmcl.data.readers.joints import Axes
-    from mmcl.deploy.files import Reading
     from mmcl.deploy.onnx_predictor import OnnxPredictor, choose_graph
 
     backend = arguments.backend
@@ -228,8 +203,7 @@ def open_predictor(arguments: argparse.Namespace) -> Any:
         if backend not in ("auto", "torch"):
             raise UserError(f"--classes, --device and --explain need torch: leave out --backend {backend}")
         backend = "torch"
-    Axes(arguments.axes)  # a mistake in them is said once, not of each file
-    reading = Reading(arguments.unit, arguments.axes, arguments.columns, arguments.picture, arguments.strict)
+    reading = reading_of(arguments)
     graph = choose_graph(arguments.bundle, backend, arguments.files, arguments.layout)
     if graph is not None:
         return OnnxPredictor(arguments.bundle, graph, arguments.layout, reading)

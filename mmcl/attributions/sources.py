@@ -88,7 +88,7 @@ def find_source(arguments: Namespace, saved: SavedModel, model: Model) -> Explai
             raise UserError("one clip store at a time, or skeleton files; --clips chooses clips of a store")
         source, data, taken = _of_store(arguments, saved)
     else:
-        source, data, taken = _of_files(words, model), None, np.empty(0, dtype=int)
+        source, data, taken = _of_files(words, model, arguments), None, np.empty(0, dtype=int)
     wanted = arguments.background or (None if data is None else data.store.location) or _own_store(saved)
     if wanted != STILL and wanted is not None:
         same = data is not None and wanted == data.store.location
@@ -111,10 +111,12 @@ def _of_store(arguments: Namespace, saved: SavedModel) -> tuple[ExplainedClips, 
     return source, data, clips
 
 
-def _of_files(files: Sequence[str], model: Model) -> ExplainedClips:
+def _of_files(files: Sequence[str], model: Model, arguments: Namespace) -> ExplainedClips:
     from mmcl.deploy.files import read_joints
+    from mmcl.deploy.reading_flags import reading_of
 
-    joints = [read_joints(Path(name), model.layout) for name in files]
+    reading = reading_of(arguments, model.description.planar, model.description.columns)
+    joints = [read_joints(Path(name), model.layout, reading) for name in files]
     count = len(files)
     return ExplainedClips([Path(name).stem for name in files], joints, [None] * count, [30.0] * count, "skeleton files")
 

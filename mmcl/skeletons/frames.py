@@ -13,6 +13,8 @@ from mmcl.skeletons.placing import centre, clip_origin
 from mmcl.skeletons.preprocess import WITH_CONFIDENCE, Preprocess, PreprocessOptions
 from mmcl.skeletons.streams import to_stream
 
+MEAN = 0.5  # how well an origin is known that is the mean of some joints
+
 
 def not_of_a_stream(options: PreprocessOptions) -> list[str]:
     """What of the preprocessing asks for frames that a stream has not seen or does not keep, as words to change it."""
@@ -30,7 +32,9 @@ class FramePreprocess(nn.Module):
     """Raw joints (B, T, V, C) of the next frames -> encoder input (B, T, V', channels), as for a whole clip.
 
     Row b is the body of slot b, and stays it: whoever calls this keeps people apart. What is kept from frame to frame
-    is the origin for frames in which the first body's centre joint is missing: where it was seen first.
+    is the origin for frames in which the first body's centre joint is missing: where it was seen first, and until then
+    the mean of the joints of the first frames that show that body. A clip whose centre joint is never seen has the mean
+    of all its frames there, which a stream cannot know.
 
     Args:
         whole: the same for clips.
@@ -46,7 +50,7 @@ class FramePreprocess(nn.Module):
         self.whole = whole
 
     def begin(self) -> Tensor:
-        """What is kept before the first frame, (C + 1,): the origin, and whether it is known."""
+        """What is kept before the first frame, (C + 1,): the origin, and 0; 0.5 once it is a mean, 1 once seen."""
         return self.whole.centre.new_zeros(self.whole.dimensions + 1, dtype=self.whole.dtype)
 
     def forward(self, joints: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,10 +66,11 @@ class FramePreprocess(nn.Module):
             x, mask = convert(x, mask, whole.matrix)
         x, mask = x.transpose(0, 1), mask.transpose(0, 1)
         middle = whole.target.centre
-        known = kept[width:] > 0
-        origin = torch.where(known, kept[:width], clip_origin(x[:, :, :width], mask, middle)[0, 0, :, 0, 0])
+        level, seen = kept[width:], mask[0, 0, :, middle].any()
+        settled = (level > MEAN) | ((level > 0) & ~seen)
+        origin = torch.where(settled, kept[:width], clip_origin(x[:, :, :width], mask, middle)[0, 0, :, 0, 0])
         placed = centre(x[:, :, :width], mask, origin[None, None, :, None, None], middle, whole.options.centring)
         clips = Skeletons(placed, mask, x[:, :, width] if x.shape[2] > width else None)
         streams = [to_stream(clips, stream, getattr(whole, f"ends_{stream}")) for stream in whole.options.streams]
-        known = known | mask[0, 0, :, middle].any()
-        return torch.cat(streams, dim=2).movedim(2, 4)[0].contiguous(), torch.cat([origin, known.to(origin)])
+        level = torch.maximum(level, torch.maximum(MEAN * mask[0, 0].any().to(level), seen.to(level)))
+        return torch.cat(streams, dim=2).movedim(2, 4)[0].contiguous(), torch.cat([origin, level.to(origin)])

@@ -23,6 +23,7 @@ from mmcl.data.store import ClipStore, open_store
 from mmcl.models.bundle import write_bundle
 from mmcl.models.description import GRAPHS, WEIGHTS
 from mmcl.skeletons.layout import load_layout
+from mmcl.skeletons.preprocess import PreprocessOptions
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,38 @@ def test_files_are_explained_against_themselves_held_still(bundle, store, tmp_pa
     assert f"{answer} " in (said := capsys.readouterr().out) and f"({', '.join(names)} spoke most)" in said
     assert predict.main([str(bundle), str(tmp_path / "mine.npy"), "--explain", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["spoke_most"] == names
+
+
+READINGS = {  # of the model, of its files, of the command line
+    "pixels": (PreprocessOptions(dimensions=2), lambda clip: clip[..., :2] * 90 + 200, ["--picture=640x480"]),
+    "pixels with a score": (
+        PreprocessOptions(dimensions=2, streams=("joint", "confidence")),
+        lambda clip: np.concatenate([clip[..., :2] * 90 + 200, np.full((*clip.shape[:3], 1), 0.7)], axis=-1),
+        ["--picture=640x480", "--columns=xyc"],
+    ),
+    "confidence": (
+        PreprocessOptions(streams=("joint", "confidence")),
+        lambda clip: np.concatenate([clip, np.full((*clip.shape[:3], 1), 0.7)], axis=-1), [],
+    ),
+    "millimetres, y down": (PreprocessOptions(), lambda clip: 1000 * clip * (-1, -1, 1), ["--unit=mm", "--axes=-x-yz"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READINGS)
+def test_files_are_read_as_predict_reads_them(store, tmp_path, capsys, name: str) -> None:
+    options, made, words = READINGS[name]
+    (tmp_path / "bundle").mkdir()
+    model = small_model(store.layout, store.class_names, "tcn", preprocessing=options, members=1, width=8)
+    write_bundle(tmp_path / "bundle", model)
+    np.save(tmp_path / "mine.npy", made(store.joints(5)))
+    files = [str(tmp_path / "bundle"), str(tmp_path / "mine.npy"), *words]
+    assert predict.main([*files, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert verb.main([*files, "--method=gradient", "--gifs=0", "--out", str(tmp_path / "why")]) == 0
+    (explained,) = read(tmp_path / "why")[0]["explained"]
+    first = answer["predictions"][0]
+    assert explained["probability"] == pytest.approx(first["probability"], abs=2e-5)
+    assert explained["answer"] == first["name"]
 
 
 def test_what_cannot_be_explained_is_said_in_one_line(bundle, store, tmp_path) -> None:

@@ -153,3 +153,23 @@ def test_what_a_stream_cannot_have_is_said_in_a_line(bundle) -> None:
     model.encoder.altered = True
     with pytest.raises(UserError, match="sees whole windows"):
         StepGraph(model)
+
+
+def test_without_a_centre_joint_the_origin_stays_where_the_first_frames_were() -> None:
+    middle, width = SOURCE.centre, 3
+    options = PreprocessOptions(window=16, timing="pad", crop=1.0, centring="every_frame", gaps="zero")
+    preprocess = FramePreprocess(Preprocess(SOURCE, SOURCE, 1, options))
+    walk = people(1, 1, 20)[0].clone()  # (1, 20, V, 3)
+    walk[..., 2] += torch.linspace(9, 12, 20)[:, None]  # away from the sensor, around which nobody stands
+    place = walk[:, :, middle].clone()
+    walk[:, :, middle] = 0
+    walk[:, 9, middle] = place[:, 9]  # seen once, in the third step
+    mean = walk[0, :4].reshape(-1, 3).sum(dim=0) / walk[0, :4].any(dim=-1).sum()
+    origins = [mean] * 8 + [place[0, 9]] * 12
+    kept = preprocess.begin()
+    for begin in range(0, 20, 4):
+        found, kept = preprocess(walk[:, begin : begin + 4], kept)
+        for frame in range(begin, begin + 4):
+            there = walk[0, frame].any(dim=-1)
+            expected = torch.where(there[:, None], walk[0, frame] - origins[frame], 0)
+            torch.testing.assert_close(found[0, frame - begin, :, :width], expected, atol=1e-5, rtol=1e-5)
