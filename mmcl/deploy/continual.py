@@ -72,8 +72,8 @@ class ContinualStream:
 
     A stream begins when somebody is seen, and what it says after a step of frames is exactly what the model says of the
     clip of these frames. There is one exception: frames before the first body's centre joint is seen have the mean of
-    the first joints as their origin, where a clip has a later frame's. People keep the slot in which they came; a slot is
-    free again when nothing of them is left in what the network keeps, and when all are free, the stream begins anew.
+    the first joints as their origin, where a clip has a later frame's. People keep the slot in which they came; a slot
+    is free again when nothing of them is left in what the network keeps, and when all are free, the stream begins anew.
 
     Args:
         stepper: what computes.
