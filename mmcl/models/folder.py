@@ -23,7 +23,6 @@ from mmcl.models.bundle import build_network, fill_encoder, load_bundle, read_te
 from mmcl.models.description import CONFIG, WEIGHTS, Description, read_bundle, read_description
 from mmcl.models.hub import local
 from mmcl.models.model import Model
-from mmcl.models.record import tensors_digest
 from mmcl.models.vocabulary import Vocabulary, make_vocabulary
 from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.preprocess import Preprocess
@@ -87,6 +86,8 @@ class SavedModel:
     @property
     def network(self) -> str:
         """Digest of the encoder's tensors, by which records and reports name it; of graphs alone, their record's."""
+        from mmcl.models.record import tensors_digest  # late: needs the clip store, which inference does not
+
         if self.graphs_only:
             return str((self.description.record or {}).get("weights", ""))
         return tensors_digest(self.encoder_tensors()[0])
