@@ -10,7 +10,7 @@ from figure import standing
 
 from mmcl.skeletons.believable import BAD, NOTE, WARN, fill, look, mend
 from mmcl.skeletons.believable.axes import compose, straightening, words_of
-from mmcl.skeletons.believable.names import meaning, places
+from mmcl.skeletons.believable.names import meaning, of_a_body, places
 from mmcl.skeletons.believable.posture import posture
 from mmcl.skeletons.layout import Layout, layout_names, load_layout
 
@@ -47,6 +47,34 @@ def test_a_person_is_believed_in_every_layout(name: str) -> None:
 
 def test_two_people_are_believed() -> None:
     assert kinds(np.concatenate([person(), person(x=1.0, seed=1)])) == []
+
+
+FINGERS = ("thumb", "index", "middle", "ring", "little")
+HAND = Layout.from_dict(
+    {
+        "name": "hand", "joints": ["wrist", "palm", *(f"{finger}_{n}" for finger in FINGERS for n in range(4))],
+        "parents": {"palm": "wrist"} | {f"{f}_{n}": f"{f}_{n - 1}" if n else "palm" for f in FINGERS for n in range(4)},
+        "centre": "palm",
+    },
+    where="here",
+)  # fmt: skip
+
+
+def hand(frames: int = T) -> np.ndarray:
+    """(1, T, 22, 3): a hand that hangs down, 40 cm before the sensor, and waves."""
+    still = np.zeros((22, 3))
+    still[2:] = [
+        ((finger - 2) * 0.02, -0.05 - 0.025 * n, 0.01 * np.sin(finger + n)) for finger in range(5) for n in range(4)
+    ]
+    time = np.linspace(0, 6, frames)[:, None, None]
+    moved = still + [0.05, 0.02, 0.4] + np.array([0.1, 0.03, 0.04]) * np.sin(time + [0.0, 1.0, 2.0])
+    return (moved + np.random.default_rng(0).normal(0, 0.0005, moved.shape)).astype(np.float32)[None]
+
+
+def test_a_hand_is_no_small_body_on_its_head() -> None:
+    assert kinds(hand(), HAND) == []
+    assert kinds(0.1 * person()) == ["scale"] and kinds(hand(), replace(HAND, joints=NAMELESS.joints + ("p20", "p21")))
+    assert all(of_a_body(load_layout(name).joints) for name in layout_names()) and not of_a_body(HAND.joints)
 
 
 # Axes ------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from mmcl.data.readers import READERS
 from mmcl.data.readers.options import options_type
 from mmcl.skeletons.believable import KINDS, Remark
 from mmcl.skeletons.believable.axes import compose, described
+from mmcl.skeletons.believable.names import of_a_body
 
 HEIGHT = (0.3, 1.0)  # metres from hips to head that a data set's median person has
 OFF = 2.0  # times the median size: an odd clip
@@ -24,6 +25,7 @@ PASSED = {  # check -> kinds of remarks that stand against it
     "bodies stay who and where they are": ("jump", "outlier", "exchange", "ghost", "copy", "statue"),
     "bodies move": ("still", "repeated", "rate"),
 }
+OF_A_BODY = ("y points up", "left is left", "hips and shoulders agree on left and right")
 NUMBERS = ("score", "flat", "normalised", "picture", "scale")  # no metres
 ELSEWHERE = ("gap", "missing")  # looked at by measures of their own, which are stricter
 HARMLESS = ("ends", "order")  # mended without a doubt: no reason to look at the clips
@@ -36,6 +38,8 @@ def geometry(report: Report) -> None:
     _scale(report)
     _sides(report)
     for name, kinds in PASSED.items():
+        if name in OF_A_BODY and not of_a_body(report.store.layout.joints):
+            continue
         report.settle(name, *(kind in changed | doubted for kind in kinds))
 
 
@@ -110,6 +114,9 @@ def _sides(report: Report) -> None:
     """Say what could not be looked at; where single clips tell little about left and right, ask all of them."""
     up, handedness = column(report.measures, "up"), column(report.measures, "handedness")
     planar = bool(column(report.measures, "planar").all())
+    if not of_a_body(report.store.layout.joints):
+        report.unchecked.append("size, which way is up, left and right (the layout is of a hand or a face)")
+        return
     if not np.isfinite(up).any():
         what = "y points up could not be checked: neither names of joints nor the tree show head and hips"
         report.whole(WARN, what, True, [], "call them head, base_spine, left_hip … in the layout")

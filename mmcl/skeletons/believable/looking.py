@@ -7,6 +7,7 @@ import numpy as np
 from mmcl.skeletons.believable.axes import LETTERS, advice, straightening, words_of
 from mmcl.skeletons.believable.boxes import Boxes, boxes, present
 from mmcl.skeletons.believable.mending import SHORT
+from mmcl.skeletons.believable.names import of_a_body
 from mmcl.skeletons.believable.outliers import elsewhere, lost_joints
 from mmcl.skeletons.believable.posture import Posture, posture
 from mmcl.skeletons.believable.remarks import KINDS, Remark
@@ -47,7 +48,10 @@ def look(
     if not at.there.any():
         return []
     found = posture(joints[at.there], layout)
-    numbers = _in_picture(joints, there, at, found) if joints.shape[-1] == 2 else _in_space(joints, there, at, found)
+    if joints.shape[-1] == 2:
+        numbers = _in_picture(joints, there, at, found)
+    else:
+        numbers = _in_space(joints, there, at, found) or (_scale(at, found) if of_a_body(layout.joints) else [])
     if numbers:
         return numbers  # what else there is follows from that
     remarks = _axes(found) + _gaps(there, at) + _motion(joints, at)
@@ -86,7 +90,7 @@ def _in_space(joints: np.ndarray, there: np.ndarray, at: Boxes, found: Posture) 
     plane = [_ends(joints[..., axis], there) for axis in (0, 1)] if found.up[1] < -UPRIGHT else []
     if plane and all(least >= 0 and most <= 1.001 for least, most in plane):
         return _remark("normalised", "x and y look like places in a picture, from 0 to 1, y down")
-    return _scale(at, found)
+    return []
 
 
 def _flatness(low: float, high: float) -> str:

@@ -36,6 +36,19 @@ _MEANING = {word: part for part, words in _PARTS.items() if part not in _MIDDLE 
 _UNSIDED = {word: part for part in _MIDDLE for word in _PARTS[part]}
 
 
+_OF_A_PART = {"thumb", "index", "middle", "ring", "little", "pinky", "pinkie", "finger", "palm", "knuckle", "mcp",
+              "pip", "dip", "cmc", "metacarpal", "phalanx", "brow", "eyebrow", "eyelid", "lip", "mouth", "jaw", "cheek",
+              "chin", "pupil", "iris"}  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def of_a_body(joints: Sequence[str]) -> bool:
+    """Whether a layout is of a whole body, and not of a hand or a face alone, as far as its names say it."""
+    limbs = any(part.endswith(("hip", "shoulder", "knee", "spine")) for part in places(joints))
+    parts = sum(any(word.lower() in _OF_A_PART for word in _WORDS.findall(name)) for name in joints)
+    return limbs or parts <= len(joints) / 2
+
+
 @lru_cache(maxsize=64)
 def places(joints: Sequence[str]) -> dict[str, int]:
     """Part of the body ("head", "left_hip") -> joint, as far as the names say it; the first joint of a part counts."""

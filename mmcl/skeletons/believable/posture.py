@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmcl.skeletons.believable.names import places
+from mmcl.skeletons.believable.names import of_a_body, places
 from mmcl.skeletons.believable.tree import ends
 from mmcl.skeletons.layout import Layout
 
@@ -100,7 +100,7 @@ class _Body:
         self.guessed = bool(np.isnan(self.low).all() or np.isnan(self.head).all())
         if self.guessed and "torso" in self.where and not np.isnan(self.head).all():
             self.low = self.middle("torso")
-        elif self.guessed and not self.where:
+        elif self.guessed and not self.where and of_a_body(layout.joints):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # of nothing but NaN the median is NaN: that is meant
                 found = ends(joints, layout)
