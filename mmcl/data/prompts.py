@@ -124,6 +124,12 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def plain_prompts(dataset: str, names: Sequence[str]) -> Prompts:
+    """What is said of classes of which nothing is known but their names."""
+    ask = ("Describe what the person is doing.",)
+    return Prompts(dataset, tuple(names), ("",) * len(names), ask, answer="{name}", templates=("{name}",))
+
+
 def load_prompts(name: str | Path) -> Prompts:
     """Read ``prompts/<name>.yaml`` or a user's own file.
 
@@ -133,16 +139,17 @@ def load_prompts(name: str | Path) -> Prompts:
     own = str(name).endswith((".yaml", ".yml"))
     path = Path(name) if own else BUILTIN / f"{str(name).replace('-', '_')}.yaml"
     if not is_file(path):
-        raise UserError(f"no prompts '{name}': expected {path}; copy one of {prompt_names()} and edit it")
+        known = ", ".join(prompt_names())
+        raise UserError(f"no prompts '{name}': those of {known} come along; a file of your own ends in .yaml and has a "
+                        "list 'classes' of names")  # fmt: skip
     facts = read_yaml(path)
     try:
-        prompts = Prompts(
-            dataset=str(facts.get("dataset", path.stem)),
-            names=(),
-            descriptions=(),
-            instructions=_texts(facts, "instructions", ["Describe what the person is doing."]),
-            answer=str(facts.get("answer", "{name}")),
-            templates=_texts(facts, "templates", ["{name}"]),
+        plain = plain_prompts(str(facts.get("dataset", path.stem)), ())
+        prompts = replace(
+            plain,
+            instructions=_texts(facts, "instructions", plain.instructions),
+            answer=str(facts.get("answer", plain.answer)),
+            templates=_texts(facts, "templates", plain.templates),
         ).with_classes(facts["classes"])
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a prompts file ({error}); it needs a list 'classes' of names") from error
@@ -151,9 +158,9 @@ def load_prompts(name: str | Path) -> Prompts:
     return prompts
 
 
-def _texts(facts: dict[str, Any], key: str, default: list[str]) -> tuple[str, ...]:
+def _texts(facts: dict[str, Any], key: str, default: Sequence[str]) -> tuple[str, ...]:
     """A list of sentences of a prompts file."""
-    found = facts.get(key, default)
+    found = facts.get(key, list(default))
     if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
         raise TypeError(f"'{key}' must be a list of texts")
     return tuple(found)

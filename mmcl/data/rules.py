@@ -146,7 +146,10 @@ def parse_protocol(name: str, facts: Any, where: str) -> Protocol:
         if (protocol.halves or protocol.base) and (protocol.train or protocol.test):
             raise KeyError("halves, or a base, make the sides: leave out train and test")
         if protocol.open and not protocol.base:
-            raise KeyError("unseen (or unseen_count) needs a base")
+            raise UserError(
+                f"{where}: protocol '{name}' withholds classes (unseen, unseen_count) and has no base: name the rule "
+                "that divides the others, base: NAME, and leave out train and test"
+            )
         if protocol.base and not (protocol.open or protocol.long_tail or protocol.stream):
             raise KeyError("a base needs unseen (or unseen_count), long_tail or stream")
     except (KeyError, TypeError, AttributeError) as error:

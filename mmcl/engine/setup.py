@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from mmcl.common.errors import UserError
-from mmcl.data.prompts import Prompts, load_prompts, prompt_names
+from mmcl.data.prompts import Prompts, load_prompts, plain_prompts, prompt_names
 from mmcl.data.protocols import load_protocol
 from mmcl.data.split import Split
 from mmcl.data.splitting import split
@@ -92,11 +92,14 @@ def build_skeleton_branch(config: TrainConfig, store: ClipStore, classes: int) -
 
 
 def task_prompts(config: TrainConfig, store: ClipStore) -> Prompts:
-    """The text that goes with all of a store's classes, as the prompts file has it now.
+    """The text that goes with all of a store's classes, as the prompts file has it now; else their names alone.
 
     Raises:
         UserError: no such prompts, or their classes are not the store's.
     """
+    if names_alone(config, store):
+        plain = plain_prompts(store.dataset, store.class_names)
+        return plain.shuffled(config.seed) if config.data.shuffle_texts else plain
     name = config.data.prompts or store.dataset
     prompts = load_prompts(name)
     if list(prompts.names) != list(store.class_names):
@@ -105,6 +108,11 @@ def task_prompts(config: TrainConfig, store: ClipStore) -> Prompts:
             f"({len(store.class_names)}): class names must agree, in order"
         )
     return prompts.shuffled(config.seed) if config.data.shuffle_texts else prompts
+
+
+def names_alone(config: TrainConfig, store: ClipStore) -> bool:
+    """Whether nothing is said of a store's classes but their names: it is somebody's own, and no file is given."""
+    return config.data.prompts is None and store.dataset not in prompt_names()
 
 
 def run_texts(config: TrainConfig, folder: Path, store: ClipStore) -> tuple[Prompts, str]:
@@ -117,10 +125,10 @@ def run_texts(config: TrainConfig, folder: Path, store: ClipStore) -> tuple[Prom
     """
     if (texts := recorded_texts(folder)) is not None:
         return texts, "the run's record"
-    if config.data.prompts is None and store.dataset not in prompt_names():
-        names = tuple(store.class_names)
-        return Prompts(store.dataset, names, ("",) * len(names), (), "{name}", ("{name}",)), "names alone"
-    return task_prompts(config, store), f"prompts '{config.data.prompts or store.dataset}' of today"
+    texts = task_prompts(config, store)
+    if names_alone(config, store):
+        return texts, "names alone"
+    return texts, f"prompts '{config.data.prompts or store.dataset}' of today"
 
 
 def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> Task:

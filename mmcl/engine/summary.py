@@ -13,7 +13,7 @@ from mmcl.common.options import without
 from mmcl.data.thinning import short_classes
 from mmcl.engine.config import FREE_KEYS, TrainConfig
 from mmcl.engine.loop import Loop
-from mmcl.engine.setup import Experiment, run_texts
+from mmcl.engine.setup import Experiment, names_alone, run_texts
 from mmcl.engine.start import parent_records
 from mmcl.models.bundle import describe
 from mmcl.models.description import Description
@@ -36,6 +36,10 @@ def opening(config: TrainConfig, loop: Loop, begun: dict[str, Any] | None) -> st
     ]
     if config.engine.precision == "bf16" and not computes_bf16(accelerator.device):
         lines.append("this processor has no bf16 arithmetic: --engine.precision=fp32 would be several times faster")
+    if loop.data.texts is not None and names_alone(config, loop.data.store):
+        lines.append(
+            "of the classes, texts know the names alone: --data.prompts=FILE.yaml says more (docs/own-data.md)"
+        )
     if config.data.require_video:
         lines.append(f"of {loop.data.training_side} training clips, those that have pictures (data.require_video)")
     if config.data.shots:

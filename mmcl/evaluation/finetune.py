@@ -168,6 +168,11 @@ def command(
     if source is None:
         raise UserError("fine-tuning starts from a model that is in a folder: save it first")
     train = len(amount.subset(data).sides.train)
+    if train < 2:
+        raise UserError(
+            f"{amount.words} of {len(data.sides.train)} training clips is {train}, and training takes two: ask for "
+            "more (--option semi.shares=[0.2], or semi.shots=[1] for one of each class)"
+        )
     settings: dict[str, Any] = {
         "start.checkpoint": str(source), "start.weights": arm == ARMS[0], "task.name": "supervised",
         "data.path": str(data.store.location), "data.protocol": data.protocol, "data.validation": data.held_out or {},

@@ -60,7 +60,7 @@ class Groups(Evaluation):
         """
         verdict = Top1(Top1Options()).run(model, data, apply)
         K = len(model.class_names)
-        counts = np.bincount(data.targets(data.sides.train, model.class_names), minlength=K)
+        counts = np.bincount(data.targets(trained_clips(model, data), model.class_names), minlength=K)
         found = by_groups(verdict, counts, self.options)
         saliency = part_saliency(model)
         if saliency is None:
@@ -84,16 +84,26 @@ class Groups(Evaluation):
         return blocks
 
 
+def trained_clips(model: Model, data: Selection) -> np.ndarray:
+    """The training side's clips that a model learned from: data.shots and the like leave some out.
+
+    All of them where it learned from none of them or does not say: they are what the groups are asked by then.
+    """
+    clips, learned = data.sides.train, model.record.trained
+    held = np.zeros(len(clips), dtype=bool) if learned is None else learned.holds(data.store, clips)
+    return clips[held] if held.any() else clips
+
+
 def part_saliency(model: Model) -> np.ndarray | None:
     """(K, P) what a training by Shap-Mix found out: the mean saliency of the coalitions that a part belongs to.
 
     In chance of the true class for ten joints, as the coalitions are counted. None for every other model.
     """
-    from mmcl.tasks.long_tail.coalitions import Coalitions
+    from mmcl.tasks.long_tail.coalitions import LEAST_PARTS, Coalitions
 
     checkpoint, parts = model.description.provenance.get("checkpoint"), model.encoder.layout.parts
     file = Path(str(checkpoint)) / LEARNED
-    if checkpoint is None or not file.is_file() or len(parts) < 4:
+    if checkpoint is None or not file.is_file() or len(parts) < LEAST_PARTS:
         return None
     values = read_tensors(file).get("saliency.values")
     coalitions = Coalitions(list(parts.values()), model.encoder.layout.joint_count)

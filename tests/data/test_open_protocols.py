@@ -123,6 +123,9 @@ def test_names_and_mistakes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no /gate variant"):
         load_protocol(f"{own}:mine/gate")
     assert load_protocol("own/gate").lists == "gate"
+    own.write_text("mine: {dataset: utd_mhad, train: {subject: [1]}, test: {subject: [2]}, unseen: [3]}\n")
+    with pytest.raises(UserError, match="withholds classes .* and has no base: name the rule"):
+        load_protocol(str(own))
     own.write_text("mine: {dataset: utd_mhad, base: utd_mhad/nothing, unseen: [3]}\n", encoding="utf-8")
     with pytest.raises(UserError, match="no fixed protocol"):
         load_protocol(str(own))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -137,3 +139,14 @@ def test_a_run_whose_prompts_have_changed_is_not_resumed(run, words, demo_store,
         check_texts(config, task_prompts(config, store))
     (tmp_path / "run" / "texts.yaml").unlink()  # as of a run from before the record
     check_texts(config, task_prompts(config, store))
+
+
+def test_classes_of_ones_own_are_told_by_their_names_alone(demo_store) -> None:
+    store = open_store(demo_store)
+    mine = SimpleNamespace(dataset="mine", class_names=store.class_names, location="here")
+    config = parse([f"--data.path={demo_store}", "--data.protocol=demo/cross_subject"])
+    texts = task_prompts(config, mine)  # type: ignore[arg-type]
+    assert texts.names == tuple(store.class_names) and set(texts.descriptions) == {""}
+    assert texts.instructions and texts.templates == ("{name}",)
+    with pytest.raises(UserError, match="no prompts 'other'.*ends in .yaml"):
+        task_prompts(replace(config, data=replace(config.data, prompts="other")), mine)  # type: ignore[arg-type]

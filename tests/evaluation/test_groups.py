@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 
 from mmcl.common.errors import UserError
 from mmcl.evaluation.base import Verdict
-from mmcl.evaluation.groups import CURVE, Groups, GroupsOptions, by_groups, part_saliency
+from mmcl.evaluation.groups import CURVE, Groups, GroupsOptions, by_groups, part_saliency, trained_clips
 from mmcl.evaluation.reporting.pictures import draw_table
 from mmcl.models.folder import LEARNED
+from mmcl.models.record import ClipSet
 from mmcl.skeletons.layout import load_layout
 from mmcl.tasks.long_tail.coalitions import Coalitions
 
@@ -72,3 +73,12 @@ def test_saliency_of_a_part_is_the_mean_over_its_coalitions(tmp_path) -> None:
 def test_groups_that_overlap_are_refused() -> None:
     with pytest.raises(UserError, match="few is 50 and many 10"):
         GroupsOptions(many=10, few=50)
+
+
+def test_clips_that_a_run_left_out_are_not_counted() -> None:
+    store = SimpleNamespace(dataset="mine", ids=[f"clip{number}" for number in range(9)])
+    data = SimpleNamespace(store=store, sides=SimpleNamespace(train=np.arange(6)))
+    for learned, expected in (([1, 3, 4, 8], [1, 3, 4]), ([7], list(range(6))), (None, list(range(6)))):
+        trained = None if learned is None else ClipSet.of(store, np.array(learned))  # type: ignore[arg-type]
+        model = SimpleNamespace(record=SimpleNamespace(trained=trained))
+        assert trained_clips(model, data).tolist() == expected  # type: ignore[arg-type]

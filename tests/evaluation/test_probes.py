@@ -21,7 +21,7 @@ from mmcl.data.thinning import draw_share
 from mmcl.engine.parsing import parse
 from mmcl.evaluation.base import build_evaluation, make_apply
 from mmcl.evaluation.few_shot import FewShotOptions, accuracies, draw_episodes
-from mmcl.evaluation.finetune import Amount
+from mmcl.evaluation.finetune import ARMS, Amount, FinetuneOptions, command
 from mmcl.evaluation.judging import select
 from mmcl.evaluation.knn import votes
 from mmcl.evaluation.linear import LinearOptions, train_probe
@@ -201,6 +201,13 @@ def test_bad_options_are_named(model_folder):
                            (["--option", "knn.kk=1"], "knn.*no option kk|no option kk")):  # fmt: skip
         with pytest.raises(UserError, match=message):
             probe(["--checkpoint", str(model_folder), "--probe", "knn", *words])
+
+
+def test_a_share_that_is_one_clip_is_refused_before_anything_is_trained(model_folder):
+    data = select(find_model(model_folder), None, None)
+    share = 1 / len(data.sides.train)
+    with pytest.raises(UserError, match="training clips is 1, and training takes two.*semi.shots"):
+        list(command(open_model(model_folder), data, FinetuneOptions(), Amount(share), ARMS[0]))
 
 
 def test_few_labels_fine_tuned_and_from_scratch(model_folder, demo_store, tmp_path):

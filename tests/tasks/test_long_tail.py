@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -171,6 +172,9 @@ def test_mistakes_are_named():
     encoder = build_encoder("ctrgcn", load_layout("kinect_v1_20"), 3, {"width": 8, "depth": 3, "persons": 1})
     with pytest.raises(UserError, match="needs at least 8 frames"):
         LongTail(context_of(encoder, 4, LABELS), LongTailOptions())
+    bare = build_encoder("tcn", replace(load_layout("kinect_v1_20"), parts={}), 3, {"width": 8, "persons": 1})
+    with pytest.raises(UserError, match="shap_mix mixes body parts, and layout 'kinect_v1_20' names 0 of the 4.*mixup"):
+        LongTail(context_of(bare, 16, LABELS), LongTailOptions())
 
 
 def test_validation_counts_classes_alike():

@@ -141,7 +141,7 @@ def test_coalitions_of_a_layout_and_their_complements():
     assert (coalitions.joints ^ coalitions.joints[coalitions.complement]).all()
     assert torch.equal(coalitions.joints_of([0, 3]), coalitions.joints[coalitions.names.index((0, 3))])
     assert len(Coalitions([[n] for n in range(6)], 6)) == 15 + 20 + 15
-    with pytest.raises(UserError, match="at least four"):
+    with pytest.raises(UserError, match="at least 4"):
         Coalitions([[0], [1], [2]], 3)
 
 

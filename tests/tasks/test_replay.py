@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from golden import check_double, load_doubles, load_json, under
+from made_tasks import context_of
 from released_mamp import as_batch
 from released_sttformer import build_sttformer, load_official, own_name
 
+from mmcl.encoders.base import build_encoder
+from mmcl.skeletons.layout import load_layout
+from mmcl.tasks.base import Apply
+from mmcl.tasks.continual.options import ContinualOptions
 from mmcl.tasks.continual.replay import (
     DROPPED,
     ReplayMemory,
@@ -21,6 +28,7 @@ from mmcl.tasks.continual.replay import (
     replay_loss,
     reservoir_places,
 )
+from mmcl.tasks.continual.task import Continual
 
 
 def test_inflation_equals_the_released_one():
@@ -245,3 +253,27 @@ def test_terms_of_the_replay_loss():
     one, two, three = torch.tensor(1.0), torch.tensor(2.0), torch.tensor(3.0)
     assert replay_loss(one, two, three).item() == pytest.approx(1 + 0.3 * 2 + 0.8 * 3)
     assert replay_loss(one, None, three, beta=0.5).item() == pytest.approx(2.5) and replay_loss(one, None, None) == 1
+
+
+def test_validation_asks_for_the_same_classes_all_through_a_part() -> None:
+    labels = np.array([0, 0, 1, 1, 2, 2, 3, 3])
+    encoder = build_encoder("tcn", load_layout("kinect_v1_20"), 4, {"width": 8, "members": 1, "persons": 1})
+    context = replace(context_of(encoder, 16, labels.tolist()), stream=(np.array([0, 2]), np.array([1, 3])))
+    task = Continual(context, ContinualOptions(method="finetune"))
+
+    def knows(*classes: int) -> Apply:  # a network that is right for these classes alone
+        answers = np.where(np.isin(labels, classes), labels, (labels + 1) % 4)
+        return lambda function, clips: np.eye(4)[answers[clips]]
+
+    said = []
+    for stage, known in zip(task.stages(), ((0, 2), (1, 3)), strict=True):
+        task.begin(stage, knows())
+        said.append(task.validation(knows(*known), np.arange(8), labels)["top1"])
+        task.end(stage, knows())
+        said.append(task.validation(knows(*known), np.arange(8), labels)["top1"])
+    assert said == [
+        1.0,
+        1.0,
+        0.5,
+        0.5,
+    ]  # with the second part, the first is forgotten, in its first epoch as at its end

@@ -197,13 +197,17 @@ class Continual(Task):
             draws = self.dice(batch, f"offer {batch['micro']}").uniform(len(clips)).to(clips.device)
             self.memory.offer(clips, labels, scores, draws)
 
+    def begin(self, stage: Stage, apply: Apply) -> None:
+        """Before a part: its classes count from now on, so that validation asks for the same ones all through it."""
+        assert stage.clips is not None
+        outputs = self.labels[np.isin(self.training_clips, stage.clips)]
+        self.arrived[torch.from_numpy(np.unique(outputs)).to(self.arrived.device)] = True
+
     def end(self, stage: Stage, apply: Apply) -> None:
         """After a part: offer its clips to the memory, once each, and refresh the logits of all that are held."""
         assert stage.clips is not None
         if not stage.keep:
             return
-        outputs = self.labels[np.isin(self.training_clips, stage.clips)]
-        self.arrived[torch.from_numpy(np.unique(outputs)).to(self.arrived.device)] = True
         if self.memory is None:
             return
         if not self.settings.released:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from mmcl.common.errors import UserError
 
+LEAST_PARTS = 4  # so that two parts are pasted and two are left
+
 
 class Coalitions:
     """All sets of at least two parts that leave at least two: 20 of five parts, pairs before triples.
@@ -30,8 +32,8 @@ class Coalitions:
 
     def __init__(self, parts: Sequence[Sequence[int]], joints: int) -> None:
         count = len(parts)
-        if count < 4:
-            raise UserError(f"parts are mixed where a layout has at least four of them, not {count}")
+        if count < LEAST_PARTS:
+            raise UserError(f"parts are mixed where a layout has at least {LEAST_PARTS} of them, not {count}")
         self.names = [some for size in range(2, count - 1) for some in combinations(range(count), size)]
         self.parts = torch.zeros(count, joints, dtype=torch.bool)
         for part, members in enumerate(parts):

@@ -19,7 +19,7 @@ from mmcl.common.errors import UserError
 from mmcl.common.precision import widen
 from mmcl.encoders.bodies import present_bodies
 from mmcl.tasks.base import Apply, Context, Task
-from mmcl.tasks.long_tail.coalitions import Coalitions, draw_context
+from mmcl.tasks.long_tail.coalitions import LEAST_PARTS, Coalitions, draw_context
 from mmcl.tasks.long_tail.losses import balanced_cross_entropy, log_prior, soft_labels
 from mmcl.tasks.long_tail.mixing import Mixed, WholeBatch
 from mmcl.tasks.long_tail.options import LongTailOptions
@@ -61,6 +61,12 @@ class LongTail(Task):
         if self.by_parts:
             if window < 2 * GRID:
                 raise UserError(f"preprocess.window is {window}: mixing by parts needs at least {2 * GRID} frames")
+            if len(layout.parts) < LEAST_PARTS:
+                raise UserError(
+                    f"task.mixing {options.mixing} mixes body parts, and layout '{layout.name}' names "
+                    f"{len(layout.parts)} of the {LEAST_PARTS} that it takes: give the layout parts, or say "
+                    "--task.mixing=mixup or none"
+                )
             self.coalitions = Coalitions(list(layout.parts.values()), layout.joint_count)
         if options.mixing == "shap_mix":
             self.saliency = PartSaliency(K, len(self.coalitions))
