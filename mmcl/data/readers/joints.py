@@ -71,8 +71,8 @@ def _check_distance(coordinates: np.ndarray, missing: np.ndarray, metres: float)
     values = np.asarray(coordinates[~missing], dtype=np.float64)
     away = float(np.median(np.abs(values).max(axis=-1))) * metres if len(values) else 0.0
     if FARTHEST < away < np.inf:  # infinite ones are refused as that
-        raise BadClip(f"most joints are {away:,.0f} metres from the origin, where single precision rounds them to "
-                      "centimetres: say --unit, or subtract a place near the people")  # fmt: skip
+        raise BadClip(f"most joints are {away:,.0f} metres from the origin, where single precision is too "
+                      "coarse: say --unit, or subtract a place near the people")  # fmt: skip
 
 
 def zero_where_missing(joints: np.ndarray) -> np.ndarray:
