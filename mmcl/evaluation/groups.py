@@ -87,7 +87,7 @@ class Groups(Evaluation):
 def trained_clips(model: Model, data: Selection) -> np.ndarray:
     """The training side's clips that a model learned from: data.shots and the like leave some out.
 
-    All of them where it learned from none of them or does not say: they are what the groups are asked by then.
+    All clips of that side where the model learned from none of them, or does not say from which.
     """
     clips, learned = data.sides.train, model.record.trained
     held = np.zeros(len(clips), dtype=bool) if learned is None else learned.holds(data.store, clips)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 WORDS = re.compile(r"[A-Za-z]+|\d+")
 FRAMES = {"frame", "frames", "frameid", "framenumber", "frameno", "frameindex", "frameidx"}
@@ -18,6 +19,7 @@ _SCORES = {"c", "s", "v", "w", "conf", "confidence", "score", "visibility", "vis
 _INSIDE = re.compile(r"\(.*?\)|\[.*?\]|\{.*?\}")  # units
 
 
+@lru_cache(maxsize=4096)  # it is asked of every cell
 def aside(name: str) -> str:
     """The plain name of a column that belongs to no joint, "" for any other; one without a name is ``index``."""
     words = _words(name)

@@ -117,8 +117,8 @@ export function asInput(clip, begin, end, wanted) {
       for (let v = 0; v < joints; v++, place += wanted) {
         const from = ((m * frames + t) * joints + v) * columns;
         const sure = columns < 4 || data[from + 3] > 0; // without confidence, a joint is missing
-        const place3 = data.subarray(from, from + 3);
-        if (!sure || !place3.every(Number.isFinite) || !place3.some(Boolean)) continue;
+        const xyz = data.subarray(from, from + 3);
+        if (!sure || !xyz.every(Number.isFinite) || !xyz.some(Boolean)) continue;
         for (let c = 0; c < wanted; c++) out[place + c] = c < columns ? data[from + c] : 1; // who says no confidence is sure
       }
     }
