@@ -27,10 +27,14 @@ TIMES = (
     "network that is not huge, with factors multiplied out: it is as fast as the original. ONNX Runtime computes the "
     "thin one."
 )
+OUTPUTS = (
+    "Directions are the principal components of what each layer puts out on training clips. Energy and error in the "
+    "tables are those of its weight, which may be further off than with `--basis svd`, while outputs are closer."
+)
 AMOUNTS = {
     "ratio": "share of the rank that each matrix could have",
     "rank": "the same rank for all",
-    "energy": "share of the squared singular values that each layer keeps",
+    "energy": "share of the energy of its directions that each layer keeps",
     "parameters": "share of the network's parameters, or their number",
     "macs": "share of its multiply-accumulates a clip, or their number",
     "milliseconds": "time of one clip through ONNX Runtime on this machine",
@@ -53,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Command line of ``mmcl compress``."""
     parser = argparse.ArgumentParser(
         prog="mmcl compress", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG,
-        description="Put two thin factors in the place of a trained model's matrices, by their singular vectors.",
+        description="Put two thin factors in the place of a trained model's matrices, by the directions that matter.",
     )  # fmt: skip
     parser.add_argument("checkpoint", type=Path, metavar="RUN|BUNDLE", help="run folder, checkpoint or bundle")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="bundle to write; of a sweep, a folder")
@@ -65,7 +69,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--include", action="append", default=[], metavar="PATTERN", help="layers to factor; repeat")
     parser.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="layers to leave; repeat")
     parser.add_argument("--temporal", action="store_true", help="also convolutions over several frames")
-    parser.add_argument("--basis", default="svd", metavar="B", help="svd, or random: the control (default: svd)")
+    parser.add_argument(
+        "--basis", metavar="B",
+        help="directions that are kept: outputs, those of what layers put out on training clips; svd, the singular "
+        "vectors of weights; random, the control (default: outputs where training clips are known, otherwise svd)",
+    )  # fmt: skip
     parser.add_argument(
         "--option", action="append", default=[], metavar="KEY=VALUE", help="any other option of the surgery; repeat"
     )
@@ -73,7 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--protocol", metavar="P", help="protocol (default: the run's own)")
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
     parser.add_argument(
-        "--statistics", action="store_true", help="measure batch norms again on the protocol's training clips"
+        "--statistics",
+        action="store_true",
+        help="with svd or random, too, measure batch norms again on the protocol's training clips",
     )
     parser.add_argument("--onnx", action="store_true", help="also take the time through ONNX Runtime")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
@@ -101,7 +111,7 @@ def asked(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     from mmcl.evaluation.judging import option_words
 
     shared = {
-        "basis": arguments.basis, "include": arguments.include, "exclude": arguments.exclude,
+        "basis": arguments.basis or "svd", "include": arguments.include, "exclude": arguments.exclude,
         "temporal": arguments.temporal, "batch_size": max(2, arguments.batch_size), **option_words(arguments.option),
     }  # fmt: skip
     if arguments.merge:
@@ -141,10 +151,13 @@ def compress(arguments: argparse.Namespace) -> list[Point]:
     from mmcl.surgery.low_rank.sweep import measured
 
     saved = find_model(arguments.checkpoint, arguments.which)
-    surgeries = {_name(options): build_surgery("low_rank", options) for options in asked(arguments)}
     data = judged_clips(saved, arguments)
+    train = None if data is None else replace(data, side="train")
+    if arguments.basis is None and not arguments.merge:
+        arguments.basis = "outputs" if train is not None and len(train.clips) else "svd"
+    surgeries = {_name(options): build_surgery("low_rank", options) for options in asked(arguments)}
     model = saved.load(None if data is None else data.store.layout, pick_device(arguments.device))
-    shown = replace(data, side="train") if data is not None and arguments.statistics else None
+    shown = train if arguments.statistics or arguments.basis == "outputs" else None
     models = {"original": model}
     with atomic_folder(arguments.out, _result(len(surgeries))) as folder:
         for name, surgery in tqdm(surgeries.items(), desc="compressing", unit="model", disable=len(surgeries) < 2):
@@ -190,6 +203,8 @@ def write_report(out: Path, points: Sequence[Point], models: dict[str, Model], d
     if data is not None and len(points) > 2:
         draw(points, out / PICTURE)
         blocks.append(f"![accuracy against size, cost and time]({PICTURE})")
+    if any(model.description.surgeries[-1].options["basis"] == "outputs" for model in list(models.values())[1:]):
+        blocks.append(OUTPUTS)
     for name in list(models)[1:]:
         rows = layer_table(models["original"].encoder, models[name].encoder)
         blocks += [f"## {name}", layers_in_markdown(rows) if rows else "No layer is factored."]

@@ -10,6 +10,7 @@ import torch
 
 from mmcl.common.errors import UserError
 from mmcl.compress import build_parser, compress, main
+from mmcl.data.store import open_store
 from mmcl.deploy.export import export_model
 from mmcl.encoders.counting import count_parameters
 from mmcl.encoders.factored import factored_layers
@@ -41,7 +42,7 @@ def sizes(run) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mmcl.compress.SECONDS", 0.1)
         patch.setattr("mmcl.deploy.export.verify_bundle", lambda *arguments: None)
-        words = ["--energy", "0.8,0.4", "--statistics", "--out", str(run.parent / "sizes")]
+        words = ["--energy", "0.8,0.4", "--basis", "svd", "--statistics", "--out", str(run.parent / "sizes")]
         assert main([str(run), *words]) == 0
         with pytest.raises(UserError, match="--overwrite"):
             main([str(run), *words])
@@ -69,6 +70,30 @@ def test_a_sweep_writes_a_bundle_for_each_size_and_one_page(run, sizes) -> None:
             values = torch.linalg.svdvals(whole).square()
             error = float(values[layer.ranks[0] :].sum() / values.sum()) ** 0.5
             assert f"| {1 - error**2:.2%} | {error:.3f} |" in page
+
+
+def test_directions_are_those_of_outputs_where_training_clips_are_known(run, tmp_path, monkeypatch) -> None:
+    """Without being asked, the verb looks at the training side, and answers stay closer than with singular vectors."""
+    monkeypatch.setattr("mmcl.compress.SECONDS", 0.05)
+    monkeypatch.setattr("mmcl.deploy.export.verify_bundle", lambda *arguments: None)
+    changed, off = {}, {}
+    original = open_model(run)
+    store = open_store(original.description.provenance["data"])
+    joints = torch.stack([torch.from_numpy(store.joints(clip)[:, :20]).float() for clip in range(8)])
+    for name, words in {"known": [], "weights": ["--basis", "svd", "--statistics"]}.items():
+        main([str(run), "--rank", "2", *words, "--out", str(tmp_path / name)])
+        model = load_bundle(tmp_path / name)
+        changed[name] = model.description.provenance["changed"][-1]
+        off[name] = float((model(joints) - original(joints)).norm())
+    assert [changed[name]["basis"] for name in ("known", "weights")] == ["outputs", "svd"]
+    assert changed["known"]["clips"] == 24 and "principal components" in (tmp_path / "known" / "report.md").read_text()
+    assert off["known"] < 0.8 * off["weights"]
+    bundle = tmp_path / "alone"
+    export_model(original, bundle)
+    main([str(bundle), "--rank", "2", "--out", str(tmp_path / "blind")])  # nothing says which clips
+    assert load_bundle(tmp_path / "blind").description.surgeries[-1].options["basis"] == "svd"
+    with pytest.raises(UserError, match="looks at training clips"):
+        main([str(bundle), "--rank", "2", "--basis", "outputs", "--out", str(tmp_path / "never")])
 
 
 def test_what_was_compressed_is_trained_on_in_its_form(sizes, demo_store, tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""Which layers of a network can be factored, and their matrices in singular vectors."""
+"""Which layers of a network can be factored, and the directions that their factors keep."""
 
 from __future__ import annotations
 
@@ -94,37 +94,52 @@ def _site(encoder: Encoder, name: str, layer: nn.Module, options: LowRankOptions
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The matrices of one part of a layer, one for each group, as U diag(S) V.
+    """Directions in which one part of a layer speaks, the most important ones first.
 
     Attributes:
-        left: (groups, rows, m) U.
-        values: (groups, m) S, falling.
-        right: (groups, m, columns) V.
+        left: (groups, rows, m) orthonormal directions of what the layer puts out, for each group.
+        energies: (m,) what each direction is worth, falling, summed over groups.
+        weight: (groups, rows, columns) the matrices.
     """
 
     left: Tensor
-    values: Tensor
-    right: Tensor
-
-    @property
-    def energies(self) -> Tensor:
-        """(m,) squared singular values, summed over groups."""
-        return self.values.square().sum(dim=0)
+    energies: Tensor
+    weight: Tensor
 
 
 @torch.no_grad()
-def decompose(layer: nn.Module, site: Site) -> list[Spectrum]:
-    """Singular vectors of each part of a layer's weight, in double precision where that is not too large."""
+def decompose(layer: nn.Module, site: Site, moments: Tensor | None = None) -> list[Spectrum]:
+    """The directions of each part of a layer's weight, in double precision where that is not too large.
+
+    Args:
+        layer: of a network.
+        site: the same layer.
+        moments: (groups, parts, rows, rows) second moments of its outputs, from :func:`~.outputs.output_moments`. With
+            them, directions are the principal components of the outputs, and energies are those of the outputs.
+            Without, they are the left singular vectors of the weight, and its squared singular values.
+    """
     assert isinstance(layer.weight, Tensor)
     weight = layer.weight.detach()
     matrices = weight.reshape(site.groups, site.parts, site.rows, site.columns)
     matrices = matrices.float() if site.most >= LARGE else matrices.double()
-    return [Spectrum(*torch.linalg.svd(part, full_matrices=False)) for part in matrices.unbind(1)]
+    found = []
+    for number, part in enumerate(matrices.unbind(1)):
+        if moments is None:
+            left, values, _ = torch.linalg.svd(part, full_matrices=False)
+            energies = values.square()
+        else:
+            rising, vectors = torch.linalg.eigh(moments[:, number].to(part))
+            left, energies = vectors.flip(2)[..., : site.most], rising.flip(1)[:, : site.most].clamp(min=0)
+        found.append(Spectrum(left, energies.sum(dim=0), part))
+    return found
 
 
 @torch.no_grad()
 def factors(spectrum: Spectrum, rank: int, options: LowRankOptions, name: str) -> tuple[Tensor, Tensor]:
     """The two factors of a part: (groups, k, columns) and (groups, rows, k).
+
+    The weight is projected on k directions of its outputs: U (Uᵀ W). With singular vectors this is the closest matrix
+    of rank k (Eckart and Young); with principal components of outputs, the one whose outputs are closest.
 
     Args:
         spectrum: of the part.
@@ -136,10 +151,7 @@ def factors(spectrum: Spectrum, rank: int, options: LowRankOptions, name: str) -
     if options.basis == "random":
         directions = normal(step_key(options.seed, 0), name, tuple(left.shape))[0]
         left = torch.linalg.qr(directions.to(left)).Q
-        inner = left.transpose(1, 2) @ spectrum.left * spectrum.values[:, None]
-        right = inner @ spectrum.right
-    else:
-        right = spectrum.values[:, :rank, None] * spectrum.right[:, :rank]
+    right = left.transpose(1, 2) @ spectrum.weight
     if options.balanced:  # each direction has norm 1 on the left: both sides get the root of what the right one has
         root = right.norm(dim=2, keepdim=True).sqrt()
         right, left = right / root.clamp(min=1e-12), left * root.transpose(1, 2)

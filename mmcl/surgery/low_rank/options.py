@@ -10,7 +10,7 @@ from mmcl.common.errors import UserError
 SHARES = ("ratio", "energy")
 BUDGETS = ("parameters", "macs", "milliseconds")
 POLICIES = ("rank", *SHARES, *BUDGETS, "merge")
-BASES = ("svd", "random")
+BASES = ("svd", "outputs", "random")
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,19 @@ class LowRankOptions:
 
     Attributes:
         policy: how the rank of a layer is found. "rank": the same number for all. "ratio": a share of what the rank of
-            its matrix could be, rounded down. "energy": the smallest that keeps this share of the squared singular
-            values. "parameters", "macs": the largest energy, the same for all layers, with which the whole network has
-            no more parameters, or multiply-accumulates a clip. "milliseconds": the same with the time of one clip
-            through ONNX Runtime on this machine, for which several graphs are made and timed. "merge": no factors;
-            factored layers get their weight in one again, and ``amount`` is not looked at.
+            its matrix could be, rounded down. "energy": the smallest that keeps this share of the energy of its
+            directions. "parameters", "macs": those ranks that lose the least energy, in sum over layers, with which the
+            whole network has no more parameters, or multiply-accumulates a clip. "milliseconds": the same for
+            multiply-accumulates, as many as the time of one clip through ONNX Runtime on this machine allows, for which
+            several graphs are made and timed. "merge": no factors; factored layers get their weight in one again, and
+            ``amount`` is not looked at.
         amount: the number that the policy speaks of. Of parameters and macs, a number up to 1 is a share of what the
             network has now.
-        basis: "svd" projects each matrix on its leading singular vectors; "random" is the control, which projects it on
-            as many random directions.
+        basis: the directions that are kept, and whose energy policies speak of. "svd": the leading singular vectors of
+            each matrix; no clips are needed. "outputs": the principal components of what each layer puts out on
+            training clips, which are therefore needed (Zhang et al., "Accelerating Very Deep Convolutional Networks",
+            TPAMI 2016, without its means). "random": the control, as many random directions; ranks are those of
+            "outputs" where clips are given, and those of "svd" where not.
         include: patterns (``units.*.attention.*``) of layers to factor; none means all.
         exclude: patterns of layers that are left as they are.
         head: also the layers of the head, whose size is the number of classes.
@@ -38,8 +42,8 @@ class LowRankOptions:
         temporal: also convolutions with kernels of more than one tap.
         skip: leave a layer as it is where its factors would hold no fewer numbers than it holds now.
         balanced: give each factor the square root of the singular values; otherwise the first has them all.
-        seed: of the random basis, and of the order of clips on which batch norms are measured again.
-        batch_size: clips at once, for the latter.
+        seed: of the random basis, and of the order in which clips are looked at.
+        batch_size: clips that are looked at at once.
     """
 
     policy: str = "ratio"
