@@ -158,8 +158,8 @@ def test_a_budget_of_milliseconds_is_measured(models, monkeypatch) -> None:
     model = models["edge_gcn"]
     whole = model.description.counts["parameters"]
     monkeypatch.setattr("mmcl.surgery.low_rank.surgery.graph_latencies", counted)
-    small = build_surgery("low_rank", {"policy": "milliseconds", "amount": 0.7 * whole / 1e3}).run(model)
-    assert seen[0] == whole and min(seen) < small.description.counts["parameters"] <= 0.7 * whole
+    small = build_surgery("low_rank", {"policy": "milliseconds", "amount": 0.9 * whole / 1e3}).run(model)
+    assert seen[0] == whole and min(seen) < small.description.counts["parameters"] <= 0.9 * whole
     monkeypatch.undo()
     assert 0 < latencies([model], 0.05)[0].seconds < 60
 

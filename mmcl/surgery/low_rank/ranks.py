@@ -116,8 +116,9 @@ def within_time(
     """
     if measure({}) <= budget:
         return {}
-    smallest = {site.name: (1,) * site.parts for site in sites if weights[site.name] > 0}
-    least = cost_by(sites, whole, weights)(saving(sites, smallest))
+    used = [site for site in sites if weights[site.name] > 0]
+    smallest = saving(used, {site.name: (1,) * site.parts for site in used})
+    least = cost_by(sites, whole, weights)(smallest)
     found = within(sites, energies, least, whole, weights)
     if (seen := measure(found)) > budget:
         raise UserError(f"low_rank: with rank 1 in every layer the network still takes {seen:,.4g} of {budget:,.4g}")
