@@ -5,32 +5,21 @@ from __future__ import annotations
 import argparse
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmcl.common.arguments import AtLeastOne
 from mmcl.common.errors import UserError, run
-from mmcl.common.files import atomic_folder, check_replaceable, write_json, write_text
-from mmcl.common.printing import safe_page
+from mmcl.common.files import atomic_folder, check_replaceable
 from mmcl.models.description import is_bundle
 
 if TYPE_CHECKING:
     from mmcl.data.selection import Selection
     from mmcl.models.folder import SavedModel
-    from mmcl.models.model import Model
     from mmcl.surgery.low_rank.sweep import Point
 
-SWEEP, PAGE, SECONDS = "sweep.json", "report.md", 2.0  # for each model whose time is taken
-TIMES = (
-    "Times are of one made-up clip, measured in turns; quartiles in brackets. PyTorch computes the folded form of a "
-    "network that is not huge, with factors multiplied out: it is as fast as the original. ONNX Runtime computes the "
-    "thin one."
-)
-OUTPUTS = (
-    "Directions are the principal components of what each layer puts out on training clips. Energy and error in the "
-    "tables are those of its weight, which may be further off than with `--basis svd`, while outputs are closer."
-)
+SECONDS = 2.0  # for each model whose time is taken
 AMOUNTS = {
     "ratio": "share of the rank that each matrix could have",
     "rank": "the same rank for all",
@@ -148,6 +137,7 @@ def compress(arguments: argparse.Namespace) -> list[Point]:
     from mmcl.deploy.export import export_model
     from mmcl.models.folder import find_model
     from mmcl.surgery.base import build_surgery
+    from mmcl.surgery.low_rank.page import write_report
     from mmcl.surgery.low_rank.sweep import measured
 
     saved = find_model(arguments.checkpoint, arguments.which)
@@ -179,37 +169,9 @@ def _name(options: dict[str, Any]) -> str:
 
 def _result(models: int) -> str | Callable[[Path], bool]:
     """What marks --out as a result: a single model is what --out names."""
+    from mmcl.surgery.low_rank.page import SWEEP
+
     return SWEEP if models > 1 else is_bundle
-
-
-def write_report(out: Path, points: Sequence[Point], models: dict[str, Model], data: Selection | None) -> None:
-    """Write ``report.md``, ``sweep.json`` and, of several models whose accuracy is known, a picture.
-
-    Args:
-        out: folder, which is there.
-        points: the original, then what became of it.
-        models: the same by name.
-        data: the clips that were judged.
-    """
-    from mmcl.surgery.low_rank.sweep import PICTURE, draw, in_markdown
-    from mmcl.surgery.low_rank.table import in_markdown as layers_in_markdown
-    from mmcl.surgery.low_rank.table import layer_table
-
-    words = "No clips were judged." if data is None else (
-        f"Top-1 of the {data.side} clips of {data.protocol} in {data.store.title}, without any fine-tuning. A choice "
-        "among these models has to be made on validation clips (`--split validation`)."
-    )  # fmt: skip
-    blocks = [f"# {len(points) - 1} smaller model(s) of one", in_markdown(points), words, TIMES]
-    if data is not None and len(points) > 2:
-        draw(points, out / PICTURE)
-        blocks.append(f"![accuracy against size, cost and time]({PICTURE})")
-    if any(model.description.surgeries[-1].options["basis"] == "outputs" for model in list(models.values())[1:]):
-        blocks.append(OUTPUTS)
-    for name in list(models)[1:]:
-        rows = layer_table(models["original"].encoder, models[name].encoder)
-        blocks += [f"## {name}", layers_in_markdown(rows) if rows else "No layer is factored."]
-    write_json(out / SWEEP, [asdict(point) for point in points])
-    write_text(out / PAGE, safe_page("\n\n".join(blocks) + "\n"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -218,6 +180,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     arguments = build_parser().parse_args(argv)
     require_packages()
+    from mmcl.surgery.low_rank.page import PAGE
+
     check_replaceable(arguments.out, _result(len(asked(arguments))), arguments.overwrite)
     first, *others = compress(arguments)
     for point in others:
