@@ -29,15 +29,15 @@ AMOUNTS = {
     "milliseconds": "time of one clip through ONNX Runtime on this machine",
 }
 EPILOG = """\
-One of the six policies says how small; several numbers with commas between them (--ratios 0.7,0.5,0.3) make a sweep:
+One of the six policies says how small; several numbers with commas between them (--parameters 0.7,0.5) make a sweep:
 a bundle for each, and one page that sets them side by side. What is written can be trained on, which is how accuracy
 comes back:
   mmcl train --config utd_mhad_joint --start.checkpoint=checkpoints/small --optimiser.rate=0.01 --schedule.epochs=10
 
 examples:
   mmcl compress runs/utd --parameters 0.5 --out checkpoints/small
-  mmcl compress runs/utd --ratios 0.7,0.5,0.3 --statistics --onnx --out checkpoints/sizes
-  mmcl compress runs/utd --parameters 0.5 --basis random --out checkpoints/control
+  mmcl compress runs/utd --parameters 0.7,0.5,0.3 --onnx --out checkpoints/sizes
+  mmcl compress runs/utd --parameters 0.5 --basis random --statistics --out checkpoints/control
   mmcl compress checkpoints/small --merge --out checkpoints/whole
 """
 
@@ -164,7 +164,7 @@ def compress(arguments: argparse.Namespace) -> list[Point]:
 
 
 def _name(options: dict[str, Any]) -> str:
-    return "merged" if options["policy"] == "merge" else f"{options['policy']}-{options['amount']:g}"
+    return "merged" if options["policy"] == "merge" else f"{options['policy']}-{options['amount']:.12g}"
 
 
 def _result(models: int) -> str | Callable[[Path], bool]:

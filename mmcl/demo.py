@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmcl.common.arguments import AtLeastOne
 from mmcl.common.errors import UserError, run
 from mmcl.common.files import check_replaceable
 
@@ -37,7 +38,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--subjects", type=int, default=8, metavar="N", help="people in the training set (default: 8)")
     parser.add_argument("--takes", type=int, default=3, metavar="N", help="of each class by each person (default: 3)")
-    parser.add_argument("--epochs", type=int, metavar="N", help="training epochs (default: the recipe's)")
+    parser.add_argument(
+        "--epochs", type=int, action=AtLeastOne, metavar="N", help="training epochs (default: the recipe's)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the recordings and of the run (default: 0)")
     return parser
 

@@ -61,10 +61,14 @@ def train_from_contrast(arguments: Sequence[str], out: str) -> int:
     Returns:
         As :func:`train`.
     """
+    from mmcl.engine.run_folder import check_run
     from mmcl.engine.start import configure
 
     first = f"{out.rstrip('/')}-stars"
     words = [*arguments, "--stars=false"]
+    own = configure(words)
+    if not (own.resume and (Path(own.out) / "config.yaml").is_file()):
+        check_run(own)  # before the first run, not after it; one that goes on is checked with what it starts from
     if stopped := train(configure([*words, "--config=own_stars", f"--out={first}"])):
         return stopped
     return train(configure([*words, f"--start.checkpoint={first}"]))
@@ -78,7 +82,7 @@ def _train(config: TrainConfig, accelerator: Accelerator) -> int:
     from mmcl.common.files import write_json
     from mmcl.engine.loop import Loop
     from mmcl.engine.processes import step_batches
-    from mmcl.engine.run_folder import check_shared, start_run
+    from mmcl.engine.run_folder import check_joints, check_shared, start_run
     from mmcl.engine.setup import build_task, open_data
     from mmcl.engine.start import start, write_start
     from mmcl.engine.summary import describe_run, opening, write_summary
@@ -94,6 +98,8 @@ def _train(config: TrainConfig, accelerator: Accelerator) -> int:
     if accelerator.num_processes > 1 and config.engine.sync_batchnorm:
         globalise_batchnorm(task)
     set_seed(config.seed, device_specific=True)  # from here on, processes may draw different dropout masks
+    if config.resume:
+        check_joints(folder, description)
     loop = Loop(config, accelerator, data, task, folder)
     if loop.position.complete and (folder / "summary.json").is_file():
         accelerator.print(f"{folder} is complete already: nothing to do")

@@ -1,4 +1,4 @@
-"""PyYAML's safe loader with bounds on depth, on what aliases multiply, and on numbers."""
+"""PyYAML's safe loader with bounds on depth, on what aliases multiply, and on numbers; keys are there once."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ class BoundedLoader(yaml.SafeLoader):
         self.depth -= 1
         if isinstance(node, yaml.ScalarNode):
             self._check_scalar(node)
+        elif isinstance(node, yaml.MappingNode):
+            self._check_keys(node)
         if anchor is not None:
             self.sizes[anchor] = self.count - before
         return node
@@ -58,6 +60,15 @@ class BoundedLoader(yaml.SafeLoader):
         if plain and len(node.value) > LONGEST_NUMBER:
             raise yaml.YAMLError(f"a number or date of {len(node.value)} characters")
 
+    def _check_keys(self, node: yaml.MappingNode) -> None:
+        """A key that is there twice: YAML would keep the last one. What ``<<`` merges in may be given anew."""
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.YAMLError(f"'{key.value[:60]}' is there twice, the second time in line {_line(key)}")
+                seen.add((key.tag, key.value))
+
     def whole_number(self, node: yaml.ScalarNode) -> int:
         """A whole number that a tensor can hold.
 
@@ -68,6 +79,11 @@ class BoundedLoader(yaml.SafeLoader):
         if number.bit_length() > MOST_BITS:
             raise yaml.YAMLError(f"a whole number of {number.bit_length()} bits: {MOST_BITS} are the most")
         return number
+
+
+def _line(node: yaml.Node) -> int:
+    line: int = node.start_mark.line + 1
+    return line
 
 
 BoundedLoader.add_constructor("tag:yaml.org,2002:int", BoundedLoader.whole_number)

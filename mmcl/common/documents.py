@@ -20,13 +20,8 @@ def parse_yaml(text: str, where: object) -> Any:
         where: its file, for messages.
 
     Raises:
-        UserError: it is no YAML, or beyond a bound.
+        UserError: it is no YAML, beyond a bound, or has a key twice.
     """
-    return parse_yaml_tree(text, where)[0]
-
-
-def parse_yaml_tree(text: str, where: object) -> tuple[Any, Any]:
-    """The same, with the tree of nodes, in which a key that is there twice is still there twice."""
     import yaml
 
     from mmcl.common.bounded_yaml import BoundedLoader
@@ -34,9 +29,7 @@ def parse_yaml_tree(text: str, where: object) -> tuple[Any, Any]:
     if len(text) > MOST_YAML:
         raise UserError(f"{where}: larger than {MOST_YAML >> 20} MiB, which no file of settings is")
     try:
-        loader = BoundedLoader(text)
-        tree = loader.get_single_node()
-        return (None if tree is None else loader.construct_document(tree)), tree
+        return BoundedLoader(text).get_single_data()
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError, KeyError, AttributeError) as error:
         raise UserError(f"{where}: not a YAML file that can be read: {_words(error)}") from error
 

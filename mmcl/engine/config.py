@@ -180,7 +180,7 @@ class TrainConfig:
             ("data.share", data.share, 0 < data.share <= 1, "in (0, 1]"),
             ("schedule.epochs", schedule.epochs, schedule.epochs >= 1, "at least 1"),
             ("schedule.warmup_epochs", schedule.warmup_epochs, schedule.warmup_epochs >= 0, "0 or more"),
-            ("seed", self.seed, self.seed >= 0, "0 or more"),
+            ("seed", self.seed, 0 <= self.seed < 2**31, "from 0 to 2,147,483,647"),
             ("schedule.milestones", schedule.milestones, all(m >= 0 for m in schedule.milestones), "epochs, 0 or more"),
             ("schedule.gamma", schedule.gamma, 0 < schedule.gamma <= 1, "in (0, 1]"),
             ("schedule.floor", schedule.floor, 0 <= schedule.floor <= 1, "in [0, 1]"),

@@ -83,8 +83,8 @@ def build_parser(names: Mapping[str, str]) -> Any:
     )  # fmt: skip
     parser.add_argument(
         "--stars", type=bool, default=False,
-        help="first train the encoder on the same clips without labels (recipe own_stars), into OUT-stars, and start "
-        "from there",
+        help="first train the encoder on the same clips without labels (recipe own_stars), into OUT-stars, with that "
+        "recipe's task and optimiser, and start from there",
     )  # fmt: skip
     for section, options in _SECTIONS.items():
         parser.add_class_arguments(options, section)

@@ -14,6 +14,8 @@ from mmcl.data.prompts import Prompts, load_prompts, write_prompts
 from mmcl.engine.config import FREE_KEYS, TrainConfig
 from mmcl.engine.parsing import read_run_config
 from mmcl.engine.position import refuse_earlier
+from mmcl.models.description import Description, read_description
+from mmcl.models.folder import RUN_MODEL
 
 TEXTS = "texts.yaml"  # a prompts file: all that was said about the data set when the run was begun
 LOCK, WRITER = ".lock", ".writer.json"
@@ -45,6 +47,23 @@ def check_run(config: TrainConfig) -> None:
             raise UserError(
                 f"cannot resume {folder}: {key} was {was} and is now {now}; "
                 "resume with the same configuration, or choose another --out"
+            )
+
+
+def check_joints(folder: Path, description: Description) -> None:
+    """Whether a run that goes on has the joints that it was begun with; its layout may be a file that has changed.
+
+    Raises:
+        UserError: they are others.
+    """
+    if not (folder / RUN_MODEL).is_file():
+        return
+    begun = read_description(folder / RUN_MODEL)
+    for was, now in ((begun.layout, description.layout), (begun.encoder_layout, description.encoder_layout)):
+        if was.to_dict() != now.to_dict():
+            raise UserError(
+                f"cannot resume {folder}: layout '{now.name}' is not what it was when the run was begun; bring it "
+                "back, or choose another --out"
             )
 
 

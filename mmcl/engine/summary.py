@@ -34,6 +34,11 @@ def opening(config: TrainConfig, loop: Loop, begun: dict[str, Any] | None) -> st
         *(f"from the clips: {words}" for words in config.derived),
         *(f"{name}: {words}" for name, words in loop.task.helpers().items()),
     ]
+    if config.schedule.warmup_epochs >= config.schedule.epochs:
+        lines.append(
+            f"schedule.warmup_epochs is {config.schedule.warmup_epochs:g} of {config.schedule.epochs} epochs: the rate "
+            "rises until the end"
+        )
     if config.engine.precision == "bf16" and not computes_bf16(accelerator.device):
         lines.append("this processor has no bf16 arithmetic: --engine.precision=fp32 would be several times faster")
     if loop.data.texts is not None and names_alone(config, loop.data.store):

@@ -101,7 +101,7 @@ class Row:
         mean_class_accuracy: of each seed; empty where no classes were scored.
         ece: of each seed; empty as above.
         difference: accuracy minus the first group's, with the ends of its 95 % interval; None for the first group, and
-            where the evaluation knows no clip that was answered right.
+            where the metric is not the share of clips that were answered right.
     """
 
     name: str
@@ -132,7 +132,7 @@ def compare(groups: Mapping[str, Sequence[SavedReport]]) -> list[Row]:
         if {report.main for report in reports} != {main}:
             raise UserError(f"{reports[0].path} goes by {reports[0].main}, and the first report by {main}")
         found = [score_metrics(report.scores, report.labels) for report in reports if report.classified]
-        answers = [report.correct for report in reports if report.correct is not None]
+        answers = [report.answers for report in reports if report.answers is not None]
         correct = np.stack(answers) if len(answers) == len(reports) else None
         difference = None
         if rows and first is not None and correct is not None:

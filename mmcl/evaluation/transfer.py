@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mmcl.common.documents import MOST_YAML, parse_yaml_tree, read_document
+from mmcl.common.documents import read_yaml
 from mmcl.common.errors import UserError
 from mmcl.common.files import is_file
 from mmcl.data.selection import Selection
@@ -94,20 +94,15 @@ class Transfer(Evaluation):
 
 
 def _parse(path: Path) -> TransferMap:
-    facts: Any
-    tree: Any
-    facts, tree = parse_yaml_tree(read_document(path, MOST_YAML), path)
+    facts: Any = read_yaml(path)
     try:
         rule = TransferMap(
             name=str(facts.get("protocol", path.stem)), source=str(facts["source"]), target=str(facts["target"]),
             pairs=dict(facts["pairs"]), clips=facts.get("clips"), classes=facts.get("classes"),
             reference=str(facts.get("reference", "")),
         )  # fmt: skip
-        rows = [key.value for name, rows in tree.value if name.value == "pairs" for key, _ in rows.value]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: a label map needs source, target and pairs ({error})") from error
-    if twice := sorted({row for row in rows if rows.count(row) > 1}):  # YAML itself would keep the last one
-        raise UserError(f"{path}: target class '{twice[0]}' is there twice: a class has one right answer")
     for own, foreign in rule.pairs.items():
         if any(isinstance(entry, bool) or not isinstance(entry, (str, int)) for entry in (own, foreign)):
             raise UserError(

@@ -30,8 +30,8 @@ def check_study(study: Study, where: str) -> None:
             "number needs quotes around it"
         )
     seeds = study.seeds
-    if not seeds or len({*seeds}) < len(seeds) or min(seeds) < 0:
-        raise UserError(f"{where}: seeds is {seeds}: it must be different whole numbers from 0 up")
+    if not seeds or len({*seeds}) < len(seeds) or not 0 <= min(seeds) <= max(seeds) < 2**31:
+        raise UserError(f"{where}: seeds is {seeds}: it must be different whole numbers from 0 to 2,147,483,647")
     for place, settings in {"set": study.set, **{f"arm '{arm}'": study.own(arm) for arm in study.arms}}.items():
         for key, value in settings.items():
             check_key(str(key), f"{where}, {place}")

@@ -49,19 +49,21 @@ def measures(study: Study, runs: Iterable[Run], out: Path) -> list[Measure]:
         runs: all of them, finished or not.
         out: the study's folder.
     """
-    found: dict[str, dict[str, list[float]]] = {}
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
     for run in runs:
         for judge in (run.judge, *run.beside):
             facts = _facts(run.folder / judge.report / "report.json")
-            main = str(facts.get("main", "top1"))
-            names = {main: f"{_words(main)}, %", CALIBRATION: "calibration error, %"}
-            for key in (main, CALIBRATION):
+            for key in (str(facts.get("main", "top1")), CALIBRATION):
                 if isinstance(facts.get(key), int | float):
-                    found.setdefault(names[key], {}).setdefault(run.arm, []).append(100.0 * facts[key])
+                    found.setdefault((key, judge.evaluation), {}).setdefault(run.arm, []).append(100.0 * facts[key])
+    keys = [key for key, _ in found]
     shown = [
-        Measure(name, {arm: float(np.mean(values)) for arm, values in by_arm.items()}, name.startswith("calibration"))
-        for name, by_arm in found.items()
-    ]
+        Measure(
+            f"{_words(key)}{f' ({judge})' if keys.count(key) > 1 else ''}, %",
+            {arm: float(np.mean(values)) for arm, values in by_arm.items()}, key == CALIBRATION,
+        )
+        for (key, judge), by_arm in found.items()
+    ]  # fmt: skip
     times = _times(out / TIMES, study)
     return [*shown, Measure("one clip, ms (fp32 graph)", times, less=True, digits=2)] if times else shown
 
@@ -93,7 +95,7 @@ def _times(file: Path, study: Study) -> dict[str, float]:
 
 
 def _words(main: str) -> str:
-    return "top-1" if main == "top1" else main.replace("_", " ")
+    return {"top1": "top-1", CALIBRATION: "calibration error"}.get(main, main.replace("_", " "))
 
 
 def matrix_table(study: Study, shown: Sequence[Measure]) -> str:

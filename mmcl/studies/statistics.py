@@ -109,7 +109,7 @@ class Judged:
     @property
     def correct(self) -> np.ndarray | None:
         """(n,) bool, where the number is their mean."""
-        return self.report.correct if self.by_clip else None
+        return self.report.answers if self.by_clip else None
 
 
 Values = Mapping[Run, Judged]

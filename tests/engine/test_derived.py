@@ -61,6 +61,14 @@ def test_steps_are_about_as_many_whatever_the_size(clips) -> None:
     assert found["preprocess.window"] == 64 and found["encoder.persons"] == 1
 
 
+def test_where_out_cannot_be_used_is_said_before_the_run_without_labels(words, tmp_path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("of somebody")
+    with pytest.raises(UserError, match="is no run folder"):
+        train([*words, f"--out={tmp_path / 'run'}", "--stars=true"])
+    assert not (tmp_path / "run-stars").exists()
+
+
 def test_stars_is_a_run_without_labels_and_one_that_starts_from_it(words, tmp_path) -> None:
     tiny = ["--schedule.epochs=1", "--schedule.warmup_epochs=0", "--encoder.width=8", "--encoder.members=2",
             "--data.shots=1", "--engine.trackers=[]", f"--out={tmp_path / 'run'}", "--stars=true"]  # fmt: skip

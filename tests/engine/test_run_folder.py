@@ -73,6 +73,23 @@ def record_of(folder: Path) -> dict[str, object]:
     return json.loads((folder / "model.json").read_text())["record"]
 
 
+def test_a_run_does_not_go_on_with_a_layout_file_that_has_changed(demo_store, tmp_path, monkeypatch) -> None:
+    """Weights would be learned on two orders of joints, and model.json would know of the first."""
+    own, out = tmp_path / "own.yaml", tmp_path / "run"
+    facts = {**load_layout("kinect_v1_20").to_dict(), "name": "own"}
+    own.write_text(yaml.safe_dump(facts))
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_asked_to_stop", lambda loop, _: loop.position.steps == 4)
+        assert run(demo_store, out, f"--data.layout={own}") == 130
+    before = [file.read_bytes() for file in sorted(out.rglob("*")) if file.is_file()]
+    own.write_text(yaml.safe_dump({**facts, "joints": facts["joints"][::-1]}))
+    with pytest.raises(UserError, match="layout 'own' is not what it was"):
+        run(demo_store, out, f"--data.layout={own}", "--resume=true")
+    assert [file.read_bytes() for file in sorted(out.rglob("*")) if file.is_file()] == before
+    own.write_text(yaml.safe_dump(facts))
+    assert run(demo_store, out, f"--data.layout={own}", "--resume=true") == 0
+
+
 def hold(folder: str, words: list[str], ready: str) -> None:
     with sole_writer(parse(words)):
         Path(ready).touch()

@@ -128,6 +128,23 @@ def test_the_table_tells_what_the_reports_hold(runs: Path, tmp_path: Path, capsy
         main([*words, "--out", str(tmp_path / "out")])
 
 
+def test_a_number_that_is_no_share_of_right_answers_has_no_interval_by_clips(tmp_path: Path) -> None:
+    """An AUROC may be higher where fewer answers are right: a difference of the latter would turn the verdict round."""
+    scores, labels = invented(1)
+    words = []
+    for name, skill, auroc in (("a", 2.0, 0.5), ("b", 0.5, 0.9)):
+        report = save(tmp_path / name / "report-test", *invented(1, skill))
+        facts = json.loads((report / "report.json").read_text())
+        words.append(str(report))
+        (report / "report.json").write_text(json.dumps({**facts, "main": "auroc", "auroc": auroc}))
+    first, second = compare(read_groups(words))
+    assert (first.values, second.values) == ([0.5], [0.9]) and second.difference is None
+    for report in words:  # an average over parts of nearly one size is such a share
+        facts = json.loads((Path(report) / "report.json").read_text())
+        (Path(report) / "report.json").write_text(json.dumps({**facts, "auroc": facts["top1"] + 0.0004}))
+    assert compare(read_groups(words))[1].difference is not None
+
+
 def test_only_what_was_judged_alike_is_compared(runs: Path, tmp_path: Path) -> None:
     scores, labels = invented(1)
     changes: list[tuple[str, Callable[[Path], Path]]] = [

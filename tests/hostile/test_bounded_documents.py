@@ -41,6 +41,7 @@ def bomb(levels: int) -> str:
         ("? [a, b]\n: c", "unhashable"),
         ("a: b\n--- \nc: d", "single document"),
         ("x: \x07", "not allowed"),
+        ("a: 1\nb: {c: 1, d: 2,\n  c: 3}", "'c' is there twice, the second time in line 3"),
         ("x" * (3 << 20), "larger than 2 MiB"),
     ],
 )
@@ -57,6 +58,8 @@ def test_what_people_write_is_read_as_pyyaml_reads_it() -> None:
 
     text = "base: &base {a: 1, b: [1.5, yes, ~, 0x10]}\nother: {<<: *base, c: 2001-09-09}\ntwice: [*base, *base]\n"
     found = parse_yaml(text, "x.yaml")
+    merged = "deep: {one: &one {a: 1}, two: &two {<<: *one, a: 2}}\nthree: {<<: *two, a: 3}\n"  # given anew, not twice
+    assert parse_yaml(merged, "x.yaml") == yaml.safe_load(merged)
     assert found == yaml.safe_load(text) and found["other"]["c"] == datetime.date(2001, 9, 9)
     assert parse_yaml("", "x.yaml") is None
 

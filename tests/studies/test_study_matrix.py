@@ -49,6 +49,18 @@ def test_measures_are_means_over_finished_runs_and_times_are_read_where_they_wer
     assert not measures(replace(STUDY, arms={"x": {}}), [], tmp_path)
 
 
+def test_judges_with_a_number_of_one_name_have_columns_of_their_own(tmp_path) -> None:
+    study = replace(STUDY, arms={"a": {}}, seeds=[0], judge=["top1", "open_vocabulary"])
+    (run,) = study.runs(tmp_path)
+    save(run.report, main="top1", top1=0.9, ece=0.02)
+    save(run.folder / run.beside[0].report, main="top1", top1=0.3, ece=0.4)
+    found = {measure.name: measure.values["a"] for measure in measures(study, [run], tmp_path)}
+    assert found == pytest.approx({
+        "top-1 (top1), %": 90.0, "calibration error (top1), %": 2.0, "top-1 (open_vocabulary), %": 30.0,
+        "calibration error (open_vocabulary), %": 40.0,
+    })  # fmt: skip
+
+
 def test_shades_go_by_rank_within_a_measure() -> None:
     grid = np.array([[3.0, np.nan], [900.0, 3.0], [5.0, -1.0]])
     more = shades(grid, less=False)

@@ -21,6 +21,7 @@ from mmcl.data.store import ClipStore, open_store
 RULE = ("protocol", "split", "data_fingerprint", "evaluation")  # what two reports must share to be of one judgement
 CAVEATS = ("warning", "control", "note")  # what must be known of a report before its number is believed
 FEW = 3  # names in a message
+NEAR = 1e-3  # between a metric and the share of clips that are right
 LONGEST_CAVEAT = 1000  # characters
 MOST_BYTES = 256 << 20  # of what scores.npz unpacks to
 
@@ -56,6 +57,16 @@ class SavedReport:
     def value(self) -> float:
         """That metric."""
         return float(self.facts[self.main])
+
+    @property
+    def answers(self) -> np.ndarray | None:
+        """``correct``, where the main metric is the share of clips that are right, to a tenth of a point.
+
+        An AUROC is no such share, and clips that are right say nothing of its difference. An average over parts of a
+        stream is one, but for parts that differ by a few clips.
+        """
+        near = self.correct is not None and abs(float(self.correct.mean()) - self.value) < NEAR
+        return self.correct if near else None
 
     def number(self, name: str) -> float | None:
         """A number of ``report.json`` by its keys with points between them; None where the report has it as null.

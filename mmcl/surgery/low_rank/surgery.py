@@ -93,7 +93,9 @@ class LowRank(Surgery):
         """Second moments of what layers put out, where the basis wants them."""
         options = self.options
         if options.basis == "outputs" and (data is None or not len(data.clips)):
-            raise UserError("low_rank: the basis 'outputs' looks at training clips: say which (--data, --protocol), or take 'svd'")
+            raise UserError(
+                "low_rank: the basis 'outputs' looks at training clips: say which (--data, --protocol), or take 'svd'"
+            )
         if options.basis == "svd" or data is None or not len(data.clips):
             return {}
         batches = islice(inputs_of(model, data, options.batch_size, options.seed), -(-CLIPS // options.batch_size))
