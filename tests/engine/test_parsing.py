@@ -93,6 +93,7 @@ def test_unknown_names_are_refused_in_any_form(words) -> None:
         ("--optimiser.adamw_weight_decay=-1", "optimiser.adamw_weight_decay is -1.0: it must be 0 or more"),
         ("--optimiser.rates={projection: -1}", r"optimiser.rates is \{'projection': -1.0\}"),
         ("--optimiser.rates={projektion: 1}", "names projektion, .*: those of colearn are projection, clip, lora"),
+        ("--seed=4294967296", "seed is 4294967296: it must be from 0 to 2,147,483,647"),
         ("--optimiser.rate=.nan", "optimiser.rate must be a finite number, not nan"),
         ("--optimiser.rate=" + "9" * 400, "int too large"),
         ("--encoder={3: x}", "3"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mmcl.common.errors import UserError
-from mmcl.compress import build_parser, compress, main
+from mmcl.compress import _name, asked, build_parser, compress, main
 from mmcl.data.store import open_store
 from mmcl.deploy.export import export_model
 from mmcl.encoders.counting import count_parameters
@@ -144,3 +144,9 @@ def test_a_bundle_keeps_its_joints_and_a_sweep_that_fails_leaves_nothing(run, tm
     for amounts in ("0.8,0.5", "0.6,0.4"):
         main([str(bundle), "--energy", amounts, *data, "--out", str(sweep), "--overwrite"])
     assert {path.name for path in sweep.iterdir() if path.is_dir()} == {"energy-0.6", "energy-0.4"}
+
+
+def test_sizes_that_differ_by_one_parameter_have_names_of_their_own() -> None:
+    words = ["run", "--parameters", "1000001,1000002,0.5", "--out", "sizes"]
+    names = [_name(options) for options in asked(build_parser().parse_args(words))]
+    assert names == ["parameters-1000001", "parameters-1000002", "parameters-0.5"]

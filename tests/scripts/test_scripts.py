@@ -79,6 +79,7 @@ def test_no_verb_lists_the_verbs() -> None:
             ["study", "--config", "utd_mhad", "--out", "never", "--only", "nosuch"],
             "--only nosuch: the arms are skeleton",
         ),
+        (["demo", "--out", "never", "--epochs", "0"], "--epochs is 0: it must be at least 1"),
         (["train", "--config", "adapt", "--start.checkpoint=nowhere"], "nowhere is neither a bundle"),
         (
             ["adapt", "--checkpoint", "x", "--data", "nowhere", "--protocol", "y", "--out", "never"],

@@ -124,7 +124,7 @@ def test_draws_and_settings_from_the_command_line(tmp_path) -> None:
         ({"arms": {"a": {"seed": 1}}}, "arm 'a': 'seed' is the study's own"),
         ({"arms": {"a": {"width": 1}}}, "write section.key"),
         ({"seeds": [0, 0]}, "different whole numbers"),
-        ({"seeds": ["x"]}, "seeds"),
+        ({"seeds": ["x"]}, "seeds"), ({"seeds": [2**31]}, "from 0 to 2,147,483,647"),
         ({"judge": ["top1", "top1"]}, "none of them twice"),
         ({"judge": ["top1", "knn"], "judge_options": {"k": [5]}}, "it holds options by name"),
         ({"judge": ["top1", "knn"], "judge_options": {"knn": 5}}, "judge_options of knn is 5"),
