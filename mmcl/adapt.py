@@ -59,7 +59,7 @@ def adapt(arguments: argparse.Namespace) -> dict[str, Any]:
     from mmcl.surgery.base import build_surgery
 
     store, rule, saved = open_store(arguments.data), load_protocol(arguments.protocol), find_model(arguments.checkpoint)
-    data = Selection(store, arguments.protocol, rule, split(store, rule, needed=["train"]), "train")
+    data = Selection(store, arguments.protocol, rule, split(store, rule, needed=["train"], classes=1), "train")
     model = saved.load(store.layout, pick_device(arguments.device))
     control = model.description.provenance.get("control")
     if control and model.vocabulary is not None:

@@ -143,6 +143,7 @@ def _transfer(arguments: argparse.Namespace, saved: SavedModel) -> Plan:
 
 def _classes(arguments: argparse.Namespace, saved: SavedModel) -> Plan:
     """Open vocabulary among classes that are given by name: a whole store."""
+    from mmcl.common.documents import MOST_YAML, read_document
     from mmcl.data.prompts import fingerprint
     from mmcl.data.selection import Selection
     from mmcl.data.store import open_store
@@ -152,8 +153,9 @@ def _classes(arguments: argparse.Namespace, saved: SavedModel) -> Plan:
     if arguments.data is None:
         raise UserError("--classes needs --data, a clip store that holds clips of them")
     store, asked = open_store(arguments.data), arguments.classes
-    words = Path(asked).read_text(encoding="utf-8") if Path(asked).is_file() else asked
-    names = [Path(asked).stem] if Path(asked).is_file() else asked.split(",")
+    of_file = asked.endswith((".yaml", ".yml"))
+    words = read_document(Path(asked), MOST_YAML) if of_file else asked
+    names = [Path(asked).stem] if of_file else asked.split(",")
     first = re.sub(r"\W+", "_", names[0].strip().casefold())[:24].strip("_")
     name = f"classes-{first}" + (f"-and-{len(names) - 1}" if len(names) > 1 else "")
     out = arguments.out or saved.report_folder(name, [fingerprint(words), store.fingerprint])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from mmcl.common.errors import UserError
 from mmcl.common.files import is_file, write_text
 
 MOST_CLASSES = 100_000
+WORDS = ("name", "description", "motion")  # what a template may ask for
 # Inside the package, so that every way of installing finds them; `prompts/` at the top of the repository leads here.
 BUILTIN = Path(__file__).resolve().parent.parent / "prompts"
 
@@ -119,6 +121,21 @@ class Prompts:
         return template
 
 
+def class_key(name: str) -> str:
+    """What two spellings of a class's name have in common: case, white space and the codes of accents do not count."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def same_names(names: Sequence[str]) -> list[str]:
+    """The first two names that are one by :func:`class_key`; nothing where all differ."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if (key := class_key(name)) in seen:
+            return [seen[key], name]
+        seen[key] = name
+    return []
+
+
 def fingerprint(content: Any) -> str:
     """Twelve hexadecimal digits of the SHA-256 of texts, in whatever lists and mappings."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
@@ -150,12 +167,55 @@ def load_prompts(name: str | Path) -> Prompts:
             instructions=_texts(facts, "instructions", plain.instructions),
             answer=str(facts.get("answer", plain.answer)),
             templates=_texts(facts, "templates", plain.templates),
-        ).with_classes(facts["classes"])
+        ).with_classes([_entry(row) for row in _listed(facts["classes"])])
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a prompts file ({error}); it needs a list 'classes' of names") from error
-    if isinstance(facts["classes"], (str, dict)) or not 0 < len(prompts.names) <= MOST_CLASSES:
-        raise UserError(f"{path}: 'classes' must be a list of 1 to {MOST_CLASSES} names")
+    _check(prompts, path)
     return prompts
+
+
+def _check(prompts: Prompts, path: Path) -> None:
+    """Whether every class of a file has a name, and a text, of its own.
+
+    Raises:
+        UserError: one has not.
+    """
+    if not 0 < len(prompts.names) <= MOST_CLASSES:
+        raise UserError(f"{path}: 'classes' must be a list of 1 to {MOST_CLASSES} names")
+    if twice := same_names(prompts.names):
+        raise UserError(f"{path}: classes '{twice[0]}' and '{twice[1]}' have one name, whatever case and spaces are")
+    if not prompts.templates:
+        raise UserError(f"{path}: 'templates' is empty: leave it out, or give a sentence like 'a person does {{name}}'")
+    for text in (*prompts.templates, prompts.answer):
+        if text and not any(f"{{{word}}}" in text for word in WORDS):
+            raise UserError(
+                f"{path}: '{text:.80}' is the same for every class: put {{name}}, {{description}} or {{motion}} where "
+                "its words belong"
+            )
+
+
+def _listed(found: Any) -> list[Any]:
+    if not isinstance(found, list):
+        raise TypeError("'classes' must be a list")
+    return found
+
+
+def _entry(row: Any) -> dict[str, str]:
+    """One class of a file, whose author may have written what YAML reads otherwise.
+
+    Raises:
+        TypeError: its name is no word, or something else of it is no text.
+    """
+    told = row if isinstance(row, dict) else {"name": row}
+    name = told.get("name")
+    if type(name) not in (str, int) or not class_key(str(name)):
+        raise TypeError(f"the name of a class is {name!r:.40}: write a word, and words like yes and no in quotes")
+    if unknown := sorted(str(key) for key in told if key not in ("name", "called", "description", "motion")):
+        raise TypeError(f"class '{name}' has '{unknown[0]:.40}': what may be said is name, description, motion, called")
+    words = {key: text for key, text in told.items() if key != "name" and text is not None}
+    if wrong := next((key for key, text in words.items() if not isinstance(text, str)), None):
+        raise TypeError(f"the {wrong} of class '{name}' is no text: {words[wrong]!r:.40}")
+    return {"name": str(name), **words}
 
 
 def _texts(facts: dict[str, Any], key: str, default: Sequence[str]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from mmcl.data.arrival import Stream
 from mmcl.data.thinning import LongTail
 
 ANY = "any"  # a rule for clips of every data set
+OWN = "own/"  # before the stem of lists that clips bring along
 SIDES = ("train", "test")
 ATTRIBUTES = ("subject", "camera", "setup", "trial", "label", "id", "split")
 HALVES = ("clips", "subjects")
@@ -39,9 +40,10 @@ class Protocol:
         draws: how many random halves, or random sets of withheld classes, the protocol averages over.
         draw: which of them this is.
         base: protocol whose sides this one takes: one with withheld classes always does; "" for sides of its own.
-        unseen: labels of the withheld classes.
+        unseen: labels or names of the withheld classes.
         unseen_count: how many classes to draw at random in their place.
-        pseudo_unseen: labels withheld too in the ``/gate`` variant; as many as unseen, drawn at random, where empty.
+        pseudo_unseen: labels or names withheld too in the ``/gate`` variant; as many as unseen, drawn at random, where
+            empty.
         calibrate: training-side clips that the ``/gate`` variant keeps for judging.
         gate: whether this is the ``/gate`` variant.
         long_tail: how the training clips a class fall off; None for all there are.
@@ -58,9 +60,9 @@ class Protocol:
     draws: int = 1
     draw: int = 0
     base: str = ""
-    unseen: Sequence[int] = ()
+    unseen: Sequence[int | str] = ()
     unseen_count: int = 0
-    pseudo_unseen: Sequence[int] = ()
+    pseudo_unseen: Sequence[int | str] = ()
     calibrate: Rule = field(default_factory=dict)
     gate: bool = False
     long_tail: LongTail | None = None
@@ -118,9 +120,14 @@ class Protocol:
         """
         if not self.base:
             return self
+        if (lists := self.base.removeprefix(OWN)) != self.base and lists:
+            return replace(self, lists=lists)
         base = known.get(self.base)
         if base is None or base.drawn or base.open or base.dataset != self.dataset:
-            raise UserError(f"protocol '{self.name}': base '{self.base}' is no fixed protocol of its data set")
+            raise UserError(
+                f"protocol '{self.name}': base '{self.base}' is no fixed protocol of its data set, and no own/… of the "
+                "clips' own lists"
+            )
         return replace(self, train=base.train, test=base.test)
 
 
@@ -140,6 +147,8 @@ def parse_protocol(name: str, facts: Any, where: str) -> Protocol:
             key: _rule(value) if key in (*SIDES, "calibrate") else value for key, value in facts.items()
         }
         rules |= {key: _seedable(SEEDABLE[key], value) for key, value in facts.items() if key in SEEDABLE}
+        if str(rules.get("base", "")).startswith(OWN):  # whose clips bring the lists along is said by the store
+            rules = {"dataset": ANY, **rules}
         protocol = Protocol(name=name, **rules)
         if not (protocol.halves or protocol.base) and not (protocol.train and protocol.test):
             raise KeyError("a side is missing")
@@ -162,12 +171,13 @@ def _check(protocol: Protocol, what: str) -> None:
     if unknown := {*protocol.train, *protocol.test, *protocol.calibrate} - set(ATTRIBUTES):
         raise UserError(f"{what} splits by {sorted(unknown)}; clips have {', '.join(ATTRIBUTES)}")
     for withheld in (protocol.unseen, protocol.pseudo_unseen):
-        if not isinstance(withheld, list | tuple) or any(type(k) is not int or k < 0 for k in withheld):
-            raise UserError(f"{what}: unseen and pseudo_unseen are lists of labels, from 0 up")
+        known = isinstance(withheld, list | tuple)
+        if not known or any(type(k) not in (int, str) or (type(k) is int and k < 0) for k in withheld):
+            raise UserError(f"{what}: unseen and pseudo_unseen are lists of names, or of labels, from 0 up")
     both = [*protocol.unseen, *protocol.pseudo_unseen]
     if len({*both}) < len(both) or type(protocol.unseen_count) is not int or protocol.unseen_count < 0:
         raise UserError(
-            f"{what}: unseen and pseudo_unseen share no label and repeat none, and unseen_count is a whole number"
+            f"{what}: unseen and pseudo_unseen share no class and repeat none, and unseen_count is a whole number"
         )
     if protocol.halves not in ("", *HALVES) or type(protocol.draw) is not int or protocol.draw < 0:
         raise UserError(f"{what}: halves is {' or '.join(HALVES)}, and draw a whole number")

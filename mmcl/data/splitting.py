@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from mmcl.common.errors import UserError
+from mmcl.data.prompts import class_key
 from mmcl.data.protocols import by_lists, protocol_names
 from mmcl.data.rules import ANY, ATTRIBUTES, Protocol, Rule
 from mmcl.data.split import Split
@@ -15,8 +17,9 @@ from mmcl.data.store import ClipStore
 
 
 def split(
-    store: ClipStore, protocol: Protocol, validation: Rule | None = None, needed: Sequence[str] = ("train", "test")
-) -> Split:
+    store: ClipStore, protocol: Protocol, validation: Rule | None = None, needed: Sequence[str] = ("train", "test"),
+    classes: int = 2,
+) -> Split:  # fmt: skip
     """Apply a protocol to a store.
 
     Args:
@@ -24,6 +27,7 @@ def split(
         protocol: the rule.
         validation: attribute -> values held out of the training side; None or empty for none but the clips' own list.
         needed: sides that must have clips: those that are trained on or judged. What is held out must, if asked for.
+        classes: how many there must be to train on, at least: 1 where nobody tells them apart.
 
     Raises:
         UserError: the protocol is another data set's, a needed side comes out empty, both sides share a clip, or there
@@ -51,7 +55,7 @@ def split(
     if protocol.gate:  # nothing of the test side is looked at
         test = train & _match(store, protocol.calibrate)
         train = train & ~test
-    seen, unseen = divide_classes(protocol, len(store.class_names))
+    seen, unseen = divide_classes(by_labels(protocol, store.class_names), len(store.class_names))
     withheld = test & np.isin(store.labels, unseen)
     train, test = train & np.isin(store.labels, seen), test & np.isin(store.labels, seen)
     rule = validation or own
@@ -68,7 +72,7 @@ def split(
             raise UserError(
                 f"protocol '{protocol.name}' finds no {side} {clip} in {store.location} ({len(store)} clips{hint})"
             )
-    if "train" in needed and len(seen) < 2:
+    if "train" in needed and len(seen) < classes:
         raise UserError(
             f"{store.location} has one class alone, '{store.class_names[0]}': there is nothing to tell apart"
         )
@@ -124,6 +128,34 @@ def _halves(store: ClipStore, protocol: Protocol) -> tuple[np.ndarray, np.ndarra
             clips = rng.permutation(clips[np.argsort(ids[clips])])
             train[clips[: (len(clips) + 1) // 2]] = True
     return train, ~train
+
+
+def by_labels(protocol: Protocol, names: Sequence[str]) -> Protocol:
+    """The protocol with labels in the place of names of withheld classes.
+
+    Raises:
+        UserError: there is no such class, or one is there by name and by label.
+    """
+    known = {class_key(name): label for label, name in enumerate(names)}
+
+    def label(one: int | str) -> int:
+        if isinstance(one, int):
+            return one
+        if class_key(one) not in known:
+            raise UserError(
+                f"protocol '{protocol.name}' withholds '{one:.60}', and there is no such class: "
+                f"{', '.join(names[:20])}{', …' if len(names) > 20 else ''}"
+            )
+        return known[class_key(one)]
+
+    found = replace(
+        protocol, unseen=[label(one) for one in protocol.unseen],
+        pseudo_unseen=[label(one) for one in protocol.pseudo_unseen],
+    )  # fmt: skip
+    both = [*found.unseen, *found.pseudo_unseen]
+    if len({*both}) < len(both):
+        raise UserError(f"protocol '{protocol.name}' withholds a class twice, by its name and by its label")
+    return found
 
 
 def divide_classes(protocol: Protocol, classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,8 +11,8 @@ import torch
 from torch import Tensor
 
 from mmcl.common.errors import UserError
-from mmcl.data.prompts import Prompts, fingerprint, load_prompts, prompt_names
-from mmcl.models.vocabulary import Vocabulary, class_key, quoted
+from mmcl.data.prompts import Prompts, class_key, fingerprint, load_prompts, prompt_names
+from mmcl.models.vocabulary import Vocabulary, quoted
 
 OWN = "own"
 
@@ -37,9 +38,9 @@ def named_classes(classes: str, vocabulary: Vocabulary) -> Prompts:
     Where a .yaml file says something about a class, that counts; of one given by name alone, what the vocabulary knows.
 
     Args:
-        classes: names separated by commas, where ``own`` stands for all of the vocabulary's table, or, where it has
-            none, for all classes of the data set that it learned on; or a .yaml file of classes with names,
-            descriptions, motions.
+        classes: names separated by commas, those that have one in double quotes, where ``own`` stands for all of the
+            vocabulary's table, or, where it has none, for all classes of the data set that it learned on; or a .yaml
+            file of classes with names, descriptions, motions.
         vocabulary: of the model. Other templates than its own would put a class's text elsewhere in the space.
 
     Raises:
@@ -48,8 +49,11 @@ def named_classes(classes: str, vocabulary: Vocabulary) -> Prompts:
     if classes.endswith((".yaml", ".yml")):
         asked = load_prompts(classes).classes()
     else:
-        names = [name for name in (" ".join(name.split()) for name in classes.split(",")) if name]
+        names = split_names(classes)
         own = vocabulary.names or list(vocabulary.words.names)
+        if divided := next((name for name in own if "," in name and {*split_names(name)} <= {*names}), None):
+            raise UserError(f"--classes: '{divided}' is one class, whose name has a comma: write it in double quotes, "
+                            f"inside the others' (--classes '\"{divided}\",…')")  # fmt: skip
         if OWN in names and not own:
             raise UserError("--classes own: there is no table of class texts (`mmcl export --classes …` makes one)")
         asked = [{"name": each} for name in names for each in (own if name == OWN else [name])]
@@ -57,6 +61,12 @@ def named_classes(classes: str, vocabulary: Vocabulary) -> Prompts:
     if len(different) < 2:
         raise UserError(f"--classes needs at least two different names with a comma between them, not '{classes}'")
     return _told(list(different.values()), vocabulary, "--classes")
+
+
+def split_names(words: str) -> list[str]:
+    """Names with commas between them; one in double quotes may have commas of its own."""
+    rows = csv.reader([words], skipinitialspace=True)
+    return [name for row in rows for name in (" ".join(each.split()) for each in row) if name]
 
 
 def known_classes(names: Sequence[str], vocabulary: Vocabulary, dataset: str) -> Prompts:

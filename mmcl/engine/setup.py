@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -60,7 +61,8 @@ def open_data(config: TrainConfig) -> Experiment:
         UserError: no store, no such protocol, an empty side.
     """
     store, shots, share = open_store(config.data.path), config.data.shots, config.data.share
-    sides = split(store, load_protocol(config.data.protocol), config.data.validation)
+    least = 2 if TASKS[config.task_name].classifies else 1  # without labels, there may be nothing to tell apart
+    sides = split(store, load_protocol(config.data.protocol), config.data.validation, classes=least)
     count = len(sides.train)
     if config.data.require_video:
         seen = sides.train[store.video_frames[sides.train] > 0]
@@ -103,9 +105,12 @@ def task_prompts(config: TrainConfig, store: ClipStore) -> Prompts:
     name = config.data.prompts or store.dataset
     prompts = load_prompts(name)
     if list(prompts.names) != list(store.class_names):
+        pairs = enumerate(zip_longest(prompts.names, store.class_names, fillvalue="none"))
+        at, (theirs, ours) = next((at, pair) for at, pair in pairs if pair[0] != pair[1])
         raise UserError(
             f"prompts '{name}' list {len(prompts.names)} classes that are not those of {store.location} "
-            f"({len(store.class_names)}): class names must agree, in order"
+            f"({len(store.class_names)}): class names must agree, in order, and class {at} is '{theirs:.60}' there and "
+            f"'{ours:.60}' here"
         )
     return prompts.shuffled(config.seed) if config.data.shuffle_texts else prompts
 

@@ -57,6 +57,8 @@ class Linear(Evaluation):
     def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:
         """``linear_top1`` of the features; all readouts and floors under ``top1_by_readout``."""
         options, sides = self.options, probe_sides(data)
+        if len(sides.bank) < 2:
+            raise UserError(f"a linear probe takes two training clips or more: {data.protocol} has one here")
         table: dict[str, float] = {}
         answers: dict[str, np.ndarray] = {}
         for name, bank, queries in rows_of({**readouts(model), **floors(model, options.seed)}, sides, apply):

@@ -10,7 +10,7 @@ from mmcl.common.files import is_file
 from mmcl.data.prompts import class_names
 from mmcl.data.protocols import builtin_protocols, load_protocol
 from mmcl.data.rules import Protocol
-from mmcl.data.splitting import divide_classes
+from mmcl.data.splitting import by_labels, divide_classes
 from mmcl.evaluation.transfer import transfer_maps
 
 
@@ -50,7 +50,7 @@ def describe_open_protocols() -> str:
 
 def _withheld(protocol: Protocol) -> str:
     names = class_names(protocol.dataset)
-    _, unseen = divide_classes(protocol, len(names))
+    _, unseen = divide_classes(by_labels(protocol, names), len(names))
     which = f"withheld by draw {protocol.draw}" if protocol.drawn else "withheld"
     words = f"{which}: " + ", ".join(f"{names[label]} ({label})" for label in unseen)
     return textwrap.indent(textwrap.fill(words, 110), "    ")

@@ -9,13 +9,14 @@ import numpy as np
 from torch import Tensor
 
 from mmcl.common.errors import UserError
+from mmcl.data.prompts import class_key
 from mmcl.data.selection import Selection
 from mmcl.deploy.texts import class_texts, named_classes
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
 from mmcl.evaluation.top1 import scored
 from mmcl.models.learned import unlearned
 from mmcl.models.model import Model
-from mmcl.models.vocabulary import class_key, require_vocabulary
+from mmcl.models.vocabulary import require_vocabulary
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,11 @@ def open_scores(model: Model, data: Selection, apply: Apply) -> OpenScores:
             f"'{data.protocol}' finds no {'calibration' if rule.gate else 'test'} clip of its withheld classes in "
             f"{store.location} ({quoted(names[seen:])}): nothing can be judged there"
         )
+    if rule.open and len(parts.unseen_classes) < 2:
+        raise UserError(
+            f"'{data.protocol}' withholds {quoted(names[seen:])} alone: every clip of one class is right, whatever its "
+            "text; withhold two or more"
+        )
     vocabulary = require_vocabulary(model.vocabulary, model.path)
     if not rule.open or model.class_names != names[:seen]:
         raise UserError(

@@ -52,6 +52,10 @@ def probe_sides(data: Selection) -> Sides:
     sides = data.sides
     bank, queries = sides.train, data.clips
     for name, clips in (("train", bank), (data.side, queries)):
+        if not len(clips) and name == "validation":
+            raise UserError(
+                "the run holds no clips out to be judged on: train with --data.validation, or judge the test side"
+            )
         if not len(clips):
             raise UserError(f"a probe learns from training clips: {data.protocol} has none on its {name} side here")
     labels = data.store.labels

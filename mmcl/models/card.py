@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmcl.common.printing import page_cell
+from mmcl.data.prompts import class_key
 from mmcl.models.description import Description
 from mmcl.models.rejection import PROBABILITY
-from mmcl.models.vocabulary import class_key
 
 _WITH = """```python
 import mmcl, torch

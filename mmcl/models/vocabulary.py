@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
-from mmcl.data.prompts import Prompts
+from mmcl.data.prompts import Prompts, class_key, same_names
 from mmcl.models import TEXT_HEADS
 from mmcl.models.description import VOCABULARY
 from mmcl.models.text_head import TextHead, build_text_head
@@ -63,6 +63,9 @@ class Vocabulary(nn.Module):
         self._positions = {class_key(name): position for position, name in enumerate(names)}
         if len(self._positions) < len(self.names):
             raise UserError("two classes of the table have the same name")
+        if twice := same_names(self.words.names):
+            raise UserError(f"classes {quoted(twice)} differ in case, spaces or accents' codes alone: texts need names "
+                            "that do not")  # fmt: skip
         self.eval()
 
     @property
@@ -71,7 +74,7 @@ class Vocabulary(nn.Module):
         return self.head.text
 
     def extended(self, texts: Prompts, rows: Tensor) -> Vocabulary:
-        """The same with more class texts in its table.
+        """The same with more class texts in its table; of a class that it has, the new one.
 
         Args:
             texts: of n classes.
@@ -80,10 +83,16 @@ class Vocabulary(nn.Module):
         Raises:
             UserError: a name is there twice, or rows have another width than the space.
         """
-        table = rows.cpu() if self.classes is None else torch.cat([self.classes.cpu(), rows.cpu()])
+        new = {class_key(name) for name in texts.names}
+        kept = [place for place, name in enumerate(self.names) if class_key(name) not in new]
+        table = rows.cpu() if self.classes is None else torch.cat([self.classes.cpu()[kept], rows.cpu()])
         told = {class_key(entry["name"]): entry for entry in [*self.words.classes(), *texts.classes()]}
         return Vocabulary(
-            self.head, self.templates, [*self.names, *texts.names], table, self.words.with_classes(told.values())
+            self.head,
+            self.templates,
+            [*(self.names[place] for place in kept), *texts.names],
+            table,
+            self.words.with_classes(told.values()),
         )
 
     @property
@@ -237,11 +246,6 @@ def require_vocabulary(vocabulary: Vocabulary | None, what: object) -> Vocabular
             "--task.text.weight (recipe utd_mhad_open), --task.alignment.space=clip or --task.name=sa_dvae"
         )
     return vocabulary
-
-
-def class_key(name: str) -> str:
-    """What two spellings of a class's name have in common."""
-    return " ".join(name.casefold().split())
 
 
 def quoted(names: Sequence[str]) -> str:

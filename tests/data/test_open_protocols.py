@@ -113,7 +113,7 @@ def test_names_and_mistakes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="labels count from 0"):
         divide_classes(load_protocol(str(own)), 27)
     for wrong in (
-        *("unseen: [wave]", "unseen: 3", "unseen: [-1, 3]", "unseen: [3, 3]", "unseen_count: two"),
+        *("unseen: [1.5]", "unseen: 3", "unseen: [-1, 3]", "unseen: [3, 3]", "unseen_count: two"),
         "unseen: [3], pseudo_unseen: [3, 4]",
     ):
         own.write_text(f"mine: {{dataset: utd_mhad, base: utd_mhad/cross_subject, {wrong}}}\n", encoding="utf-8")
@@ -165,3 +165,30 @@ def test_no_output_is_right_for_a_class_that_is_not_trained() -> None:
     for withheld in (0, 3, 10):
         with pytest.raises(ValueError, match=rf"\[{withheld}\] are not among the trained classes"):
             outputs_of(classes, np.array([4, withheld]))
+
+
+def test_classes_of_ones_own_are_withheld_by_name_beside_the_lists_that_clips_bring_along(demo_store, tmp_path) -> None:
+    """As docs/own-data.md writes it, without the name of a data set."""
+    store = open_store(demo_store)
+    lists = [["train"] if clip % 2 else ["test"] for clip in range(len(store))]
+    store.__dict__["splits"] = lists
+    own = tmp_path / "own.yaml"
+    first, last = store.class_names[0], store.class_names[-1]
+    own.write_text(f"open: {{base: own/split, unseen: [{first.upper()}, {len(store.class_names) - 1}]}}\n")
+    found = split(store, load_protocol(str(own)))
+    assert [store.class_names[label] for label in found.unseen_classes] == [first, last]
+    assert not np.isin(store.labels[found.train], found.unseen_classes).any() and len(found.unseen)
+    assert all(clip % 2 for clip in found.train) and not any(clip % 2 for clip in (*found.test, *found.unseen))
+    for words, complaint in (("[fly]", "withholds 'fly', and there is no such class"), (f"[{first}, 0]", "twice")):
+        own.write_text(f"open: {{base: own/split, unseen: {words}}}\n")
+        with pytest.raises(UserError, match=complaint):
+            split(store, load_protocol(str(own)))
+
+
+def test_one_class_is_enough_where_nobody_tells_classes_apart(demo_store, tmp_path) -> None:
+    store = open_store(demo_store)
+    store.__dict__["class_names"], store.__dict__["labels"] = ["unlabelled"], np.zeros(len(store), dtype=np.int64)
+    protocol = load_protocol("demo/cross_subject")
+    with pytest.raises(UserError, match="one class alone"):
+        split(store, protocol)
+    assert len(split(store, protocol, classes=1).train)

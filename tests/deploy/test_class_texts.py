@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def sentences(prompts: Prompts) -> list[str]:
 
 
 def asked(entries: list[object], folder, model: Vocabulary) -> Prompts:
-    (folder / "asked.yaml").write_text(json.dumps({"classes": entries, "templates": ["never used"]}))
+    (folder / "asked.yaml").write_text(json.dumps({"classes": entries, "templates": ["{name} is never used"]}))
     return named_classes(str(folder / "asked.yaml"), model)
 
 
@@ -141,3 +142,52 @@ def test_computed_rows_are_centred_as_those_of_the_table_are(computed) -> None:
     beyond = -torch.ones(D) / D**0.5 - origin
     rows = class_texts(named_classes("own", model), model, CPU).rows
     torch.testing.assert_close(model.fit(rows)[1], beyond / beyond.norm())
+
+
+def test_spellings_of_one_name_are_one_class_and_two_classes_have_two_names(tmp_path) -> None:
+    composed, apart = "gr\u00f6\u00dfe", "GRO\u0308SSE"  # as two systems write it
+    model = vocabulary(words=replace(TOLD, names=(composed, "sit down", "hop")))
+    assert model.label_of(apart) == 0
+    with pytest.raises(UserError, match="at least two different names"):
+        named_classes(f"{composed},{apart}", model)
+    with pytest.raises(UserError, match="'Wave', 'wave' differ in case"):
+        vocabulary(words=replace(TOLD, names=("Wave", "hop", "wave")))
+
+
+def test_a_name_with_a_comma_is_written_in_quotes() -> None:
+    model = vocabulary(words=replace(TOLD, names=("wave, left", "sit down", "hop")))
+    assert named_classes('"wave, left", hop', model).names == ("wave, left", "hop")
+    with pytest.raises(UserError, match="'wave, left' is one class"):
+        named_classes("wave, left,hop", model)
+    assert named_classes("wave,hop", model).names == ("wave", "hop")
+
+
+def test_a_table_takes_a_class_anew() -> None:
+    model = vocabulary(("wave", "hop"))
+    more = model.extended(named_classes("own,fly", model), torch.full((3, D), 0.5))
+    assert more.names == ["wave", "hop", "fly"] and torch.equal(more.rows_of(["hop", "fly"]), torch.full((2, D), 0.5))
+    again = more.extended(named_classes("HOP,sit down", model), torch.ones(2, D))
+    assert again.names == ["wave", "fly", "HOP", "sit down"] and again.rows_of(["hop"]).sum() == D
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ({"classes": [True, "a"]}, "name of a class is True"), ({"classes": [None, "a"]}, "name of a class is None"),
+        ({"classes": [2.5, "a"]}, "name of a class is 2.5"), ({"classes": [["a"], "b"]}, "name of a class is"),
+        ({"classes": [" ", "b"]}, "name of a class is"), ({"classes": "ab"}, "must be a list"),
+        ({"classes": [{"name": "jog", "descripton": "x"}, "b"]}, "class 'jog' has 'descripton'"),
+        ({"classes": [{"name": "jog", "description": ["x"]}, "b"]}, "the description of class 'jog' is no text"),
+        ({"classes": ["jog", {"name": "Jog", "motion": "x"}]}, "'jog' and 'Jog' have one name"),
+        ({"classes": ["a", "b"], "templates": ["does {nam}"]}, "the same for every class"),
+        ({"classes": ["a", "b"], "templates": []}, "is empty"),
+        ({"classes": ["a", "b"], "answer": "moves"}, "the same for every class"),
+    ],
+)  # fmt: skip
+def test_a_prompts_file_whose_words_would_be_lost_is_refused(tmp_path, content: dict, complaint: str) -> None:
+    (tmp_path / "p.yaml").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=complaint) as error:
+        load_prompts(tmp_path / "p.yaml")
+    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+    (tmp_path / "p.yaml").write_text("classes: [1, {name: b, description: }]")
+    assert load_prompts(tmp_path / "p.yaml").names == ("1", "b")

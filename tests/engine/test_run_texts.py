@@ -72,7 +72,13 @@ def test_a_prompts_file_is_read_as_it_was_written(tmp_path) -> None:
         write_prompts(tmp_path / "again.yaml", load_prompts(name))
         assert load_prompts(tmp_path / "again.yaml") == load_prompts(name)
     odd = Prompts(
-        "1e3", ("no", "null", "ä: {b}\n\n c"), ("", "'\"#", " x "), (), "7", ("- a", ""), called=("", "~", "")
+        "1e3",
+        ("no", "null", "ä: {b}\n\n c"),
+        ("", "'\"#", " x "),
+        (),
+        "{name}: 7",
+        ("- {motion}", "{name}\n"),
+        called=("", "~", ""),
     )
     write_prompts(tmp_path / "odd.yaml", odd)
     assert load_prompts(tmp_path / "odd.yaml") == odd
