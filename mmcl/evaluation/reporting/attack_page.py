@@ -33,6 +33,7 @@ def attack_blocks(verdict: Verdict, folder: Path) -> list[str]:
     return [*blocks, "## Attacks over all pairs", summary_table(rows, cells), HOW]
 
 
+ABREAST = 4  # heat maps beside each other
 HOW = (
     "Intervals are 95 % by a bootstrap over clips and seeds, which all pairs share. `less the first` is the difference "
     "of the means over pairs of different models to the first attack's: where its interval holds 0, these runs show no "
@@ -64,7 +65,7 @@ def summary_table(rows: Sequence[Mapping[str, Any]], cells: Sequence[Mapping[str
 
 
 def draw_maps(path: Path, cells: Sequence[Mapping[str, Any]], epsilon: float) -> None:
-    """A heat map of success for each attack, side by side."""
+    """A heat map of success for each attack, four beside each other."""
     from matplotlib.figure import Figure
 
     attacks = list(dict.fromkeys(cell["attack"] for cell in cells))
@@ -77,16 +78,18 @@ def draw_maps(path: Path, cells: Sequence[Mapping[str, Any]], epsilon: float) ->
         for cell in cells:
             if cell["attack"] == attack and cell["epsilon"] == epsilon and cell["success"] is not None:
                 values[rows.index(cell["surrogate"]), columns.index(cell["target"])] = 100 * cell["success"]
-        axes = figure.add_axes((place * (width + 0.35), 0, width, height))
+        line, side = divmod(place, ABREAST)
+        axes = figure.add_axes((side * (width + 0.35), -line * (height + 0.45), width, height))
         axes.imshow(values, cmap="Oranges", vmin=0, vmax=100, aspect="auto")
         for (row, column), value in np.ndenumerate(values):
             if not np.isnan(value):
                 ink = "white" if value > 65 else "black"
                 axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=9, color=ink)
         axes.set_title(attack, fontsize=10)
-        shown = [shortened(name) for name in columns]
+        lowest = place + ABREAST >= len(attacks)
+        shown = [shortened(name) for name in columns] if lowest else [""] * len(columns)
         axes.set_xticks(range(len(columns)), shown, rotation=90, fontsize=8, **as_written(*shown))
-        shown = [shortened(name) for name in rows] if place == 0 else [""] * len(rows)
+        shown = [shortened(name) for name in rows] if side == 0 else [""] * len(rows)
         axes.set_yticks(range(len(rows)), shown, fontsize=8, **as_written(*shown))
     save_figure(figure, path)
 
