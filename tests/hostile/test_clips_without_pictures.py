@@ -30,7 +30,7 @@ def made(folder: Path, with_pictures: set[int]) -> Path:
 
 
 def config(store: Path, **data: Any) -> Any:
-    return SimpleNamespace(data=DataOptions(str(store), "own/split", **data), seed=0)
+    return SimpleNamespace(task_name="supervised", data=DataOptions(str(store), "own/split", **data), seed=0)
 
 
 def test_only_the_training_side_is_asked_for_pictures(tmp_path: Path) -> None:
