@@ -147,6 +147,7 @@ def _classes(arguments: argparse.Namespace, saved: SavedModel) -> Plan:
     from mmcl.data.prompts import fingerprint
     from mmcl.data.selection import Selection
     from mmcl.data.store import open_store
+    from mmcl.deploy.texts import split_names
     from mmcl.evaluation.base import build_evaluation
 
     _refuse_gate(arguments)
@@ -155,7 +156,7 @@ def _classes(arguments: argparse.Namespace, saved: SavedModel) -> Plan:
     store, asked = open_store(arguments.data), arguments.classes
     of_file = asked.endswith((".yaml", ".yml"))
     words = read_document(Path(asked), MOST_YAML) if of_file else asked
-    names = [Path(asked).stem] if of_file else asked.split(",")
+    names = [Path(asked).stem] if of_file else split_names(asked) or [""]
     first = re.sub(r"\W+", "_", names[0].strip().casefold())[:24].strip("_")
     name = f"classes-{first}" + (f"-and-{len(names) - 1}" if len(names) > 1 else "")
     out = arguments.out or saved.report_folder(name, [fingerprint(words), store.fingerprint])

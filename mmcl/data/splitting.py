@@ -136,17 +136,19 @@ def by_labels(protocol: Protocol, names: Sequence[str]) -> Protocol:
     Raises:
         UserError: there is no such class, or one is there by name and by label.
     """
-    known = {class_key(name): label for label, name in enumerate(names)}
+    exact = {name: label for label, name in enumerate(names)}
+    known = {class_key(name): label for name, label in exact.items()}
 
     def label(one: int | str) -> int:
         if isinstance(one, int):
             return one
-        if class_key(one) not in known:
+        found = exact.get(one, known.get(class_key(one)))
+        if found is None:
             raise UserError(
                 f"protocol '{protocol.name}' withholds '{one:.60}', and there is no such class: "
                 f"{', '.join(names[:20])}{', …' if len(names) > 20 else ''}"
             )
-        return known[class_key(one)]
+        return found
 
     found = replace(
         protocol, unseen=[label(one) for one in protocol.unseen],

@@ -64,8 +64,15 @@ def named_classes(classes: str, vocabulary: Vocabulary) -> Prompts:
 
 
 def split_names(words: str) -> list[str]:
-    """Names with commas between them; one in double quotes may have commas of its own."""
-    rows = csv.reader([words], skipinitialspace=True)
+    """Names with commas between them; one in double quotes may have commas of its own.
+
+    Raises:
+        UserError: one is longer than a table's field may be.
+    """
+    try:
+        rows = list(csv.reader([words], skipinitialspace=True))
+    except csv.Error as error:
+        raise UserError(f"--classes: names with commas between them cannot be read there: {error}") from error
     return [name for row in rows for name in (" ".join(each.split()) for each in row) if name]
 
 
