@@ -79,7 +79,7 @@ def test_directions_are_those_of_outputs_where_training_clips_are_known(run, tmp
     changed, off = {}, {}
     original = open_model(run)
     store = open_store(original.description.provenance["data"])
-    joints = torch.stack([torch.from_numpy(store.joints(clip)[:, :20]).float() for clip in range(8)])
+    joints = torch.stack([torch.tensor(store.joints(clip)[:, :20]) for clip in range(8)])
     for name, words in {"known": [], "weights": ["--basis", "svd", "--statistics"]}.items():
         main([str(run), "--rank", "2", *words, "--out", str(tmp_path / name)])
         model = load_bundle(tmp_path / name)
