@@ -87,13 +87,8 @@ class Vocabulary(nn.Module):
         kept = [place for place, name in enumerate(self.names) if class_key(name) not in new]
         table = rows.cpu() if self.classes is None else torch.cat([self.classes.cpu()[kept], rows.cpu()])
         told = {class_key(entry["name"]): entry for entry in [*self.words.classes(), *texts.classes()]}
-        return Vocabulary(
-            self.head,
-            self.templates,
-            [*(self.names[place] for place in kept), *texts.names],
-            table,
-            self.words.with_classes(told.values()),
-        )
+        names = [*(self.names[place] for place in kept), *texts.names]
+        return Vocabulary(self.head, self.templates, names, table, self.words.with_classes(told.values()))
 
     @property
     def facts(self) -> dict[str, Any]:
