@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mmcl.bench import main
+from mmcl.benchmarks.gpu import launches
 from mmcl.benchmarks.gpu import run as gpu
 from mmcl.benchmarks.gpu import training as gpu_training
 from mmcl.benchmarks.gpu.launches import reason
@@ -35,6 +36,7 @@ def absent(place, seconds):
 
 def endless(place, seconds):
     yield {"what": "early", "found": "before the time was over"}
+    print("still at it", flush=True)
     time.sleep(60)
 
 
@@ -78,7 +80,7 @@ def test_what_a_part_raises_is_a_line_of_the_table(tmp_path, measure, status, wh
     ("measure", "limit", "status", "why"),
     [
         (fine, 50, "done", ""),
-        (endless, 6, "too long", "ended after 6 s"),  # a process that begins takes its time
+        (endless, 6, "too long", "ended after 6 s: still at it"),  # a process that begins takes its time
         (crash, 50, "failed", "ended with status 7: CUDA error: device-side assert"),
     ],
 )
@@ -92,6 +94,18 @@ def test_what_a_part_started_ends_with_it_in_whatever_session(tmp_path) -> None:
     assert perform(Part("part", "starts one", 50, far), Place("cpu", True, tmp_path), 8.0)["status"] == "too long"
     pid = int((tmp_path / "child").read_text())
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_a_launch_says_is_heard_while_it_runs(monkeypatch, capfd, tmp_path) -> None:
+    """A part may be ended before its launch is over: then its last line is all there is to go by."""
+    script = tmp_path / "launcher.py"
+    script.write_text(
+        "import sys\nprint('building', flush=True)\nprint('RuntimeError: no memory', file=sys.stderr)\nsys.exit(3)"
+    )
+    monkeypatch.setattr(launches, "LAUNCHER", [sys.executable, str(script)])
+    with pytest.raises(UserError, match="fsdp2_llm.yaml failed: RuntimeError: no memory"):
+        launches.launch("fsdp2_llm", ["--seed=1"])
+    assert capfd.readouterr().out.splitlines() == ["building", "RuntimeError: no memory"]
 
 
 def test_without_a_gpu_one_line_says_so(monkeypatch) -> None:

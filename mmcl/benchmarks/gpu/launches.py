@@ -15,6 +15,7 @@ from mmcl.common.errors import UserError
 from mmcl.engine.recipes import RECIPES
 
 EPOCHS = 1
+LAUNCHER = [sys.executable, "-m", "accelerate.commands.launch"]
 LAUNCHERS_OWN = ("ChildFailedError", "CalledProcessError")  # a process of it failed, which says nothing of why
 
 
@@ -54,12 +55,14 @@ def launch(recipe: str, arguments: Sequence[str]) -> None:
         UserError: it failed; the last line that it printed.
     """
     configuration, script = RECIPES / "accelerate" / f"{recipe}.yaml", RECIPES.parent / "train.py"
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(configuration)]
-    command = [*launcher, "--num_processes", "1", str(script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    print(done.stdout, done.stderr)
-    if done.returncode:
-        raise UserError(f"accelerate launch with {recipe}.yaml failed: {reason(done.stdout + done.stderr)}")
+    command = [*LAUNCHER, "--config_file", str(configuration), "--num_processes", "1", str(script), *arguments]
+    said: list[str] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)  # at once: the last line is the reason where the part is ended
+            said.append(line)
+    if process.returncode:
+        raise UserError(f"accelerate launch with {recipe}.yaml failed: {reason(''.join(said))}")
 
 
 def reason(said: str) -> str:

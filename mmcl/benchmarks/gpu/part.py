@@ -91,8 +91,8 @@ def perform(part: Part, place: Place, limit: float) -> dict[str, Any]:
     if facts["status"] != "begun":
         return facts
     if late:
-        return facts | {"status": "too long", "why": f"ended after {facts['seconds']:.0f} s"}
-    return facts | {"status": "failed", "why": _last_words(log, process.exitcode)}
+        return facts | {"status": "too long", "why": f"ended after {facts['seconds']:.0f} s: {_last_words(log)}"}
+    return facts | {"status": "failed", "why": f"ended with status {process.exitcode}: {_last_words(log)}"}
 
 
 def _child(part: Part, place: Place, seconds: float, result: Path, log: Path) -> None:
@@ -146,7 +146,6 @@ def _end(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _last_words(log: Path, status: int | None) -> str:
+def _last_words(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
-    said = next((line for line in reversed(lines) if line.strip()), "it said nothing")
-    return one_line(f"ended with status {status}: {said}")
+    return one_line(next((line for line in reversed(lines) if line.strip()), "it said nothing"))
