@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmcl.common.arguments import AtLeastOne
 from mmcl.common.errors import UserError, run
-from mmcl.common.printing import complain, one_line
+from mmcl.common.printing import complain
+from mmcl.deploy.answers import explained, show
 from mmcl.deploy.film_flags import add_film_flags, check_film_flags
-from mmcl.deploy.reading_flags import add_reading_flags, reading_of
+from mmcl.deploy.judges import judge_of, rejection_of
+from mmcl.deploy.reading_flags import add_reading_flags
 from mmcl.models.description import GRAPHS
 from mmcl.models.hub import local
 from mmcl.pose.film import is_film
 from mmcl.pose.flags import add_pose_flags
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mmcl.deploy.stream import Ranking
-    from mmcl.models.rejection import Rejection
-    from mmcl.models.vocabulary import Vocabulary
 
 ABOUT = """Classify recorded skeletons, or videos, with an exported bundle. One clip a file: .npy,
 .npz, .json or .csv holding (frames, joints, 3) or (persons, frames, joints, 3), NTU .skeleton, or
@@ -116,9 +110,26 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, predict, print."""
     arguments = build_parser().parse_intermixed_args(argv)  # files may stand behind options
+    films = any(check(arguments))
+    arguments.bundle = local(arguments.bundle)
+    if films:
+        arguments.rejection = rejection_of(arguments)
+        return watch(arguments)
+    predictor, only = judge_of(arguments)
+    arguments.rejection = rejection_of(arguments)
+    if arguments.follow is not None:
+        return follow(predictor, arguments, only)
+    return predict_files(predictor, arguments, only)
+
+
+def check(arguments: argparse.Namespace) -> list[bool]:
+    """Whether what was asked for goes together; of every file, or of what is followed, whether it is a video.
+
+    Raises:
+        UserError: it does not.
+    """
     if (arguments.follow is None) == (not arguments.files):
         raise UserError("give skeleton files, or --follow with a source of frames")
-    arguments.bundle = local(arguments.bundle)
     films = [is_film(path) for path in arguments.files or [arguments.follow]]
     if any(films) and not all(films):
         raise UserError("give videos or skeleton files, not both at once")
@@ -130,14 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--explain is of skeleton files and of the classes that were trained: leave out --follow and "
                         "--classes, and turn videos into skeletons first (`mmcl pose`)")  # fmt: skip
     check_film_flags(arguments, any(films))
-    if any(films):
-        arguments.rejection = rejection_of(arguments)
-        return watch(arguments)
-    predictor, only = judge_of(arguments)
-    arguments.rejection = rejection_of(arguments)
-    if arguments.follow is not None:
-        return follow(predictor, arguments, only)
-    return predict_files(predictor, arguments, only)
+    return films
 
 
 def predict_files(predictor: Any, arguments: argparse.Namespace, only: list[str] | None) -> int:
@@ -170,77 +174,6 @@ def watch(arguments: argparse.Namespace) -> int:
     return go_on(*judge_of(arguments), read_bundle(arguments.bundle), estimator, arguments, arguments.rejection)
 
 
-def rejection_of(arguments: argparse.Namespace) -> Rejection | None:
-    """When an answer is none of the classes: by the bundle, unless classes or answers were asked for."""
-    from mmcl.models.description import read_bundle
-    from mmcl.models.rejection import read_rejection
-
-    if arguments.no_reject or arguments.classes is not None:
-        return None
-    return read_rejection(read_bundle(arguments.bundle).rejection, str(arguments.bundle))
-
-
-def judge_of(arguments: argparse.Namespace) -> tuple[Any, list[str] | None]:
-    """The predictor that was asked for, and the classes that it is to judge alone, if any."""
-    predictor = open_predictor(arguments)
-    only: list[str] | None = None
-    if arguments.classes is not None:
-        only, rows = open_classes(predictor.vocabulary, arguments.classes)
-        predictor.judge_only(only, rows)
-    return predictor, only
-
-
-def open_predictor(arguments: argparse.Namespace) -> Any:
-    """The bundle on what shall compute; torch is imported only if that is torch.
-
-    Raises:
-        UserError: what was asked for is not to be had.
-    """
-    from mmcl.deploy.onnx_predictor import OnnxPredictor, choose_graph
-
-    backend = arguments.backend
-    if arguments.classes is not None or arguments.device is not None or arguments.explain:
-        if backend not in ("auto", "torch"):
-            raise UserError(f"--classes, --device and --explain need torch: leave out --backend {backend}")
-        backend = "torch"
-    reading = reading_of(arguments)
-    graph = choose_graph(arguments.bundle, backend, arguments.files, arguments.layout)
-    if graph is not None:
-        return OnnxPredictor(arguments.bundle, graph, arguments.layout, reading)
-    try:
-        from mmcl.deploy.predictor import Predictor
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"this needs {error.name}, not installed here: `pip install torch`, or a bundle with an ONNX graph "
-            "(`mmcl export --onnx`) and files in its own layout"
-        ) from error
-    if arguments.explain:
-        from mmcl.attributions.explaining import require_weights
-        from mmcl.models.folder import find_model
-
-        require_weights(find_model(arguments.bundle))
-    return Predictor(arguments.bundle, arguments.layout, arguments.device or "cpu", reading)
-
-
-def explained(predictor: Any, path: Path) -> tuple[Ranking, list[str]] | UserError:
-    """The ranking of a file's classes, and the joints that spoke most for the first one, or what is wrong."""
-    import torch
-
-    from mmcl.attributions.explaining import explain as explain_clips
-    from mmcl.attributions.explaining import loudest
-    from mmcl.data.readers.joints import zero_where_missing
-
-    try:
-        joints, layout = predictor.read(path)
-        ranking, model = predictor.rank(joints, layout), predictor.model(layout)
-    except UserError as error:  # a bad clip does not end the job
-        return error
-    clip = torch.from_numpy(zero_where_missing(joints))[None].to(model.device)
-    target = torch.tensor([ranking[0][0]], device=model.device)
-    shares = explain_clips(model, clip, target=target).over_time[0]
-    return ranking, [model.preprocess.target.joints[joint] for joint in loudest(shares, 3)]
-
-
 def follow(predictor: Any, arguments: argparse.Namespace, only: list[str] | None) -> int:
     """Print a label per hop until the frames end, or somebody presses Ctrl-C."""
     from mmcl.common.errors import BadClip
@@ -269,53 +202,6 @@ def follow(predictor: Any, arguments: argparse.Namespace, only: list[str] | None
     elif not stream.frames:
         raise UserError(f"{arguments.follow}: no frames came")
     return 0
-
-
-def open_classes(vocabulary: Vocabulary, classes: str) -> tuple[list[str], Tensor]:
-    """Names and (n, D) texts of the classes asked for: from the bundle's table, or by its text model where it is here.
-
-    Raises:
-        UserError: the table lacks one, and its text cannot be computed here.
-    """
-    import torch
-
-    from mmcl.deploy.texts import class_texts, named_classes
-
-    asked = named_classes(classes, vocabulary)
-    texts = class_texts(asked, vocabulary, torch.device("cpu"))
-    if texts.why:
-        complain("note", f"{texts.why}: computed by the text model")
-    return list(asked.names), texts.rows
-
-
-def show(
-    arguments: argparse.Namespace,
-    ranking: Ranking,
-    what: dict[str, Any],
-    words: str,
-    only: list[str] | None,
-    spoken: list[str] | None = None,
-) -> None:
-    """Print the most probable classes of a clip or window at once, in words or as a JSON object."""
-    rows, rule = ranking[: arguments.top], arguments.rejection
-    rejected = rule is not None and bool(rows) and rule(ranking[0][2], ranking.familiarity)
-    if not arguments.json:
-        named = "  ".join(f"{one_line(name)} {p:.3f}" for _, name, p in rows) or "nobody"
-        named = f"none of these ({named})" if rejected else named
-        more = f"  (open vocabulary, {len(only)} classes)" if only else ""
-        more += "" if spoken is None else f"  ({', '.join(map(one_line, spoken)) or 'no joint'} spoke most)"
-        print(f"{words}  {named}{more}", flush=True)
-        return
-    fields = [{"name": name, "probability": round(p, 6)} for _, name, p in rows]
-    record: dict[str, Any] = {"open_vocabulary": only, "predictions": fields}
-    if only is None:
-        record = {"predictions": [{"label": each[0], **rest} for each, rest in zip(rows, fields, strict=True)]}
-    if spoken is not None:
-        record["spoke_most"] = spoken
-    what = what if rule is None else {**what, "none_of_these": rejected}
-    if rule is not None and ranking.familiarity is not None:
-        what["familiarity"] = round(ranking.familiarity, 6)
-    print(json.dumps({**what, **record}, ensure_ascii=False), flush=True)
 
 
 if __name__ == "__main__":
