@@ -165,7 +165,7 @@ def _in_shards(args: argparse.Namespace, words: list[str], video: bool) -> int:
     args.cpus = args.cpus or args.workers or 1
     command = ["prepare", *_own_words(words), "--workers", str(args.workers or args.cpus)]
     if args.source is None:  # of the demo, whose default depends on --out
-        command += ["--source", str(args.out.with_name(f"{args.out.name}.raw"))]
+        command.append(f"--source={args.out.with_name(f'{args.out.name}.raw')}")
     try:
         with open_place(args) as place:
             summary = prepare_in_shards(

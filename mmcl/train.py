@@ -51,27 +51,23 @@ def train(config: TrainConfig) -> int:
             raise UserError(out_of_memory(config, error)) from error
 
 
-def train_from_contrast(arguments: Sequence[str], out: str) -> int:
+def train_from_contrast(arguments: Sequence[str]) -> int:
     """Two runs: one without labels on the clips of the command line, then its own, which starts from that one.
 
     Args:
-        arguments: the command line.
-        out: its run folder; that of the run without labels is called OUT-stars.
+        arguments: the command line; the folder of the run without labels is called OUT-stars.
 
     Returns:
         As :func:`train`.
     """
     from mmcl.engine.run_folder import check_run
-    from mmcl.engine.start import configure
+    from mmcl.engine.start import configure, configure_contrast
 
-    first = f"{out.rstrip('/')}-stars"
-    words = [*arguments, "--stars=false"]
-    own = configure(words)
-    if not (own.resume and (Path(own.out) / "config.yaml").is_file()):
-        check_run(own)  # before the first run, not after it; one that goes on is checked with what it starts from
-    if stopped := train(configure([*words, "--config=own_stars", f"--out={first}"])):
+    first, own = configure_contrast(arguments)
+    check_run(own)  # before the first run, not after it
+    if stopped := train(first):
         return stopped
-    return train(configure([*words, f"--start.checkpoint={first}"]))
+    return train(configure([*arguments, "--stars=false", f"--start.checkpoint={first.out}"]))
 
 
 def _train(config: TrainConfig, accelerator: Accelerator) -> int:
@@ -142,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = configure(arguments)
     if not torch.accelerator.is_available():  # on a GPU, it is PyTorch that keeps memory
         keep_freed_memory()
-    return train_from_contrast(arguments, config.out) if config.stars else train(config)
+    return train_from_contrast(arguments) if config.stars else train(config)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,39 @@ def configure(argv: Sequence[str]) -> TrainConfig:
     return parse(argv, source_defaults, derived_values)
 
 
+def configure_contrast(argv: Sequence[str]) -> list[TrainConfig]:
+    """The configurations of the two runs that a command line with ``--stars=true`` means.
+
+    The first one learns without labels on the same clips, in OUT-stars; the second one is the command line's own. Words
+    about its task are not for the first. Where the first run has no model yet, the second is configured without what it
+    starts from.
+
+    Raises:
+        UserError: as :func:`configure`.
+    """
+    words = [*argv, "--stars=false"]
+    own = configure(words)
+    first = f"{own.out.rstrip('/')}-stars"
+    before = configure([*_without_task(words), "--config=own_stars", f"--out={first}"])
+    if (Path(own.out) / "config.yaml").is_file() and own.resume:
+        own = configure([*words, f"--start.checkpoint={first}"])
+    return [before, own]
+
+
+def _without_task(words: Sequence[str]) -> list[str]:
+    """A command line without its ``--task…`` options, each with its value, be that a word of its own or not."""
+    kept, skipped = list[str](), False
+    for word in words:
+        option, equals, _ = word.partition("=")
+        if option == "--task" or option.startswith("--task."):
+            skipped = not equals
+        elif skipped:
+            skipped = False
+        else:
+            kept.append(word)
+    return kept
+
+
 def source_defaults(path: Path) -> dict[str, Any]:
     """Dotted keys of a configuration, as the model at that path has them.
 

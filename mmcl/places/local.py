@@ -6,7 +6,7 @@ import os
 
 from mmcl.places.base import Place
 from mmcl.places.job import Job
-from mmcl.places.worker import POLL, Worker
+from mmcl.places.worker import PATIENCE, POLL, Worker
 
 
 class Local(Place):
@@ -22,7 +22,10 @@ class Local(Place):
         # Else each of several trainings would start as many threads as there are cores.
         threads = max(1, (os.cpu_count() or 1) // at_once)
         self.environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+        self.begun: set[str] = set()
 
     def begin(self, job: Job) -> Worker:
-        """Start its first process."""
-        return Worker(job, self.environment)
+        """Start its first process; of a job that was killed, once its loader workers have let go of its log."""
+        patience = PATIENCE if job.name in self.begun else 0.0
+        self.begun.add(job.name)
+        return Worker(job, self.environment, patience=patience)

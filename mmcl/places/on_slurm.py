@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class OnSlurm(Place):
         own = {"setup", "additional_parameters", "srun_args", "teardown", "map_count", "signal_delay_s"}
         known = self.submitit.SlurmExecutor._valid_parameters() - own
         more = {key.replace("_", "-"): value for key, value in self.options.items() if key not in known}
-        named = {f"slurm_{key}": int(value) if value.isdecimal() else value
+        named = {f"slurm_{key}": int(value) if value.isdecimal() and str(int(value)) == value else value
                  for key, value in self.options.items() if key in known}  # fmt: skip
         parameters = {"timeout_min": int(minutes), "cpus_per_task": cpus, **named}
         parameters |= {"gpus_per_node": gpus} if gpus else {}
@@ -69,7 +70,9 @@ class OnSlurm(Place):
         folder.mkdir(parents=True)
         errors = (self.submitit.core.utils.FailedJobError, self.submitit.core.utils.FailedSubmissionError, OSError)
         try:
-            executor = self.submitit.AutoExecutor(folder, cluster=self.cluster, slurm_max_num_timeout=TIMEOUTS)
+            executor = self.submitit.AutoExecutor(
+                folder, cluster=self.cluster, **{f"{self.cluster}_max_num_timeout": TIMEOUTS}
+            )
             executor.update_parameters(name=f"mmcl-{job.name.replace('/', '-')}", **self.parameters)
             submitted = executor.submit(SlurmTask(job, self.variables, self.processes))
         except errors as error:
@@ -80,7 +83,8 @@ class OnSlurm(Place):
         """The job of an earlier call that is still waiting or running."""
         for file in folder.glob("*_submitted.pkl"):
             job = self.submitit.SlurmJob(folder, file.name.removesuffix("_submitted.pkl"))
-            if job.get_info(mode="force") and not job.done():  # no info: Slurm has forgotten it
+            known = job.get_info(mode="force") or _in_queue(job.job_id)  # else Slurm has forgotten it
+            if known and not job.done():
                 return job
         return None
 
@@ -122,8 +126,7 @@ class SlurmHandle(Handle):
         try:
             failure: Failure | None = self.submitted.result()
         except Exception as error:  # submitit raises its own, which hold the traceback of the job
-            lines: Sequence[str] = str(error).strip().splitlines()
-            return Failure(f"job {self.submitted.job_id}: {lines[-1] if lines else type(error).__name__}")
+            return Failure(f"job {self.submitted.job_id}: {_reason(error)}")
         return failure
 
     def stop(self, force: bool) -> str | None:
@@ -133,6 +136,24 @@ class SlurmHandle(Handle):
         with contextlib.suppress(ProcessLookupError):
             self.submitted.cancel()
         return None
+
+
+def _in_queue(job: str) -> bool:
+    """Whether squeue lists a job: what sacct does not know in the first seconds, and never without accounting."""
+    try:
+        found = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True, check=False)
+    except OSError:
+        return False
+    return found.returncode == 0 and bool(found.stdout.strip())
+
+
+def _reason(error: Exception) -> str:
+    """The last line of the traceback that submitit quotes between two rules; else the last one of what it says."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    rules = [at for at, line in enumerate(lines) if not line.strip("-")]
+    if len(rules) > 1 and rules[-1] > rules[0] + 1:
+        return lines[rules[-1] - 1]
+    return lines[-1] if lines else type(error).__name__
 
 
 def _submitit() -> Any:

@@ -31,9 +31,12 @@ def add_place_options(parser: argparse.ArgumentParser, unit: str) -> None:
 
 
 def _gpus(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1e6 or (value > 1 and value != int(value)):
-        raise argparse.ArgumentTypeError("give a whole number, or a share below 1")
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6 or (value > 1 and value != int(value)) or value != round(value, 4):
+        raise argparse.ArgumentTypeError("give a whole number, or a share below 1 of at most four decimals")
     return value
 
 

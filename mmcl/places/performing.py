@@ -14,6 +14,7 @@ from mmcl.common.errors import UserError
 from mmcl.common.interrupts import stop_requests
 from mmcl.places.base import Handle, Place
 from mmcl.places.job import Failure, Job
+from mmcl.places.worker import GRACE
 
 SHOWN = 4  # names beside the progress bar
 SECONDS, LOG_SECONDS = 1, 60  # from one state of the bar to the next, on a terminal and in a file
@@ -80,34 +81,41 @@ class _Performance:
                     self._stop(force=answered > 1)
                 while self.queue and len(self.handles) < room and len(stops) == answered:
                     self._begin(self.queue.popleft())
-                for handle in [handle for handle in self.handles if not handle.working()]:
-                    self.handles.remove(handle)
-                    self._finish(handle)
+                self.handles = [handle for handle in self.handles if not self._ended(handle)]
                 self._show()
                 time.sleep(self.place.poll if self.handles else 0)
         finally:
-            for handle in self.handles:  # only where something unforeseen ended the loop
-                handle.stop(force=True)
+            self._let_save()
         return self.outcome
 
     def _begin(self, job: Job) -> None:
         self.tries[job.name] += 1
         try:
             self.handles.append(self.place.begin(job))
-        except UserError as error:
+        except (UserError, OSError) as error:
             self._failed(job, str(error))
 
-    def _finish(self, handle: Handle) -> None:
-        failure = handle.failure()
+    def _ended(self, handle: Handle) -> bool:
+        """Whether there is nothing more to wait for; what becomes of the job is then settled."""
+        try:
+            if handle.working():
+                return False
+            failure = handle.failure()
+        except OSError as error:  # a full disk, a folder that was deleted: no other job has to suffer from it
+            failure = Failure(str(error))
+        self._finish(handle.job, failure)
+        return True
+
+    def _finish(self, job: Job, failure: Failure | None) -> None:
         if failure is None:
             self.bar.update()
         elif self.outcome.stopped:  # asked to stop, it has not failed
             return
-        elif self._may_try_again(handle.job, failure):
-            self.bar.write(f"{handle.job.name}: {failure.reason}; it begins again where it was", file=sys.stderr)
-            self.queue.appendleft(handle.job)
+        elif self._may_try_again(job, failure):
+            self.bar.write(f"{job.name}: {failure.reason}; it begins again where it was", file=sys.stderr)
+            self.queue.appendleft(job)
         else:
-            self._failed(handle.job, failure.reason)
+            self._failed(job, failure.reason)
 
     def _may_try_again(self, job: Job, failure: Failure) -> bool:
         return failure.ended_from_outside and self.tries[job.name] <= self.place.retries
@@ -123,6 +131,16 @@ class _Performance:
             if (name := handle.stop(force)) is not None:
                 self.outcome.going_on[handle.job.name] = name
                 self.handles.remove(handle)
+
+    def _let_save(self) -> None:
+        """Ask what is still at work to save, and wait for it; only where something unforeseen ended the loop."""
+        waiting = [handle for handle in self.handles if handle.stop(force=False) is None]
+        until = time.monotonic() + GRACE
+        while waiting and time.monotonic() < until:
+            waiting = [handle for handle in waiting if handle.working()]
+            time.sleep(self.place.poll)
+        for handle in waiting:
+            handle.stop(force=True)
 
     def _show(self) -> None:
         names = [handle.job.name for handle in self.handles]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shlex
 import signal
 import socket
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -19,7 +21,7 @@ from mmcl.places.base import Handle
 from mmcl.places.job import Failure, Job
 
 POLL = 0.1  # seconds between two looks at the process
-TAIL = 4096  # bytes of a log in which its last line is looked for
+TAIL = 16384  # bytes of a log in which its last lines are looked for
 PATIENCE = 60.0  # seconds in which the processes of a killed worker, elsewhere, save what they have
 GRACE = 60.0  # seconds in which a process that is asked to end saves what it has
 
@@ -75,8 +77,12 @@ class Worker(Handle):
         status = 0 if self.process is None else self.process.returncode
         if status == 0:
             return None
+        said = last_lines(self.job.log)
+        if self.processes > 1 and (by := launched(said)) is not None:
+            status, said = by, told(said)
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-        return Failure(f"{how}: {last_line(self.job.log)} (log: {self.job.log})", ended_from_outside=status < 0)
+        last = said[-1] if said else "it said nothing"
+        return Failure(f"{how}: {last} (log: {self.job.log})", ended_from_outside=status < 0)
 
     def stop(self, force: bool) -> None:
         """Let the process save and end, or end it."""
@@ -122,12 +128,29 @@ def _locked(log: Path, patience: float) -> IO[bytes]:
             return file
 
 
-def last_line(log: Path) -> str:
-    """The last thing that a job's commands said; of a progress bar, its last state."""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - TAIL))
-        lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+def last_lines(log: Path) -> list[str]:
+    """The last things that a job's commands said; of a progress bar, its last states."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - TAIL))
+            lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")
+    except FileNotFoundError:
+        return ["its log is gone"]
+    return [line.strip() for line in lines if line.strip()]
+
+
+def launched(said: Sequence[str]) -> int | None:
+    """How the first process that failed under torchrun ended, which itself ends with 1; None where it does not say."""
+    cause = next((at for at, line in enumerate(said) if line.startswith("Root Cause")), len(said))
+    found = (re.fullmatch(r"exitcode\s*:\s*(-?\d+)\b.*", line) for line in said[cause:])
+    return next((int(match[1]) for match in found if match), None)
+
+
+def told(said: Sequence[str]) -> list[str]:
+    """What a training said before torchrun reported of it: up to its error, else up to the traceback of torchrun."""
+    errors = [at for at, line in enumerate(said) if line.startswith("error: ")]
+    ends = [at for at, line in enumerate(said) if "torch/distributed/" in line or line.startswith("Traceback")]
+    return list(said[: errors[-1] + 1] if errors else said[: ends[0]] if ends else said)
 
 
 class Task:

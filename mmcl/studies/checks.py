@@ -13,6 +13,8 @@ from mmcl.studies.grid import DRAW, Study, in_words
 PLACES = ("data", "protocol", "split")  # options of `mmcl evaluate` that choose clips
 SPLITS = ("test", "validation", "train")
 MOST_RUNS = 100_000
+OWN_FILES = ("study.md", "study.csv", "study.json", "study.png", "matrix.png")
+LONGEST = 200  # bytes of an arm's name: folders and logs are named after it
 _SHORT_KEYS = ("stars", "derive")  # of a recipe, in no section
 _OWN_KEYS = ("out", "resume", "config", "seed")  # of every run, the study's own business
 
@@ -29,6 +31,9 @@ def check_study(study: Study, where: str) -> None:
             f"{where}: arms need names of letters, digits, '_', '-' and '.', since they name folders; a name that is a "
             "number needs quotes around it"
         )
+    if strange := [arm for arm in names if arm in OWN_FILES or len(arm.encode()) > LONGEST]:
+        raise UserError(f"{where}: arm '{strange[0]:.60}' cannot name a folder here: it is the name of a file that the "
+                        f"study writes, or longer than {LONGEST} bytes")  # fmt: skip
     seeds = study.seeds
     if not seeds or len({*seeds}) < len(seeds) or not 0 <= min(seeds) <= max(seeds) < 2**31:
         raise UserError(f"{where}: seeds is {seeds}: it must be different whole numbers from 0 to 2,147,483,647")

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.common.errors import UserError
+from mmcl.engine.finished import check_complete
 from mmcl.engine.run_folder import check_run
-from mmcl.engine.start import configure
+from mmcl.engine.start import configure, configure_contrast
 from mmcl.models.record import digest_of
 from mmcl.places.job import Job, Step
 
@@ -94,7 +95,7 @@ class Run:
 
     def _judging(self, judge: Judge) -> Step:
         out = self.folder / judge.report
-        words = ("evaluate", "--checkpoint", str(self.folder), "--out", str(out), *judge.words)
+        words = ("evaluate", f"--checkpoint={self.folder}", f"--out={out}", *judge.words)
         return Step(words, out / "report.json")
 
     @property
@@ -103,13 +104,17 @@ class Run:
         return self.job.commands
 
     def check(self) -> None:
-        """Whether the run may begin, or go on in its folder.
+        """Whether the run may begin, go on in its folder, or be believed where it is complete.
 
         Raises:
-            UserError: naming a key that is unknown or wrong, or that differs from the run's own ``config.yaml``.
+            UserError: naming a key that is unknown or wrong, or that differs from the run's own ``config.yaml``; or the
+                run was made of other clips, or from another model, than those that are named now.
         """
         try:
-            check_run(configure(self.arguments))
+            config = configure(self.arguments)
+            for one in configure_contrast(self.arguments) if config.stars else [config]:
+                check_run(one)
+                check_complete(one)
         except UserError as error:
             raise UserError(f"run {self.name}: {error}") from error
 

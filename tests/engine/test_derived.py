@@ -13,8 +13,9 @@ from mmcl.data.splitting import split
 from mmcl.data.store import open_store
 from mmcl.engine.derived import FEWEST_EPOCHS, MOST_EPOCHS, STEPS, Facts, derive
 from mmcl.engine.parsing import parse, read_run_config
-from mmcl.engine.start import configure
+from mmcl.engine.start import configure, configure_contrast
 from mmcl.models.folder import find_model
+from mmcl.studies.grid import Run
 from mmcl.train import main as train
 
 
@@ -83,3 +84,14 @@ def test_stars_is_a_run_without_labels_and_one_that_starts_from_it(words, tmp_pa
     with pytest.raises(UserError, match="add --resume=true"):
         train([*words, *tiny])
     assert train([*words, *tiny, "--resume=true"]) == 0  # both are complete: nothing to do
+    again = (*words, *tiny, "--resume=true")
+    Run("a", 0, None, tmp_path / "run", again).check()  # of a study that is given once more
+    with pytest.raises(UserError, match="schedule.epochs was 1 and is now 2"):
+        Run("a", 0, None, tmp_path / "run", (*again, "--schedule.epochs=2")).check()
+
+
+def test_the_run_without_labels_has_a_task_of_its_own(words) -> None:
+    out = ["--out=run", "--stars=true"]
+    first, own = configure_contrast([*words, *out, "--task.label_smoothing=0.05", "--task.layer_decay", "0.9"])
+    assert (first.task_name, first.out) == ("neighbour_contrast", "run-stars")
+    assert own.task.label_smoothing == 0.05 and not own.stars and not own.start.checkpoint

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import builtins
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +22,7 @@ from mmcl.places.job import Job, Step
 from mmcl.places.local import Local
 from mmcl.places.options import add_place_options, open_place
 from mmcl.places.performing import perform
-from mmcl.places.worker import Task, command_of
+from mmcl.places.worker import Task, command_of, launched, told
 
 
 def chosen(*words: str) -> argparse.Namespace:
@@ -46,6 +49,14 @@ def test_the_default_is_this_machine_one_at_a_time_and_what_was_killed_stays_so(
 def test_options_that_do_not_go_together(words, complaint) -> None:
     with pytest.raises(UserError, match=complaint), open_place(chosen(*words)):
         pass
+
+
+@pytest.mark.parametrize("share", ["0.00001", "1.5", "-1", "many", "nan"])
+def test_gpus_are_whole_or_shares_that_ray_can_count(share, capsys) -> None:
+    with pytest.raises(SystemExit):
+        chosen("--on", "ray", "--gpus", share)
+    assert "give a whole number, or a share below 1" in capsys.readouterr().err
+    assert chosen("--gpus", "0.3333").gpus == 0.3333
 
 
 @pytest.mark.parametrize(("place", "package"), [("ray", "ray"), ("slurm", "submitit")])
@@ -97,6 +108,52 @@ def test_a_killed_process_begins_again_as_often_as_the_place_says(tmp_path, capf
     thread.join()
     assert outcome.failed["a"].startswith("killed by SIGKILL: at work") and starts(folder) == 2
     assert capfd.readouterr().err.count("it begins again where it was") == 1
+
+
+def test_a_job_that_begins_again_waits_until_its_log_is_free(tmp_path) -> None:
+    """Loader workers of a killed training hold it for some seconds."""
+    job, place = Job("a", tmp_path / "log", ()), Local(retries=1)
+    with pytest.raises(UserError, match="another process is at this"), locked(job.log):
+        place.begin(job)
+    with locked(job.log) as worker:
+        threading.Timer(0.5, worker.kill).start()
+        assert place.begin(job).failure() is None
+
+
+@contextmanager
+def locked(log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """While a process that was started with the log as its output is there."""
+    with log.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=file) as worker:
+            file.close()
+            try:
+                yield worker
+            finally:
+                worker.kill()
+
+
+REPORT = """[rank0]: x
+error: no store at data/gone
+E1128 04:00:00.1 77 torch/distributed/elastic/multiprocessing/api.py:1000] failed (exitcode: {status}) local_rank: 0
+Traceback (most recent call last):
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+============================================================
+mmcl.train FAILED
+Failures:
+<NO_OTHER_FAILURES>
+Root Cause (first observed failure):
+[0]:
+exitcode  : {status} (pid: 78)
+============================================================"""
+
+
+def test_of_several_processes_the_first_that_failed_says_why() -> None:
+    lines = REPORT.format(status=2).splitlines()
+    assert launched(lines) == 2 and told(lines)[-1] == "error: no store at data/gone"
+    killed = [line for line in REPORT.format(status=-9).splitlines() if not line.startswith("error")]
+    assert launched(killed) == -9 and told(killed)[-1] == "[rank0]: x"
+    assert launched(["training: 5%"]) is None
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel of Linux ends the process")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -52,6 +53,69 @@ class WaitingRoom(Place):
     def begin(self, job: Job) -> Handle:
         """Begins to wait."""
         return Glance(job)
+
+
+class Deleted(Glance):
+    """A job whose folder was deleted while it was at work."""
+
+    def failure(self) -> Failure | None:
+        """Nothing can be read of it."""
+        raise FileNotFoundError(2, "No such file or directory", "0.log")
+
+
+class Crowded(WaitingRoom):
+    """Two at a time, of which one loses its folder, one cannot begin, and the others are left alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_once = 2
+
+    def begin(self, job: Job) -> Handle:
+        """By the job's name."""
+        if job.name == "full":
+            raise OSError(28, "No space left on device")
+        return Deleted(job) if job.name == "gone" else Glance(job)
+
+
+def test_what_the_machine_refuses_one_job_is_no_other_jobs_matter(tmp_path) -> None:
+    names = ("gone", "full", "one", "two")
+    outcome = performing.perform([Waiting(name, tmp_path / name, ()) for name in names], Crowded())
+    assert {*outcome.failed} == {"gone", "full"} and not outcome.stopped
+    assert "0.log" in outcome.failed["gone"] and "No space left" in outcome.failed["full"]
+
+
+class Asked(Glance):
+    """A job that saves and ends when it is asked to, some looks later."""
+
+    stops: ClassVar[list[bool]] = []
+
+    def working(self) -> bool:
+        """Until it was asked, and a little longer."""
+        self.looks += bool(self.stops)
+        return self.looks < LOOKS
+
+    def stop(self, force: bool) -> str | None:
+        """Notes how it was asked."""
+        self.stops.append(force)
+        return None
+
+
+class Torn(WaitingRoom):
+    """Its second job ends everything by a fault of the program."""
+
+    def begin(self, job: Job) -> Handle:
+        """As the name says."""
+        if job.name == "1":
+            raise ZeroDivisionError
+        return Asked(job)
+
+
+def test_where_a_fault_ends_everything_what_is_at_work_saves_first(tmp_path) -> None:
+    place = Torn()
+    place.at_once = 2
+    with pytest.raises(ZeroDivisionError):
+        performing.perform([Waiting(name, tmp_path / name, ()) for name in ("0", "1")], place)
+    assert Asked.stops == [False]  # and nothing was killed
 
 
 def states(capfd: pytest.CaptureFixture[str], folder: Path) -> list[str]:

@@ -16,7 +16,7 @@ from fake_slurm import make_slurm
 from made_verbs import job_in, make_verbs, starts, wait_for
 
 from mmcl.common.errors import UserError
-from mmcl.places.on_slurm import OnSlurm
+from mmcl.places.on_slurm import TIMEOUTS, OnSlurm, _reason
 from mmcl.places.performing import Outcome, perform
 
 pytestmark = pytest.mark.skipif(find_spec("submitit") is None, reason='no submitit: pip install "mmcl[slurm]"')
@@ -111,6 +111,32 @@ def test_a_job_whose_time_is_up_saves_and_asks_to_be_queued_again(tmp_path) -> N
     place.begin = lambda job: made.append(begin(job)) or made[-1]
     assert while_performing(time_is_up, folder, place) == Outcome()
     assert (folder / "saved").exists() and (folder / "done").exists()
+
+
+def test_a_job_may_run_out_of_time_as_often_as_the_docs_say_and_the_last_error_is_its_reason(tmp_path) -> None:
+    from submitit.core.utils import DelayedSubmission
+
+    folder, place = tmp_path / "a", place_of(tmp_path, cluster="local")
+    handle = place.begin(job_in(folder))
+    assert DelayedSubmission.load(handle.submitted.paths.submitted_pickle)._timeout_countdown == TIMEOUTS
+    (folder / "go").touch()
+    wait_for(lambda: not handle.working())
+    rule = "-" * 22
+    said = f"Job (task=0) failed:\n{rule}\nTraceback:\nUncompletedJobError: timed-out\n{rule}\nlogs at:\n  - /x/0.err"
+    assert _reason(ValueError(said)) == "UncompletedJobError: timed-out" and _reason(ValueError("short")) == "short"
+
+
+def test_a_waiting_job_is_not_submitted_again_where_slurm_keeps_no_accounts(tmp_path, slurm) -> None:
+    place, folder = place_of(tmp_path), tmp_path / "a"
+    (slurm / "next").write_text("200")  # submitit remembers how jobs of other tests ended, by their numbers
+    (slurm / "sacct").write_text("#!/bin/bash\n")  # knows nothing, as without accounting
+    (slurm / "squeue").write_text(f'#!/bin/bash\ntest -e {slurm}/"$3.pid" && echo "$3 waits"\n')
+    (slurm / "squeue").chmod(0o755)
+    first, second = place.begin(job_in(folder)), place.begin(job_in(folder))
+    assert first.submitted.job_id == second.submitted.job_id == "201"
+    (folder / "go").touch()
+    wait_for(lambda: not second.working())
+    assert second.failure() is None
 
 
 @pytest.mark.parametrize(

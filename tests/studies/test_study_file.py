@@ -88,7 +88,7 @@ def test_several_judges_each_have_options_and_what_is_missing_is_done(tmp_path) 
     for folder, file in ((run.folder, "summary.json"), (alone.report, "report.json")):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / file).touch()
-    assert [words[-1] for words in run.commands] == [str(run.report), "epsilons=[0.02]"]  # knn has judged
+    assert [words[-1] for words in run.commands] == [f"--out={run.report}", "epsilons=[0.02]"]  # knn has judged
 
 
 def test_draws_and_settings_from_the_command_line(tmp_path) -> None:

@@ -57,7 +57,7 @@ def prepare_in_shards(
     for index in range(1, count + 1):
         shard = folder / f"{index}-of-{count}"
         _clear_if_other(shard, work.share(index, count))
-        command = (*words, "--out", str(shard), "--shard", f"{index}/{count}")
+        command = (*words, f"--out={shard}", f"--shard={index}/{count}")
         jobs.append(Job(f"shard {index}/{count}", folder / f"{shard.name}.log",
                         (Step(command, None if strict else shard / STORE),)))  # fmt: skip
     outcome = perform(jobs)
