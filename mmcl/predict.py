@@ -188,11 +188,10 @@ def follow(predictor: Any, arguments: argparse.Namespace, only: list[str] | None
             if number == 1 and frames.takes_header(line):
                 continue
             try:
-                frame = frames.parse(line)
+                found = stream.push(frames.parse(line))
             except BadClip as error:
                 complain("warning", f"line {number} is left out: {error}")
                 continue
-            found = stream.push(frame)
             if found is not None:
                 show(arguments, found.ranking, {"frame": found.frame}, f"{found.frame:>8}", only)
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ from mmcl.common.errors import UserError
 from mmcl.common.files import is_file, write_text
 
 MOST_CLASSES = 100_000
+KEYS = ("dataset", "classes", "instructions", "answer", "templates")  # of a prompts file
 WORDS = ("name", "description", "motion")  # what a template may ask for
 # Inside the package, so that every way of installing finds them; `prompts/` at the top of the repository leads here.
 BUILTIN = Path(__file__).resolve().parent.parent / "prompts"
@@ -161,6 +162,8 @@ def load_prompts(name: str | Path) -> Prompts:
                         "list 'classes' of names")  # fmt: skip
     facts = read_yaml(path)
     try:
+        if strange := sorted(str(key) for key in dict(facts) if key not in KEYS):
+            raise TypeError(f"it has '{strange[0]:.40}': what may stand there is {', '.join(KEYS)}")
         plain = plain_prompts(str(facts.get("dataset", path.stem)), ())
         prompts = replace(
             plain,
@@ -168,7 +171,7 @@ def load_prompts(name: str | Path) -> Prompts:
             answer=str(facts.get("answer", plain.answer)),
             templates=_texts(facts, "templates", plain.templates),
         ).with_classes([_entry(row) for row in _listed(facts["classes"])])
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: not a prompts file ({error}); it needs a list 'classes' of names") from error
     _check(prompts, path)
     return prompts
@@ -186,11 +189,18 @@ def _check(prompts: Prompts, path: Path) -> None:
         raise UserError(f"{path}: classes '{twice[0]}' and '{twice[1]}' have one name, whatever case and spaces are")
     if not prompts.templates:
         raise UserError(f"{path}: 'templates' is empty: leave it out, or give a sentence like 'a person does {{name}}'")
-    for text in (*prompts.templates, prompts.answer):
-        if text and not any(f"{{{word}}}" in text for word in WORDS):
+    for text in (*prompts.templates, *filter(None, [prompts.answer])):
+        if not any(f"{{{word}}}" in text for word in WORDS):
             raise UserError(
                 f"{path}: '{text:.80}' is the same for every class: put {{name}}, {{description}} or {{motion}} where "
                 "its words belong"
+            )
+    said: dict[tuple[str, ...], str] = {}
+    for label, name in enumerate(prompts.names):
+        if (other := said.setdefault(tuple(prompts.texts(label)), name)) != name:
+            raise UserError(
+                f"{path}: the texts of '{other:.60}' and '{name:.60}' are the same, so that nothing can tell these "
+                "classes apart: describe them otherwise, or put {name} into a template"
             )
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from mmcl.common.errors import BadClip, UserError
 from mmcl.data.readers.clip_file import NAMES
-from mmcl.data.readers.joints import UNITS, Axes, as_taken, in_picture
+from mmcl.data.readers.joints import UNITS, Axes, as_taken, check_confidence, in_picture
 from mmcl.data.readers.table_columns import by_header, coordinates
 from mmcl.data.readers.text_table import Table, cells, is_header, numbers
 from mmcl.deploy.files import AS_IT_IS, Reading
@@ -56,7 +56,7 @@ class Frames:
         """One frame (M, V, C) float32, metres, with as many numbers a joint as the model takes; missing ones zero.
 
         Raises:
-            BadClip: it is no frame of that many joints, or has infinite coordinates.
+            BadClip: it is no frame of that many joints, or has infinite coordinates, or confidences that are none.
         """
         columns = self.reading.columns
         try:
@@ -75,6 +75,7 @@ class Frames:
         if not np.isfinite(joints).all():
             raise BadClip("infinite coordinates")
         if sure is not None:
+            check_confidence(sure)
             joints = np.concatenate([as_taken(joints, 3), np.nan_to_num(sure)], axis=-1)
         return as_taken(joints, self.reading.takes)
 

@@ -13,6 +13,7 @@ from mmcl.data.selection import Selection
 from mmcl.deploy.graphs import evenly
 from mmcl.deploy.known_clips import ClipFunction, applied, judged, sides_of
 from mmcl.models.familiarity import Familiarity, directions
+from mmcl.models.learned import known_clips
 from mmcl.models.model import Model
 from mmcl.models.record import tensors_digest
 from mmcl.models.rejection import FAMILIARITY, Rejection, fit_rejection
@@ -36,7 +37,8 @@ def rejection_of(
         The threshold, and what the model has to keep of its training clips for it; None where it goes by probability.
 
     Raises:
-        UserError: nothing says which clips, none were held out, or too few are answered right.
+        UserError: nothing says which clips, none were held out, the model has learned from some of them, or too few
+            are answered right.
     """
     store, sides, protocol = sides_of(model, data, protocol)
     held, data_of = sides.validation, Selection(store, protocol, split=sides)
@@ -44,6 +46,11 @@ def rejection_of(
         raise UserError(
             f"{model.path} held no clips out of training, and a threshold needs some: train with --data.validation, or "
             "name a protocol that holds some out (--protocol)"
+        )
+    if learned := known_clips(held, store, model.record)[0]:
+        raise UserError(
+            f"{model.path} has learned from {learned} of the {len(held)} clips that {protocol} holds out, and a "
+            "threshold needs clips that are new to it: train with --data.validation"
         )
     familiarity = None
     if score == FAMILIARITY:
@@ -62,12 +69,17 @@ def familiarity_of(
 ) -> Familiarity:
     """What a model keeps of its training clips: of at most :data:`MOST_OF_CLASS` of each class, spread over all.
 
+    Of a training side of which it has seen a part (a few clips a class, a share), that part counts alone.
+
     Args:
         model: in evaluation mode.
         data: whose training side it is.
         apply: runs a function of joints and lengths over clips.
     """
-    train, labels = data.sides.train, data.store.labels[data.sides.train]
+    train, trained = data.sides.train, model.record.trained
+    if trained is not None and (own := trained.holds(data.store, train)).any():
+        train = train[own]
+    labels = data.store.labels[train]
     some = np.sort(np.concatenate([evenly(train[labels == label], MOST_OF_CLASS) for label in np.unique(labels)]))
     rows = torch.as_tensor(apply(lambda *clips: directions(model.features(*clips)), some))
     return Familiarity(rows, torch.from_numpy(data.targets(some, model.class_names)))

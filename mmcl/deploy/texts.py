@@ -98,7 +98,7 @@ def class_texts(prompts: Prompts, vocabulary: Vocabulary, device: torch.device) 
         device: where the text model works, if it has to.
 
     Raises:
-        UserError: a text has to be computed, and the text model cannot be loaded here.
+        UserError: a text has to be computed, and the text model cannot be loaded here; or two classes have one text.
     """
     names, missing = prompts.names, vocabulary.missing(prompts.names)
     compute = [k for k, name in enumerate(names) if name in missing or _reworded(prompts, k, vocabulary)]
@@ -118,6 +118,15 @@ def class_texts(prompts: Prompts, vocabulary: Vocabulary, device: torch.device) 
                 f"there. They cannot be computed here: {error}"
             ) from error
     return ClassTexts(rows, "; ".join(why), _facts(prompts, vocabulary, rows, taken))
+
+
+def _check_different(names: Sequence[str], rows: Tensor) -> None:
+    """Whether the rows of classes differ: the first one of two that are equal would get every clip."""
+    first: dict[tuple[float, ...], str] = {}
+    for name, row in zip(names, rows.tolist(), strict=True):
+        if (other := first.setdefault(tuple(row), name)) != name:
+            raise UserError(f"'{other:.60}' and '{name:.60}' are one and the same to the text model, which reads only "
+                            "so much of a text: describe them otherwise")  # fmt: skip
 
 
 def _told(entries: list[dict[str, str]], vocabulary: Vocabulary, source: str) -> Prompts:
@@ -146,14 +155,20 @@ def _reworded(prompts: Prompts, label: int, vocabulary: Vocabulary) -> bool:
 
 
 def _computed(prompts: Prompts, vocabulary: Vocabulary, device: torch.device) -> Tensor:
-    """(n, D) rows by the text model of the vocabulary's space."""
+    """(n, D) rows by the text model of the vocabulary's space.
+
+    Raises:
+        UserError: it cannot be loaded, or two classes are one to it.
+    """
     from mmcl.common.stack import require_packages
 
     require_packages()
     from mmcl.towers.text import space_rows
 
     texts = [prompts.texts(label) for label in range(len(prompts.names))]
-    return space_rows(vocabulary.text, texts, lambda one: _text_encoder(one, device))
+    rows = space_rows(vocabulary.text, texts, lambda one: _text_encoder(one, device))
+    _check_different(prompts.names, rows)
+    return rows
 
 
 def _text_encoder(facts: Mapping[str, Any], device: torch.device) -> Callable[[Sequence[str]], Tensor]:

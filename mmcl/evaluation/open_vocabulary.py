@@ -136,6 +136,11 @@ def _fit_released(calibration: OpenScores) -> tuple[Judge, dict[str, Any]]:
     unseen = calibration.labels >= calibration.seen.shape[1]
     chances = softmax(calibration.unseen.astype(np.float64))
     width = chances.shape[1]
+    if calibration.seen.shape[1] < width:
+        raise UserError(
+            f"the released gate looks at as many probabilities of seen classes as of unseen ones, and its run has "
+            f"{calibration.seen.shape[1]} seen and {width} pseudo-unseen classes: leave out --released-gate"
+        )
     gate = fit_released_gate((chances[unseen], calibration.seen[unseen]), (chances[~unseen], calibration.seen[~unseen]))
 
     def judge(found: OpenScores) -> dict[str, float]:

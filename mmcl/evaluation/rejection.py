@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mmcl.common.errors import UserError
+from mmcl.data.prompts import class_key
 from mmcl.data.selection import Selection
 from mmcl.data.store import ClipStore
 from mmcl.deploy.known_clips import judged
@@ -68,8 +69,10 @@ class Reject(Evaluation):
         """Metrics of ``top1``, and ``rejection``: AUROC by each score, AURC, and what the threshold does.
 
         Raises:
-            UserError: as of ``top1``, or there is nothing that familiarity could be with.
+            UserError: as of ``top1``, the model has learned a class that the protocol withholds, or there is nothing
+                that familiarity could be with.
         """
+        check_unknown(model, data)
         judge = with_familiarity(model, data, apply)
         none = np.zeros((0, len(model.class_names) + 1))
         found, others = (
@@ -113,6 +116,21 @@ class Reject(Evaluation):
         if found["unknown_rejected"] is not None:
             lines.append(f"- of the clips of unknown classes, {found['unknown_rejected']:.1%} are rejected")
         return ["## None of these", "\n".join(lines), f"![Risk and coverage]({CURVE})"]
+
+
+def check_unknown(model: Model, data: Selection) -> None:
+    """Whether the classes that a protocol withholds are unknown to a model.
+
+    Raises:
+        UserError: it was trained on one of them, so that its clips are no clips of an unknown class.
+    """
+    names = {class_key(name) for name in model.class_names}
+    withheld = [data.store.class_names[label] for label in data.sides.unseen_classes]
+    if learned := [name for name in withheld if class_key(name) in names]:
+        raise UserError(
+            f"{model.path} was trained on {len(learned)} of the {len(withheld)} classes that {data.protocol} withholds "
+            f"('{learned[0]:.60}'): they are not unknown to it; train with --data.protocol={data.protocol}"
+        )
 
 
 def with_familiarity(model: Model, data: Selection, apply: Apply) -> Model:

@@ -194,6 +194,7 @@ def make_vocabulary(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], fea
     """
     own = {key.removeprefix(TEXT_HEAD): tensor for key, tensor in tensors.items() if key.startswith(TEXT_HEAD)}
     try:
+        _check_facts(facts)
         words = Prompts(RECORD, (), (), (), "", ()).with_classes(facts.get("words") or ())
         head = build_text_head(facts["head"]["name"], features, facts["width"], facts["head"]["options"])
         head.load_state_dict(own)
@@ -205,6 +206,23 @@ def make_vocabulary(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], fea
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, UserError) as error:
         words_of_error = " ".join(str(error).split())[:200]
         raise UserError(f"{where} is damaged or of another version of mmcl: {words_of_error}") from error
+
+
+def _check_facts(facts: Mapping[str, Any]) -> None:
+    """Whether what a description says of a vocabulary has the form that it is written in; strangers may have edited it.
+
+    Raises:
+        UserError: naming what has not.
+    """
+    templates, words = facts["templates"], facts.get("words")
+    if not (isinstance(templates, list) and templates and all(isinstance(one, str) and one for one in templates)):
+        raise UserError("its templates are no list of sentences")
+    if words is not None and not (isinstance(words, list) and all(isinstance(one, dict) for one in words)):
+        raise UserError("its words are no list of classes")
+    space = facts["text"]
+    for tower in (space, *space.get("beside", ())):
+        if tower["source"] not in ("clip", "sentence") or not {"model", "clip_model"} <= {*tower}:
+            raise UserError("it does not say which text model its space is of")
 
 
 def _table(tensors: Mapping[str, Tensor]) -> list[Tensor]:

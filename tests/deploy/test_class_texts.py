@@ -49,6 +49,7 @@ def computed(monkeypatch) -> list[str]:
         return -torch.ones(len(given), D)
 
     monkeypatch.setattr(texts, "_text_encoder", lambda *_: encode)
+    monkeypatch.setattr(texts, "_check_different", lambda *_: None)  # so that they can be told from all others
     return seen
 
 
@@ -162,6 +163,14 @@ def test_a_name_with_a_comma_is_written_in_quotes() -> None:
     assert named_classes("wave,hop", model).names == ("wave", "hop")
 
 
+def test_two_classes_that_are_one_to_the_text_model_are_refused() -> None:
+    """It reads so many words of a text, and what is behind them is lost: the first of the two would get every clip."""
+    rows = torch.eye(3)[[0, 1, 0]]
+    with pytest.raises(UserError, match="'left' and 'again left' are one and the same to the text model"):
+        texts._check_different(["left", "right", "again left"], rows)
+    texts._check_different(["left", "right"], rows[:2])
+
+
 def test_a_table_takes_a_class_anew() -> None:
     model = vocabulary(("wave", "hop"))
     more = model.extended(named_classes("own,fly", model), torch.full((3, D), 0.5))
@@ -182,6 +191,12 @@ def test_a_table_takes_a_class_anew() -> None:
         ({"classes": ["a", "b"], "templates": ["does {nam}"]}, "the same for every class"),
         ({"classes": ["a", "b"], "templates": []}, "is empty"),
         ({"classes": ["a", "b"], "answer": "moves"}, "the same for every class"),
+        ({"classes": ["a", "b"], "templates": [""]}, "'' is the same for every class"),
+        ({"classes": ["a", "b"], "template": ["does {name}"]}, "it has 'template'"), (["a", "b"], "not a prompts file"),
+        (
+            {"classes": [{"name": name, "description": "moves"} for name in "ab"], "templates": ["he {description}"]},
+            "the texts of 'a' and 'b' are the same",
+        ),
     ],
 )  # fmt: skip
 def test_a_prompts_file_whose_words_would_be_lost_is_refused(tmp_path, content: dict, complaint: str) -> None:

@@ -120,6 +120,12 @@ def test_lines_are_frames_or_refused() -> None:
         assert not frames.parse(",".join(sum(holes, [])))[0, 3].any()
     null = json.dumps([[None, 1, 1] if number == 3 else [1, 2, 3] for number in range(20)])
     assert not frames.parse(null)[0, 3].any() and frames.parse(null)[0, 4].tolist() == [1, 2, 3]
+    seen = np.concatenate([frame[0], np.full((20, 1), 0.9)], axis=1)
+    assert frames.parse(json.dumps(seen.tolist())).shape == (1, 20, 3)
+    for wrong in (95.0, float("inf"), 1e39):  # as of files: percentages are no confidences
+        seen[4, 3] = wrong
+        with pytest.raises(BadClip, match="confidences go up to"):
+            frames.parse(json.dumps(seen.tolist()))
     for line in ("", "words", "1,2,3", "[1,2", "[[1,2],[3]]", '["a"]', ",".join(["inf"] * 60), "[" * 100_000, "1e400"):
         with pytest.raises(BadClip):
             frames.parse(line)

@@ -211,7 +211,10 @@ def test_damaged_vocabularies_are_named(bundle) -> None:
         ("width", 13), ("head", {"name": "projection", "options": {"temperature": 0}}), ("names", ["one"]),
         ("head", {"name": "projection", "options": {"temperature": "warm"}}), ("head", {"name": "oracle"}),
         ("names", None), ("names", ["a", "b", "A", "c"]), ("text", None), ("words", [{"called": "wave"}]),
-        ("words", 3), ("templates", None),
+        ("words", 3), ("templates", None), ("text", {}), ("text", []), ("text", {"source": "moon"}),
+        ("text", {"source": "clip"}), ("text", {**TEXT, "beside": [{}]}), ("text", {**TEXT, "beside": 3}),
+        ("templates", [1, 2]), ("templates", "x"), ("templates", {"a": 1}), ("templates", [""]), ("words", "x"),
+        ("words", [1, 2]),
     ]:  # fmt: skip
         (bundle / "config.json").write_text(json.dumps({**config, "vocabulary": {**config["vocabulary"], key: value}}))
         with pytest.raises(UserError, match=r"vocabulary\.safetensors is damaged or of another version"):

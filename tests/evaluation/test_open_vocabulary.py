@@ -14,6 +14,7 @@ from mmcl.common.errors import UserError
 from mmcl.data.protocols import load_protocol
 from mmcl.data.splitting import split
 from mmcl.data.store import open_store
+from mmcl.evaluation.open_vocabulary import OpenScores, _fit_released
 from mmcl.models.folder import open_model
 from mmcl.zero_shot import main
 
@@ -136,3 +137,12 @@ def test_models_that_know_no_text_or_saw_the_classes_are_refused(open_run, train
         main(["--checkpoint", str(alone), "--data", str(demo_store), "--classes", "squat,bow"])
     with pytest.raises(UserError, match="--gate belongs to a protocol that withholds classes"):
         main(["--checkpoint", str(alone), "--protocol", "demo/kinect_v1", "--gate", str(plain)])
+
+
+def test_a_released_gate_needs_as_many_seen_classes_as_it_looks_at() -> None:
+    """Else its regression would be fitted on fewer numbers than it is asked about."""
+    n, rng = 30, np.random.default_rng(0)
+    labels, both = np.arange(n) % 5, rng.normal(size=(n, 5))
+    few = OpenScores(np.arange(n), labels, rng.normal(size=(n, 2)), both, rng.normal(size=(n, 3)), list("abcde"), {})
+    with pytest.raises(UserError, match="2 seen and 3 pseudo-unseen classes: leave out --released-gate"):
+        _fit_released(few)

@@ -14,16 +14,20 @@ import torch
 
 import mmcl.models.rejection as rejection
 from mmcl.common.errors import UserError
-from mmcl.data.store import open_store
+from mmcl.data.rules import Protocol
+from mmcl.data.selection import Selection
+from mmcl.data.splitting import split
+from mmcl.data.store import ClipStore, open_store
 from mmcl.deploy.export import described
 from mmcl.deploy.rejecting import rejection_of
 from mmcl.encoders.base import build_encoder
 from mmcl.evaluation.metrics import softmax
-from mmcl.evaluation.rejection import rejection_metrics, risks, values_of
+from mmcl.evaluation.rejection import check_unknown, rejection_metrics, risks, values_of
 from mmcl.models.bundle import describe, load_bundle
 from mmcl.models.description import parse_description, read_bundle
 from mmcl.models.familiarity import Familiarity, directions, write_familiarity
 from mmcl.models.model import Model
+from mmcl.models.record import ClipSet, Record
 from mmcl.models.rejection import FAMILIARITY, fit_rejection, read_rejection
 from mmcl.predict import main as predict
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
@@ -153,6 +157,39 @@ def test_an_export_sets_the_threshold_on_clips_that_were_held_out(store, model, 
     none = replace(model.description, provenance={**model.description.provenance, "validation": None})
     with pytest.raises(UserError, match="held no clips out"):
         rejection_of(Model(none, model.encoder, model.preprocess), 0.01)
+
+
+def learned_from(model: Model, store: ClipStore, clips: np.ndarray) -> Model:
+    """The same model, whose record says that it has learned from these clips."""
+    record = Record(store.dataset, trained=ClipSet.of(store, clips), selected=ClipSet())
+    return Model(model.description.changed(record=record.to_json()), model.encoder, model.preprocess)
+
+
+def test_clips_that_a_model_has_learned_from_set_no_threshold(store, model, monkeypatch) -> None:
+    monkeypatch.setattr(rejection, "FEWEST", 1)
+    held, train = np.flatnonzero(store.subjects == 1), np.flatnonzero(store.subjects == 3)
+    assert rejection_of(learned_from(model, store, train), 0.0, "probability")[0].clips
+    with pytest.raises(UserError, match=rf"has learned from 2 of the {len(held)} clips .* new to it"):
+        rejection_of(learned_from(model, store, np.concatenate([train, held[:2]])), 0.0, "probability")
+
+
+def test_only_clips_that_were_learned_from_are_familiar(store, model, monkeypatch) -> None:
+    """Of a run with few clips a class, the others of the training side are as new as any."""
+    monkeypatch.setattr(rejection, "FEWEST", 1)
+    few = np.flatnonzero(store.subjects == 3)[::2]
+    kept = rejection_of(learned_from(model, store, few), 0.0)[1]
+    assert sorted(kept.labels.tolist()) == sorted(store.labels[few].tolist())
+
+
+def test_classes_that_were_trained_are_not_unknown(store, model) -> None:
+    protocol = "own_open"
+    rule = Protocol(protocol, store.dataset, {"subject": [1, 3]}, {"subject": [2, 4]}, unseen=[2, 5])
+    data = Selection(store, protocol, rule, split(store, rule))
+    withheld = {store.class_names[label] for label in data.sides.unseen_classes}
+    with pytest.raises(UserError, match=f"was trained on 2 of the 2 classes that {protocol} withholds"):
+        check_unknown(model, data)
+    known = [name for name in store.class_names if name not in withheld]
+    check_unknown(Model(model.description.changed(class_names=known), model.encoder, model.preprocess), data)
 
 
 def load_bundle_of(path: Path, facts: dict) -> Model:

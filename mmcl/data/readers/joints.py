@@ -161,12 +161,22 @@ def _missing(coordinates: np.ndarray, score: np.ndarray | None) -> np.ndarray:
 
 def _confidence(score: np.ndarray | None, missing: np.ndarray, there: np.ndarray) -> np.ndarray | None:
     """(M, T, V) confidence of the bodies that are there, 0 where a joint is missing."""
-    if score is not None and (largest := np.nanmax(score, initial=0)) > 1.5:
+    if score is not None:
+        check_confidence(score)
+    return None if score is None else np.where(missing, 0, score).astype(np.float32)[there]
+
+
+def check_confidence(score: np.ndarray) -> None:
+    """Whether numbers of any shape can be confidences, NaN among them.
+
+    Raises:
+        BadClip: they are percentages, or flags of which 2 is the surest.
+    """
+    if (largest := np.nanmax(score, initial=0)) > 1.5:
         flags = np.isin(score, (0, 1, 2)).all()
         if flags or largest > MOST_SURE:
             raise BadClip(f"confidences go up to {largest:g}{' in whole steps' * bool(flags)}: divide them, so that 1 "
                           "is the surest")  # fmt: skip
-    return None if score is None else np.where(missing, 0, score).astype(np.float32)[there]
 
 
 def _present(joints: np.ndarray) -> np.ndarray:
