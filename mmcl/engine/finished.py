@@ -19,6 +19,8 @@ from mmcl.models.description import read_description
 from mmcl.models.folder import RUN_MODEL, find_model
 from mmcl.models.learned import record_of
 
+ADVICE = "bring back what it was, or choose another --out"
+
 
 def check_complete(config: TrainConfig) -> None:
     """Whether the complete run in ``config.out`` is that of the clips and the model which are there now.
@@ -34,19 +36,16 @@ def check_complete(config: TrainConfig) -> None:
     record = record_of(read_description(folder / RUN_MODEL), folder)
     store, split = _clips(_Clips(config))
     if record.store and store and record.store != store:
-        raise UserError(f"{folder} was trained on other clips than those in {config.data.path}: {_ADVICE}")
+        raise UserError(f"{folder} was trained on other clips than those in {config.data.path}: {ADVICE}")
     if record.split and split and record.split != split:
         raise UserError(
             f"{folder} was trained by {config.data.protocol} when that gave other training, validation or test clips: "
-            f"{_ADVICE}"
+            f"{ADVICE}"
         )
     if config.start.checkpoint and (folder / RECORD).is_file():
         begun, now = read_json(folder / RECORD), _weights(str(config.start.checkpoint))
         if isinstance(begun, dict) and now and begun.get("sha256", now) != now:
-            raise UserError(f"{folder} started from {config.start.checkpoint} when that was another model: {_ADVICE}")
-
-
-_ADVICE = "bring back what it was, or choose another --out"
+            raise UserError(f"{folder} started from {config.start.checkpoint} when that was another model: {ADVICE}")
 
 
 class _Clips:

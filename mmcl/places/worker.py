@@ -20,6 +20,7 @@ from mmcl.common.errors import UserError
 from mmcl.places.base import Handle
 from mmcl.places.job import Failure, Job
 
+BEGINS = "$ mmcl "  # what a command's part of a log begins with
 POLL = 0.1  # seconds between two looks at the process
 TAIL = 16384  # bytes of a log in which its last lines are looked for
 PATIENCE = 60.0  # seconds in which the processes of a killed worker, elsewhere, save what they have
@@ -53,7 +54,7 @@ class Worker(Handle):
 
     def _next(self) -> subprocess.Popen[bytes]:
         words = self.commands.popleft()
-        self.log.write(f"$ mmcl {shlex.join(words)}\n".encode())
+        self.log.write(f"{BEGINS}{shlex.join(words)}\n".encode())
         self.log.flush()
         command = command_of(words, self.processes)
         if self.leash:
@@ -129,14 +130,16 @@ def _locked(log: Path, patience: float) -> IO[bytes]:
 
 
 def last_lines(log: Path) -> list[str]:
-    """The last things that a job's commands said; of a progress bar, its last states."""
+    """The last things that a job's last command said; of a progress bar, its last states."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - TAIL))
             lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")
     except FileNotFoundError:
         return ["its log is gone"]
-    return [line.strip() for line in lines if line.strip()]
+    said = [line.strip() for line in lines if line.strip()]
+    begins = [at for at, line in enumerate(said) if line.startswith(BEGINS)]
+    return said[begins[-1] + 1 :] if begins else said
 
 
 def launched(said: Sequence[str]) -> int | None:

@@ -22,7 +22,7 @@ from mmcl.places.job import Job, Step
 from mmcl.places.local import Local
 from mmcl.places.options import add_place_options, open_place
 from mmcl.places.performing import perform
-from mmcl.places.worker import Task, command_of, launched, told
+from mmcl.places.worker import Task, command_of, last_lines, launched, told
 
 
 def chosen(*words: str) -> argparse.Namespace:
@@ -154,6 +154,11 @@ def test_of_several_processes_the_first_that_failed_says_why() -> None:
     killed = [line for line in REPORT.format(status=-9).splitlines() if not line.startswith("error")]
     assert launched(killed) == -9 and told(killed)[-1] == "[rank0]: x"
     assert launched(["training: 5%"]) is None
+
+
+def test_only_the_last_command_of_a_log_says_how_it_ended(tmp_path) -> None:
+    (tmp_path / "log").write_text(f"$ mmcl train\n{REPORT.format(status=-9)}\n$ mmcl evaluate\nerror: no clips\n")
+    assert last_lines(tmp_path / "log") == ["error: no clips"] and last_lines(tmp_path / "no") == ["its log is gone"]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel of Linux ends the process")
