@@ -189,7 +189,7 @@ def _check(prompts: Prompts, path: Path) -> None:
         raise UserError(f"{path}: classes '{twice[0]}' and '{twice[1]}' have one name, whatever case and spaces are")
     if not prompts.templates:
         raise UserError(f"{path}: 'templates' is empty: leave it out, or give a sentence like 'a person does {{name}}'")
-    for text in (*prompts.templates, *filter(None, [prompts.answer])):
+    for text in [*prompts.templates, prompts.answer] if prompts.answer else prompts.templates:
         if not any(f"{{{word}}}" in text for word in WORDS):
             raise UserError(
                 f"{path}: '{text:.80}' is the same for every class: put {{name}}, {{description}} or {{motion}} where "

@@ -6,7 +6,6 @@ it must ask.
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,11 +13,12 @@ from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.setup import open_data
-from mmcl.engine.start import RECORD
+from mmcl.engine.start import RECORD, file_digest
 from mmcl.models.description import read_description
 from mmcl.models.folder import RUN_MODEL, find_model
 from mmcl.models.learned import record_of
 
+KNOWN: dict[str, tuple[str, str]] = {}  # what was opened already: the runs of a study have their clips in common
 ADVICE = "bring back what it was, or choose another --out"
 
 
@@ -34,7 +34,7 @@ def check_complete(config: TrainConfig) -> None:
     if not ((folder / "summary.json").is_file() and (folder / RUN_MODEL).is_file()):
         return
     record = record_of(read_description(folder / RUN_MODEL), folder)
-    store, split = _clips(_Clips(config))
+    store, split = _clips(config)
     if record.store and store and record.store != store:
         raise UserError(f"{folder} was trained on other clips than those in {config.data.path}: {ADVICE}")
     if record.split and split and record.split != split:
@@ -48,34 +48,23 @@ def check_complete(config: TrainConfig) -> None:
             raise UserError(f"{folder} started from {config.start.checkpoint} when that was another model: {ADVICE}")
 
 
-class _Clips:
-    """A configuration, equal to another one that chooses the same clips: a study has many of these."""
-
-    def __init__(self, config: TrainConfig) -> None:
-        drawn = config.seed if config.data.shots or config.data.share < 1 else None
-        self.config, self.key = config, (repr(config.data), drawn, config.task_name)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Clips) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-
-@lru_cache(maxsize=64)
-def _clips(which: _Clips) -> tuple[str, str]:
+def _clips(config: TrainConfig) -> tuple[str, str]:
     """Fingerprint of the store and digest of the sides; empty where they cannot be opened."""
-    try:
-        data = open_data(which.config)
-    except UserError:
-        return "", ""
-    return data.store.fingerprint, data.split.digest
+    drawn = config.seed if config.data.shots or config.data.share < 1 else None
+    key = repr((config.data, drawn, config.task_name))
+    if key not in KNOWN:
+        try:
+            data = open_data(config)
+            KNOWN[key] = data.store.fingerprint, data.split.digest
+        except UserError:
+            KNOWN[key] = "", ""
+    return KNOWN[key]
 
 
 @lru_cache(maxsize=64)
 def _weights(path: str) -> str:
-    """sha256 of a model's file of weights; empty where there is none."""
+    """Digest of a model's file of weights; empty where there is none."""
     try:
-        return hashlib.sha256(find_model(path).weights.read_bytes()).hexdigest()
+        return file_digest(find_model(path))
     except (UserError, OSError):
         return ""

@@ -135,12 +135,17 @@ def start(config: TrainConfig, data: Experiment, encoder: Encoder) -> dict[str, 
         **words,
         "trained": "the classifier alone" if config.start.train == "head" else "all of it",
         **_changed(config, source),
-        "sha256": hashlib.sha256(source.weights.read_bytes()).hexdigest(),
+        "sha256": file_digest(source),
     }
     record = Path(config.out) / RECORD
     if config.resume and record.is_file() and read_json(record) != facts:
         raise UserError(f"cannot resume: {config.start.checkpoint} is not what it was when the run was begun")
     return facts
+
+
+def file_digest(source: SavedModel) -> str:
+    """sha256 of a model's file of weights, as a run records what it started from."""
+    return hashlib.sha256(source.weights.read_bytes()).hexdigest()
 
 
 def _load(config: TrainConfig, source: SavedModel, class_names: list[str], encoder: Encoder) -> dict[str, str]:

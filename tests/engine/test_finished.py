@@ -18,7 +18,7 @@ from mmcl.train import main as train
 @pytest.fixture(autouse=True)
 def nothing_remembered() -> None:
     """As in a process of its own: within one, what was looked at is not looked at again."""
-    finished._clips.cache_clear()
+    finished.KNOWN.clear()
     finished._weights.cache_clear()
 
 
@@ -50,11 +50,11 @@ def test_clips_and_the_model_to_begin_with_have_to_be_the_same(demo_store, proto
     check_complete(configure(second))
 
     by_subjects(protocol, [1, 3], [2, 4])
-    finished._clips.cache_clear()
+    finished.KNOWN.clear()
     with pytest.raises(UserError, match=r"first was trained by .*p.yaml:p when that gave other"):
         check_complete(configure(first))
     by_subjects(protocol, [1, 2], [3, 4])
-    finished._clips.cache_clear()
+    finished.KNOWN.clear()
 
     file = tmp_path / "first" / "checkpoints" / "last" / "learned.safetensors"
     content = file.read_bytes()
