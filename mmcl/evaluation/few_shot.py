@@ -117,8 +117,10 @@ def draw_episodes(sides: Sides, shots: int, options: FewShotOptions) -> list[Epi
     queries = [np.flatnonzero(sides.labels == label) for label in range(len(sides.names))]
     able = [label for label in range(len(sides.names)) if len(bank[label]) >= shots and len(queries[label])]
     if len(able) < options.ways:
+        instead = f"--option few_shot.ways={len(able)}" if len(able) > 1 else "more clips or fewer few_shot.shots"
         raise UserError(
-            f"few_shot.ways is {options.ways}: {len(able)} classes have {shots} clips to be shown and one to be told"
+            f"few_shot.ways is {options.ways}, but {len(able)} classes have {shots} training clips to be shown and a "
+            f"test clip to be told: ask for {instead}"
         )
     episodes = []
     for _ in range(options.episodes):

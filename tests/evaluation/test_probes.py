@@ -135,7 +135,7 @@ def test_episodes_hold_so_many_classes_and_clips_and_their_closed_forms():
     noise = np.random.default_rng(0).normal(size=(2, 24, 16))
     chance = accuracies(noise[0], noise[1], draw_episodes(sides, 1, FewShotOptions(ways=3, queries=4, episodes=2000)))
     assert chance.mean() == pytest.approx(1 / 3, abs=0.05)
-    with pytest.raises(UserError, match="6 classes have 2 clips"):
+    with pytest.raises(UserError, match="6 classes have 2 training clips.*few_shot.ways=6"):
         draw_episodes(sides, 2, FewShotOptions(ways=7))
 
 
