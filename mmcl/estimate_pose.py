@@ -75,8 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     work = Estimation(arguments.estimator, estimator_of(arguments), refinement_of(arguments), arguments.cut,
                       arguments.timeout, not arguments.no_sheet)  # fmt: skip
     folder = PoseFolder(arguments.out, work, sys.stderr.isatty(), videos)
-    made = film(folder, work, arguments) if camera else sum(look_at(folder, video) for video in videos)
-    folder.finish()
+    try:
+        made = film(folder, work, arguments) if camera else sum(look_at(folder, video) for video in videos)
+    finally:  # what was looked at before an error, or Ctrl-C, is listed
+        folder.finish()
     if not made:
         raise UserError(f"no clip could be made of {arguments.source}")
     shown = f"; look at {arguments.out / 'contact_sheet.jpg'}" if work.sheet else ""

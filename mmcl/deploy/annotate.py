@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmcl.common.errors import UserError
+from mmcl.common.errors import BadClip
 from mmcl.common.files import atomic_file
 from mmcl.data.inspection.drawing import TINTS, draw_skeleton, write
 from mmcl.deploy.segments import TOGETHER, Segment
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 WIDEST, LETTERS, MARGIN = 960, 18, 16  # pixels of the drawn video's longer side, of its letters, and around people
 HEAD = 0.09  # of a person's height that may be above the highest joint: many layouts end at the eyes
-SUFFIXES = (".mp4", ".mkv", ".mov")
 
 
 def annotate(
@@ -36,20 +35,19 @@ def annotate(
         source: the video that was looked at.
         recording: the people in it.
         segments: what they do, and when.
-        out: file to write.
+        out: file to write, of a suffix in :data:`~mmcl.deploy.film_flags.DRAWN`.
         progress: show a bar.
 
     Raises:
-        UserError: another suffix than a video's.
-        BadClip: the source cannot be read any more.
+        BadClip: the source cannot be read any more, or is too small.
     """
     import av
     from PIL import Image
     from tqdm import tqdm
 
-    if out.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{out}: a drawn video ends in {', '.join(SUFFIXES)}")
     film = Film(source, WIDEST)
+    if min(film.facts.width, film.facts.height) < 2:
+        raise BadClip(f"{source}: pictures of {film.facts.width} x {film.facts.height} pixels cannot be drawn on")
     rate = Fraction(film.facts.rate or 30.0).limit_denominator(1001)
     bar = tqdm(film, total=film.facts.frames or None, desc="drawing", unit="frame", leave=False, disable=not progress)
     kind = {".mkv": "matroska"}.get(out.suffix.lower(), out.suffix.lower()[1:])

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from mmcl.common.errors import UserError
 
+DRAWN = (".mp4", ".mkv", ".mov")  # what a drawn video may be
+
 
 def add_film_flags(parser: argparse.ArgumentParser) -> None:
     """Add them to a command line."""
@@ -16,6 +18,19 @@ def add_film_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--csv", type=Path, metavar="FILE", help="write the segments of all videos as a table")
     group.add_argument("--srt", type=Path, metavar="FILE", help="write them as subtitles, of one video")
     group.add_argument("--draw", type=Path, metavar="FILE", help="write the video with skeletons and labels (.mp4)")
+
+
+def _check_outputs(arguments: argparse.Namespace, written: list[str]) -> None:
+    """Whether what is to be written has a place of its own, before a video is looked at for minutes."""
+    places: dict[Path, str] = {Path(file).resolve(): "a video that is looked at" for file in arguments.files}
+    for name in written:
+        path: Path = getattr(arguments, name)
+        if path.is_dir():
+            raise UserError(f"--{name} {path}: this is a folder, name a file")
+        if name == "draw" and path.suffix.lower() not in DRAWN:
+            raise UserError(f"--draw {path}: a drawn video ends in {', '.join(DRAWN)}")
+        if (other := places.setdefault(path.resolve(), f"what --{name} writes")) != f"what --{name} writes":
+            raise UserError(f"--{name} {path} is {other}: name another file")
 
 
 def check_film_flags(arguments: argparse.Namespace, films: bool) -> None:
@@ -32,5 +47,6 @@ def check_film_flags(arguments: argparse.Namespace, films: bool) -> None:
         raise UserError(f"--{asked[0]} belongs to video files; --follow prints what comes")
     if films and arguments.layout is not None:
         raise UserError("--layout belongs to skeleton files: of a video, the estimator says it")
+    _check_outputs(arguments, written)
     if len(arguments.files) > 1 and {"srt", "draw"} & set(written):
         raise UserError("--srt and --draw are of one video: give one at a time")

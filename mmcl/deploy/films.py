@@ -72,10 +72,8 @@ def judge(
         rejected: whether a ranking is to be taken for none of the classes.
 
     Raises:
-        UserError: span or hop below 1, or joints that the model cannot take.
+        UserError: joints that the model cannot take.
     """
-    if span < 1 or hop < 1:
-        raise UserError(f"--span and --hop must be one frame or more, not {span} and {hop}")
     clips, there = clips_of(recording, planar), recording.there
     step = float(np.median(np.diff(recording.seconds))) if len(recording.seconds) > 1 else 1 / 30
     labels: list[WindowLabel] = []

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,28 +49,39 @@ def watch_files(
     """Look at the videos of a command line, print what people do, and write what was asked for; the exit status."""
     span, hop = span_and_hop(arguments, description)
     classify, rejects = Watched(predictor.rank, predictor.joints, predictor.reading), rejects_by(rule)
+    estimator.check(arguments.files)
     rows: list[tuple[str, Segment]] = []
     failed = 0
-    for path in arguments.files:
-        try:
-            recording = look_at(path, estimator, arguments)
-            found = judge(path, recording, classify, description.planar, span, hop, arguments.together, rejects)
-        except (BadClip, UserError) as error:  # a bad video does not end the job
-            said = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
-            complain("error", said)
-            failed += 1
-            continue
-        rows += [(str(path), segment) for segment in found.segments]
-        say(found, arguments, only)
-        if arguments.srt:
-            write_text(arguments.srt, to_srt(found.segments))
-        if arguments.draw:
-            from mmcl.deploy.annotate import annotate
-
-            annotate(path, recording, found.segments, arguments.draw, progress=sys.stderr.isatty())
-    if arguments.csv:
-        write_text(arguments.csv, to_csv(rows))
+    try:
+        for path in arguments.files:
+            try:
+                recording = look_at(path, estimator, arguments)
+                found = judge(path, recording, classify, description.planar, span, hop, arguments.together, rejects)
+                rows += [(str(path), segment) for segment in found.segments]
+                say(found, arguments, only)
+                write_beside(found, arguments)
+            except (BadClip, UserError) as error:  # a bad video does not end the job
+                said = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
+                complain("error", said)
+                failed += 1
+    finally:  # whatever ends the job, what was found before is kept
+        if arguments.csv:
+            write_text(arguments.csv, to_csv(rows))
     return 2 if failed else 0
+
+
+def write_beside(found: FilmLabels, arguments: argparse.Namespace) -> None:
+    """The subtitles and the drawn video, where they were asked for.
+
+    Raises:
+        BadClip: the video cannot be read a second time.
+    """
+    if arguments.srt:
+        write_text(arguments.srt, to_srt(found.segments))
+    if arguments.draw:
+        from mmcl.deploy.annotate import annotate
+
+        annotate(found.path, found.recording, found.segments, arguments.draw, progress=sys.stderr.isatty())
 
 
 def look_at(path: Path, estimator: Estimator, arguments: argparse.Namespace) -> Any:
@@ -91,9 +104,16 @@ def rejects_by(rule: Rejection | None) -> Callable[[Ranking], bool]:
 
 
 def span_and_hop(arguments: argparse.Namespace, description: Description) -> tuple[int, int]:
-    """Frames of a window, and from one to the next."""
+    """Frames of a window, and from one to the next.
+
+    Raises:
+        UserError: one of them is below 1.
+    """
     span = arguments.span if arguments.span is not None else description.window
-    return span, arguments.hop if arguments.hop is not None else max(1, span // 4)
+    hop = arguments.hop if arguments.hop is not None else max(1, span // 4)
+    if span < 1 or hop < 1:
+        raise UserError(f"--span and --hop must be one frame or more, not {span} and {hop}")
+    return span, hop
 
 
 def say(found: FilmLabels, arguments: argparse.Namespace, only: list[str] | None) -> None:
@@ -130,6 +150,15 @@ def print_label(
     print(json.dumps({**record, "predictions": fields}, ensure_ascii=False), flush=True)
 
 
+@dataclass
+class _Followed:
+    """Somebody before a camera: their frames, the seconds of those of a window, and when they were seen last."""
+
+    stream: AnyStream
+    times: deque[float]
+    seen: float = 0.0
+
+
 def follow_film(
     predictor: Any, only: list[str] | None, description: Description, estimator: Estimator,
     arguments: argparse.Namespace, rule: Rejection | None = None,
@@ -146,21 +175,21 @@ def follow_film(
     opened, rejects = open_streams(predictor, description, arguments.span, arguments.hop, persons=1), rejects_by(rule)
     watch = Watch(estimator, arguments.follow, how.fps, arguments.timeout)
     live: Live | None = None
-    streams: dict[int, tuple[AnyStream, float]] = {}  # person -> their frames, and when they were seen last
+    followed: dict[int, _Followed] = {}
     try:
         for glance in watch:
             live = live or Live(layout, (watch.facts.width, watch.facts.height), how)
             people = live.step(glance)
             for number in people:
-                streams[number] = streams[number][0] if number in streams else opened(), glance.seconds
-            streams = {n: row for n, row in streams.items() if glance.seconds - row[1] <= how.longest_gap}
-            for number, (stream, _) in streams.items():
+                followed.setdefault(number, _Followed(opened(), deque(maxlen=span))).seen = glance.seconds
+            followed = {n: one for n, one in followed.items() if glance.seconds - one.seen <= how.longest_gap}
+            for number, one in followed.items():
+                one.times.append(glance.seconds)
                 frame = people.get(number)
-                said = stream.push(np.zeros((0, layout.joint_count, 4)) if frame is None else frame[None])
+                said = one.stream.push(np.zeros((0, layout.joint_count, 4)) if frame is None else frame[None])
                 if said is not None and said.ranking:
-                    times = (max(0.0, glance.seconds - span / how.fps), glance.seconds)
-                    ranking = said.ranking
-                    print_label(str(arguments.follow), number + 1, times, ranking, rejects(ranking), arguments, only)
+                    ranking, window = said.ranking, (one.times[0], glance.seconds)
+                    print_label(str(arguments.follow), number + 1, window, ranking, rejects(ranking), arguments, only)
     except BadClip as error:
         raise UserError(str(error)) from error
     except KeyboardInterrupt:

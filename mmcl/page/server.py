@@ -33,11 +33,15 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def send_head(self) -> io.BytesIO | BinaryIO | None:
         """Answer those who ask for this machine by its own name: a page of somebody else's cannot read along."""
-        host = (self.headers.get("Host") or "").rsplit(":", 1)[0]
+        host = (self.headers.get("Host") or "").rsplit(":", 1)[0].lower()
         if host not in (HERE, "localhost"):
             self.send_error(403)
             return None
-        return super().send_head()
+        try:
+            return super().send_head()
+        except ValueError:  # a name that no file can have, such as one with a NUL
+            self.send_error(404)
+            return None
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
         """Send a file, unless the browser has gone away meanwhile."""

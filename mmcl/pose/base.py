@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -64,6 +65,13 @@ class Estimator(ABC):
         """Files that the result for a recording depends on, beside the recording itself."""
         weights = getattr(self.options, "weights", None)
         return [] if weights is None else [Path(weights)]
+
+    def check(self, sources: Sequence[Path]) -> None:  # noqa: B027
+        """Whether these recordings can be looked at together.
+
+        Raises:
+            UserError: what is there for one of them cannot be told from what is there for another.
+        """
 
     def open(self, source: Path) -> None:  # noqa: B027
         """Make ready for a recording, in the process that looks at it.

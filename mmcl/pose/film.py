@@ -84,6 +84,7 @@ class Film:
         self._first = next(self._frames, None)
         if self._first is None:
             raise BadClip(f"{source}: the video has no frames")
+        _refuse_flipped(source, self._first)
         height, width = _turned(self._first)
         rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
         self.facts = Facts(width, height, rate, 0 if is_camera(source) else int(self._stream.frames))
@@ -115,8 +116,22 @@ class Film:
     def _picture(self, frame: Any) -> np.ndarray:
         share = min(1.0, self._longest / max(frame.width, frame.height))
         if share < 1:
-            frame = frame.reformat(width=round(frame.width * share / 2) * 2, height=round(frame.height * share / 2) * 2)
+            width, height = (max(2, round(side * share / 2) * 2) for side in (frame.width, frame.height))
+            frame = frame.reformat(width=width, height=height)
         return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), _quarters(frame)))
+
+
+def _refuse_flipped(source: Path, frame: Any) -> None:
+    """Refuse a film whose header says that it is to be shown as in a mirror: PyAV tells rotations alone."""
+    matrix = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), dtype="<i4").astype(float)
+    if a * d - b * c < 0:
+        raise BadClip(
+            f"{source}: its header says that it is to be shown in a mirror: write it anew with its pictures as they "
+            "are to be seen (ffmpeg -i OLD NEW)"
+        )
 
 
 def _quarters(frame: Any) -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mmcl.pose.base import Estimator
     from mmcl.pose.recording import Refinement
 
+LONGEST_TIMEOUT = 86_400  # seconds, a day
 PACKAGES = {"av": "av", "PIL": "pillow", "tqdm": "tqdm"}
 
 
@@ -53,6 +54,8 @@ def estimator_of(arguments: argparse.Namespace) -> Estimator:
     from mmcl.common.documents import parse_yaml
     from mmcl.pose.base import build_estimator
 
+    if not 0 < arguments.timeout <= LONGEST_TIMEOUT:
+        raise UserError(f"--timeout is {arguments.timeout:g}: it must be above 0, and at most {LONGEST_TIMEOUT} s")
     if missing := [package for module, package in PACKAGES.items() if find_spec(module) is None]:
         raise UserError(f'this needs {", ".join(missing)}, not installed here: run `pip install "mmcl[pose]"`')
     kind = ESTIMATORS[arguments.estimator].options_type

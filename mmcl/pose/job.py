@@ -42,11 +42,15 @@ LOST, LOST_SHARE = 5, 0.05  # frames that a video may have fewer than it announc
 
 @dataclass(frozen=True)
 class Video:
-    """A recording to look at: its id, its file (or the name of a camera), and what it shows."""
+    """A recording to look at: its id, its file (or the name of a camera), and what it shows.
+
+    ``told``: the label was given for it now, and stands above what an earlier call or the list of clips says.
+    """
 
     id: str
     path: Path
     label: str
+    told: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def find_recordings(source: Path, label: str | None = None) -> list[Video]:
         UserError: there are none.
     """
     if source.is_file():
-        return [Video(unique_ids([source.stem])[0], source, label or UNKNOWN)]
+        return [Video(unique_ids([source.stem])[0], source, label or UNKNOWN, bool(label))]
     if not source.is_dir():
         raise UserError(f"{source}: no such video, folder or camera (camera, camera:1 …)")
     paths = sorted(path for path in source.rglob("*") if is_video(path) and path.is_file())
@@ -97,7 +101,7 @@ def find_recordings(source: Path, label: str | None = None) -> list[Video]:
     inner = [path.relative_to(source) for path in paths]
     ids = unique_ids(str(path.with_suffix("")).replace(os.sep, "_") for path in inner)
     labels = [label or (path.parts[0] if len(path.parts) > 1 else UNKNOWN) for path in inner]
-    return [Video(*row) for row in zip(ids, paths, labels, strict=True)]
+    return [Video(*row, told=bool(label)) for row in zip(ids, paths, labels, strict=True)]
 
 
 def watched(
@@ -115,7 +119,9 @@ def watched(
             yield glance
             if enough is not None and enough(glance):
                 return
-        if (missing := watch.facts.frames - seen) > max(LOST, LOST_SHARE * watch.facts.frames):
+        # The last frames of a film that is looked at in steps are not missing.
+        missing = watch.facts.frames - seen
+        if missing > max(LOST, LOST_SHARE * watch.facts.frames) + watch.every - 1:
             lost = f"the video ends or breaks after frame {seen} of {watch.facts.frames}: {missing} are missing"
             complain("warning", f"{watch.source}: {lost}")
     except KeyboardInterrupt:
@@ -149,11 +155,13 @@ class PoseFolder:
         videos: those that will be looked at: no part of one gets the name of another.
 
     Raises:
-        UserError: something else is there, results of another kind of joints, or a list that cannot be read.
+        UserError: something else is there, results of another kind of joints, a list that cannot be read, or videos
+            that the estimator cannot tell apart.
     """
 
     def __init__(self, path: Path, work: Estimation, progress: bool = True, videos: Sequence[Video] = ()) -> None:
         self.path, self.work, self.progress = path, work, progress
+        work.estimator.check([video.path for video in videos])
         if path.exists() and any(path.iterdir()) and not (path / RECORDS).is_dir():
             raise UserError(f"{path} exists and holds something else: choose another --out")
         for inner in (RECORDS, CLIPS, *((PICTURES,) if work.sheet else ())):
@@ -166,17 +174,24 @@ class PoseFolder:
         if (path / LIST).exists():
             read_list(path / LIST)  # whoever wrote in it shall hear now that it cannot be read, and not after hours
         write_text(path / FACTS, text)
+        self._told = {video.id for video in videos if video.told}
         self._owners = {video.id: video.id for video in videos}
         self._owners |= {clip["id"]: name for name, record in self._records() for clip in record["clips"]}
 
     def done(self, video: Video) -> dict[str, Any] | None:
-        """The record of a video that has been looked at in this way."""
+        """The record of a video that has been looked at in this way; it takes over a label that is told now."""
         try:
             record: dict[str, Any] = json.loads((self.path / RECORDS / f"{video.id}.json").read_text(encoding="utf-8"))
+            clips = record["clips"]
             same = record["key"] == self.work.key(video)
-            return record if same and all((self.path / clip["file"]).is_file() for clip in record["clips"]) else None
+            if not (same and clips and all((self.path / clip["file"]).is_file() for clip in clips)):
+                return None
         except (OSError, ValueError, KeyError, TypeError):
             return None
+        if video.told and any(clip["label"] != video.label for clip in clips):
+            record |= {"clips": [clip | {"label": video.label} for clip in clips]}
+            write_json(self.path / RECORDS / f"{video.id}.json", record)
+        return record
 
     def estimate(self, video: Video) -> dict[str, Any]:
         """Look at one video; the record that is kept.
@@ -197,21 +212,29 @@ class PoseFolder:
         for number, frames in enumerate(parts, 1):
             name = free_name(video.id if len(parts) == 1 else f"{video.id}-{number}", others)
             part = recording.part(frames)
+            whole = len(part.frames) == len(recording.frames)  # pictures of a part would not be those of its joints
             with atomic_file(self.path / CLIPS / f"{name}.npy") as temporary, temporary.open("wb") as file:
                 np.save(file, part.columns())
             clips.append({
                 "id": name, "label": video.label, "file": f"{CLIPS}/{name}.npy", "persons": len(part.pixels),
-                "video": str(video.path.resolve()) if len(parts) == 1 and video.path.is_file() else "",
+                "video": str(video.path.resolve()) if whole and video.path.is_file() else "",
                 "begin": round(float(part.seconds[0]), 4), "end": round(float(part.seconds[-1]), 4),
                 "width": recording.picture[0], "height": recording.picture[1],
             })  # fmt: skip
         if self.work.sheet:
             with atomic_file(self.path / PICTURES / f"{video.id}.jpg") as temporary:
                 strip(recording, tiles, video.id, str(quality)).save(temporary, "JPEG", quality=88)
+        self._forget(video, {clip["id"] for clip in clips})
         record = {"key": key, "estimator": self.work.name, "clips": clips, "quality": quality.to_json()}
         write_json(self.path / RECORDS / f"{video.id}.json", record)
         self._owners |= {clip["id"]: video.id for clip in clips}
         return record
+
+    def _forget(self, video: Video, kept: set[str]) -> None:
+        """Remove clips that an earlier call made of a video and this one does not, before the new record is there."""
+        for name in [name for name, owner in self._owners.items() if owner == video.id and name not in kept]:
+            (self.path / CLIPS / f"{name}.npy").unlink(missing_ok=True)
+            del self._owners[name]
 
     def finish(self) -> list[dict[str, Any]]:
         """Write the list of clips and the contact sheet from all records; what somebody wrote into the list stays.
@@ -219,11 +242,12 @@ class PoseFolder:
         Raises:
             UserError: the list cannot be read.
         """
-        records = [record for _, record in self._records()]
-        write_list(self.path / LIST, records)
+        records = self._records()
+        told = {clip["id"] for name, record in records if name in self._told for clip in record["clips"]}
+        write_list(self.path / LIST, [record for _, record in records], told)
         if self.work.sheet:
             write_sheet(sorted((self.path / PICTURES).glob("*.jpg")), self.path / SHEET)
-        return records
+        return [record for _, record in records]
 
     def _records(self) -> list[tuple[str, dict[str, Any]]]:
         """The recordings that have been looked at, by name; without those that are damaged, which is said."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,6 +26,8 @@ from mmcl.pose.base import Estimator, Poses, nobody
 
 LAYOUTS = {17: "coco_17", 18: "openpose_18", 25: "openpose_25", 26: "halpe_26", 133: "coco_wholebody_133"}
 DIGITS = 18  # of a frame's number at most
+FRAMES = "*_keypoints.json"  # OpenPose's files, one a frame
+FOLDERS = 4  # that a video may be in, which the name of its keypoints may repeat
 _NUMBER = re.compile(r"([0-9]+)[^0-9]*$")
 Found = dict[int, list[np.ndarray]]  # frame -> people, each (V, 3): column, row, confidence
 
@@ -36,7 +38,8 @@ class KeypointFilesOptions:
 
     Attributes:
         weights: file of the keypoints of a video, or a folder that holds ``<video>.json``, or a folder ``<video>`` of
-            one file a frame, for each.
+            one file a frame, for each. Of videos in folders, ``wave/01.mp4`` has ``wave/01.json`` or ``wave_01.json``;
+            ``01.json`` is taken where there is neither.
         first: number that the first frame has in these files.
     """
 
@@ -54,30 +57,57 @@ class KeypointFiles(Estimator):
         if options.weights is None:
             raise UserError("the estimator file needs the keypoints: --weights FILE.json, or a folder of such files")
         self.place = Path(options.weights)
-        sample = self._sample()
-        try:
-            count = next((len(person) for people in read(sample).values() for person in people), 0)
-        except BadClip as error:
-            raise UserError(f"{sample}: {error}") from error
-        if count not in LAYOUTS:
-            known = ", ".join(map(str, LAYOUTS))
-            raise UserError(f"{sample}: people of {count} keypoints; known are those of {known}")
-        self.layout, self.joint_count = LAYOUTS[count], count
+        self.joint_count = self._count()
+        self.layout = LAYOUTS[self.joint_count]
         self._found: Found = {}
 
-    def _sample(self) -> Path:
-        """A file, or a folder of one file a frame, that says how many keypoints there are."""
-        if self.place.is_file() or any(self.place.glob("*_keypoints.json")):
-            return self.place
-        inner = sorted(self.place.glob("*.json")) or sorted(self.place.glob("*/"))
-        if not inner:
+    def _count(self) -> int:
+        """Keypoints of the first person that there is in the files."""
+        files = [self.place] if _holds(self.place) else sorted(self.place.rglob("*.json"))
+        samples = dict.fromkeys(file.parent if file.match(FRAMES) else file for file in files)
+        if not samples:
             raise UserError(f"{self.place}: no keypoint files (.json) in it")
-        return inner[0]
+        for sample in samples:
+            try:
+                found = read(sample)
+            except BadClip as error:
+                raise UserError(f"{sample}: {error}") from error
+            for person in (person for people in found.values() for person in people):
+                if len(person) not in LAYOUTS:
+                    known = ", ".join(map(str, LAYOUTS))
+                    raise UserError(f"{sample}: people of {len(person)} keypoints; known are those of {known}")
+                return len(person)
+        raise UserError(f"{self.place}: nobody is in the keypoints of any video")
+
+    def _place_of(self, source: Path) -> Path | None:
+        """The file of a video's keypoints, or the folder of one file a frame; None where there is neither."""
+        parts = [part for part in source.with_suffix("").parts if part not in (source.anchor, "..")]
+        ends = [parts[-depth:] for depth in range(min(FOLDERS, len(parts)), 0, -1)]
+        names = dict.fromkeys(mark.join(end) for end in ends for mark in "/_")
+        places = [self.place / f"{name}{suffix}" for name in names for suffix in (".json", "")]
+        return next((place for place in (*places, self.place) if _holds(place)), None)
 
     def files(self, source: Path) -> list[Path]:
-        """The file of a video's keypoints, or the folder of one file a frame; nothing where there is neither."""
-        places = [self.place / f"{source.stem}.json", self.place / source.stem, self.place]
-        return [place for place in places if place.is_file() or any(place.glob("*_keypoints.json"))][:1]
+        """The file of a video's keypoints, or all of the folder's; nothing where there is neither."""
+        place = self._place_of(source)
+        if place is None or place.is_file():
+            return [] if place is None else [place]
+        return sorted(place.glob(FRAMES))
+
+    def check(self, sources: Sequence[Path]) -> None:
+        """Whether each video has keypoints of its own.
+
+        Raises:
+            UserError: two would get the same.
+        """
+        owners: dict[Path, Path] = {}
+        for source in sources:
+            place = self._place_of(source)
+            if place is not None and (other := owners.setdefault(place, source)) != source:
+                raise UserError(
+                    f"{place} would be the keypoints of two videos, {other} and {source}: name each after its video "
+                    f"and folder, such as {source.parent.name}/{source.stem}.json"
+                )
 
     def open(self, source: Path) -> None:
         """Read the keypoints of one video.
@@ -85,9 +115,10 @@ class KeypointFiles(Estimator):
         Raises:
             BadClip: there are none, or they are damaged.
         """
-        if not (places := self.files(source)):
+        place = self._place_of(source)
+        if place is None:
             raise BadClip(f"{self.place} holds neither {source.stem}.json nor a folder {source.stem} of keypoints")
-        self._found = read(places[0])
+        self._found = read(place)
 
     def find(self, picture: np.ndarray, frame: int, seconds: float) -> Poses:
         """The people of that frame; another number of keypoints than in the first file is a BadClip."""
@@ -102,6 +133,11 @@ class KeypointFiles(Estimator):
         return Poses(np.where(missing[..., None], np.float32(np.nan), values[..., :2]), confidence)
 
 
+def _holds(place: Path) -> bool:
+    """Whether a file or folder is the keypoints of one video."""
+    return place.is_file() or any(place.glob(FRAMES))
+
+
 def read(place: Path) -> Found:
     """All people of a file, or of a folder of one file a frame.
 
@@ -110,7 +146,7 @@ def read(place: Path) -> Found:
     """
     found: Found = {}
     if place.is_dir():
-        for number, file in enumerate(sorted(place.glob("*_keypoints.json"))):
+        for number, file in enumerate(sorted(place.glob(FRAMES))):
             named = re.search(r"_([0-9]+)_keypoints$", file.stem)
             content = _json(file)
             people = content.get("people") if isinstance(content, dict) else None

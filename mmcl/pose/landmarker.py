@@ -62,6 +62,10 @@ class Landmarker(Estimator):
         self._landmarker: Any = None
         self._last = -1
 
+    def files(self, source: Path) -> list[Path]:
+        """The weights, also those that were found without being named."""
+        return [self.weights]
+
     def open(self, source: Path) -> None:
         """Load the weights."""
         from mediapipe.tasks.python import BaseOptions

@@ -15,12 +15,13 @@ CLIPS = "skeletons"  # where the clips of such a folder lie
 COLUMNS = ("id", "label", "file", "video", "width", "height")
 
 
-def write_list(path: Path, records: Sequence[dict[str, Any]]) -> None:
+def write_list(path: Path, records: Sequence[dict[str, Any]], told: Container[str] = ()) -> None:
     """Write the list anew. From an earlier one stay labels, further columns, and lines of clips from elsewhere.
 
     Args:
         path: of the list.
         records: of the recordings, each with its ``clips``.
+        told: clips whose label was given on the command line just now: it replaces what the list says.
 
     Raises:
         UserError: the earlier list cannot be read; it is left as it is.
@@ -35,12 +36,19 @@ def write_list(path: Path, records: Sequence[dict[str, Any]]) -> None:
     writer.writeheader()
     for clip in rows:
         line = earlier.get(clip["id"])
-        kept = {column: line[column] for column in ("label", *more) if line[column]} if line else {}
+        columns = more if clip["id"] in told else ["label", *more]
+        kept = {column: line[column] for column in columns if line[column]} if line else {}
         writer.writerow({**clip, **kept})
-    # A line of a file that an earlier call made here, and today's would not, is old; all others are somebody's own.
-    own = [line for name, line in earlier.items() if name not in made and not line["file"].startswith(f"{CLIPS}/")]
+    # What an earlier call made here, and a later one would not, has been removed: its line is old. All others stay,
+    # somebody's own as well as those of a recording whose record is damaged.
+    own = [line for name, line in earlier.items() if name not in made and not _removed(path.parent, line["file"])]
     writer.writerows(line.cells for line in own)
     write_text(path, text.getvalue())
+
+
+def _removed(folder: Path, file: str) -> bool:
+    """Whether a line is of a clip that was made here and is here no more."""
+    return file.startswith(f"{CLIPS}/") and not (folder / file).is_file()
 
 
 def free_name(name: str, taken: Container[str]) -> str:

@@ -15,6 +15,7 @@ from mmcl.pose.tracking import GAP, Tracker
 from mmcl.pose.worker import Glance
 from mmcl.skeletons.layout import Layout
 
+LONGEST_FRAME = 10.0  # seconds from one frame to the next, in the mean, of what is still a film
 SHORTEST, FEWEST = 0.4, 0.05  # seconds, and share of the film, in which somebody must be seen to be more than a ghost
 
 
@@ -104,7 +105,7 @@ def gather(glances: Iterable[Glance], picture: tuple[int, int], layout: Layout, 
         how: what is made of them.
 
     Raises:
-        BadClip: nobody is in any frame.
+        BadClip: nobody is in any frame, or the frames lie too far apart.
     """
     found = _followed(glances, layout.joint_count, how.longest_gap)
     if found is None:
@@ -123,7 +124,11 @@ def gather(glances: Iterable[Glance], picture: tuple[int, int], layout: Layout, 
         pixels, confidence = pixels[:, :, order], confidence[:, :, order]
     joints = None if joints is None else upright(joints, layout, how.mirrored)
     recording = Recording(pixels, confidence, joints, seconds, frames, picture, layout, how.mirrored)
-    return smoothed(at_steady_rate(recording, how.fps), how.smooth)
+    steady = at_steady_rate(recording, how.fps)
+    there = steady.part(slice(None))  # who was seen in one frame alone may be between those of the steady rate
+    if not len(there.pixels):
+        raise BadClip("nobody was found in any frame")
+    return smoothed(there, how.smooth)
 
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, "np.ndarray | None"]
@@ -186,7 +191,14 @@ def upright(joints: np.ndarray, layout: Layout, mirrored: bool) -> np.ndarray:
 
 
 def at_steady_rate(recording: Recording, fps: float) -> Recording:
-    """The same at so many frames a second; as it is where its frames come at that rate."""
+    """The same at so many frames a second; as it is where its frames come at that rate.
+
+    Raises:
+        BadClip: its times leap, as those of a damaged film do.
+    """
+    count, length = len(recording.seconds), float(recording.seconds[-1] - recording.seconds[0])
+    if length > LONGEST_FRAME * count:
+        raise BadClip(f"{count} frames in {length:.0f} s: their times are damaged, or it is no film of a movement")
     wanted = steady_times(recording.seconds, fps)
     if wanted is None:
         return recording

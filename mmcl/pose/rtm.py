@@ -59,6 +59,10 @@ class RTM(Estimator):
         self._pose: Any = None
         self._detector: Any = None
 
+    def files(self, source: Path) -> list[Path]:
+        """Both networks."""
+        return [Path(path) for path in (self.options.weights, self.options.detector) if path is not None]
+
     def open(self, source: Path) -> None:
         """Load both networks."""
         import rtmlib

@@ -28,7 +28,8 @@ class OneEuro:
     derivative: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.cutoff > 0 and self.speed >= 0 and self.derivative > 0):
+        finite = np.isfinite([self.cutoff, self.speed, self.derivative]).all()
+        if not (finite and self.cutoff > 0 and self.speed >= 0 and self.derivative > 0):
             raise UserError(
                 f"smoothing by {self.cutoff:g},{self.speed:g}: give a cutoff above 0 and a speed of 0 or more"
             )

@@ -26,6 +26,7 @@ from mmcl.pose.film import LONGEST, Facts, Film
 
 TIMEOUT = 60.0  # seconds for one frame, or for opening a film and loading weights
 TILE = 480  # pixels, height of the small pictures that are kept of a film
+WIDE = 4  # heights that a small picture may be wide
 KEPT = 16  # small pictures of a film; when there are more, every second one goes
 
 
@@ -67,6 +68,11 @@ class Watch:
     pictures: bool = False
     facts: Facts = field(default_factory=lambda: Facts(0, 0, 0.0, 0))
     tiles: dict[int, bytes] = field(default_factory=dict)
+
+    @property
+    def every(self) -> int:
+        """Every how manieth frame is looked at, once the facts are there."""
+        return step_of(self.facts, self.fps)
 
     def __iter__(self) -> Iterator[Glance]:
         """Frames as they come; ending the iteration ends the process.
@@ -132,7 +138,7 @@ def _watch(pipe: Connection, estimator: Estimator, source: Path, fps: float, pic
 def _look(pipe: Connection, estimator: Estimator, source: Path, fps: float, pictures: bool) -> dict[int, bytes]:
     film = Film(source, LONGEST)
     pipe.send(("facts", film.facts))
-    every = max(1, int(film.facts.rate / fps + 0.01)) if film.facts.rate else 1
+    every = step_of(film.facts, fps)
     estimator.open(source)
     tiles, spacing = {}, 1
     for number, seconds, picture in film:
@@ -151,11 +157,17 @@ def _look(pipe: Connection, estimator: Estimator, source: Path, fps: float, pict
     return tiles
 
 
+def step_of(facts: Facts, fps: float) -> int:
+    """Every how manieth frame of a film is looked at, so that ``fps`` of them are left of a second."""
+    return max(1, int(facts.rate / fps + 0.01)) if facts.rate else 1
+
+
 def _tile(picture: np.ndarray) -> bytes:
     from PIL import Image
 
     height, width = picture.shape[:2]
-    small = Image.fromarray(picture).resize((max(1, round(width * TILE / height)), TILE))
+    share = min(TILE / height, TILE * WIDE / width)
+    small = Image.fromarray(picture).resize((max(1, round(width * share)), max(1, round(height * share))))
     content = io.BytesIO()
     small.save(content, "JPEG", quality=85)
     return content.getvalue()

@@ -204,6 +204,7 @@ def test_only_this_machine_is_served(page) -> None:
         for header, path, status in (("127.0.0.1", "/index.html", 200), (f"localhost:{port}", "/page.json", 200),
                                      ("evil.example", "/page.json", 403), ("localhost", "/vendor/", 404),
                                      ("evil.example", "HEAD /page.json", 403), ("localhost", "HEAD /page.json", 200),
+                                     ("LocalHost", "/%00", 404),
                                      ("localhost", "/../../bundle/config.json", 404)):  # fmt: skip
             connection = HTTPConnection("127.0.0.1", port)
             connection.request(*(path.split() if " " in path else ("GET", path)), headers={"Host": header})

@@ -80,7 +80,7 @@ def test_coco_has_results_and_annotations(tmp_path) -> None:
     [
         ("{", "not JSON"), ("[1]", "without image_id"), ('{"a": 1}', "neither a list"),
         ('[{"image_id": "x", "keypoints": []}]', "no number"), ('[{"image_id": 1}]', "without keypoints"),
-        ('[{"image_id": 1, "keypoints": [1, 2]}]', "three numbers"), ("[]", "people of 0 keypoints"),
+        ('[{"image_id": 1, "keypoints": [1, 2]}]', "three numbers"), ("[]", "nobody is in the keypoints"),
         ('[{"image_id": 1, "keypoints": [1, 2, 3]}]', "people of 1 keypoints"),
         ('[{"image_id": [1], "keypoints": [1, 2, 3]}]', "neither a number nor a name"),
         ('{"images": [{"id": [1]}], "annotations": []}', "neither a number nor a name"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import struct
 import time
 from unittest.mock import patch
 
@@ -19,7 +20,10 @@ from mmcl.data.readers.folder import Folder, FolderOptions
 from mmcl.data.store import open_store
 from mmcl.estimate_pose import main as pose
 from mmcl.pose import ESTIMATORS
-from mmcl.pose.film import is_camera
+from mmcl.pose.base import build_estimator
+from mmcl.pose.film import Film, is_camera
+from mmcl.pose.job import Estimation, Video
+from mmcl.pose.recording import Refinement
 from mmcl.pose.worker import Watch
 
 CROSSING = [list(range(60, 260, 4)), list(range(260, 60, -4))]  # columns of 50 frames
@@ -124,6 +128,112 @@ def test_cut_makes_a_clip_of_each_stretch(tmp_path) -> None:
     assert b"h\xe4nd" in (out / "clips.csv").read_bytes()
 
 
+def test_a_part_of_a_film_is_not_shown_with_pictures_of_all_of_it(tmp_path) -> None:
+    late: list[int | None] = [None] * 40 + [100] * 20
+    words = [str(write_walk(tmp_path / "late.mp4", [late])), "--estimator", "squares", "--no-sheet", "--out"]
+    assert pose([*words, str(tmp_path / "whole")]) == pose([*words, str(tmp_path / "cut"), "--cut"]) == 0
+    assert rows(tmp_path / "whole")["late"]["video"].endswith("late.mp4")
+    assert rows(tmp_path / "cut")["late"]["video"] == ""
+    # Cut after all, in the folder of the whole: the clip of before does not stay behind.
+    write_walk(tmp_path / "late.mp4", [[100] * 20 + late])
+    assert pose([*words, str(tmp_path / "whole"), "--cut"]) == 0
+    assert sorted(path.stem for path in (tmp_path / "whole" / "skeletons").iterdir()) == ["late-1", "late-2"]
+    assert sorted(rows(tmp_path / "whole")) == ["late-1", "late-2"]
+
+
+def test_a_label_that_is_told_stands_above_an_earlier_one(tmp_path) -> None:
+    for name in ("one", "two"):
+        write_walk(tmp_path / "v" / f"{name}.mp4", [[100] * 12])
+    words = ["--estimator", "squares", "--no-sheet", "--out", str(tmp_path / "o")]
+    assert pose([str(tmp_path / "v"), *words]) == 0
+    text = (tmp_path / "o" / "clips.csv").read_text().replace("two,unknown", "two,mine")
+    (tmp_path / "o" / "clips.csv").write_text(text)
+    assert pose([str(tmp_path / "v" / "one.mp4"), *words, "--label", "wave"]) == 0
+    assert pose([str(tmp_path / "v"), *words]) == 0
+    assert {name: row["label"] for name, row in rows(tmp_path / "o").items()} == {"one": "wave", "two": "mine"}
+    assert pose([str(tmp_path / "v"), *words, "--label", "kick"]) == 0
+    assert {row["label"] for row in rows(tmp_path / "o").values()} == {"kick"}
+
+
+def test_a_damaged_record_does_not_cost_a_line_that_a_person_wrote(tmp_path, capsys) -> None:
+    for name in ("one", "two"):
+        write_walk(tmp_path / "v" / f"{name}.mp4", [[100] * 12])
+    out, words = tmp_path / "o", ["--estimator", "squares", "--no-sheet", "--out", str(tmp_path / "o")]
+    assert pose([str(tmp_path / "v"), *words]) == 0
+    (out / "clips.csv").write_text((out / "clips.csv").read_text().replace("two,unknown", "two,mine"))
+    (out / "recordings" / "two.json").write_text('{"key"')
+    assert pose([str(tmp_path / "v" / "one.mp4"), *words]) == 0
+    assert "two.json is damaged" in capsys.readouterr().err and rows(out)["two"]["label"] == "mine"
+
+
+@pytest.mark.parametrize("more", [[], ["--cut"]])
+def test_somebody_who_is_in_one_frame_alone_is_nobody(tmp_path, capsys, more) -> None:
+    video = write_walk(tmp_path / "one.mp4", [[100 if frame == 7 else None for frame in range(30)]], fps=25)
+    for _ in range(2):
+        with pytest.raises(UserError, match="no clip could be made"):
+            pose([str(video), "--estimator", "squares", "--out", str(tmp_path / "o"), *more])
+        assert "nobody was found in any frame" in capsys.readouterr().err
+    assert not list((tmp_path / "o" / "recordings").iterdir())
+
+
+def test_keypoints_belong_to_one_video(tmp_path, capsys) -> None:
+    one = np.column_stack([np.linspace(100, 140, 17), np.linspace(50, 200, 17), np.ones(17)])
+
+    def keypoints(name: str, shift: int) -> None:
+        people = [{"image_id": n, "keypoints": (one + (shift, 0, 0)).ravel().tolist()} for n in range(12)]
+        path = tmp_path / "k" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(people))
+
+    for label in ("kick", "wave"):
+        write_walk(tmp_path / "v" / label / "01.mp4", [[100] * 12])
+    words = [str(tmp_path / "v"), "--estimator", "file", "--no-sheet", "--out", str(tmp_path / "o"), "--weights"]
+    keypoints("01.json", 0)
+    for place in (tmp_path / "k", tmp_path / "k" / "01.json"):
+        with pytest.raises(UserError, match=r"01\.json would be the keypoints of two videos"):
+            pose([*words, str(place)])
+    assert not (tmp_path / "o").exists()
+    keypoints("kick/01.json", 10)
+    keypoints("wave_01.json", 20)
+    assert pose([*words, str(tmp_path / "k")]) == 0
+    for label, shift in (("kick", 10), ("wave", 20)):
+        clip = np.load(tmp_path / "o" / "skeletons" / f"{label}_01.npy")
+        np.testing.assert_allclose(clip[0, 3], one + (shift, 0, 0), rtol=1e-6)
+    (tmp_path / "k" / "01.json").write_text("[]")  # nobody is in it: another file says how many joints there are
+    capsys.readouterr()
+    assert pose([*words, str(tmp_path / "k")]) == 0 and capsys.readouterr().out.count("already there") == 2
+
+
+def test_openpose_files_that_were_written_anew_are_read_again(tmp_path) -> None:
+    (tmp_path / "k").mkdir()
+    files = [tmp_path / "k" / f"a_{frame:012d}_keypoints.json" for frame in range(3)]
+    for file in files:
+        file.write_text(json.dumps({"people": [{"pose_keypoints_2d": [1.0] * 54}]}))
+    video, options = write_walk(tmp_path / "a.mp4", [[100] * 3]), {"weights": str(tmp_path / "k")}
+    work = Estimation("file", build_estimator("file", options), Refinement())
+    before = work.key(Video("a", video, "x"))
+    assert before == work.key(Video("a", video, "y"))
+    files[1].write_text(json.dumps({"people": [{"pose_keypoints_2d": [1.5] * 54}] * 2}))
+    assert before != work.key(Video("a", video, "x"))
+
+
+def test_a_film_with_a_mirror_in_its_header_is_refused(tmp_path) -> None:
+    video, unit = write_walk(tmp_path / "plain.mp4", [[100] * 4]), 1 << 16
+    content = video.read_bytes()
+    plain = struct.pack(">9i", unit, 0, 0, 0, unit, 0, 0, 0, 1 << 30)
+    at = content.index(plain, content.index(b"tkhd"))
+    for name, matrix in (("turned", (0, unit, 0, -unit, 0, 0, 240 * unit, 0, 1 << 30)),
+                         ("mirror", (-unit, 0, 0, 0, unit, 0, 320 * unit, 0, 1 << 30)),
+                         ("flip", (unit, 0, 0, 0, -unit, 0, 0, 240 * unit, 1 << 30))):  # fmt: skip
+        path = tmp_path / f"{name}.mp4"
+        path.write_bytes(content[:at] + struct.pack(">9i", *matrix) + content[at + 36 :])
+        if name == "turned":
+            assert (Film(path).facts.width, Film(path).facts.height) == (240, 320)
+            continue
+        with pytest.raises(BadClip, match="to be shown in a mirror"):
+            Film(path)
+
+
 def test_an_estimator_that_hangs_or_dies_costs_its_video(videos) -> None:
     watch = Watch(Squares(Squares.options_type(hang_at=3)), videos / "cross" / "one.mp4", timeout=4.0)
     begin = time.monotonic()
@@ -140,11 +250,13 @@ def test_a_film_that_nobody_looks_at_any_more_is_let_go(videos) -> None:
     frames.close()
 
 
-def test_every_second_frame_of_a_quick_film_is_enough(tmp_path) -> None:
+def test_every_second_frame_of_a_quick_film_is_enough(tmp_path, capsys) -> None:
     video = write_walk(tmp_path / "quick.mp4", [[160] * 40], fps=60)
     watch = Watch(Squares(Squares.options_type()), video)
     assert [glance.frame for glance in watch] == list(range(0, 40, 2))
     assert watch.facts.rate == 60 and list(watch.tiles)[0] == 0 and 1 < len(watch.tiles) <= 16
+    words = ["--estimator", "squares", "--no-sheet", "--fps", "4", "--out", str(tmp_path / "o")]
+    assert pose([str(video), *words]) == 0 and "are missing" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -158,6 +270,10 @@ def test_every_second_frame_of_a_quick_film_is_enough(tmp_path) -> None:
         (["V", "--out", "o", "--fps", "0"], "fps is 0"),
         (["V", "--out", "V"], "holds something else"),
         (["camera:77", "--out", "o"], "not a readable camera"),
+        (["V", "--out", "o", "--timeout", "inf"], "--timeout is inf"),
+        (["V", "--out", "o", "--timeout", "-1"], "--timeout is -1"),
+        (["V", "--out", "o", "--timeout", "nan"], "--timeout is nan"),
+        (["V", "--out", "o", "--smooth", "1.5,inf"], "smoothing by 1.5,inf"),
     ],
 )
 def test_mistakes_are_said(videos, tmp_path, monkeypatch, words, said) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from made_people import LAYOUT, Squares, write_walk
 
-from mmcl.common.errors import UserError
+from mmcl.common.errors import BadClip, UserError
 from mmcl.deploy.films import clips_of, judge
 from mmcl.deploy.predictor import Predictor
 from mmcl.deploy.stream import Watched
@@ -104,6 +104,39 @@ def test_a_film_is_followed_as_it_goes_on(bundle, video, capsys) -> None:
     assert [row["end"] for row in said if row["person"] == 1] == pytest.approx([19 / 30, 34 / 30, 49 / 30], abs=2e-3)
 
 
+def test_a_window_of_a_slow_film_begins_with_its_first_frame(bundle, tmp_path, capsys) -> None:
+    slow = write_walk(tmp_path / "slow.mp4", [[60 + 4 * step for step in range(30)]], fps=15)
+    assert run(bundle, "--follow", slow, "--json", "--span", 20, "--hop", 5) == 0
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    found = [(row["begin"], row["end"]) for row in said if row["end"] > 19 / 15 - 0.01]
+    np.testing.assert_allclose(found, np.array([(0, 19), (5, 24), (10, 29)]) / 15, atol=2e-3)
+
+
+def test_what_was_found_is_written_whatever_fails_behind_it(bundle, video, tmp_path) -> None:
+    table = tmp_path / "a.csv"
+    with patch("mmcl.deploy.annotate.annotate", side_effect=BadClip("gone")):
+        assert run(bundle, video, "--csv", table, "--draw", tmp_path / "a.mp4", "--span", 50) == 2
+    assert len(table.read_text().splitlines()) == 3
+    with (
+        patch("mmcl.deploy.watch.write_beside", side_effect=OSError("no room")),
+        pytest.raises(OSError, match="no room"),
+    ):
+        run(bundle, video, "--csv", table, "--span", 25)
+    assert len(table.read_text().splitlines()) > 1
+
+
+def test_no_recording_is_written_over(bundle, video, tmp_path) -> None:
+    copy = tmp_path / "in.mp4"
+    copy.write_bytes(video.read_bytes())
+    (tmp_path / "link.mp4").symlink_to(copy)
+    for flag, file in (("draw", copy), ("csv", copy), ("srt", tmp_path / "link.mp4")):
+        with pytest.raises(UserError, match=f"--{flag} .* is a video that is looked at"):
+            run(bundle, copy, f"--{flag}", file)
+    with pytest.raises(UserError, match="is what --csv writes"):
+        run(bundle, copy, "--csv", tmp_path / "a", "--srt", tmp_path / "a")
+    assert copy.read_bytes() == video.read_bytes()
+
+
 def test_live_joints_are_where_those_of_the_whole_film_are(glances) -> None:
     live, whole = Live(LAYOUT, (320, 240), Refinement()), gather(glances, (320, 240), LAYOUT, Refinement())
     for glance in glances:
@@ -171,6 +204,9 @@ def confident(folder: Path) -> Path:
         (["a.mp4", "b.mp4", "--srt", "x.srt"], "of one video"),
         (["a.mp4", "--layout", "coco_17"], "the estimator says it"),
         (["--follow", "camera", "--csv", "x.csv"], "--csv belongs to video files"),
+        (["a.mp4", "--draw", "x.avi"], "a drawn video ends in .mp4"),
+        (["a.mp4", "--srt", "."], "this is a folder"),
+        (["a.mp4", "--span", "0"], "--span and --hop must be one frame or more"),
     ],
 )
 def test_mistakes_are_said(bundle, words, said) -> None:
