@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -161,6 +162,7 @@ def test_a_file_is_read_as_by_predict_or_refused(page, address, browser, tmp_pat
         "a depth that is missing.npy": saved(gaps),
         "placeholders.npy": saved(marked),
         "two.npy": saved(np.stack([clip, clip[::-1]])),
+        "sure.npy": saved(np.concatenate([clip, np.full((12, 20, 1), 0.5, np.float32)], axis=2)),
         "titles.csv": headed(clip, titles),
         "numbers.csv": headed(clip, [f"x{joint}".replace("x", axis) for joint in range(20) for axis in "xyz"]),
         "pandas.csv": headed(clip, [str(column) for column in range(60)]),
@@ -170,17 +172,74 @@ def test_a_file_is_read_as_by_predict_or_refused(page, address, browser, tmp_pat
         "other order.csv": headed(clip, titles[3:] + titles[:3]),
         "flat.npy": saved(clip[..., :2]),
         "frames first.npy": saved(np.stack([clip, clip], axis=1)),
+        "states.npy": saved(np.concatenate([clip, np.full((12, 20, 1), 2.0, np.float32)], axis=2)),
     }
     tab, _, errors = watched(browser, address)
     for name, content in (read | refused).items():
         found = tab.evaluate(READ, [name, list(content), names])
         if name in refused:
-            assert "`mmcl predict` reads such files" in found["refused"], (name, found)
+            why = "no confidence from 0 to 1" if name == "states.npy" else "`mmcl predict` reads such files"
+            assert why in found["refused"], (name, found)
             continue
         (tmp_path / name).write_bytes(content)
         joints = read_joints(tmp_path / name, layout)
         np.testing.assert_allclose(np.reshape(found["data"], found["dims"])[0], joints, atol=1e-6, err_msg=name)
     assert not errors
+
+
+@needs_browser
+@pytest.mark.parametrize("threshold", [-0.2, 0.98765])
+def test_a_threshold_is_that_of_the_bundle_and_no_slider_rounds_it(page, address, browser, tmp_path, threshold) -> None:
+    clip = np.random.default_rng(0).normal(size=(1, 20, 20, 3)).astype(np.float32)
+    np.save(tmp_path / "one.npy", clip)
+    near = OnnxPredictor(page / "bundle", page / "page" / "model.onnx").classify(clip).familiarity
+    facts = json.loads((page / "page" / "page.json").read_text()) | {"threshold": threshold}
+    context = browser.new_context()
+    context.route("**/page.json", lambda route: route.fulfill(json=facts))
+    tab = context.new_page()
+    tab.goto(address)
+    tab.wait_for_selector("body[data-ready]", timeout=60_000)
+    tab.set_input_files("#file", tmp_path / "one.npy")
+    answer(tab)
+    assert tab.locator("#bars li.none").count() == (threshold > near)
+    assert tab.locator("#below").text_content() == f"{100 * threshold:.0f} %"
+    assert tab.locator("#threshold").get_attribute("min") == "-1"
+
+
+LANDMARKER = """export class FilesetResolver { static async forVisionTasks() { return {}; } }
+export class PoseLandmarker {
+  static async createFromOptions() { return new PoseLandmarker(); }
+  detectForVideo() { window.looks = (window.looks ?? 0) + 1; return { worldLandmarks: [] }; }
+}"""  # finds nobody, and counts how often it was asked
+
+
+@needs_browser
+def test_a_film_that_is_being_read_gives_way_to_what_is_opened_then(page, address, browser, tmp_path) -> None:
+    for name, frames in (("long", 600), ("short", 20)):
+        with av.open(str(tmp_path / f"{name}.mp4"), "w") as container:
+            stream = container.add_stream("libx264", rate=15)
+            stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+            for frame in range(frames):
+                picture = np.full((240, 320, 3), frame % 250, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+            container.mux(stream.encode())
+    facts = json.loads((page / "page" / "page.json").read_text())
+    facts |= {"film": facts["own"] | {"graph": "model.onnx"}}
+    context = browser.new_context()
+    context.route("**/page.json", lambda route: route.fulfill(json=facts))
+    stub = {"content_type": "text/javascript", "body": LANDMARKER}
+    context.route("**/vision_bundle.mjs", lambda route: route.fulfill(**stub))
+    tab = context.new_page()
+    tab.goto(address)
+    tab.wait_for_selector("body[data-ready]", timeout=60_000)
+    tab.set_input_files("#file", tmp_path / "long.mp4")
+    tab.locator("#status", has_text="looking at long.mp4").wait_for(timeout=60_000)
+    tab.set_input_files("#file", tmp_path / "short.mp4")
+    tab.locator("#status", has_text="nobody is there").wait_for(timeout=60_000)
+    looks = tab.evaluate("window.looks")
+    tab.wait_for_timeout(700)
+    assert 20 < looks == tab.evaluate("window.looks") < 300
+    assert tab.locator("#status").text_content().startswith("nobody is there")
 
 
 @needs_browser

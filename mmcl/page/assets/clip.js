@@ -91,6 +91,12 @@ function arrange({ shape, values }, joints, name) {
   if (persons > MOST_PERSONS || persons > Math.max(2, frames)) {
     throw new Error(`${name} has the shape (${shape.join(", ")}), which would be ${persons} persons in ${frames} frames: ${ELSEWHERE}`);
   }
+  if (columns === 4) {
+    const fourth = values.filter((value, place) => place % 4 === 3 && Number.isFinite(value));
+    if (!fourth.length || fourth.some((value) => value < 0 || value > 1.001)) {
+      throw new Error(`${name} has four numbers a joint, of which the last is no confidence from 0 to 1`);
+    }
+  }
   return { persons, frames, joints: V, columns, data: values };
 }
 

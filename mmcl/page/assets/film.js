@@ -24,12 +24,13 @@ export class Film {
     return worldLandmarks[0].flatMap(({ x, y, z, visibility }) => [-x, -y, z, visibility ?? 1]);
   }
 
-  // A whole video file, frame by frame at a rate: a clip.
-  async read(fps, progress = () => {}) {
+  // A whole video file, frame by frame at a rate: a clip. It stops where nobody wants it any more.
+  async read(fps, progress, wanted) {
     const frames = [];
     const count = Math.max(1, Math.floor(this.video.duration * fps));
     for (let frame = 0; frame < count; frame++) {
       await seek(this.video, (frame + 0.5) / fps);
+      if (!wanted()) break;
       frames.push(this.look());
       progress((frame + 1) / count);
     }

@@ -7,7 +7,7 @@ import { Stage } from "./skeleton.js";
 const at = (id) => document.getElementById(id);
 const FILM_RATE = 15; // frames a second that are looked at in a video
 const SHOWN = 5;
-const state = { clip: null, windows: [], answer: null, frame: 0, playing: false, live: null };
+const state = { clip: null, windows: [], answer: null, frame: 0, playing: false, live: null, threshold: 0, job: 0 };
 const stage = new Stage(at("skeleton"));
 let facts, models = {}, film;
 
@@ -19,12 +19,21 @@ function say(words, bad = false) {
 const whole = (value) => `${(100 * value).toFixed(0)} %`;
 const rate = () => Math.max(1, Number(at("fps").value) || 30);
 
+function setThreshold(value) {
+  state.threshold = value;
+  at("below").textContent = whole(value);
+}
+
+// What is begun last counts: a film that is still being read, or a clip, gives way to what is opened behind it.
+const begun = () => { const job = ++state.job; return () => job === state.job; };
+
 async function begin() {
   facts = await (await fetch("page.json")).json();
   document.title = at("title").textContent = facts.name;
-  at("threshold").value = facts.threshold ?? 0;
   at("score").textContent = facts.score;
-  at("below").textContent = whole(Number(at("threshold").value));
+  if (facts.score === "familiarity") at("threshold").min = -1;
+  at("threshold").value = facts.threshold ?? 0;
+  setThreshold(facts.threshold ?? 0); // as it is: a slider rounds
   models.own = await Model.load("model.onnx", facts.own);
   if (facts.film) models.film = facts.film.graph === "model.onnx" ? models.own : null;
   document.querySelectorAll(".film").forEach((part) => { part.hidden = !facts.film; });
@@ -33,16 +42,19 @@ async function begin() {
 }
 
 async function open(file) {
+  const current = begun();
   stopCamera();
+  play(false);
   try {
-    if (file.type.startsWith("video/") || /\.(mp4|webm|mov|avi)$/i.test(file.name)) await openFilm(file);
+    if (file.type.startsWith("video/") || /\.(mp4|webm|mov|avi)$/i.test(file.name)) await openFilm(file, current);
     else {
       at("video").hidden = true;
       say(`reading ${file.name} …`);
-      await judge(await readClip(file, facts.own.names), models.own, facts.own, file.name);
+      const clip = await readClip(file, facts.own.names);
+      if (current()) await judge(clip, models.own, facts.own, file.name, current);
     }
   } catch (error) {
-    say(error.message, true);
+    if (current()) say(error.message, true);
   }
 }
 
@@ -52,9 +64,10 @@ async function readyForFilm() {
   film ??= await Film.load(at("video"));
 }
 
-async function openFilm(file) {
+async function openFilm(file, current) {
   say("loading the pose estimator …");
   const video = at("video");
+  URL.revokeObjectURL(video.src);
   video.src = URL.createObjectURL(file);
   video.hidden = false;
   await new Promise((resolve, reject) => {
@@ -62,23 +75,29 @@ async function openFilm(file) {
     video.onerror = () => reject(new Error(`${file.name} cannot be decoded by this browser`));
   });
   await readyForFilm();
+  if (!current()) return;
   at("fps").value = FILM_RATE;
-  const clip = await film.read(FILM_RATE, (done) => say(`looking at ${file.name}: ${percent(done)}`));
-  await judge(clip, models.film, facts.film, file.name);
+  const clip = await film.read(FILM_RATE, (done) => say(`looking at ${file.name}: ${percent(done)}`), current);
+  if (current()) await judge(clip, models.film, facts.film, file.name, current);
 }
 
-async function judge(clip, model, skeleton, name) {
+async function judge(clip, model, skeleton, name, current = begun()) {
   Object.assign(state, { clip, model, skeleton, windows: [], frame: 0, name });
   const slider = at("time");
   slider.max = clip.frames - 1;
   slider.disabled = at("play").disabled = false;
   show(0);
   const started = performance.now();
-  state.answer = await model.classify(clip);
+  const answer = await model.classify(clip);
   const took = performance.now() - started;
+  if (!current()) return;
+  state.answer = answer;
   bars();
   const span = Number(at("span").value) * rate();
-  if (clip.frames > 1.5 * span) state.windows = await model.overTime(clip, span, (done) => say(`${name}: ${percent(Math.min(1, done))}`));
+  const tell = (done) => { if (current()) say(`${name}: ${percent(Math.min(1, done))}`); };
+  const windows = clip.frames > 1.5 * span ? await model.overTime(clip, span, tell) : [];
+  if (!current()) return;
+  state.windows = windows;
   timeline();
   say(`${name}: ${clip.frames} frames, ${clip.persons} person${clip.persons > 1 ? "s" : ""}; answered in ${took.toFixed(0)} ms`);
   document.body.dataset.answer = JSON.stringify(state.answer.probabilities);
@@ -91,7 +110,7 @@ function ranked(probabilities) {
 // Whether an answer is above the threshold of the score that the bundle rejects by.
 function known({ probabilities, familiarity }) {
   const score = facts.score === "familiarity" ? familiarity ?? 1 : Math.max(...probabilities);
-  return score >= Number(at("threshold").value);
+  return score >= state.threshold;
 }
 
 function bars() {
@@ -170,18 +189,22 @@ function play(on = !state.playing) {
 }
 
 async function startCamera() {
+  const current = begun();
   say("loading the pose estimator …");
+  let stream;
   try {
-    const stream = await navigator.mediaDevices.getUserMedia({ video: true });
+    await readyForFilm();
+    stream = await navigator.mediaDevices.getUserMedia({ video: true });
+    if (!current()) return turnOff(stream);
     const video = at("video");
     video.srcObject = stream;
     video.hidden = false;
     await video.play();
-    await readyForFilm();
     const live = state.live = { stream, frames: [], times: [], busy: false };
     at("camera").setAttribute("aria-pressed", "true");
     requestAnimationFrame(() => watch(live));
   } catch (error) {
+    turnOff(stream);
     stopCamera();
     say(`no camera: ${error.message}`, true);
   }
@@ -203,7 +226,9 @@ async function watch(live) {
   if (!live.busy && live.frames.filter(Boolean).length > 4) {
     live.busy = true;
     try {
-      state.answer = await models.film.classify(clip);
+      const answer = await models.film.classify(clip);
+      if (state.live !== live) return;
+      state.answer = answer;
       document.body.dataset.answer = JSON.stringify(state.answer.probabilities);
       bars();
       say(`camera: ${(live.times.length / Math.max(0.1, now - live.times[0])).toFixed(0)} frames a second`);
@@ -215,8 +240,10 @@ async function watch(live) {
   requestAnimationFrame(() => watch(live));
 }
 
+const turnOff = (stream) => stream?.getTracks().forEach((track) => track.stop());
+
 function stopCamera() {
-  state.live?.stream.getTracks().forEach((track) => track.stop());
+  turnOff(state.live?.stream);
   state.live = null;
   at("video").srcObject = null;
   at("camera").setAttribute("aria-pressed", "false");
@@ -227,7 +254,7 @@ at("file").addEventListener("change", () => { if (at("file").files[0]) open(at("
 at("camera").addEventListener("click", () => (state.live ? (stopCamera(), say("camera off")) : startCamera()));
 at("play").addEventListener("click", () => play());
 at("time").addEventListener("input", () => { play(false); show(Number(at("time").value)); });
-at("threshold").addEventListener("input", () => { at("below").textContent = whole(Number(at("threshold").value)); bars(); timeline(); });
+at("threshold").addEventListener("input", () => { setThreshold(Number(at("threshold").value)); bars(); timeline(); });
 for (const id of ["fps", "span"]) at(id).addEventListener("change", () => { if (state.clip && !state.live) judge(state.clip, state.model, state.skeleton, state.name).catch((error) => say(error.message, true)); });
 at("timeline").addEventListener("click", (event) => { play(false); show(Math.round(event.offsetX / at("timeline").clientWidth * (state.clip.frames - 1))); });
 document.addEventListener("keydown", (event) => {

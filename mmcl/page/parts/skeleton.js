@@ -67,7 +67,7 @@ export class Stage {
     const { middle, size } = this.box;
     const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
     const scale = 0.85 * Math.min(width, height) / size * this.zoom;
-    const [dx, dy, dz] = [this.flip * (x - middle[0]), (this.clip.up ?? 1) * (y - middle[1]), z - middle[2]];
+    const [dx, dy, dz] = [this.flip * (x - middle[0]), y - middle[1], z - middle[2]];
     const right = Math.cos(this.yaw) * dx + Math.sin(this.yaw) * dz;
     const away = Math.cos(this.yaw) * dz - Math.sin(this.yaw) * dx;
     const up = Math.cos(this.pitch) * dy + Math.sin(this.pitch) * away;
