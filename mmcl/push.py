@@ -49,21 +49,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mmcl.models.card import model_card
     from mmcl.models.description import read_bundle
     from mmcl.models.folder import find_model
-    from mmcl.models.hub import hub_card, parse_reference, push
+    from mmcl.models.hub import hub_card, local, parse_reference, push
     from mmcl.models.hub_head import card_head
 
     reference = parse_reference(arguments.repo)
     if arguments.folder or arguments.revision:
         named = f"{reference.repo}/{arguments.folder or reference.folder}".rstrip("/")
         reference = replace(parse_reference(named), revision=arguments.revision or reference.revision)
-    description = read_bundle(arguments.bundle)
+    bundle = local(arguments.bundle)
+    description = read_bundle(bundle)
     body = model_card(description).replace("THIS_FOLDER", str(replace(reference, revision=None)))
-    network = find_model(arguments.bundle).network if arguments.report else ""
+    network = find_model(bundle).network if arguments.report else ""
     card = hub_card(body, card_head(description, arguments.licence, arguments.report, network))
     if arguments.dry_run:
         print(card)
         return 0
-    print(push(arguments.bundle, reference, card, arguments.private, arguments.message))
+    print(push(bundle, reference, card, arguments.private, arguments.message))
     return 0
 
 

@@ -31,6 +31,7 @@ from mmcl.encoders.counting import count_parameters
 from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions
 from mmcl.models.bundle import describe, load_bundle, write_bundle
 from mmcl.models.description import CARD, CONFIG, GRAPHS, WEIGHTS, graphs_in
+from mmcl.models.hub import local
 from mmcl.models.model import Model
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--threads must be at least 1")
     require_onnx()
     with tempfile.TemporaryDirectory() as folder:
-        bundle = arguments.bundle or random_bundle(Path(folder))
+        bundle = local(arguments.bundle) if arguments.bundle else random_bundle(Path(folder))
         facts = measure(bundle, arguments.threads, arguments.seconds)
         facts["operators"] = operators(bundle) if arguments.profile else {}
     facts["weights"] = str(arguments.bundle or "random")

@@ -116,9 +116,10 @@ class ContinualStream:
 
     def finish(self) -> Prediction | None:
         """What is said at the end, with frames that did not fill a step; None where that is said already."""
+        late = self._filled > 0
         while self._filled:
             self._place(np.zeros((0, *self.stepper.frame), dtype=np.float32))
-        return self._said() if self.frames % self.hop and self._slots else None
+        return self._said() if (late or self.frames % self.hop) and self._slots else None
 
     def _begin(self) -> None:
         self._state: State | None = None

@@ -101,12 +101,22 @@ class Frames:
             return coordinates(table, self.layout.joint_count)[0], self.reading.columns
         return named[0], named[1]
 
+    def _width(self, values: np.ndarray) -> int:
+        """Numbers of a joint, where nobody says them and all stand in one row."""
+        V = self.layout.joint_count
+        fitting = [width for width in (3, 4, 2) if values.size % (V * width) == 0] or [3]
+        likely = [width for width in fitting if width != 2 or self.reading.planar]
+        if values.ndim == 1 and values.size and len(likely) > 1:
+            said = " or ".join(f"{values.size // (V * width)} of {width} numbers a joint" for width in likely)
+            raise BadClip(f"{values.size} numbers are as many bodies as {said}: say which (--columns xyz, xyzc …)")
+        return fitting[0]
+
     def _shaped(self, values: np.ndarray, columns: str | None, line: str) -> np.ndarray:
         """(M, V, C): one person or more of two to four numbers a joint."""
         V = self.layout.joint_count
         if values.shape == (0,) and line.strip():  # nobody: it counts, so that time goes on
             return values.reshape(0, V, len(columns or "xyz"))
-        width = len(columns) if columns else next((w for w in (3, 4, 2) if values.size % (V * w) == 0), 3)
+        width = len(columns) if columns else self._width(values)
         if values.ndim == 1 and values.size and values.size % (V * width) == 0:
             values = values.reshape(-1, V, width)
         elif values.ndim == 2:

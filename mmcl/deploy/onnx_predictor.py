@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import numpy as np
 
 from mmcl.common.errors import UserError
 from mmcl.common.limits import GIB, bounded_memory
-from mmcl.data.readers.joints import as_taken, zero_where_missing
+from mmcl.data.readers.joints import as_taken, check_one_clip, zero_where_missing
 from mmcl.deploy.continual import Stepper
 from mmcl.deploy.files import AS_IT_IS, Reading, implied_layout, read_joints
 from mmcl.deploy.looking import Looker
@@ -21,7 +22,7 @@ from mmcl.deploy.quickest import Quickest, processors
 from mmcl.deploy.stream import Ranking
 from mmcl.models.description import GRAPHS, STEPS, graphs_in, read_bundle
 from mmcl.models.session import open_checked_session, run_graph
-from mmcl.skeletons.layout import Layout, load_layout
+from mmcl.skeletons.layout import Layout, layout_names, load_layout
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -107,8 +108,10 @@ class OnnxPredictor:
         """Rank the classes of one clip (M, T, V, C): (label, name, probability), most probable first.
 
         The clip is mended and looked at as a file is (:class:`Looker`). C is 2, 3 or 4, see :func:`as_taken`. Missing
-        joints are zero or NaN; infinite coordinates raise BadClip, a clip that is refused or shows nobody UserError.
+        joints are zero or NaN; infinite coordinates raise BadClip, a clip that is refused or shows nobody UserError,
+        and so does another shape.
         """
+        check_one_clip(joints, self.own)
         clip = as_taken(zero_where_missing(joints), self.reading.takes)
         return self.rank(self.looker(clip, self.own, "the clip")[0])
 
@@ -127,8 +130,8 @@ class OnnxPredictor:
         with bounded_memory(2 * GIB):
             found = run_graph(session, self._asked, joints[None], self.graph)
         probabilities, *familiarity = (each[0] for each in found)
-        if not np.isfinite(probabilities).all():
-            raise UserError(f"{self.graph} gives probabilities that are not finite: its weights are damaged")
+        if not all(np.isfinite(each).all() for each in (probabilities, *familiarity)):
+            raise UserError(f"{self.graph} gives numbers that are not finite: its weights are damaged")
         order = np.argsort(-probabilities, kind="stable").tolist()
         rows = [(label, self.class_names[label], float(probabilities[label])) for label in order]
         return Ranking(rows, float(familiarity[0]) if familiarity else None)
@@ -150,10 +153,18 @@ class OnnxPredictor:
 
 
 def same_joints(name: str | None, own: Layout) -> bool:
-    """Whether a layout, by its name or its file, has the joints of another in the same order; None is that one."""
-    if name is None or name == own.name:
+    """Whether a layout, by its name or its file, has the joints of another in the same order; None is that one.
+
+    A built-in's name counts as the built-in, whatever the other one is called: a file of one's own may be called alike.
+    """
+    if name is None or name == own.name and (find_spec("yaml") is None or name not in layout_names()):
         return True
-    return find_spec("yaml") is not None and load_layout(name).joints == own.joints
+    return find_spec("yaml") is not None and _joints_of(name) == own.joints
+
+
+@cache
+def _joints_of(name: str) -> tuple[str, ...]:
+    return load_layout(name).joints
 
 
 def _foreign(layout: str | None, graph: Path, own: Layout) -> str:

@@ -14,10 +14,11 @@ from torch import Tensor
 from mmcl.common.device import pick_device
 from mmcl.common.errors import UserError
 from mmcl.common.threads import threads_of_one
-from mmcl.data.readers.joints import as_taken, zero_where_missing
+from mmcl.data.readers.joints import as_taken, check_one_clip, zero_where_missing
 from mmcl.deploy.continual import Stepper
 from mmcl.deploy.files import AS_IT_IS, Reading, implied_layout, read_joints
 from mmcl.deploy.looking import Looker
+from mmcl.deploy.onnx_predictor import same_joints
 from mmcl.deploy.stepping import StepGraph, TorchStepper, goes_step_by_step
 from mmcl.deploy.stream import Ranking
 from mmcl.models.bundle import load_bundle
@@ -43,8 +44,8 @@ class Predictor:
         self.path, self.layout, self.device = bundle, layout, str(pick_device(device))
         description = read_bundle(bundle)
         self.reading = replace(reading, planar=description.planar, takes=description.columns)
-        self.looker, self.own_layout = Looker(self.reading), description.layout.name
-        self._models: dict[str, Model] = {}
+        self.looker, self.own = Looker(self.reading), description.layout
+        self._models: dict[str | None, Model] = {}
         self._open: tuple[list[str], Tensor] | None = None
 
     @property
@@ -87,19 +88,22 @@ class Predictor:
 
     def model(self, layout: str | None = None) -> Model:
         """The model for joints in a layout (loaded once each); None is the bundle's own."""
-        name = layout or self.own_layout
+        name = None if same_joints(layout, self.own) else layout
         if name not in self._models:
-            self._models[name] = load_bundle(self.path, None if name == self.own_layout else name, self.device)
+            self._models[name] = load_bundle(self.path, name, self.device)
         return self._models[name]
 
     def classify(self, joints: np.ndarray, layout: str | None = None) -> Ranking:
         """Rank the classes of one clip (M, T, V, C): (label, name, probability), most probable first.
 
         The clip is mended and looked at as a file is (:class:`Looker`). C is 2, 3 or 4, see :func:`as_taken`. Missing
-        joints are zero or NaN; infinite coordinates raise BadClip, a clip that is refused or shows nobody UserError.
+        joints are zero or NaN; infinite coordinates raise BadClip, a clip that is refused or shows nobody UserError,
+        and so does another shape.
         """
+        shown = self.model(layout or self.layout).layout
+        check_one_clip(joints, shown)
         clip = as_taken(zero_where_missing(joints), self.reading.takes)
-        return self.rank(self.looker(clip, self.model(layout or self.layout).layout, "the clip")[0], layout)
+        return self.rank(self.looker(clip, shown, "the clip")[0], layout)
 
     @torch.inference_mode()
     def rank(self, joints: np.ndarray, layout: str | None = None) -> Ranking:

@@ -48,6 +48,7 @@ class OnnxStepper(Stepper):
             size = sum(math.prod(n for n in shape if isinstance(n, int)) for shape, _ in self._shapes.values())
             outputs = {end.name for end in session.get_outputs()}
             good = self.step == step >= 1 and self.forget >= 1 and size * persons <= MOST_KEPT
+            good = good and step * self.frame[0] * self.frame[1] * persons <= MOST_KEPT
             good = good and {"probabilities", *(NEXT + name for name in ends)} <= outputs
         except (KeyError, ValueError, TypeError) as error:
             raise UserError(f"the graph for streams is damaged ({error}): export it again") from error
@@ -72,8 +73,8 @@ class OnnxStepper(Stepper):
         except Exception as error:  # onnxruntime has kinds of its own, which are no public names
             raise UserError(f"the graph for streams fails: {str(error)[:200]}") from error
         row = np.asarray(probabilities)[0]
-        if not np.isfinite(row).all():
-            raise UserError("the graph for streams gives probabilities that are not finite: its weights are damaged")
+        if not (np.isfinite(row).all() and (familiarity is None or math.isfinite(familiarity))):
+            raise UserError("the graph for streams gives numbers that are not finite: its weights are damaged")
         order = np.argsort(-row, kind="stable").tolist()
         rows = [(label, self.class_names[label], float(row[label])) for label in order]
         return Ranking(rows, familiarity), dict(zip(self._shapes, kept, strict=True))

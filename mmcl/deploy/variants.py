@@ -2,9 +2,10 @@
 
 ``fp16`` stores every weight in half precision and computes in single precision: half the file, the same speed. ``int8``
 computes convolutions and the products with the refined topologies in 8-bit integers, calibrated on training clips, and
-stores every other weight in 8 bits. What decides on the topology (means, queries, keys, the sigmoid), the first
-convolutions, which read raw coordinates, and the classifier stay in single precision. Weights keep to 7 of the 8 bits,
-because processors without VNNI instructions add pairs of products in 16 bits, which more would overflow.
+stores every other weight in 8 bits, small ones in 16. What decides on the topology (means, queries, keys, the sigmoid),
+the first convolutions, which read raw coordinates, and the classifier are computed in single precision, from weights
+stored like this. Weights keep to 7 of the 8 bits, because processors without VNNI instructions add pairs of products
+in 16 bits, which more would overflow.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import subprocess
 import sys
@@ -135,8 +136,12 @@ def run_fresh(code: str, what: str) -> None:
 
 
 def relative_difference(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """Largest difference of two tensors, relative to the expected one's largest magnitude where that exceeds 1."""
-    return float((found - expected).abs().max()) / max(1.0, float(expected.abs().max()))
+    """Largest difference of two tensors, relative to the expected one's largest magnitude where that exceeds 1.
+
+    It is infinite where one of them is not finite: no comparison with NaN is ever true, `max` included.
+    """
+    difference = float((found - expected).abs().max()) / max(1.0, float(expected.abs().max()))
+    return difference if math.isfinite(difference) else math.inf
 
 
 def _difference(what: str, found: torch.Tensor | None, expected: torch.Tensor) -> float:

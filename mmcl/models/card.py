@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmcl.common.errors import UserError
 from mmcl.common.printing import page_cell
 from mmcl.data.prompts import class_key
 from mmcl.models.description import Description
@@ -23,7 +24,19 @@ or alone; `mmcl.load` and `mmcl predict --classes` need the weights.
 
 
 def model_card(description: Description) -> str:
-    """README.md of a bundle."""
+    """README.md of a bundle.
+
+    Raises:
+        UserError: facts in its ``config.json`` are not what mmcl writes there.
+    """
+    try:
+        return _card(description)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        said = f"{type(error).__name__}, {error}"
+        raise UserError(f"config.json is damaged ({said}): the model card cannot be written") from error
+
+
+def _card(description: Description) -> str:
     encoder, counts, done = description.encoder, description.counts, description.provenance
     preprocess, layout, names = description.preprocess, description.layout, description.class_names
     options = ", ".join(f"{key} {value}" for key, value in encoder.options.items())

@@ -93,7 +93,7 @@ def fetch(reference: Reference) -> Path:
 
 
 def push(bundle: Path, reference: Reference, card: str, private: bool = False, message: str | None = None) -> str:
-    """Upload a bundle, in one commit.
+    """Upload a bundle, in one commit. What an earlier bundle had there and this one has not is removed by it.
 
     Args:
         bundle: its folder.
@@ -113,10 +113,13 @@ def push(bundle: Path, reference: Reference, card: str, private: bool = False, m
     prefix = f"{reference.folder}/" if reference.folder else ""
     files: dict[str, Any] = {name: str(bundle / name) for name in FILES if (bundle / name).is_file()}
     files[CARD] = card.encode()
-    operations = [hub.CommitOperationAdd(prefix + name, content) for name, content in files.items()]
+    operations: list[Any] = [hub.CommitOperationAdd(prefix + name, content) for name, content in files.items()]
     try:
         api = hub.HfApi(library_name="mmcl")
         api.create_repo(reference.repo, private=private, exist_ok=True)
+        there = set(api.list_repo_files(reference.repo, revision=reference.revision))
+        old = [prefix + name for name in FILES if name not in files and prefix + name in there]
+        operations += [hub.CommitOperationDelete(path) for path in old]  # graphs of another network answer otherwise
         done = api.create_commit(
             reference.repo, operations, commit_message=message or "Upload a skeleton bundle with mmcl",
             revision=reference.revision,

@@ -102,7 +102,8 @@ def _check_ends(session: InferenceSession, description: Description, graph: Path
     outputs = {end.name: end.shape for end in session.get_outputs()}
     K, V = len(description.class_names), description.layout.joint_count
     shape = inputs.get("joints", [])
-    good = len(shape) == (4 if steps else 5) and shape[-2] == V and (steps or set(inputs) == {"joints"})
+    good = len(shape) == (4 if steps else 5) and list(shape[-2:]) == [V, description.columns]
+    good = good and (steps or set(inputs) == {"joints"})
     for name in ("scores", "probabilities"):
         good = good and len(outputs.get(name, [])) == 2 and outputs[name][1] == K
     if not good:

@@ -126,6 +126,28 @@ def test_the_graph_for_streams_is_the_same_function(bundle, tmp_path) -> None:
         agree_step_by_step(graph, model, probe)
 
 
+@pytest.mark.parametrize(("frames", "hop"), [(3, 1), (3, 3), (7, 1), (8, 4), (9, 3)])
+def test_the_end_of_a_stream_is_said_whatever_the_hop(bundle, frames, hop) -> None:
+    clip, predictor = people(1, 1, 40)[0, :, :frames].numpy(), Predictor(bundle)
+    stream = ContinualStream(predictor.stepper(), hop=hop)
+    said = [each for each in (*(stream.push(frame) for frame in clip.swapaxes(0, 1)), stream.finish()) if each]
+    expected = predictor.rank(clip)
+    assert said[-1].frame == frames and said[-1].ranking[0][1] == expected[0][1]
+    assert said[-1].ranking[0][2] == pytest.approx(expected[0][2], abs=1e-5)
+
+
+def test_a_graph_for_streams_that_announces_a_huge_step_is_refused(bundle) -> None:
+    graph, huge = export_steps(load_bundle(bundle)), 2**61
+    joints = next(each for each in graph.graph.input if each.name == "joints")
+    joints.type.tensor_type.shape.dim[1].dim_value = huge
+    said = next(each for each in graph.metadata_props if each.key == "variant")
+    facts = json.loads(said.value)
+    facts["continual"]["step"] = huge
+    said.value = json.dumps(facts)
+    with pytest.raises(UserError, match="export it again"):
+        OnnxStepper(open_session(graph.SerializeToString()), NAMES, 2)
+
+
 def test_predict_follows_a_causal_model_step_by_step(bundle, monkeypatch, capsys) -> None:
     frames = people(1, 1, 21)[0].numpy()
     lines = [json.dumps(frames[0, number].tolist()) for number in range(21)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from mmcl.adapt import main as adapt  # noqa: E402
@@ -73,6 +74,15 @@ def test_no_number_is_frozen_into_the_graph_of_one_person_with_the_usual_prepara
         with torch.no_grad():
             truth = model(x).numpy()
         np.testing.assert_allclose(session.run(["scores"], {"joints": x.numpy()})[0], truth, rtol=1e-4, atol=1e-4)
+
+
+def test_a_graph_that_does_not_say_the_numbers_of_a_joint_is_refused(bundles, tmp_path) -> None:
+    folder = Path(shutil.copytree(bundles[1], tmp_path / "graphs"))
+    graph = onnx.load(folder / "model.onnx")
+    graph.graph.input[0].type.tensor_type.shape.dim[4].dim_param = "c"
+    onnx.save(graph, folder / "model.onnx")
+    with pytest.raises(UserError, match="export it again"):
+        open_model(folder)
 
 
 def test_what_needs_weights_is_refused_with_a_true_sentence(bundles, demo_store, tmp_path) -> None:

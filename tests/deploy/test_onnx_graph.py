@@ -15,8 +15,9 @@ pytest.importorskip("onnxruntime")
 
 from mmcl.common.errors import UserError  # noqa: E402
 from mmcl.deploy.graphs import checked_agreement, evenly, write_graph_files  # noqa: E402
-from mmcl.deploy.onnx import dynamic_shapes  # noqa: E402
+from mmcl.deploy.onnx import agree, dynamic_shapes  # noqa: E402
 from mmcl.deploy.options import ExportOptions, parse_precisions  # noqa: E402
+from mmcl.deploy.verify import relative_difference  # noqa: E402
 from mmcl.models.bundle import load_bundle  # noqa: E402
 from mmcl.models.description import read_bundle  # noqa: E402
 from mmcl.models.session import open_session  # noqa: E402
@@ -138,6 +139,19 @@ def test_no_constant_is_kept_twice(made) -> None:
         constants = list(onnx.load(made[0] / "bundle" / name).graph.initializer)
         contents = {(one.data_type, tuple(one.dims), onnx.numpy_helper.to_array(one).tobytes()) for one in constants}
         assert len(contents) == len(constants) > 50
+
+
+def test_a_graph_that_gives_no_numbers_does_not_agree(made) -> None:
+    assert relative_difference(torch.tensor([1.0, torch.nan]), torch.ones(2)) == float("inf")
+    folder, model, _ = made
+    graph, probe = onnx.load(folder / "bundle" / "model.onnx"), folder / "probe.safetensors"
+    assert agree(graph, model, probe) < 1e-4
+    for node in graph.graph.node:
+        node.output[:] = ["lost" if name == "probabilities" else name for name in node.output]
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(np.float32("nan"), "nan"))
+    graph.graph.node.append(onnx.helper.make_node("Mul", ["lost", "nan"], ["probabilities"]))
+    with pytest.raises(UserError, match="differ from the model's by inf"):
+        agree(graph, model, probe)
 
 
 def test_reduced_precision_is_compared_with_the_network(made) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ pytest.importorskip("onnxruntime")
 import mmcl.deploy.predictor as predictor_module  # noqa: E402
 from mmcl.common.errors import BadClip, UserError  # noqa: E402
 from mmcl.deploy.graphs import write_graph_files  # noqa: E402
-from mmcl.deploy.onnx_predictor import OnnxPredictor, choose_graph  # noqa: E402
+from mmcl.deploy.onnx_predictor import OnnxPredictor, choose_graph, same_joints  # noqa: E402
 from mmcl.deploy.options import ExportOptions  # noqa: E402
 from mmcl.deploy.predictor import Predictor  # noqa: E402
 from mmcl.models.description import read_bundle  # noqa: E402
@@ -94,6 +95,9 @@ def test_which_one_computes(folder, tmp_path) -> None:
         assert predictor.classify(clip) == predictor.classify(gone)
         with pytest.raises(BadClip, match="infinite"):
             predictor.classify(np.full_like(clip, np.inf))
+        for shape in ((30, 20, 3), (2, 3, 4, 20, 3), (1, 30, 15, 3)):
+            with pytest.raises(UserError, match=r"one clip is \(persons, frames, 20, 2 to 4\)"):
+                predictor.classify(np.ones(shape, np.float32))
 
 
 def test_a_graph_that_is_not_the_bundle_s_is_refused(folder, tmp_path) -> None:
@@ -116,6 +120,13 @@ def test_formats_that_say_which_joints_they_hold_are_believed(folder, monkeypatc
     for name in ("take.mat", "mine.npy"):
         Predictor(bundle, "kinect_v1_20").classify_file(Path(name))
     assert seen == ["utd_mhad_20", "kinect_v1_20"]
+    # Joints in another order that are called like a built-in are no reason to read a .mat in that order.
+    own = replace(SOURCE, joints=SOURCE.joints[::-1])
+    assert not same_joints(SOURCE.name, own) and same_joints(None, own) and same_joints(SOURCE.name, SOURCE)
+    assert same_joints("mine", replace(own, name="mine"))
+    predictor = Predictor(bundle)
+    predictor.own = own
+    assert predictor.model(SOURCE.name).layout.joints == SOURCE.joints and list(predictor._models) == [SOURCE.name]
 
 
 def test_a_program_of_torch_export_is_the_bundle_without_mmcl(folder) -> None:

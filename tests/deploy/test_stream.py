@@ -126,6 +126,16 @@ def test_lines_are_frames_or_refused() -> None:
         seen[4, 3] = wrong
         with pytest.raises(BadClip, match="confidences go up to"):
             frames.parse(json.dumps(seen.tolist()))
+    many = np.random.default_rng(1).uniform(0.1, 1, (3, 20, 4))
+    for line in (
+        json.dumps(many.ravel().tolist()),
+        ",".join(map(str, many.ravel())),
+    ):  # or four bodies of three numbers
+        with pytest.raises(BadClip, match="4 of 3 numbers a joint or 3 of 4 numbers a joint"):
+            frames.parse(line)
+        for columns, shape in (("xyzc", (3, 20, 3)), ("xyz", (4, 20, 3))):
+            assert Frames(KINECT, Reading(columns=columns)).parse(line).shape == shape
+    assert frames.parse(json.dumps(many.tolist())).shape == (3, 20, 3)
     for line in ("", "words", "1,2,3", "[1,2", "[[1,2],[3]]", '["a"]', ",".join(["inf"] * 60), "[" * 100_000, "1e400"):
         with pytest.raises(BadClip):
             frames.parse(line)

@@ -26,9 +26,10 @@ class Hub:
         self.requests: list[str] = []
         self.url = ""
 
-    def commit(self, repo: str, branch: str, files: dict[str, bytes]) -> str:
+    def commit(self, repo: str, branch: str, files: dict[str, bytes | None]) -> str:
         found = self.repos[repo]
         content = {**found["commits"].get(found["refs"].get(branch), {}), **files}
+        content = {name: data for name, data in content.items() if data is not None}
         digest = hashlib.sha1(repr(sorted(content.items())).encode()).hexdigest()
         found["commits"][digest] = content
         found["refs"][branch] = digest
@@ -112,6 +113,8 @@ class Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = base64.b64decode(value["content"])
             elif entry["key"] == "lfsFile":
                 files[value["path"]] = self.hub.large[value["oid"]]
+            elif entry["key"] == "deletedFile":
+                files[value["path"]] = None
         digest = self.hub.commit(repo, revision, files)
         self.answer({"commitUrl": f"{self.hub.url}/{repo}/commit/{digest}", "commitOid": digest})
 

@@ -102,6 +102,18 @@ def test_a_bundle_goes_there_and_back(bundle, tmp_path) -> None:
         assert metric == {"type": "accuracy", "value": 0.9, "name": "top1, utd_mhad/cross_subject test, 430 clips"}
         assert b'mmcl.load("hf://me/walkers/small")' in files["small/README.md"]
 
+        # Graphs of an earlier network in that place would answer for this one: they go, and nothing else does.
+        stale = {
+            "small/model.onnx": b"1",
+            "small/familiarity.safetensors": b"2",
+            "model.onnx": b"3",
+            "small/mine.txt": b"",
+        }
+        hub.commit("me/walkers", "main", stale)
+        [[code, _, error]] = run(words, **where)
+        assert code == 0, error
+        assert set(hub.at("me/walkers", "main")[1]) == {*files, "model.onnx", "small/mine.txt"}
+
         hub.repos["me/walkers"]["refs"]["v1"] = digest
         hub.commit("me/walkers", "main", {"small/config.json": b"{}", "small/evil.pkl": b"x"})
         scores = tmp_path / "scores.pt"
@@ -140,6 +152,23 @@ def test_references() -> None:
     for wrong in ("hf://me", "hf://me/../net", "hf://me/net/../../x", "hf://me/net@", "hf://me/n et", "https://x/y/z"):
         with pytest.raises(UserError, match="names no bundle"):
             parse_reference(wrong)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"onnx": {"fp32": {}}},
+        {"onnx": {"fp32": {"file": "x", "bytes": "1"}}},
+        {"vocabulary": {"a": 1}},
+        {"rejection": {}},
+    ],
+)
+def test_facts_that_a_card_cannot_tell_are_one_line(bundle, tmp_path, damage) -> None:
+    (tmp_path / "model.safetensors").write_bytes((bundle / "model.safetensors").read_bytes())
+    content = json.loads((bundle / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(content | damage))
+    with pytest.raises(UserError, match="config.json"):
+        push([str(tmp_path), "me/net", "--licence", "mit", "--dry-run"])
 
 
 def test_the_head_of_a_card(bundle, tmp_path, capsys) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import MOST_FPS, RawClip
+from mmcl.skeletons.layout import Layout
 
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}  # in metres
 FARTHEST = 1e4  # metres from the origin: float32 rounds by a millimetre there
@@ -84,6 +85,18 @@ def zero_where_missing(joints: np.ndarray) -> np.ndarray:
     if np.isinf(joints).any():
         raise BadClip("infinite coordinates")
     return np.where(np.isnan(joints).any(axis=-1, keepdims=True), 0, joints).astype(np.float32)
+
+
+def check_one_clip(joints: np.ndarray, layout: Layout) -> None:
+    """Whether an array is one clip of a layout's joints.
+
+    Raises:
+        UserError: it is not (M, T, V, C) of the layout's V joints.
+    """
+    if joints.ndim != 4 or joints.shape[2] != layout.joint_count:
+        raise UserError(
+            f"one clip is (persons, frames, {layout.joint_count}, 2 to 4) of layout '{layout.name}', not {joints.shape}"
+        )
 
 
 def as_taken(joints: np.ndarray, columns: int) -> np.ndarray:
