@@ -126,7 +126,8 @@ def _row(study: Study, arm: str, values: Values) -> Row:
     paired: tuple[float, ...] = ()
     base = {run: judged for run, judged in values.items() if run.arm == study.baseline}
     if base and arm != study.baseline:
-        difference, low, high = (_over_draws if drawn else _over_clips)(own, base)
+        over = _over_draws if drawn else _over_seeds if study.seeds_draw_clips else _over_clips
+        difference, low, high = over(own, base)
         paired = () if drawn else _paired(own, base)
     return Row(
         arm, len({run.seed for run in own}), len(by_draw) if drawn else None, (min(counts), max(counts)),
@@ -158,6 +159,23 @@ def _over_clips(own: Values, base: Values) -> tuple[float, float | None, float |
     if len(sides[0]) == len(own) and len(sides[1]) == len(base):
         return paired_bootstrap(np.stack(sides[0]), np.stack(sides[1]))
     return seeds_interval(*(np.array([judged.value for judged in side.values()]) for side in (own, base)))
+
+
+def _over_seeds(own: Values, base: Values) -> tuple[float | None, float | None, float | None]:
+    """Difference and interval over the seeds that both arms have, where a seed is a draw of training clips.
+
+    A bootstrap over clips and seeds, both arms of a seed together, since they learned from the same clips; or, where no
+    clip is right or wrong, a paired t interval over seeds.
+    """
+    sides = [{run.seed: judged for run, judged in side.items()} for side in (own, base)]
+    pairs = [(sides[0][seed], sides[1][seed]) for seed in sorted(sides[0].keys() & sides[1].keys())]
+    if not pairs:
+        return None, None, None
+    correct = [(one.correct, other.correct) for one, other in pairs]
+    known = [(one, other) for one, other in correct if one is not None and other is not None]
+    if len(known) < len(pairs):
+        return corrected_interval(np.array([one.value - other.value for one, other in pairs]), 0.0)
+    return paired_bootstrap(*(np.stack(side) for side in zip(*known, strict=True)), matched=True)
 
 
 def seeds_interval(own: np.ndarray, base: np.ndarray) -> tuple[float, float | None, float | None]:

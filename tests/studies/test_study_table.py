@@ -15,7 +15,7 @@ from mmcl.common.errors import UserError
 from mmcl.evaluation.compare import corrected_interval, paired_bootstrap
 from mmcl.studies.grid import Run, Study
 from mmcl.studies.statistics import compare_arms, read_reports
-from mmcl.studies.table import sentences, write_table
+from mmcl.studies.table import _method, sentences, write_table
 
 CLIPS = 200
 
@@ -60,6 +60,23 @@ def test_rows_are_means_deviations_and_the_paired_bootstrap_in_clip_order(tmp_pa
     means = {arm: np.array([made[run].mean() for run in made if run.arm == arm]) for arm in ("base", "good")}
     assert rows[0].paired == () and rows[1].paired == pytest.approx(means["good"] - means["base"])
     assert "good: to show a difference of 1 point" in write_table(tmp_path, study, rows, {}, {})
+
+
+@pytest.mark.parametrize("thinned", [{"data.shots": "2"}, {"data.share": 0.1}])
+def test_seeds_that_draw_the_clips_are_compared_in_pairs(tmp_path, thinned) -> None:
+    study, made = make(tmp_path, {"base": 0.7, "good": 0.8}, seeds=4)
+    runs = study.runs(tmp_path)
+    assert not replace(study, set={"data.shots": 0, "data.share": 1}).seeds_draw_clips
+    study = replace(study, set=thinned)
+    reports = read_reports(runs)
+    del reports[next(run for run in runs if run.name == "base/1")]  # not finished: its partner stands alone
+    row = compare_arms(study, reports)[1]
+    sides = [np.stack([made[run] for run in made if run.arm == arm and run.seed != 1]) for arm in ("good", "base")]
+    assert (row.difference, row.low, row.high) == paired_bootstrap(*sides, matched=True)
+    assert "both arms of a seed together" in _method(study, reports)
+    differences = sides[0].mean(axis=1) - sides[1].mean(axis=1)
+    other = compare_arms(study, reports, "top1")[1]  # as a number of the report, not by clips
+    assert (other.difference, other.low, other.high) == pytest.approx(corrected_interval(differences, 0.0))
 
 
 def test_arms_that_answer_alike_show_no_difference_and_the_page_says_so(tmp_path) -> None:
