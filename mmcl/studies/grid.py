@@ -168,7 +168,7 @@ class Study:
     @property
     def seeds_draw_clips(self) -> bool:
         """Whether the seed draws which clips are learned from, for all arms alike: runs of one seed belong together."""
-        return any(key in self.set and in_words(self.set[key]) not in all_of_them for key, all_of_them in DRAWN_BY_SEED)
+        return any(key in self.set and in_words(self.set[key]) not in whole for key, whole in DRAWN_BY_SEED)
 
     def own(self, arm: str) -> dict[str, Any]:
         """What tells an arm apart; nothing for an arm that is the recipe as it is."""

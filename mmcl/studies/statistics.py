@@ -175,7 +175,7 @@ def _over_seeds(own: Values, base: Values) -> tuple[float | None, float | None, 
     known = [(one, other) for one, other in correct if one is not None and other is not None]
     if len(known) < len(pairs):
         return corrected_interval(np.array([one.value - other.value for one, other in pairs]), 0.0)
-    return paired_bootstrap(*(np.stack(side) for side in zip(*known, strict=True)), matched=True)
+    return paired_bootstrap(np.stack([one for one, _ in known]), np.stack([other for _, other in known]), matched=True)
 
 
 def seeds_interval(own: np.ndarray, base: np.ndarray) -> tuple[float, float | None, float | None]:
