@@ -36,8 +36,8 @@ def write_list(path: Path, records: Sequence[dict[str, Any]], told: Container[st
     writer.writeheader()
     for clip in rows:
         line = earlier.get(clip["id"])
-        columns = more if clip["id"] in told else ["label", *more]
-        kept = {column: line[column] for column in columns if line[column]} if line else {}
+        stay = more if clip["id"] in told else ["label", *more]
+        kept = {column: line[column] for column in stay if line[column]} if line else {}
         writer.writerow({**clip, **kept})
     # What an earlier call made here, and a later one would not, has been removed: its line is old. All others stay,
     # somebody's own as well as those of a recording whose record is damaged.
