@@ -1,8 +1,9 @@
-"""Fine-tuning: the whole encoder trained further with labels, against the same training from random weights."""
+"""Fine-tuning: the whole encoder trained further with labels, against training it from random weights."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,7 +38,9 @@ class FinetuneOptions:
         batch: clips of a step; fewer where there are fewer.
         encoder: options of the encoder in which it differs from the model; for fine-tuning, MAMP's are
             {pooling: joints, head: mlp, dropout: 0.3, drop_path: 0.3}.
-        scratch: train from random weights, too, in the same way.
+        scratch: train from random weights, too.
+        scratch_rate: peak learning rate of that, for all levels alike: a rate made for trained weights, which falls
+            from level to level, leaves random ones far below what they can do.
         seed: of the runs, and of the clips where only some of them train.
         folder: where the runs go; beside the model where not given. What is there already is gone on with.
     """
@@ -52,12 +55,15 @@ class FinetuneOptions:
     batch: int = 24
     encoder: dict[str, Any] = field(default_factory=dict)
     scratch: bool = True
+    scratch_rate: float = 2e-3
     seed: int = 0
     folder: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.floor <= self.rate:
             raise UserError(f"finetune.floor is {self.floor}: it must be from 0 to rate ({self.rate})")
+        if not 0 < self.scratch_rate < math.inf:
+            raise UserError(f"finetune.scratch_rate is {self.scratch_rate}: it must be above 0")
 
 
 @dataclass(frozen=True)
@@ -173,12 +179,14 @@ def command(
             f"{amount.words} of {len(data.sides.train)} training clips is {train}, and training takes two: ask for "
             "more (--option semi.shares=[0.2], or semi.shots=[1] for one of each class)"
         )
+    tuned = arm == ARMS[0]
+    rate, layer_decay = (options.rate, options.layer_decay) if tuned else (options.scratch_rate, 1.0)
     settings: dict[str, Any] = {
-        "start.checkpoint": str(source), "start.weights": arm == ARMS[0], "task.name": "supervised",
+        "start.checkpoint": str(source), "start.weights": tuned, "task.name": "supervised",
         "data.path": str(data.store.location), "data.protocol": data.protocol, "data.validation": data.held_out or {},
         "data.batch_size": min(options.batch, train), "data.share": amount.share, "data.shots": amount.shots,
-        "task.layer_decay": options.layer_decay, "task.label_smoothing": options.label_smoothing,
-        "optimiser.name": "adamw", "optimiser.rate": options.rate, "optimiser.weight_decay": options.weight_decay,
+        "task.layer_decay": layer_decay, "task.label_smoothing": options.label_smoothing,
+        "optimiser.name": "adamw", "optimiser.rate": rate, "optimiser.weight_decay": options.weight_decay,
         "schedule.name": "cosine", "schedule.epochs": options.epochs, "schedule.floor": options.floor / options.rate,
         "schedule.warmup_epochs": options.warmup_epochs, "seed": amount.seed, "engine.trackers": [],
         **{f"encoder.{key}": value for key, value in options.encoder.items()},

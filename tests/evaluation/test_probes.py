@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import yaml
 from golden import load_arrays
 from scipy.stats import ttest_rel
 
@@ -231,6 +232,9 @@ def test_few_labels_fine_tuned_and_from_scratch(model_folder, demo_store, tmp_pa
     assert sum(words == "no weights" for words in starts) == 2
     rates = json.loads((runs[0] / "metrics.jsonl").read_text().splitlines()[0])
     assert rates["rate/level0"] / rates["rate/classifier"] == pytest.approx(0.8**3)  # input, two blocks, last norm
+    settings = {run.name[:4]: yaml.safe_load((run / "config.yaml").read_text()) for run in runs}
+    found = {name: (each["optimiser"]["rate"], each["task"]["layer_decay"]) for name, each in settings.items()}
+    assert found == {"fine": (3e-4, 0.8), "from": (2e-3, 1.0)}  # random weights are trained as suits them
     before = [(run / "summary.json").stat().st_mtime_ns for run in runs]
     again = evaluation.run(saved.load(), data, apply)
     assert again.metrics == verdict.metrics
