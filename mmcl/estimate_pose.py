@@ -91,7 +91,9 @@ def look_at(folder: PoseFolder, video: Video) -> bool:
     from mmcl.pose.job import bad, quality_of
 
     record, again = folder.done(video), "already there, "
-    if record is None:
+    if record is not None:
+        folder.relabel(video, record)
+    else:
         again = ""
         try:
             record = folder.estimate(video)

@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mmcl push", description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that mmcl export wrote")
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that mmcl export wrote, or hf://user/name")
     parser.add_argument("repo", metavar="user/name", help="repository; it is made where it is not there")
     parser.add_argument(
         "--licence", "--license", required=True, metavar="ID",

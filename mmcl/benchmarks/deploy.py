@@ -60,7 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="example:\n  mmcl bench deploy checkpoints/utd --threads 2 --json deploy.json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("bundle", nargs="?", type=Path, metavar="BUNDLE", help="with weights and ONNX graphs")
+    parser.add_argument(
+        "bundle", nargs="?", type=Path, metavar="BUNDLE", help="with weights and ONNX graphs, or hf://user/name"
+    )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="one table each (1 2)")
     parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="for each comparison (8)")
     parser.add_argument(

@@ -29,7 +29,8 @@ def _check_outputs(arguments: argparse.Namespace, written: list[str]) -> None:
             raise UserError(f"--{name} {path}: this is a folder, name a file")
         if name == "draw" and path.suffix.lower() not in DRAWN:
             raise UserError(f"--draw {path}: a drawn video ends in {', '.join(DRAWN)}")
-        if (other := places.setdefault(path.resolve(), f"what --{name} writes")) != f"what --{name} writes":
+        own = f"what --{name} writes"
+        if (other := places.setdefault(path.resolve(), own)) != own:
             raise UserError(f"--{name} {path} is {other}: name another file")
 
 

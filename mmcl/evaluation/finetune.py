@@ -25,7 +25,7 @@ ARMS = ("fine-tuned", "from scratch")
 
 @dataclass(frozen=True)
 class FinetuneOptions:
-    """Options of :class:`Finetune`; the defaults are MAMP's and STARS' schedule.
+    """Options of :class:`Finetune`; the defaults are MAMP's and STARS' schedule, but for ``scratch_rate``.
 
     Attributes:
         epochs: passes over the training clips.
@@ -40,7 +40,7 @@ class FinetuneOptions:
             {pooling: joints, head: mlp, dropout: 0.3, drop_path: 0.3}.
         scratch: train from random weights, too.
         scratch_rate: peak learning rate of that, for all levels alike: a rate made for trained weights, which falls
-            from level to level, leaves random ones far below what they can do.
+            from level to level, leaves random ones far below what they can do. It ends at the same share of it.
         seed: of the runs, and of the clips where only some of them train.
         folder: where the runs go; beside the model where not given. What is there already is gone on with.
     """

@@ -179,19 +179,20 @@ class PoseFolder:
         self._owners |= {clip["id"]: name for name, record in self._records() for clip in record["clips"]}
 
     def done(self, video: Video) -> dict[str, Any] | None:
-        """The record of a video that has been looked at in this way; it takes over a label that is told now."""
+        """The record of a video that has been looked at in this way."""
         try:
             record: dict[str, Any] = json.loads((self.path / RECORDS / f"{video.id}.json").read_text(encoding="utf-8"))
-            clips = record["clips"]
-            same = record["key"] == self.work.key(video)
-            if not (same and clips and all((self.path / clip["file"]).is_file() for clip in clips)):
-                return None
+            clips, same = record["clips"], record["key"] == self.work.key(video)
+            there = bool(clips) and all((self.path / clip["file"]).is_file() for clip in clips)
+            return record if same and there else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        if video.told and any(clip["label"] != video.label for clip in clips):
-            record |= {"clips": [clip | {"label": video.label} for clip in clips]}
+
+    def relabel(self, video: Video, record: dict[str, Any]) -> None:
+        """Put a label that is told now into the record of a video that was done before."""
+        if video.told and any(clip["label"] != video.label for clip in record["clips"]):
+            record["clips"] = [clip | {"label": video.label} for clip in record["clips"]]
             write_json(self.path / RECORDS / f"{video.id}.json", record)
-        return record
 
     def estimate(self, video: Video) -> dict[str, Any]:
         """Look at one video; the record that is kept.

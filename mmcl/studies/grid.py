@@ -14,8 +14,6 @@ from mmcl.engine.start import configure, configure_contrast
 from mmcl.models.record import digest_of
 from mmcl.places.job import Job, Step
 
-# Keys that let a run learn from some of its training clips, and what each is where it learns from all of them.
-DRAWN_BY_SEED = (("data.shots", ("0",)), ("data.share", ("1", "1.0")))
 DRAW, SEED = "{draw}", "{seed}"  # in a value of a study file: the number of the draw, the seed of the run
 OLDER_JUDGES = {"evaluate": "top1", "zero-shot": "open_vocabulary"}  # as study files called them before
 
@@ -168,7 +166,7 @@ class Study:
     @property
     def seeds_draw_clips(self) -> bool:
         """Whether the seed draws which clips are learned from, for all arms alike: runs of one seed belong together."""
-        return any(key in self.set and in_words(self.set[key]) not in whole for key, whole in DRAWN_BY_SEED)
+        return float(self.set.get("data.shots", 0)) > 0 or float(self.set.get("data.share", 1)) < 1
 
     def own(self, arm: str) -> dict[str, Any]:
         """What tells an arm apart; nothing for an arm that is the recipe as it is."""

@@ -65,6 +65,9 @@ async function readyForFilm() {
 }
 
 async function openFilm(file, current) {
+  Object.assign(state, { clip: null, windows: [], answer: null }); // its controls would seek in the film that is read
+  bars();
+  timeline();
   say("loading the pose estimator …");
   const video = at("video");
   URL.revokeObjectURL(video.src);
