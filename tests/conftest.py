@@ -7,11 +7,13 @@ import os
 import random
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin take what other processes need
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also of processes that tests start, of which several share the cores
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
@@ -30,6 +32,8 @@ torch.set_num_threads(1)
 multiprocessing.set_forkserver_preload(PRELOADED)
 
 
+KEPT = {"modules": 0}  # how many were there when objects were left out of collections for the last time
+
 # Files of few and long tests: begun first, so that at the end no process works on one alone while the others are idle.
 LONG = ("test_contract.py", "test_encoders_onnx.py", "test_kills.py", "test_onnx_graph.py", "test_demo_verb.py",
         "test_resume.py", "test_study_runs.py", "test_tools.py", "test_loop.py", "test_processes.py",
@@ -44,8 +48,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """What was imported stays: a run that frees its memory need not look through all of it, hundreds of times."""
+    keep_modules()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """The same of what tests have imported since."""
+    if len(sys.modules) > KEPT["modules"] + 200:
+        keep_modules()
+
+
+def keep_modules() -> None:
+    """Leave all objects that there are out of later collections; those without references are collected before."""
     gc.collect()
     gc.freeze()
+    KEPT["modules"] = len(sys.modules)
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import importlib
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from yaml.cyaml import CParser
 
+import mmcl
+from mmcl.common.bounded_yaml import BoundedLoader
 from mmcl.common.documents import parse_json, parse_yaml, read_json, read_yaml
 from mmcl.common.errors import UserError
 
@@ -32,7 +37,7 @@ def bomb(levels: int) -> str:
         ('x: "a\\0b"', "null character"),
         ("x: " + "[" * 500 + "]" * 500, "deeper than 60"),
         ("x: " + "{a: " * 500 + "}" * 500, "deeper than 60"),
-        ("x: " + "[" * 100_000, "deeper than 60"),
+        ("x: " + "[" * 100_000, "deeper than 60|maximum nesting depth"),  # libyaml has one of its own
         (bomb(9), "200000 values"),
         (f"{bomb(8)}\nx: {{<<: *a7}}", "200000 values"),
         ("x: &a [*a]", "inside what it stands for"),
@@ -62,6 +67,19 @@ def test_what_people_write_is_read_as_pyyaml_reads_it() -> None:
     assert parse_yaml(merged, "x.yaml") == yaml.safe_load(merged)
     assert found == yaml.safe_load(text) and found["other"]["c"] == datetime.date(2001, 9, 9)
     assert parse_yaml("", "x.yaml") is None
+
+
+def test_without_libyaml_everything_is_read_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    import yaml
+
+    monkeypatch.setattr(yaml, "__with_libyaml__", False)
+    monkeypatch.delitem(sys.modules, "mmcl.common.bounded_yaml")
+    plain = importlib.import_module("mmcl.common.bounded_yaml").BoundedLoader
+    assert plain is not BoundedLoader and not issubclass(plain, CParser) and issubclass(BoundedLoader, CParser)
+    for path in sorted(Path(mmcl.__file__).parent.rglob("*.yaml")):
+        assert plain(text := path.read_text()).get_single_data() == BoundedLoader(text).get_single_data(), path
+    with pytest.raises(yaml.YAMLError, match="deeper than 60"):
+        plain("[" * 500).get_single_data()
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 100_000, "{", "nul", "9" * 5000, '"\\ud800', b"\xff\xfe{"])
