@@ -164,9 +164,13 @@ class Study:
         return [self.recipe] if isinstance(self.recipe, str) else self.recipe
 
     @property
-    def seeds_draw_clips(self) -> bool:
-        """Whether the seed draws which clips are learned from, for all arms alike: runs of one seed belong together."""
-        return float(self.set.get("data.shots", 0)) > 0 or float(self.set.get("data.share", 1)) < 1
+    def seeds_pair_runs(self) -> bool:
+        """Whether runs of one seed share more than its number: the clips it draws, or what is named after it.
+
+        The latter is a value with ``{seed}`` in it, such as the checkpoint that all arms of a seed start from.
+        """
+        thinned = float(self.set.get("data.shots", 0)) > 0 or float(self.set.get("data.share", 1)) < 1
+        return thinned or SEED in repr((self.set, self.arms))
 
     def own(self, arm: str) -> dict[str, Any]:
         """What tells an arm apart; nothing for an arm that is the recipe as it is."""

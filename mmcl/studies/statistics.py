@@ -126,7 +126,7 @@ def _row(study: Study, arm: str, values: Values) -> Row:
     paired: tuple[float, ...] = ()
     base = {run: judged for run, judged in values.items() if run.arm == study.baseline}
     if base and arm != study.baseline:
-        over = _over_draws if drawn else _over_seeds if study.seeds_draw_clips else _over_clips
+        over = _over_draws if drawn else _over_seeds if study.seeds_pair_runs else _over_clips
         difference, low, high = over(own, base)
         paired = () if drawn else _paired(own, base)
     return Row(
@@ -162,10 +162,10 @@ def _over_clips(own: Values, base: Values) -> tuple[float, float | None, float |
 
 
 def _over_seeds(own: Values, base: Values) -> tuple[float | None, float | None, float | None]:
-    """Difference and interval over the seeds that both arms have, where a seed is a draw of training clips.
+    """Difference and interval over the seeds that both arms have, where runs of one seed share clips or a beginning.
 
-    A bootstrap over clips and seeds, both arms of a seed together, since they learned from the same clips; or, where no
-    clip is right or wrong, a paired t interval over seeds.
+    A bootstrap over clips and seeds, both arms of a seed together, so that what they share cancels; or, where no clip
+    is right or wrong, a paired t interval over seeds.
     """
     sides = [{run.seed: judged for run, judged in side.items()} for side in (own, base)]
     pairs = [(sides[0][seed], sides[1][seed]) for seed in sorted(sides[0].keys() & sides[1].keys())]

@@ -156,11 +156,12 @@ def _page(
 
 def _method(study: Study, reports: Reports) -> str:
     """How deviations and intervals were come by."""
-    if study.draws is None and study.seeds_draw_clips:
+    if study.draws is None and study.seeds_pair_runs:
         return (
-            "± is the deviation over seeds, each of which draws the training clips. Intervals: bootstrap over clips "
-            "and seeds, both arms of a seed together, 10,000 resamples; where a number is no share of clips, paired t "
-            "over seeds. A few seeds say little of how much seeds matter, so that the true ones are wider."
+            "± is the deviation over seeds. Runs of one seed learn from the same clips, or start from what was made "
+            "with that seed. Intervals: bootstrap over clips and seeds, both arms of a seed together, 10,000 "
+            "resamples; where a number is no share of clips, paired t over seeds. A few seeds say little of how much "
+            "seeds matter, so that the true ones are wider."
         )
     if study.draws is None:
         return (

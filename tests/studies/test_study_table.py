@@ -62,11 +62,12 @@ def test_rows_are_means_deviations_and_the_paired_bootstrap_in_clip_order(tmp_pa
     assert "good: to show a difference of 1 point" in write_table(tmp_path, study, rows, {}, {})
 
 
-@pytest.mark.parametrize("thinned", [{"data.shots": "2"}, {"data.share": 0.1}])
-def test_seeds_that_draw_the_clips_are_compared_in_pairs(tmp_path, thinned) -> None:
+@pytest.mark.parametrize("thinned", [{"data.shots": "2"}, {"data.share": 0.1}, {"start.checkpoint": "first/{seed}"}])
+def test_runs_of_a_seed_that_share_clips_or_a_beginning_are_compared_in_pairs(tmp_path, thinned) -> None:
     study, made = make(tmp_path, {"base": 0.7, "good": 0.8}, seeds=4)
     runs = study.runs(tmp_path)
-    assert not replace(study, set={"data.shots": 0, "data.share": 1}).seeds_draw_clips
+    assert not replace(study, set={"data.shots": 0, "data.share": 1}).seeds_pair_runs
+    assert replace(study, arms={"base": {}, "good": {"start.checkpoint": "a/{seed}"}}).seeds_pair_runs
     study = replace(study, set=thinned)
     reports = read_reports(runs)
     del reports[next(run for run in runs if run.name == "base/1")]  # not finished: its partner stands alone
