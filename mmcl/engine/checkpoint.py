@@ -159,8 +159,12 @@ class Checkpoints:
         else:
             set_seed(self.seed + self.position.steps, device_specific=True)
 
-    def load_training(self, optimiser: RunOptimiser, name: str = "last") -> None:
+    def load_training(self, optimiser: RunOptimiser | None, name: str = "last") -> None:
         """Restore what the optimiser and the gradient scaler remember, once the task is wrapped or sharded.
+
+        Args:
+            optimiser: None where a stage begins with a new one; the scaler is that of the whole run.
+            name: of the checkpoint.
 
         Raises:
             UserError: the file is missing, damaged, or of another optimiser.
@@ -168,7 +172,8 @@ class Checkpoints:
         file = find_checkpoint(self.folder, name) / TRAINING
         try:
             state = read_torch(file)
-            optimiser.load_state_dict(state["optimiser"])
+            if optimiser is not None:
+                optimiser.load_state_dict(state["optimiser"])
             if self.accelerator.scaler is not None and state["scaler"] is not None:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
         except (UserError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:

@@ -33,7 +33,7 @@ from mmcl.engine.meters import MetricsFile
 from mmcl.engine.optimiser import RunOptimiser
 from mmcl.engine.plan import Plan, PlannedStage, Trainable
 from mmcl.engine.position import Position
-from mmcl.engine.processes import StopCheck, check_groups, step_batches, to_device
+from mmcl.engine.processes import StopCheck, check_compared, check_groups, step_batches, to_device
 from mmcl.engine.scoring import score_clips
 from mmcl.engine.setup import Experiment
 from mmcl.engine.steps import Stepper
@@ -61,6 +61,7 @@ class Loop:
     ) -> None:
         self.config, self.accelerator, self.data, self.task = config, accelerator, data, task
         self.batches = step_batches(config, accelerator, data)
+        check_compared(config, task, accelerator.num_processes * self.batches.micro)
         self.plan = Plan(task, data.split.train, self.batches, config.schedule)
         dataset = ClipDataset(data.store, config.seed, task.needs_images, data.split.classes, task.shown_clip)
         self.loader = loader(dataset, self.batches, config.data.workers, task.extras())
@@ -120,8 +121,8 @@ class Loop:
         if begins and early:  # what begin changes of the weights must be there before optimisers copy them
             self._call(self.task.begin)
         self.stepper = Stepper(self.config, self.accelerator, self.task, self.current, self.optimiser)
-        if self.resumes and (not begins or self.current.stage.continues):
-            self.checkpoints.load_training(self.optimiser)
+        if self.resumes:
+            self.checkpoints.load_training(None if begins and not self.current.stage.continues else self.optimiser)
         self.resumes = False
         if begins and not early:  # sharded weights are whole on no process that could begin with them
             self._call(self.task.begin)

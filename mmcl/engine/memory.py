@@ -28,7 +28,7 @@ def _wanted(error: BaseException) -> str:
 
 def _savers(config: TrainConfig) -> list[str]:
     parts = 2 * config.engine.accumulation
-    micro = [f"--engine.accumulation={parts} (the same step in {parts} parts)"]
+    micro = [f"--engine.accumulation={parts} (the same step in {parts} parts, but for losses that compare clips)"]
     savers = [key for key in TASKS[config.task_name].memory_savers if not _in_use(config, key)]
     if config.engine.precision == "fp32" and torch.accelerator.is_available():
         savers.append("engine.precision=bf16")

@@ -139,11 +139,18 @@ class Trainable:
     def train(self, stage: Stage) -> None:
         """Put the task in training mode, but for modules whose trainable parameters the stage all leaves out.
 
-        These, and what is below them, are in evaluation mode: dropout does nothing, batch statistics stay.
+        These, and what is below them, are in evaluation mode: dropout does nothing, batch statistics stay. So are the
+        encoder's modules without parameters, such as dropout of its input, unless all before its head is trained.
         """
         self.task.train()
-        if stage.train is not None:
-            _rest(self.task, "", self.names)
+        if stage.train is None:
+            return
+        _rest(self.task, "", self.names)
+        encoder = self.task.encoder
+        body = [one for name, one in encoder.named_parameters() if not encoder.in_head(name)]
+        if not all(parameter.requires_grad for parameter in body):
+            for name, child in encoder.named_children():
+                child.train(child.training and (encoder.in_head(name) or any(True for _ in child.parameters())))
 
 
 def _rest(module: nn.Module, prefix: str, trainable: set[str]) -> None:

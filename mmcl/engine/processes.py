@@ -39,6 +39,20 @@ def step_batches(config: TrainConfig, accelerator: Accelerator, data: Experiment
     )  # fmt: skip
 
 
+def check_compared(config: TrainConfig, task: Task, together: int) -> None:
+    """Whether a task that tells clips from each other sees two of them at a time.
+
+    Raises:
+        UserError: it sees one.
+    """
+    if task.compares and together < 2:
+        raise UserError(
+            f"task {config.task_name} tells clips of a micro-batch from each other, and there is one in each: "
+            f"data.batch_size {config.data.batch_size} must be at least twice engine.accumulation "
+            f"({config.engine.accumulation})"
+        )
+
+
 def check_empty_bodies(config: TrainConfig, data: Experiment) -> None:
     """Whether batch statistics are those of one process where persons are absent.
 

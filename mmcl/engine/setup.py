@@ -167,6 +167,8 @@ def build_task(config: TrainConfig, data: Experiment, device: torch.device) -> T
         stream=data.split.stream,
     )
     task: Task = TASKS[config.task_name](context, config.task)
+    if config.data.shuffle_texts and data.texts is None:
+        raise UserError(f"data.shuffle_texts: task {config.task_name} as it is set up reads no text of a class")
     if config.distil.teachers:
         task.hold("teachers", open_teachers(config, store, data.split, task, device))
     return task

@@ -27,6 +27,7 @@ from mmcl.models.learned import record_of
 from mmcl.models.record import Record
 from mmcl.skeletons.layout import Layout, layout_names, load_layout
 from mmcl.skeletons.preprocess import PreprocessOptions
+from mmcl.tasks import TASKS
 
 RECORD = "start.json"  # in the run folder: what was loaded
 
@@ -47,8 +48,8 @@ def configure_contrast(argv: Sequence[str]) -> list[TrainConfig]:
     """The configurations of the two runs that a command line with ``--stars=true`` means.
 
     The first one learns without labels on the same clips, in OUT-stars; the second one is the command line's own. Words
-    about its task are not for the first. Where the first run has no model yet, the second is configured without what it
-    starts from.
+    about its task and teachers are not for the first. Where the first run has no model yet, the second is configured
+    without what it starts from.
 
     Raises:
         UserError: as :func:`configure`.
@@ -56,18 +57,21 @@ def configure_contrast(argv: Sequence[str]) -> list[TrainConfig]:
     words = [*argv, "--stars=false"]
     own = configure(words)
     first = f"{own.out.rstrip('/')}-stars"
-    before = configure([*_without_task(words), "--config=own_stars", f"--out={first}"])
+    before = configure([*_without_lesson(words), "--config=own_stars", f"--out={first}"])
     if (Path(own.out) / "config.yaml").is_file() and own.resume:
         own = configure([*words, f"--start.checkpoint={first}"])
     return [before, own]
 
 
-def _without_task(words: Sequence[str]) -> list[str]:
-    """A command line without its ``--task…`` options, each with its value, be that a word of its own or not."""
+def _without_lesson(words: Sequence[str]) -> list[str]:
+    """A command line without what is said of the task and its teachers, each option with its value.
+
+    The value may be a word of its own or not.
+    """
     kept, skipped = list[str](), False
     for word in words:
         option, equals, _ = word.partition("=")
-        if option == "--task" or option.startswith("--task."):
+        if option in ("--task", "--distil") or option.startswith(("--task.", "--distil.")):
             skipped = not equals
         elif skipped:
             skipped = False
@@ -125,6 +129,10 @@ def start(config: TrainConfig, data: Experiment, encoder: Encoder) -> dict[str, 
     """
     if not config.start.checkpoint:
         return None
+    if config.start.train == "head" and not TASKS[config.task_name].classifies:
+        raise UserError(
+            f"start.train=head trains the classifier alone, and task {config.task_name} trains none: leave it out"
+        )
     source = find_model(config.start.checkpoint)
     words = _load(config, source, data.class_names, encoder) if config.start.weights else {"loaded": "no weights"}
     if config.start.train == "head":

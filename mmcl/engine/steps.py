@@ -72,7 +72,8 @@ class Stepper:
             asked = time.perf_counter()
             batch = next(batches)
             waited = time.perf_counter() - asked
-            batch = to_device(batch, self.accelerator.device) | step_facts | {"micro": micro}
+            place = {"micro": micro, "micros": self.config.engine.accumulation}
+            batch = to_device(batch, self.accelerator.device) | step_facts | place
             if self.config.engine.precision == "fp64":
                 batch = doubled(batch)
             outputs, norms = self._micro_batch(batch, log)

@@ -103,6 +103,7 @@ class Task(nn.Module, ABC):
 
     options: ClassVar[type]
     classifies: ClassVar[bool] = True  # whether it trains the encoder's classifier
+    compares: bool = False  # whether clips of a micro-batch are told from each other, which takes two of them
     own_rates: ClassVar[tuple[str, ...]] = ()  # all groups there may be with an update of their own: optimiser.rates
     memory_savers: ClassVar[tuple[str, ...]] = ()  # keys that save memory, with the values that do: task.x=4
     text_head: TextHead | None
@@ -143,9 +144,9 @@ class Task(nn.Module, ABC):
         Args:
             batch: joints, lengths, labels, keys, clips and extras (:func:`mmcl.data.dataset.collate`), and where the
                 run is: ``epoch`` and ``step``, both from 0 over the whole run; ``progress``, the share of its steps
-                that are done; ``micro``, which micro-batch of the step it is; ``stage``, the name; ``stage_step``
-                of ``stage_steps``, how far the stage is; ``due``, names of the groups that this step updates;
-                ``augment``; ``step_key`` for :meth:`dice`.
+                that are done; ``micro``, which of the ``micros`` micro-batches of the step it is; ``stage``, the name;
+                ``stage_step`` of ``stage_steps``, how far the stage is; ``due``, names of the groups that this step
+                updates; ``augment``; ``step_key`` for :meth:`dice`.
 
         Returns:
             ``loss``, what is minimised; for the log its parts ``loss_*`` and shares of the batch ``share_*``,
@@ -227,8 +228,8 @@ class Task(nn.Module, ABC):
     def taught(self, batch: dict[str, Any], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """What ``forward`` gave for a batch, with what teachers say of its clips in the loss, where there are any.
 
-        Called by the engine, outside ``forward``: whatever a task does with its batch, such as mixing or attacking
-        clips, teachers see the clips that ``scores`` are of.
+        Called by the engine, outside ``forward``. Teachers see the clips of the batch as they are augmented; where a
+        task attacks its clips, ``scores`` are of the attacked ones, which shall be called what the clean ones are.
         """
         if self.teachers is None:
             return outputs

@@ -68,7 +68,7 @@ def test_the_memory_holds_clips_of_all_parts_with_fresh_logits(demo_store, strai
     known = {key: value for key, value in options.items() if key != "frames"}
     encoder = build_encoder("sttformer", layout, 12, known).eval()
     encoder.load_state_dict({k.removeprefix("encoder."): v for k, v in learned.items() if k.startswith("encoder.")})
-    preprocess = Preprocess(layout, layout, encoder.options.persons, PreprocessOptions(window=16))
+    preprocess = Preprocess(layout, layout, encoder.options.persons, PreprocessOptions(window=16, crop=1.0))
     with torch.no_grad():
         for place, clip in enumerate(clips[:4]):
             joints = torch.from_numpy(store.joints(int(clip)).copy())[None]

@@ -19,6 +19,7 @@ from torch import nn
 
 from mmcl.common.errors import UserError
 from mmcl.data.sampler import StepBatches
+from mmcl.encoders.base import build_encoder
 from mmcl.engine.config import OptimiserOptions
 from mmcl.engine.loop import Loop
 from mmcl.engine.meters import StepMeter
@@ -26,6 +27,7 @@ from mmcl.engine.optimiser import RunOptimiser
 from mmcl.engine.parsing import parse
 from mmcl.engine.plan import Plan, Trainable
 from mmcl.engine.processes import check_groups
+from mmcl.skeletons.layout import load_layout
 from mmcl.tasks.stages import ParameterGroup, ScheduleOptions, Stage, Update, schedule_factor
 from mmcl.train import train
 
@@ -164,6 +166,7 @@ class Parts(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.encoder = SimpleNamespace(named_parameters=list, named_children=list)
         self.tower = nn.Linear(2, 2).requires_grad_(False)
         self.body = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Dropout(0.5))
         self.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(2, 2))
@@ -189,6 +192,32 @@ def test_a_stage_trains_what_it_names_and_thaws_nothing() -> None:
     assert not task.tower.weight.requires_grad and task.body[0].weight.requires_grad
     trainable.train(Stage("all"))
     assert all(module.training for module in task.modules())
+
+
+class Whole(nn.Module):
+    """Stands in for a task: an encoder that drops some of its input, in two groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = build_encoder("tcn", load_layout("coco_17"), 2, {"width": 8, "members": 2})
+
+    def parameter_groups(self, stage: Stage) -> list[ParameterGroup]:
+        named = list(self.encoder.named_parameters())
+        sides = [[one for name, one in named if self.encoder.in_head(name) is head] for head in (False, True)]
+        return [ParameterGroup("body", sides[0]), ParameterGroup("head", sides[1])]
+
+
+def test_an_encoder_whose_head_is_trained_alone_holds_still() -> None:
+    task: Any = Whole()
+    trainable, still = Trainable(task), Stage("probe", train=("head",))
+    for stage, dropped in ((still, False), (Stage("both", train=("body", "head")), True), (Stage("all"), True)):
+        trainable.groups(stage)
+        trainable.train(stage)
+        assert task.encoder.input_dropout.training is dropped and task.encoder.dropout.training
+    trainable.groups(still)
+    trainable.train(still)
+    x = torch.randn(4, 2, 16, 17, 3)
+    assert torch.equal(task.encoder.features(x), task.encoder.features(x))
 
 
 @pytest.mark.parametrize(
@@ -309,3 +338,32 @@ def test_a_stage_leaves_what_it_does_not_train_bit_for_bit(base, demo_store, mon
     assert moved(last, weights(out)) == {"bank"}  # filled anew in the end
     assert [line["stage"] for line in records(out)] == ["contrast"] * 4 + ["probe"] * 6
     assert Path(out / "summary.json").is_file()
+
+
+class Dying(Exception):
+    """A kill, as far as the run can tell."""
+
+
+def test_a_gradient_scaler_is_the_run_s_also_where_a_stage_begins(base, demo_store, monkeypatch) -> None:
+    """Killed between two stages: the optimiser is new, the scale of the loss is not."""
+    words, scales = command(("task", "bank"), demo_store, base / "scaled", base / "towers"), []
+    enter = Loop.enter
+
+    def scaled(loop: Loop) -> None:
+        new = loop.stepper is None
+        if loop.accelerator.scaler is None:
+            loop.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024, growth_interval=2)
+        if new and loop.position.stage == 1 and not loop.resumes:
+            raise Dying
+        enter(loop)
+        if new:
+            scales.append(loop.accelerator.scaler.get_scale())
+            loop.accelerator.scaler.load_state_dict({**loop.accelerator.scaler.state_dict(), "scale": 64.0})
+
+    monkeypatch.setattr(Loop, "enter", scaled)
+    with pytest.raises(Dying):
+        train(parse(words))
+    reset_accelerate()
+    assert train(parse([*words, "--resume=true"])) == 0
+    reset_accelerate()
+    assert scales[0] == 1024 and scales[1] not in (1024, 0)  # 64, as often doubled as steps allowed

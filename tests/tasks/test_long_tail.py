@@ -16,9 +16,10 @@ from mmcl.common.draws import clip_keys, step_key
 from mmcl.common.errors import UserError
 from mmcl.encoders.base import build_encoder
 from mmcl.skeletons.layout import load_layout
+from mmcl.tasks.long_tail import part_mix
 from mmcl.tasks.long_tail.mixing import WholeBatch
 from mmcl.tasks.long_tail.options import LongTailOptions
-from mmcl.tasks.long_tail.part_mix import Window
+from mmcl.tasks.long_tail.part_mix import Window, spread
 from mmcl.tasks.long_tail.task import LongTail
 
 LABELS = [0, 0, 0, 0, 1, 1, 2]
@@ -164,6 +165,24 @@ def test_saliencies_find_the_part_that_was_planted():
     assert values[:, has].min() > 0.1 and values[:, ~has].abs().max() < 1e-3
     chances = F.softmax(values.double() / 0.2, dim=1)
     assert (chances[:, has].sum(dim=1) > 0.9).all(), chances
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.25, 5), (0.4, 8), (0.9, 18), (1.0, 20), (0.3, 6)])
+def test_saliencies_come_from_the_share_that_is_asked_for_however_many_processes_there_are(share, count, monkeypatch):
+    assert len(spread(20, share)) == count
+    parts = []
+    for process in range(2):
+        monkeypatch.setattr(part_mix, "rank", lambda process=process: process)
+        parts += (spread(10, share) + 10 * process).tolist()
+    monkeypatch.setattr(part_mix, "rank", lambda: 0)
+    assert parts == spread(20, share).tolist()
+
+
+def test_released_looks_at_all_clips():
+    for released, count in ((False, 2), (True, 7)):
+        task = made_task(mixing="shap_mix", released=released)
+        given = task(made_batch(task, bodies(7), LABELS))
+        assert len(given["x"]) == len(given["x_labels"]) == count
 
 
 def test_mistakes_are_named():

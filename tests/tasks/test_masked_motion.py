@@ -15,7 +15,7 @@ from mmcl.encoders.mamp.options import MAMPOptions
 from mmcl.encoders.mamp.patches import patchify
 from mmcl.encoders.masking import mask_by_score
 from mmcl.skeletons.layout import load_layout
-from mmcl.tasks.masked_motion.masks import mask_scores
+from mmcl.tasks.masked_motion.masks import mask_scores, motion_seen
 from mmcl.tasks.masked_motion.options import DecoderOptions, MaskedMotionOptions
 from mmcl.tasks.masked_motion.task import MaskedMotion
 
@@ -91,6 +91,25 @@ def test_joints_that_are_missing_do_not_count(task):
     moving = task.clip_losses(x, there, noise)
     torch.testing.assert_close(moving, torch.full_like(moving, 11 / 12), atol=1e-4, rtol=0)
     torch.testing.assert_close(task.clip_losses(x, torch.ones_like(there), noise), moving * (1 - share))
+
+
+def test_a_jump_to_a_joint_that_is_not_there_is_no_motion(task):
+    """A joint is missing in the first frame of the second patch: the first patch's last change leads there."""
+    x, there, noise = clips(1)
+    there[0, 0, 4, 5] = False
+    for stride in (1, 3):
+        seen = motion_seen(there[0], stride)
+        for t in range(12):
+            both = there[0, :, t] & there[0, :, t + stride] if t + stride < 12 else there[0, :, t]
+            assert torch.equal(seen[:, t], both)
+    noise[0, 0] = 0.5  # all alike, but for joint 5, which is masked in every patch
+    noise[0, 0, 5::17] = 0.999
+    found = task.clip_losses(x * there[..., None], there, noise)
+    elsewhere = x * there[..., None]
+    elsewhere[0, 0, 3, 5] += 100  # within the first patch, which is masked and not counted
+    masked = mask_by_score(mask_scores(patchify(elsewhere[0, :1], 4), noise[0, :1], 0.8), task.kept).masked.view(3, 17)
+    assert masked[:2, 5].all()
+    torch.testing.assert_close(task.clip_losses(elsewhere, there, noise), found)
 
 
 def test_a_patch_that_is_not_full_and_all_layouts(task):

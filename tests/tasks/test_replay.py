@@ -13,9 +13,11 @@ from made_tasks import context_of
 from released_mamp import as_batch
 from released_sttformer import build_sttformer, load_official, own_name
 
+from mmcl.common.draws import step_key
 from mmcl.encoders.base import build_encoder
 from mmcl.skeletons.layout import load_layout
 from mmcl.tasks.base import Apply
+from mmcl.tasks.continual import recollection
 from mmcl.tasks.continual.options import ContinualOptions
 from mmcl.tasks.continual.replay import (
     DROPPED,
@@ -253,6 +255,37 @@ def test_terms_of_the_replay_loss():
     one, two, three = torch.tensor(1.0), torch.tensor(2.0), torch.tensor(3.0)
     assert replay_loss(one, two, three).item() == pytest.approx(1 + 0.3 * 2 + 0.8 * 3)
     assert replay_loss(one, None, three, beta=0.5).item() == pytest.approx(2.5) and replay_loss(one, None, None) == 1
+
+
+def test_logits_are_refreshed_on_what_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole clips, not their central 95 %: the same weights on a remembered clip that is not turned give its logits."""
+    encoder = build_encoder("tcn", load_layout("kinect_v1_20"), 4, {"width": 8, "members": 1, "persons": 1})
+    context = replace(context_of(encoder, 16, [0, 1, 2, 3]), stream=(np.array([0, 1]), np.array([2, 3])))
+    task = Continual(context, ContinualOptions(memory=2, interval=2)).eval()
+    joints, lengths, keys = torch.randn(4, 1, 40, 20, 3).cumsum(dim=2), torch.tensor([40, 33, 21, 40]), torch.arange(4)
+    monkeypatch.setattr(task, "recall", lambda clips, epoch: {"joints": joints, "lengths": lengths, "keys": keys})
+    task.recollection.augmentation = replace(task.recollection.augmentation, rotation=0.0)
+    replayed, _ = task.recollection.clips(torch.arange(4), 0, "labels")
+    torch.testing.assert_close(task.recollection.plain(joints, lengths), replayed)
+    torch.testing.assert_close(task._memory_scores(joints, lengths), encoder(replayed))
+    assert not torch.allclose(task.recollection.compressed(task.preprocess(joints, lengths)), replayed)
+
+
+def test_a_step_gets_as_many_clips_from_the_memory_however_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = build_encoder("tcn", load_layout("kinect_v1_20"), 2, {"width": 8, "members": 1, "persons": 1})
+    context = replace(context_of(encoder, 16, [0, 1] * 4), stream=(np.array([0]), np.array([1])))
+    task = Continual(context, ContinualOptions(method="er", memory=8, memory_batch=5))
+    task.memory.offer(torch.arange(8), torch.arange(8) % 2, torch.zeros(8, 2), torch.rand(8, dtype=torch.float64))
+    monkeypatch.setattr(task.recollection, "clips", lambda clips, epoch, purpose: (torch.zeros(len(clips)), clips))
+    for micros, processes in ((1, 1), (1, 2), (2, 1), (2, 2)):
+        monkeypatch.setattr(recollection, "world_size", lambda processes=processes: processes)
+        found = 0
+        for micro in range(micros):
+            batch = {"micro": micro, "micros": micros, "epoch": 0, "step": 0, "step_key": step_key(0, 0)}
+            for process in range(processes):
+                monkeypatch.setattr(recollection, "rank", lambda process=process: process)
+                found += sum(len(rows.x) for rows in task.recollection.batches(task.memory, batch, 3))
+        assert found == 5, (micros, processes)
 
 
 def test_validation_asks_for_the_same_classes_all_through_a_part() -> None:

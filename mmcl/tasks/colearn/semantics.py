@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmcl.common.distributed import gather_rows, rank
 from mmcl.common.errors import UserError
 from mmcl.common.precision import widen
 from mmcl.data.prompts import Prompts
@@ -71,26 +72,37 @@ class Semantics(nn.Module):
         self.options = options
         self.register_buffer("rows", rows, persistent=False)
 
-    def forward(self, features: Tensor, labels: Tensor, project: nn.Module) -> Tensor:
+    def forward(self, features: Tensor, labels: Tensor, project: nn.Module, draws: Tensor) -> Tensor:
         """Mean loss of this process's clips.
 
         Args:
             features: (n, Df) of the encoder.
             labels: (n,) positions among the rows.
             project: (n, Df) -> (n, D), into the space of the texts.
+            draws: (n, 2) uniform in [0, 1), for partners and for shares; partners come from all processes.
         """
         if not (self.training and self.options.mixing):
             return self._loss(project(features), labels).mean()
-        share = torch.distributions.Beta(self.options.mixing, self.options.mixing).sample((len(labels),))
-        share, other = share.to(features.device), torch.randperm(len(labels), device=features.device)
-        embedding = project(torch.lerp(features[other], features, share[:, None].to(features.dtype)))
-        both = share * self._loss(embedding, labels) + (1 - share) * self._loss(embedding, labels[other])
+        share = beta_shares(draws[:, 1], self.options.mixing)
+        order = gather_rows(draws[:, 0], "mixing").argsort(stable=True)
+        partner = order[rank() * len(labels) :][: len(labels)]
+        others, theirs = gather_rows(features, "mixing")[partner], gather_rows(labels, "mixing")[partner]
+        embedding = project(torch.lerp(others, features, share[:, None].to(features.dtype)))
+        both = share * self._loss(embedding, labels) + (1 - share) * self._loss(embedding, theirs)
         return both.mean()
 
     def _loss(self, embedding: Tensor, labels: Tensor) -> Tensor:
         with torch.autocast(embedding.device.type, enabled=False):  # similarities in float32, whatever the precision
             cosines = F.normalize(widen(embedding), dim=-1) @ self.rows.T
             return F.cross_entropy(cosines / self.options.temperature, labels, reduction="none")
+
+
+def beta_shares(draws: Tensor, mixing: float) -> Tensor:
+    """(n,) uniform draws -> (n,) float32 draws from Beta(mixing, mixing), by its quantile function."""
+    from scipy.special import betaincinv
+
+    shares = torch.from_numpy(betaincinv(mixing, mixing, draws.double().cpu().numpy()))
+    return shares.to(draws.device, torch.float32)
 
 
 def class_table(options: TextOptions, clip: ClipOptions, prompts: Prompts, device: torch.device) -> Tensor:

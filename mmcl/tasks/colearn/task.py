@@ -69,7 +69,7 @@ class CoLearning(Task):
         return {
             "task.clip.model": folder / "tiny-clip", "task.llm.path": folder / "tiny-llava", "task.llm.lora_rank": 2,
             "task.llm.lora_dropout": 0.0, "task.refinement.language_weight": 0.5, "task.text.weight": 0.1,
-            "task.alignment.space": "clip", "task.llm.shown": 0,
+            "task.text.mixing": 1.0, "task.alignment.space": "clip", "task.llm.shown": 0,
         }  # fmt: skip
 
     def __init__(self, context: Context, options: CoLearningOptions) -> None:
@@ -89,6 +89,7 @@ class CoLearning(Task):
         if options.shuffle_pairs:
             self.inputs.shown_clip = shuffled_pairs(context.training_clips, len(context.store))
         if options.alignment.weight > 0:
+            self.compares = True
             self._add_alignment(context)
         if options.refinement.weight > 0:
             self._add_refinement(context)
@@ -211,7 +212,8 @@ class CoLearning(Task):
             parts["loss_alignment"] = self.alignment(skeleton, image, labels, scale)
             total = total + options.alignment.weight * parts["loss_alignment"]
         if self.semantics is not None and self.text_head is not None:
-            parts["loss_text"] = self.semantics(features, labels, self.text_head.project)
+            draws = self.noise(batch, "text mixing").uniform(2)
+            parts["loss_text"] = self.semantics(features, labels, self.text_head.project, draws)
             total = total + options.text.weight * parts["loss_text"]
         if self.refinement is not None:
             refined, language = self._refined(batch, scores)

@@ -27,7 +27,8 @@ class ContinualOptions:
         ratio: share of tuples that is masked; 0 masks nothing and reconstructs nothing.
         probe_epochs: of the classifier alone, on whole clips and a network that holds still, after each part; charon
             alone. 0 leaves it out.
-        memory_batch: clips of each of the two batches from the memory in a step; 0 takes as many as of the stream.
+        memory_batch: clips of each of the two batches from the memory in a step, over all processes and micro-batches;
+            0 takes as many as of the stream.
         alignment: of the stream's clips with CLIP's embeddings of their video, which are computed once; of a remembered
             clip the video is not kept. Its weight is 0 unless asked for, and its space must be skeleton.
         clip: which CLIP; it is not trained.

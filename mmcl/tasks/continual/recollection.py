@@ -10,9 +10,12 @@ from torch import Tensor
 
 from mmcl.common.distributed import rank, world_size
 from mmcl.common.draws import derived_keys
+from mmcl.skeletons.augment import Augmentation
 from mmcl.tasks.base import Task
 from mmcl.tasks.continual.options import ContinualOptions
 from mmcl.tasks.continual.replay import ReplayMemory, compress, inflate
+
+WHOLE = Augmentation(crop_min=1.0, crop_max=1.0, uneven=False, rotation=0.0)  # a clip from end to end, as it is
 
 
 class Rows(NamedTuple):
@@ -62,7 +65,9 @@ class Recollection:
         for name, weight in zip(("logits", "labels"), self.settings.weights, strict=True):
             if not weight:
                 continue
-            wanted = (self.settings.memory_batch or count) * world_size()
+            wanted = count * world_size()
+            if total := self.settings.memory_batch:  # of the step, shared out over its micro-batches
+                wanted = max(1, (total + batch["micro"]) // batch["micros"])
             draws = self.task.dice(batch, f"memory {name} {batch['micro']}").uniform(len(memory.clips))
             places = memory.choose(wanted, draws.to(memory.clips.device))
             own, share = places[rank() :: world_size()], 1.0
@@ -91,6 +96,12 @@ class Recollection:
         with torch.autocast(batch["joints"].device.type, enabled=False):
             x = self.task.preprocess(batch["joints"], batch["lengths"], keys, self.augmentation)
             return self.compressed(x), keys
+
+    def plain(self, joints: Tensor, lengths: Tensor) -> Tensor:
+        """Raw clips (N, M, T, V, C) as :meth:`clips` reads them, whole and of which a part was kept; not augmented."""
+        with torch.autocast(joints.device.type, enabled=False):
+            keys = torch.zeros(len(joints), dtype=torch.int64, device=joints.device)  # nothing hangs on them
+            return self.compressed(self.task.preprocess(joints, lengths, keys, WHOLE))
 
     def compressed(self, x: Tensor) -> Tensor:
         """(N, M, T, V, C) -> the same clips of which only every ``interval``-th frame was kept."""

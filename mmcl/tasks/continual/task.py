@@ -91,8 +91,8 @@ class Continual(Task):
     def tiny(cls, folder: Path) -> dict[str, Any]:
         """Few parts, a memory that overflows, and a network that can be masked."""
         return {
-            "data.protocol": "demo/stream_3x4", "task.memory": 2, "task.interval": 2, "task.probe_epochs": 1,
-            "data.batch_size": 4, "encoder.name": "sttformer",
+            "data.protocol": "demo/stream_3x4", "task.memory": 2, "task.memory_batch": 3, "task.interval": 2,
+            "task.probe_epochs": 1, "data.batch_size": 4, "encoder.name": "sttformer",
         }  # fmt: skip
 
     def stages(self) -> list[Stage]:
@@ -233,8 +233,8 @@ class Continual(Task):
         return torch.cat([self.applied(self.encoder, x) for x in chunks]).to(self.memory.logits)
 
     def _memory_scores(self, joints: Tensor, lengths: Tensor) -> Tensor:
-        """Scores (N, K) of clips as the memory gives them back."""
-        return self.encoder(self.recollection.compressed(self.preprocess(joints, lengths)))
+        """Scores (N, K) of clips as the memory gives them back, but for what an augmentation changes in place."""
+        return self.encoder(self.recollection.plain(joints, lengths))
 
     def validation(self, apply: Apply, clips: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """``top1`` among held-out clips of the classes that have arrived, any output being an answer."""

@@ -20,12 +20,13 @@ class LongTailOptions:
         mixing: none; mixup (clips are added); st_mix (body parts of a stretch of time, drawn evenly); shap_mix (parts
             drawn so that the rarer class keeps, or gives, what it is recognised by).
         warmup_epochs: of the run, in which shap_mix draws parts evenly, since saliencies say nothing yet.
-        saliency_clips: share of each batch from which saliencies are estimated; 1 as released. A smaller share is as
-            unbiased, slower to settle, and cheaper.
+        saliency_clips: share of each batch from which saliencies are estimated. A smaller share is as unbiased, slower
+            to settle, and cheaper; ``released`` takes all.
         label_smoothing: share of the target spread over all classes, of the clips as they are.
         released: as the released code has it: what takes chance away counts nothing in saliencies, parts have no
             context in the warm-up, classes are ranked by their number instead of their count, the warm-up replaces
-            saliencies instead of averaging them, and bodies that are absent are mixed, too.
+            saliencies instead of averaging them, saliencies are estimated from all clips, and bodies that are absent
+            are mixed, too.
     """
 
     loss: Literal["cross_entropy", "balanced"] = "balanced"

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcl.common.distributed import rank
 from mmcl.tasks.long_tail.coalitions import Coalitions
 
 GRID = 4  # frames; windows begin and end on multiples of it
@@ -39,6 +40,18 @@ def partners(count: int, draw: float, released: bool = False) -> Tensor:
     """
     offset = 1 + int(draw * (count - 1 - released))
     return (torch.arange(count) + offset) % count
+
+
+def spread(count: int, share: float) -> Tensor:
+    """Rows (n,) of this process's clips that lie evenly in the batch of all processes, a share of it.
+
+    Args:
+        count: clips of each process.
+        share: in (0, 1].
+    """
+    place = rank() * count + torch.arange(count + 1, dtype=torch.float64)
+    taken = torch.ceil((place * share * (1 << 20)).round() / (1 << 20))  # 0.1 * 30 is a little more than 3
+    return torch.nonzero(taken.diff()).squeeze(1)
 
 
 def draw_window(frames: int, draws: Tensor, shortest: float = SHORTEST, longest: float = LONGEST) -> Window:

@@ -23,7 +23,7 @@ from mmcl.tasks.long_tail.coalitions import LEAST_PARTS, Coalitions, draw_contex
 from mmcl.tasks.long_tail.losses import balanced_cross_entropy, log_prior, soft_labels
 from mmcl.tasks.long_tail.mixing import Mixed, WholeBatch
 from mmcl.tasks.long_tail.options import LongTailOptions
-from mmcl.tasks.long_tail.part_mix import GRID, MIXUP, draw_window, partners, tail_aware_coalitions
+from mmcl.tasks.long_tail.part_mix import GRID, MIXUP, draw_window, partners, spread, tail_aware_coalitions
 from mmcl.tasks.long_tail.saliency import MEMORY, PartSaliency, added_chance, only
 from mmcl.tasks.stages import ParameterGroup, Stage
 
@@ -112,8 +112,7 @@ class LongTail(Task):
             loss = balanced_cross_entropy(raised[n:], soft.to(scores.dtype))
             outputs |= {"loss": classes + loss, "loss_mixed": loss.detach()}
         if self.settings.mixing == "shap_mix":
-            # Every so many clips of a batch: however many processes share it, they look at the same ones.
-            looked_at = slice(None, None, max(1, round(1 / self.settings.saliency_clips)))
+            looked_at = spread(n, 1.0 if self.settings.released else self.settings.saliency_clips).to(x.device)
             outputs |= {"x": x[looked_at].detach(), "x_labels": labels[looked_at]}
         return outputs
 

@@ -54,6 +54,11 @@ def motion(bodies: Tensor, stride: int = 1) -> Tensor:
     return torch.cat([change, torch.zeros_like(bodies[:, :stride])], dim=1)
 
 
+def motion_seen(there: Tensor, stride: int = 1) -> Tensor:
+    """(B, T, V) bool, which joints are there -> the same shape: of which the motion is one between two seen places."""
+    return torch.cat([there[:, :-stride] & there[:, stride:], there[:, -stride:]], dim=1)
+
+
 def normalise_patches(targets: Tensor) -> Tensor:
     """(…, P) -> (…, P): each patch's values at mean 0 and (unbiased) variance 1."""
     if targets.numel() == 0:  # a batch with nobody in it, of whose variance torch would complain

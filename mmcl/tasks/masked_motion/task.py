@@ -24,7 +24,7 @@ from mmcl.encoders.tokens import TokenEncoder, whole_groups
 from mmcl.tasks.base import Apply, Context, Task
 from mmcl.tasks.levels import head_parameters
 from mmcl.tasks.masked_motion.decoder import MotionDecoder
-from mmcl.tasks.masked_motion.masks import mask_scores, masked_error, motion, normalise_patches
+from mmcl.tasks.masked_motion.masks import mask_scores, masked_error, motion, motion_seen, normalise_patches
 from mmcl.tasks.masked_motion.options import MaskedMotionOptions
 from mmcl.tasks.nearest import NearestClip
 from mmcl.tasks.stages import ParameterGroup, Stage
@@ -120,7 +120,8 @@ class MaskedMotion(Task):
         counted = mask.masked
         if not released:
             seen = whole_groups(there.flatten(0, 1)[rows][..., None], self.frames)
-            counted = counted & patchify(seen, self.frames).all(dim=3).flatten(1)
+            moves = motion_seen(seen[..., 0], self.settings.stride)[..., None]
+            counted = counted & patchify(moves, self.frames).all(dim=3).flatten(1)
         errors = masked_error(widen(predicted), self.targets(bodies), counted)
         each = errors.new_zeros(counts.numel()).index_copy(0, rows, errors).view(shape)
         return each.sum(dim=1) / counts.sum(dim=1).clamp(min=1)

@@ -47,6 +47,7 @@ class NeighbourContrast(Task):
 
     options = NeighbourContrastOptions
     classifies = False
+    compares = True
     labels: Tensor
 
     def __init__(self, context: Context, options: NeighbourContrastOptions) -> None:
