@@ -32,7 +32,8 @@ class RefinementOptions:
             have a scale of their own; false is the released code's form.
         instructions: how many of the prompt file's instructions each clip is asked, from the first on.
         share: of each batch's clips that the LLM looks at, drawn by the run's seed; the loss is their mean, so that its
-            expected gradient is that of all clips. For an LLM that takes most of a step: a quarter costs a quarter.
+            expected gradient is that of all clips. Every process and micro-batch draws its own, of one clip at least.
+            For an LLM that takes most of a step: a quarter costs a quarter.
     """
 
     weight: float = 0.2
