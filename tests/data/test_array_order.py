@@ -83,6 +83,21 @@ def test_rows_of_numbers_with_joints_missing(name: str, blocks: bool) -> None:
     assert np.array_equal(found[0], clip, equal_nan=True) and bool(remarks) == blocks
 
 
+@pytest.mark.parametrize("persons", [1, 2])
+def test_frames_that_come_before_persons_in_rows(persons: int) -> None:
+    clip = np.concatenate([TWO, TWO], axis=1)[:persons, :48]
+    for rows in (clip, clip.swapaxes(2, 3)):
+        found, (remark,) = arranged(rows.swapaxes(0, 1).reshape(48, persons, 60), KINECT)
+        assert np.array_equal(found, clip) and "(frames, persons, " in str(remark)
+        assert np.array_equal(arranged(rows.reshape(persons, 48, 60), KINECT)[0], clip)
+
+
+@pytest.mark.parametrize("shape", [(30, 40, 20, 3), (30, 40, 60)])
+def test_a_whole_set_is_no_clip_of_many_people(shape: tuple[int, ...]) -> None:
+    with pytest.raises(BadClip, match="of one clip with 10 persons at most"):
+        arranged(np.ones(shape), KINECT)
+
+
 def test_a_second_person_who_is_nobody_and_a_batch_of_one() -> None:
     empty = TWO * [[[[1]]], [[[0]]]]
     assert np.array_equal(arranged(empty.transpose(3, 1, 2, 0), KINECT)[0], empty)

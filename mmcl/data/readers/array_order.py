@@ -25,13 +25,16 @@ TORN = 20.0  # what an order costs in which parts of joints are missing; bones a
 FEW = 0.05  # of the joints of which something is missing: so many may have a zero that is one
 
 
-def arranged(values: np.ndarray, layout: Layout, numbers: tuple[int, ...] = (2, 3)) -> tuple[np.ndarray, list[Remark]]:
+def arranged(
+    values: np.ndarray, layout: Layout, numbers: tuple[int, ...] = (2, 3), most: int = MOST_PERSONS
+) -> tuple[np.ndarray, list[Remark]]:
     """Bring an array into the order (M, T, V, C).
 
     Args:
         values: numbers of one clip, in whatever order.
         layout: which joints they are.
         numbers: how many belong to a joint.
+        most: persons that an array in this package's own order may hold.
 
     Returns:
         (M, T, V, C), a view, and what to say where the order was another one.
@@ -40,7 +43,7 @@ def arranged(values: np.ndarray, layout: Layout, numbers: tuple[int, ...] = (2, 
         BadClip: no order makes sense of the shape.
     """
     V, shape = layout.joint_count, values.shape
-    plain = values.ndim == 4 and shape[2] == V and shape[3] in numbers and shape[0] <= max(2, shape[1])
+    plain = values.ndim == 4 and shape[2] == V and shape[3] in numbers and shape[0] <= min(most, max(2, shape[1]))
     if plain and (shape[0], shape[3]) != (3, 2):  # three people in a plane, or ST-GCN's order of two in space
         return values, []
     choices = _choices(values, V, numbers)
@@ -72,24 +75,36 @@ def _choices(values: np.ndarray, V: int, numbers: tuple[int, ...]) -> list[tuple
     if values.ndim in (2, 3) and not found:
         count, rest = divmod(values.shape[-1], V)
         if not rest and count in numbers:
-            rows = values if values.ndim == 3 else values[None]
-            by_joint = rows.reshape(*rows.shape[:2], V, count)
-            blocks = rows.reshape(*rows.shape[:2], count, V).swapaxes(2, 3)
-            found = [("MTVC", by_joint), ("TCV", blocks)]
+            found = _rows(values, V, count)
     return sorted(found, key=lambda choice: choice[0] not in ("MTVC", "TVC"))
+
+
+def _rows(values: np.ndarray, V: int, count: int) -> list[tuple[str, np.ndarray]]:
+    """Orders of rows of V * C numbers (T, V * C), (M, T, V * C) or (T, M, V * C), joint after joint or in blocks."""
+    found = []
+    for axes in ("T",) if values.ndim == 2 else ("MT", "TM"):
+        rows = values[None] if axes == "T" else values.swapaxes(0, 1) if axes == "TM" else values
+        by_joint = rows.reshape(*rows.shape[:2], V, count)
+        blocks = rows.reshape(*rows.shape[:2], count, V).swapaxes(2, 3)
+        if _few(*rows.shape[:2]):
+            found += [(axes + "VC", by_joint), (axes + "CV", blocks)]
+    return found
 
 
 def _familiar(order: str) -> float:
     """Less than 1 for orders that people use: their score may be somewhat worse."""
     if order in ("MTVC", "TVC"):
         return CLEARLY**2
-    return CLEARLY if order.endswith("VC") or order in ("TCV", *KNOWN) else 1.0
+    return CLEARLY if order.endswith("VC") or order in ("TCV", "MTCV", *KNOWN) else 1.0
 
 
 def _fits(sizes: dict[str, int], V: int, numbers: tuple[int, ...]) -> bool:
-    persons = sizes.get("M", 1)
-    few = persons <= MOST_PERSONS and persons <= max(2, sizes["T"])
-    return sizes["V"] == V and sizes["C"] in numbers and few
+    return sizes["V"] == V and sizes["C"] in numbers and _few(sizes.get("M", 1), sizes["T"])
+
+
+def _few(persons: int, frames: int) -> bool:
+    """Whether so many persons can be in a clip of so many frames."""
+    return persons <= MOST_PERSONS and persons <= max(2, frames)
 
 
 def _score(array: np.ndarray, layout: Layout) -> float:
@@ -135,4 +150,5 @@ def _complaint(shape: tuple[int, ...], V: int, numbers: tuple[int, ...]) -> str:
     if len(shape) in (3, 4) and shape[-2] == V and shape[-1] not in numbers:
         hint = "; --columns xyzc says that a fourth is a confidence" if shape[-1] == 4 else ""
         return f"{shape[-1]} numbers a joint, expected {counts} (shape {shape}){hint}"
-    return f"holds numbers of shape {shape}, expected (persons, frames, {V} joints, {counts}) in any order"
+    expected = f"(persons, frames, {V} joints, {counts}) in any order, of one clip with {MOST_PERSONS} persons at most"
+    return f"holds numbers of shape {shape}, expected {expected}"

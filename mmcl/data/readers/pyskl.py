@@ -40,6 +40,7 @@ from mmcl.data.readers.pyskl_content import clip_name, content_of, label_of, num
 from mmcl.skeletons.layout import layout_names, load_layout
 
 NTU = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
+MOST_BODIES = 100  # in an annotation: films of crowds have more than one's own clips
 LAYOUTS = {
     17: "coco_17", 18: "openpose_18", 20: "kinect_v1_20", 25: "kinect_v2_25", 26: "halpe_26",
     65: "coco_wholebody_65", 133: "coco_wholebody_133",
@@ -172,7 +173,7 @@ class PySKL:
         keypoint, score = source.payload["keypoint"], source.payload["score"]
         if keypoint.dtype.kind not in "fiu":
             raise BadClip(f"'keypoint' holds {keypoint.dtype}, not numbers")
-        keypoint, remarks = arranged(keypoint, self.joints)
+        keypoint, remarks = arranged(keypoint, self.joints, most=MOST_BODIES)
         if keypoint.shape[3] != self.dimensions:
             raise BadClip(f"{keypoint.shape[3]} coordinates a joint, most other clips have {self.dimensions}")
         if source.payload["frames"]:
