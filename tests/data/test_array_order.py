@@ -251,6 +251,17 @@ def test_a_column_of_words_is_named(tmp_path: Path) -> None:
         table(tmp_path, rows)
 
 
+@pytest.mark.parametrize("name", ["frame", "timestamp_ms"])
+@pytest.mark.parametrize("order", ["sorted as text", "tracks in turn"])
+def test_lines_come_in_the_order_of_their_frames(tmp_path: Path, name: str, order: str) -> None:
+    lines = sorted(range(30), key=str) if order == "sorted as text" else [*range(15, 30), *range(15)]
+    asides = (name, [str(line) for line in lines]), ("id", [str(line // 15) for line in lines])
+    for some in (asides, asides[:1]):
+        held = table(tmp_path, headed(list(NAMES), person()[lines], *some))
+        assert np.array_equal(held.values[0], person())
+        assert [str(remark) for remark in held.remarks] == ["its lines are not in the order of their frames: put in it"]
+
+
 @pytest.mark.parametrize("by_frame", [True, False])  # or all of one person first
 @pytest.mark.parametrize("who", ["id", "person_id", "Track ID"])
 def test_a_line_for_each_person_and_frame(tmp_path: Path, who: str, by_frame: bool) -> None:

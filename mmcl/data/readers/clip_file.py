@@ -102,7 +102,8 @@ def _table(data: bytes, layout: Layout, columns: str | None) -> ClipNumbers:
     if lines is None:
         return held
     values = np.where((lines >= 0)[..., None, None], held.values[0][lines], np.nan)
-    return replace(held, values=values)
+    said = [Remark("order", "its lines are not in the order of their frames: put in it")] if len(lines) == 1 else []
+    return replace(held, values=values, remarks=[*held.remarks, *said])
 
 
 def _parse_json(data: bytes, joint_count: int) -> np.ndarray:

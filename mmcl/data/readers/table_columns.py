@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 
@@ -54,7 +55,7 @@ def coordinates(table: Table, joint_count: int) -> np.ndarray:
 
 
 def lines_of_people(table: Table) -> np.ndarray | None:
-    """(M, T) whose line is which at each frame, -1 where a person has none; None where every line is a frame.
+    """(M, T) whose line is which at each frame, -1 where a person has none; None where every line is the next frame.
 
     Raises:
         BadClip: a frame has several lines, and nothing says whose they are.
@@ -63,6 +64,8 @@ def lines_of_people(table: Table) -> np.ndarray | None:
     frame = next((name for names in (FRAMES, TIMES) for name in table.asides if name in names), "")
     whose, when = table.asides.get(who, ()), table.asides.get(frame, ())
     people, frames = list(dict.fromkeys(whose)), sorted(set(when), key=_natural)
+    if frames and len(frames) == len(when):  # one line a frame: whatever the other column is, it tells no people apart
+        return _in_time(when) if frame in FRAMES or all(map(_is_number, when)) else None
     if len(people) < 2:
         if frame in FRAMES and 1 < len(frames) < len(when) and _in_turns(when):
             raise BadClip(f"several lines for each {frame}, and no column 'id' says whose they are: give a file to "
@@ -70,7 +73,7 @@ def lines_of_people(table: Table) -> np.ndarray | None:
         return None
     if not frames and len(people) < len(whose):
         raise BadClip(f"its column '{who}' names {len(people)} people, and no column 'frame' says when they were there")
-    if len(frames) == len(when):  # one line a frame: whatever the other column is, it tells no people apart
+    if not frames:  # a name for each line
         return None
     if len(people) > MOST_PERSONS:
         raise BadClip(f"its column '{who}' names {len(people)} people, at most {MOST_PERSONS} can be in a clip")
@@ -81,6 +84,20 @@ def lines_of_people(table: Table) -> np.ndarray | None:
             raise BadClip(f"two lines for {who} {place[0]:.40} at {frame} {place[1]:.40}")
         lines[row[place[0]], column[place[1]]] = line
     return lines
+
+
+def _in_time(when: Sequence[str]) -> np.ndarray | None:
+    """(1, T) lines in the order of their frames, which are all different; None where they stand in it."""
+    lines = sorted(range(len(when)), key=lambda line: _natural(when[line]))
+    return None if lines == list(range(len(when))) else np.array([lines])
+
+
+def _is_number(name: str) -> bool:
+    """Whether a time is a number; others, such as those of a day that ends, may not be in the order of their digits."""
+    try:
+        return math.isfinite(float(name))
+    except ValueError:
+        return False
 
 
 def _in_turns(when: Sequence[str]) -> bool:

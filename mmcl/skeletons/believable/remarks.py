@@ -50,7 +50,7 @@ class Kind:
 LOOK = "look at these clips (`mmcl show`), repair them or leave them out"
 # Those that are mended come first, in the order in which that is done.
 KINDS = {
-    "order": Kind(WARN, "arrays in another order than (persons, frames, joints, coordinates)",
+    "order": Kind(WARN, "arrays or lines in another order than (persons, frames, joints, coordinates)",
                   "nothing: they were read in the order that shows people"),
     "placeholder": Kind(WARN, "joints at one and the same place, a placeholder for missing ones",
                         "write NaN or leave the cell empty where a joint was not seen"),
