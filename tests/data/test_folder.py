@@ -136,6 +136,17 @@ def test_labels_by_number_by_name_and_in_the_order_of_classes_txt(tmp_path: Path
     assert reader.class_names == ["jump, high", "walk"] and [clip.label for clip in reader.scan()] == [0, 1]
 
 
+def test_labels_that_are_lines_of_classes_txt_with_their_numbers(tmp_path: Path) -> None:
+    root = listed(tmp_path, "a,1 hand", "b,0 Hands")
+    (root / "classes.txt").write_text("0 hands\n1 hand")
+    reader = Folder(root, options=FolderOptions(layout=LAYOUT))
+    assert reader.class_names == ["0 hands", "1 hand"] and [clip.label for clip in reader.scan()] == [1, 0]
+    listed(tmp_path, "a,1", "b,0")
+    assert Folder(root, options=FolderOptions(layout=LAYOUT)).class_names == ["hands", "hand"]
+    (root / "classes.txt").write_text("0\n1")
+    assert Folder(root, options=FolderOptions(layout=LAYOUT)).class_names == ["0", "1"]
+
+
 def test_people_lists_and_other_columns(tmp_path: Path) -> None:
     root = listed(tmp_path, "b;0;7;train a/b;blue", "a;0;;val;", "c;0;12;;red", header="id;label;subject;split;shirt")
     clips = Folder(root, options=FolderOptions(layout=LAYOUT)).scan()

@@ -75,6 +75,9 @@ def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
     listed(tmp_path, "a,1")
     with pytest.raises(UserError, match="label 1, but there are 1 classes, counted from 0"):
         Folder(tmp_path, options=FolderOptions(layout=LAYOUT))
+    (tmp_path / "classes.txt").write_text("1\n2\n3")
+    with pytest.raises(UserError, match=r"line 2: label 1 is a line of classes\.txt and, .* number of another, '2'"):
+        Folder(tmp_path, options=FolderOptions(layout=LAYOUT))
 
 
 WRONG_FILES = {

@@ -63,7 +63,7 @@ class ClipList:
         self._places: dict[str, list[int]] = {}
         self.columns, self.lines = self._read()
         self._check_ids()
-        self.class_names, self.labels = self._classes(_names(folder / CLASSES))
+        self.class_names, self.labels = self._classes(folder / CLASSES)
         self.subject_names, self.subjects = self._people()
 
     def number(self, line: Line, column: str, default: int = 1) -> int:
@@ -111,8 +111,9 @@ class ClipList:
                 raise self.error(line, f"id '{name}' is the one of line {seen[name]}, too")
             seen[name] = line.number
 
-    def _classes(self, names: list[str] | None) -> tuple[list[str], list[int]]:
+    def _classes(self, path: Path) -> tuple[list[str], list[int]]:
         """Class names and the label of each clip, by whichever of numbers and names the list uses."""
+        names = _names(path, {spelling(line["label"]) for line in self.lines})
         for line in self.lines:
             if not line["label"]:
                 raise self.error(line, "no label")
@@ -128,6 +129,9 @@ class ClipList:
         for line, label in zip(self.lines, labels, strict=True):
             if label >= count:
                 raise self.error(line, f"label {label}, but there are {count} classes, counted from 0")
+            if names and str(label) in names and names[label] != str(label):
+                raise self.error(line, f"label {label} is a line of {CLASSES} and, counted from 0, the number of "
+                                 f"another, '{names[label]}': give the classes names that are no numbers")  # fmt: skip
         return names or plain_classes(max(labels) + 1), labels
 
     def _label(self, line: Line, names: list[str]) -> int:
@@ -181,12 +185,14 @@ def read_list(path: Path) -> tuple[list[str], list[Line]]:
     return columns, lines
 
 
-def _names(path: Path) -> list[str] | None:
-    """Lines of ``classes.txt``; None where there is none."""
+def _names(path: Path, labels: set[str]) -> list[str] | None:
+    """Lines of ``classes.txt``, numbers before them left out unless a label has its number, too; None without it."""
     if not path.exists():
         return None
     text = unicodedata.normalize("NFC", _text(path))
-    names = _without_numbers([line.strip() for line in text.splitlines() if line.strip()], path)
+    names = [line.strip() for line in text.splitlines() if line.strip()]
+    if labels.isdisjoint(map(spelling, names)):
+        names = _without_numbers(names, path)
     if not names or len(set(names)) != len(names) or len(names) > MAX_CLASSES or not all(map(str.isprintable, names)):
         raise UserError(f"{path}: expected different class names, one a line")
     return names
