@@ -317,3 +317,10 @@ def test_frames_with_as_many_people_as_were_there(tmp_path: Path) -> None:
         path.write_text(json.dumps(wrong))
         with pytest.raises(BadClip, match="lists of different lengths"):
             read_clip(path, KINECT)
+
+
+def test_few_people_in_many_empty_frames_take_no_room(tmp_path: Path) -> None:
+    path = tmp_path / "clip.json"
+    path.write_text(json.dumps([[TWO[0, 0].tolist()] * 10, *[None] * 60_000]))
+    with pytest.raises(BadClip, match="10 persons in 60001 frames take 274 MB, and 256 are read at most"):
+        read_clip(path, KINECT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -101,6 +102,7 @@ def _table(data: bytes, layout: Layout, columns: str | None) -> ClipNumbers:
     lines = lines_of_people(table)
     if lines is None:
         return held
+    _check_room((*lines.shape, *held.values.shape[2:]))
     values = np.where((lines >= 0)[..., None, None], held.values[0][lines], np.nan)
     said = [Remark("order", "its lines are not in the order of their frames: put in it")] if len(lines) == 1 else []
     return replace(held, values=values, remarks=[*held.remarks, *said])
@@ -127,7 +129,7 @@ def _parse_json(data: bytes, joint_count: int) -> np.ndarray:
 
 def _frames(content: list[Any], V: int) -> np.ndarray | None:
     """(M, T, V, C) of a list of frames with as many people each as were there; None where it is no such list."""
-    people = []
+    people, nobody = [], np.empty((0, V, 0))
     for frame in content:
         try:
             values = np.array([] if frame is None else frame, dtype=np.float64)
@@ -136,14 +138,26 @@ def _frames(content: list[Any], V: int) -> np.ndarray | None:
         if values.size and values.ndim in (2, 3) and values.shape[-2] == V:  # one person or several
             people.append(values.reshape(-1, V, values.shape[-1]))
         elif values.ndim in (1, 2) and values.shape[-1] % V == 0:  # the same in rows, or nobody
-            people.append(values.reshape(-1, V, values.shape[-1] // V) if values.size else np.empty((0, V, 0)))
+            people.append(values.reshape(-1, V, values.shape[-1] // V) if values.size else nobody)
         else:
             return None
     widths, most = {found.shape[2] for found in people if len(found)}, max(map(len, people), default=0)
     if len(widths) != 1 or most > MOST_PERSONS:
         return None
-    clip = np.full((most, len(people), V, widths.pop()), np.nan)
+    _check_room(shape := (most, len(people), V, widths.pop()))
+    clip = np.full(shape, np.nan)
     for frame, found in enumerate(people):
         if len(found):
             clip[: len(found), frame] = found
     return clip
+
+
+def _check_room(shape: tuple[int, ...]) -> None:
+    """Whether a clip can be filled up to as many persons in each frame as one frame has.
+
+    Raises:
+        BadClip: it would be larger than any file of a clip that is read.
+    """
+    if (size := math.prod(shape) * 8) > FILE_LIMIT:
+        raise BadClip(f"{shape[0]} persons in {shape[1]} frames take {size >> 20} MB, and {FILE_LIMIT >> 20} are read "
+                      "at most: leave out frames without people, or cut it into clips")  # fmt: skip
