@@ -130,7 +130,7 @@ def in_layout(joints: Tensor, source: Layout, target: Layout, columns: int) -> T
     coordinates = pad(joints[..., :3], (0, max(0, 3 - joints.shape[-1])))
     x, mask = present(coordinates, torch.arange(source.joint_count) == source.centre, joints.shape[1], None, sure)
     if source.joints != target.joints:
-        x, mask = convert(x, mask, conversion_matrix(source, target))
+        x, mask = convert(x, mask, conversion_matrix(source, target), width=3)
     if x.shape[2] < columns:
         x = torch.cat([x, mask.to(x)[:, :, None]], dim=2)
     return x[:, :, :columns].movedim(2, 4).contiguous()

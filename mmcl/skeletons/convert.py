@@ -48,15 +48,17 @@ def conversion_matrix(source: Layout, target: Layout) -> Tensor:
     return torch.stack([known[joint] for joint in target.joints])
 
 
-def convert(x: Tensor, mask: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+def convert(x: Tensor, mask: Tensor, matrix: Tensor, width: int | None = None) -> tuple[Tensor, Tensor]:
     """Apply :func:`conversion_matrix`.
 
-    A joint that is made of several is made of those that are there, and is missing where none is.
+    A joint that is made of several is made of those that are there, and is missing where none is. Its confidence is
+    their mean, weighted by how much of each is in it: a place may lie beyond two joints, a confidence may not.
 
     Args:
         x: (N, M, C, T, V_source) joints, zero where missing.
         mask: (N, M, T, V_source) bool.
         matrix: (V_target, V_source).
+        width: how many of the C are coordinates, confidences behind them; None: all.
 
     Returns:
         joints (N, M, C, T, V_target) and their mask (N, M, T, V_target).
@@ -64,5 +66,9 @@ def convert(x: Tensor, mask: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
     weights = matrix.to(x).T
     share = mask.to(x) @ weights  # of the weights, which sum to 1
     there = share.abs() > 1e-6
-    x = x @ weights / torch.where(there, share, 1)[:, :, None]
-    return torch.where(there[:, :, None], x, 0), there
+    made = x[:, :, :width] @ weights / torch.where(there, share, 1)[:, :, None]
+    if width is not None and x.shape[2] > width:
+        amounts = weights.abs()
+        whole = torch.where(there, mask.to(x) @ amounts, 1)
+        made = torch.cat([made, x[:, :, width:] @ amounts / whole[:, :, None]], dim=2)
+    return torch.where(there[:, :, None], made, 0), there

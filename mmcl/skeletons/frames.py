@@ -63,7 +63,7 @@ class FramePreprocess(nn.Module):
             joints = pad(joints, (0, width - joints.shape[-1]))
         x, mask = present(joints, whole.centre, 1, None, confidence)
         if whole.matrix is not None:
-            x, mask = convert(x, mask, whole.matrix)
+            x, mask = convert(x, mask, whole.matrix, width)
         x, mask = x.transpose(0, 1), mask.transpose(0, 1)
         middle = whole.target.centre
         level, seen = kept[width:], mask[0, 0, :, middle].any()

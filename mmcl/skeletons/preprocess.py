@@ -182,7 +182,7 @@ class Preprocess(nn.Module):
         if self.options.smoothing:
             x = smooth(x, mask, self.options.smoothing)
         if self.matrix is not None:
-            x, mask = convert(x, mask, self.matrix)
+            x, mask = convert(x, mask, self.matrix, self.dimensions)
         origin = clip_origin(x[:, :, : self.dimensions], mask, self.target.centre)
         clips = self._window(x, mask, keys, augmentation, view)
         placed = centre(clips.joints, clips.mask, origin, self.target.centre, self.options.centring)

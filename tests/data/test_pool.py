@@ -81,6 +81,18 @@ def test_joints_that_are_made_of_several_are_made_of_those_that_are_there() -> N
     np.testing.assert_allclose(found, expected[0].permute(0, 2, 3, 1), rtol=1e-5, atol=1e-6)
 
 
+def test_a_confidence_is_never_beyond_those_that_it_is_made_of() -> None:
+    matrix = conversion_matrix(FIRST, OTHER)
+    joints = torch.cat([torch.randn(2, 7, 20, 3), torch.rand(2, 7, 20, 1)], dim=-1) * (torch.rand(2, 7, 20, 1) > 0.3)
+    there = joints[..., 3] > 0
+    expected, mask = convert(joints[None].permute(0, 1, 4, 2, 3), there[None], matrix, width=3)
+    plain, _ = convert(joints[None, ..., :3].permute(0, 1, 4, 2, 3), there[None], matrix)
+    sure = expected[0, :, 3]
+    assert torch.equal(expected[:, :, :3], plain) and torch.equal(sure > 0, mask[0]) and sure.max() <= 1
+    found = converted(joints.numpy(), matrix.numpy())
+    np.testing.assert_allclose(found, expected[0].permute(0, 2, 3, 1), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("also", "protocol", "words"),
     [("second", "", "--protocol P"), ("", "rule.yaml", "--also DIR"), ("fast", "rule.yaml", "60 frames a second")],

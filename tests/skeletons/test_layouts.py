@@ -60,6 +60,14 @@ def test_twenty_to_twenty_five_is_the_documented_interpolation() -> None:
         torch.testing.assert_close(t[f"{side}_thumb"], (hand + wrist) / 2)
 
 
+def test_a_confidence_is_the_mean_of_those_that_a_joint_is_made_of() -> None:
+    source, target = load_layout("kinect_v1_20"), load_layout("kinect_v2_25")
+    x, mask = torch.ones(1, 1, 4, 1, 20), torch.ones(1, 1, 1, 20, dtype=torch.bool)
+    x[:, :, 3] = torch.tensor([0.25 if name.endswith("hand") else 0.95 for name in source.joints])
+    made, there = convert(x, mask, conversion_matrix(source, target), width=3)
+    assert there.all() and made[0, 0, 3, 0, target.joints.index("left_hand_tip")].item() == pytest.approx(0.425)
+
+
 def test_a_joint_is_made_of_those_that_are_there() -> None:
     source, target = load_layout("coco_17"), load_layout("kinect_v1_20")
     matrix = conversion_matrix(source, target)

@@ -121,8 +121,8 @@ class Pool:
             numbers = self.stores[number].numbers(int(source.member))
         except (UserError, OSError) as error:
             raise BadClip(str(error)) from error
-        joints, sure = (converted(part, self.weights[number]) for part in (numbers[..., :3], numbers[..., 3:]))
-        return RawClip(joints=joints, confidence=sure[..., 0] if numbers.shape[-1] > 3 else None)
+        found = converted(numbers, self.weights[number])
+        return RawClip(joints=found[..., :3], confidence=found[..., 3] if found.shape[-1] > 3 else None)
 
     def pixels(self, joints: np.ndarray, width: int, height: int) -> None:
         """None: there is no video."""
@@ -135,16 +135,20 @@ def converted(joints: np.ndarray, weights: np.ndarray) -> np.ndarray:
     The same as :func:`mmcl.skeletons.convert.convert`, without torch.
 
     Args:
-        joints: (M, T, V_source, C), zero where missing.
+        joints: (M, T, V_source, C), zero where missing; C is 3, or 4 with the confidence.
         weights: (V_target, V_source), rows sum to 1.
 
     Returns:
         (M, T, V_target, C) float32, zero where none of a joint's ingredients is there.
     """
-    share = joints.any(axis=-1).astype(np.float32) @ weights.T  # (M, T, V_target)
-    there = np.abs(share) > 1e-6
-    made = (weights @ joints) / np.where(there, share, 1)[..., None]
-    return np.where(there[..., None], made, 0).astype(np.float32)
+    found = np.asarray(joints[..., :3].any(axis=-1) & (joints[..., 3:] > 0).all(axis=-1))
+    joints = np.where(found[..., None], joints, 0)
+    there = np.abs(found.astype(np.float32) @ weights.T) > 1e-6  # (M, T, V_target)
+    parts = []
+    for some, amounts in ((joints[..., :3], weights), (joints[..., 3:], np.abs(weights))):
+        share = found.astype(np.float32) @ amounts.T
+        parts.append((amounts @ some) / np.where(there, share, 1)[..., None])
+    return np.where(there[..., None], np.concatenate(parts, axis=-1), 0).astype(np.float32)
 
 
 def _names(stores: list[ClipStore]) -> Iterator[str]:
