@@ -23,6 +23,7 @@ SIDES = ("train", "test")
 ATTRIBUTES = ("subject", "camera", "setup", "trial", "label", "id", "split")
 HALVES = ("clips", "subjects")
 SEEDABLE: dict[str, Any] = {"long_tail": LongTail, "stream": Stream}
+MOST = 2**31 - 1  # of a label, a number of clips or a seed: NumPy's generators take no larger one
 Rule = Mapping[str, Sequence[Any]]
 
 
@@ -161,38 +162,48 @@ def parse_protocol(name: str, facts: Any, where: str) -> Protocol:
             )
         if protocol.base and not (protocol.open or protocol.long_tail or protocol.stream):
             raise KeyError("a base needs unseen (or unseen_count), long_tail or stream")
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{where}: protocol '{name}' needs dataset, train and test ({error})") from error
     _check(protocol, f"{where}: protocol '{name}'")
     return protocol
 
 
 def _check(protocol: Protocol, what: str) -> None:
+    for key in ("dataset", "base", "lists", "source"):
+        if not isinstance(value := getattr(protocol, key), str):
+            raise UserError(f"{what}: {key} is a text, found {value!r:.40}")
     if unknown := {*protocol.train, *protocol.test, *protocol.calibrate} - set(ATTRIBUTES):
         raise UserError(f"{what} splits by {sorted(unknown)}; clips have {', '.join(ATTRIBUTES)}")
     for withheld in (protocol.unseen, protocol.pseudo_unseen):
         known = isinstance(withheld, list | tuple)
-        if not known or any(type(k) not in (int, str) or (type(k) is int and k < 0) for k in withheld):
+        if not known or not all(isinstance(label, str) or _whole(label) for label in withheld):
             raise UserError(f"{what}: unseen and pseudo_unseen are lists of names, or of labels, from 0 up")
     both = [*protocol.unseen, *protocol.pseudo_unseen]
-    if len({*both}) < len(both) or type(protocol.unseen_count) is not int or protocol.unseen_count < 0:
+    if len({*both}) < len(both) or not _whole(protocol.unseen_count):
         raise UserError(
             f"{what}: unseen and pseudo_unseen share no class and repeat none, and unseen_count is a whole number"
         )
-    if protocol.halves not in ("", *HALVES) or type(protocol.draw) is not int or protocol.draw < 0:
+    if protocol.halves not in ("", *HALVES) or not _whole(protocol.draw):
         raise UserError(f"{what}: halves is {' or '.join(HALVES)}, and draw a whole number")
     tail, stream = protocol.long_tail, protocol.stream
-    if tail is not None and not (_number(tail.imbalance, 1) and type(tail.most) is int and tail.most >= 0):
+    if tail is not None and not (_number(tail.imbalance, 1) and _whole(tail.most)):
         raise UserError(f"{what}: long_tail has imbalance, 1 or more, and most, a whole number of clips")
-    if stream is not None and not (type(stream.classes) is int and stream.classes >= 1 and type(stream.inverse) is bool
-                                   and all(type(entry) is int for entry in stream.order)):  # fmt: skip
+    if stream is not None and not (_whole(stream.classes, 1) and type(stream.inverse) is bool
+                                   and all(map(_whole, stream.order))):  # fmt: skip
         raise UserError(f"{what}: stream has classes, 1 or more, an order of labels, and inverse, true or false")
-    if type(protocol.draws) is not int or protocol.draws < 1:
+    for key, part in (("long_tail", tail), ("stream", stream)):
+        if part is not None and part.seed is not None and not _whole(part.seed):
+            raise UserError(f"{what}: the seed of {key} is a whole number from 0 to {MOST:,}, found {part.seed!r:.40}")
+    if not _whole(protocol.draws, 1):
         raise UserError(f"{what}: draws is how many random draws there are, 1 or more")
 
 
+def _whole(value: Any, least: int = 0) -> bool:
+    return type(value) is int and least <= value <= MOST
+
+
 def _number(value: Any, least: float) -> bool:
-    return type(value) in (int, float) and least <= value < float("inf")
+    return type(value) in (int, float) and least <= value <= MOST
 
 
 def _rule(value: Mapping[str, Any]) -> Rule:

@@ -96,10 +96,19 @@ def _match(store: ClipStore, rule: Rule) -> np.ndarray:
         if attribute == "split":
             wanted = set(values)
             mask &= np.array([not wanted.isdisjoint(lists) for lists in store.splits], dtype=bool)
+        elif attribute == "id":
+            mask &= np.isin(np.asarray(store.ids), np.asarray(list(values)))
         else:
-            have = np.asarray(store.ids) if attribute == "id" else columns[attribute]
-            mask &= np.isin(have, np.asarray(_subjects(store, values) if attribute == "subject" else list(values)))
+            numbers = _subjects(store, values) if attribute == "subject" else _numbers(attribute, values)
+            mask &= np.isin(columns[attribute], np.asarray(numbers))
     return mask
+
+
+def _numbers(attribute: str, values: Sequence[Any]) -> Sequence[Any]:
+    """Values of an attribute that has numbers alone."""
+    if words := [value for value in values if isinstance(value, str)]:
+        raise UserError(f"a rule gives {attribute} '{words[0]:.40}': clips have numbers there, give those")
+    return values
 
 
 def _subjects(store: ClipStore, values: Sequence[Any]) -> list[int]:

@@ -65,6 +65,8 @@ def test_validation_must_come_from_the_training_side(demo_store) -> None:
         split(open_store(demo_store), load_protocol("demo/cross_subject"), {"subject": [2]})
     with pytest.raises(UserError, match="no attribute 'weather'"):
         split(open_store(demo_store), load_protocol("demo/cross_subject"), {"weather": [2]})
+    with pytest.raises(UserError, match="label 'wave': clips have numbers there"):
+        split(open_store(demo_store), load_protocol("demo/cross_subject"), {"label": [0, 1, "wave"]})
 
 
 class Clips:

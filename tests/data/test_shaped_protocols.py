@@ -159,6 +159,13 @@ def test_a_stream_of_any_protocol(tmp_path) -> None:
         ("stream: {classes: 2, order: [0, 1, 1]}", "order must name each of the 3 trained classes once"),
         ("stream: {classes: 2, order: [0, 1]}", "order must name each of the 3 trained classes once"),
         ("stream: {classes: 2, order: [0, 1, 3]}", "order must name each of the 3 trained classes once"),
+        ("stream: {classes: 2, seed: abc}", "the seed of stream is a whole number from 0 to"),
+        ("stream: {classes: 2, order: [99999999999]}", "an order of labels"),
+        ("stream: abc", "needs dataset, train and test"),
+        ("long_tail: {imbalance: 2, seed: -3}", "the seed of long_tail is a whole number from 0 to"),
+        ("long_tail: {imbalance: 2, seed: 99999999999}", "the seed of long_tail is a whole number from 0 to"),
+        ("lists: 5", "lists is a text, found 5"),
+        ("base: [a]", "base, make the sides"),
     ],
 )
 def test_mistakes_are_named(tmp_path, rule, complaint) -> None:
