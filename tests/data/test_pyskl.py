@@ -236,6 +236,25 @@ def test_pixels_with_a_score_as_third_number_may_have_gaps(tmp_path: Path) -> No
     np.testing.assert_array_equal(kept, np.delete(flat["keypoint_score"].astype(np.float32).reshape(-1), 3 * 17 + 5))
 
 
+ORDERS = {"T M V C": (1, 0, 2, 3), "C T V M": (3, 1, 2, 0), "T V C": (1, 2, 3), "M T V C, score M T V 1": (0, 1, 2, 3)}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_scores_come_along_in_whatever_order_the_keypoints_have(tmp_path: Path, name: str) -> None:
+    axes = ORDERS[name]
+    flat = annotation("a", 0, joints=17, channels=2, bodies=4 if 0 in axes else 1)
+    points, score = (part if 0 in axes else part[0] for part in (flat["keypoint"], flat["keypoint_score"][..., None]))
+    axes = tuple(axis - (0 not in axes) for axis in axes)
+    points, score = points.transpose(axes), score.transpose(axes)
+    score = score if "score" in name else score.squeeze(score.shape.index(1))
+    entry = flat | {"keypoint": points, "keypoint_score": score}
+    reader = READERS["pyskl"](write(tmp_path, [entry]), options=PySKLOptions(layout="coco_17"))
+    (clip,) = reader.scan()
+    expected = READERS["pyskl"](write(tmp_path, [flat], "plain.pkl"))
+    np.testing.assert_array_equal(reader.read(clip).confidence, expected.read(expected.scan()[0]).confidence)
+    np.testing.assert_array_equal(reader.read(clip).joints, expected.read(expected.scan()[0]).joints)
+
+
 @pytest.mark.parametrize("content", [[], {}, {"annotations": {}}, "abc", None, [1, 2], {"annotations": [None]}])
 def test_another_pickle_is_refused(tmp_path: Path, content: Any) -> None:
     with pytest.raises(UserError, match="no list of annotations"):

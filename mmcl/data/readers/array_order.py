@@ -42,10 +42,43 @@ def arranged(
     Raises:
         BadClip: no order makes sense of the shape.
     """
+    _, array, remarks = _ordered(values, layout, numbers, most)
+    return array, remarks
+
+
+def arranged_with_score(
+    values: np.ndarray, score: np.ndarray | None, layout: Layout, most: int = MOST_PERSONS
+) -> tuple[np.ndarray, np.ndarray | None, list[Remark]]:
+    """As :func:`arranged`, with an array beside it that holds a number of each joint in the same order.
+
+    Args:
+        values: numbers of one clip, in whatever order.
+        score: the same without the axis of coordinates, or with 1 there; None: there is none.
+        layout: which joints they are.
+        most: persons that an array in this package's own order may hold.
+
+    Returns:
+        (M, T, V, C), the score as (M, T, V), and what to say. A score of another shape comes back as it is.
+    """
+    order, array, remarks = _ordered(values, layout, (2, 3), most)
+    axes, place = order.replace("C", ""), order.index("C")
+    if score is not None and score.ndim == len(order) and score.shape[place] == 1:
+        score = score.squeeze(place)
+    sizes = {"N": 1} | dict(zip("MTV", array.shape[:3], strict=True))
+    if score is None or score.shape != tuple(sizes[axis] for axis in axes):
+        return array, score, remarks
+    score = score.transpose([axes.index(axis) for axis in "NMTV" if axis in axes])
+    return array, score.reshape(array.shape[:3]), remarks
+
+
+def _ordered(
+    values: np.ndarray, layout: Layout, numbers: tuple[int, ...], most: int
+) -> tuple[str, np.ndarray, list[Remark]]:
+    """The order that an array has, the array in mmcl's, and what to say."""
     V, shape = layout.joint_count, values.shape
     plain = values.ndim == 4 and shape[2] == V and shape[3] in numbers and shape[0] <= min(most, max(2, shape[1]))
     if plain and (shape[0], shape[3]) != (3, 2):  # three people in a plane, or ST-GCN's order of two in space
-        return values, []
+        return "MTVC", values, []
     choices = _choices(values, V, numbers)
     if not choices:
         raise BadClip(_complaint(shape, V, numbers))
@@ -54,11 +87,11 @@ def arranged(
         scores = [_score(array, layout) * _familiar(order) + TORN * _torn(array) for order, array in choices]
         order, best = choices[int(np.argmin(scores))]
     if order in ("MTVC", "TVC"):
-        return best, []
+        return order, best, []
     words = ", ".join(WORDS.get(letter, "clips") for letter in order if letter != "*")
     name = KNOWN.get(order, "another order")
     said = f"shape {tuple(map(int, shape))} is {name} ({words}): read as (persons, frames, joints, coordinates)"
-    return best, [Remark("order", said)]
+    return order, best, [Remark("order", said)]
 
 
 def _choices(values: np.ndarray, V: int, numbers: tuple[int, ...]) -> list[tuple[str, np.ndarray]]:

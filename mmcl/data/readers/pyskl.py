@@ -10,7 +10,8 @@ Accepted are PYSKL's form, which MMAction2 1.x took over, a dictionary with ``an
 - ``label``: class from 0; a clip without one is skipped;
 - ``keypoint``: (M, T, V, C) of any float type, or another order of these. C = 3: metres, y up, as the sensor has them,
   or pixels and a score from 0 to 1 where the picture has a size. C = 2: pixels;
-- ``keypoint_score``, if any: (M, T, V), 0 where a joint was not found; it is kept as the joints' confidence;
+- ``keypoint_score``, if any: (M, T, V), or in the order of ``keypoint``, 0 where a joint was not found; it is kept as
+  the joints' confidence;
 - ``img_shape`` or ``original_shape``, for C = 2: height and width of the picture.
 
 Where ``total_frames`` is less than T, what follows is padding and is cut. Kinetics, whose joints lie in files of their
@@ -31,7 +32,7 @@ import numpy as np
 from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.prompts import class_names
-from mmcl.data.readers.array_order import arranged
+from mmcl.data.readers.array_order import arranged_with_score
 from mmcl.data.readers.files import find_videos, require_folder
 from mmcl.data.readers.joints import check_fps, clip_in_plane, clip_in_space
 from mmcl.data.readers.naming import plain_classes, safe_name, unique_ids
@@ -90,7 +91,7 @@ class PySKL:
         self.stems = [name.replace("\\", "/").rpartition("/")[2].removesuffix("_rgb") for name in self.names]
         self.is_ntu = all(map(NTU.fullmatch, self.stems))
         self.layout = str(options.layout or self._guess_layout())
-        self.dimensions = 3 if self._most_common(3) == 3 else 2
+        self.dimensions = 3 if self._most_common(-1) == 3 else 2
         self.joints = load_layout(self.layout)
         labels = {row: label for row, entry in enumerate(self.annotations) if (label := label_of(entry)) is not None}
         count = max(labels.values(), default=0) + 1
@@ -113,7 +114,7 @@ class PySKL:
         return self.__dict__ | {"annotations": [], "lists": {}, "names": [], "stems": [], "unmatched": {}}
 
     def _guess_layout(self) -> str:
-        joints = self._most_common(2)
+        joints = self._most_common(-2)
         if joints is None:
             raise UserError(f"{self.source}: no 'keypoint' of shape (bodies, frames, joints, coordinates) in it")
         if joints not in LAYOUTS:
@@ -124,9 +125,9 @@ class PySKL:
         return LAYOUTS[joints]
 
     def _most_common(self, axis: int) -> int | None:
-        """The size that most arrays of keypoints have along an axis; None where there are no such arrays."""
+        """The size that most arrays of keypoints have along -2 or -1; None where there are no such arrays."""
         found = [numbers_of(entry)[0] for entry in self.annotations if isinstance(entry, dict)]
-        counts = Counter(array.shape[axis] for array in found if isinstance(array, np.ndarray) and array.ndim == 4)
+        counts = Counter(array.shape[axis] for array in found if isinstance(array, np.ndarray) and array.ndim in (3, 4))
         return counts.most_common(1)[0][0] if counts else None
 
     def scan(self) -> list[ClipSource]:
@@ -173,7 +174,7 @@ class PySKL:
         keypoint, score = source.payload["keypoint"], source.payload["score"]
         if keypoint.dtype.kind not in "fiu":
             raise BadClip(f"'keypoint' holds {keypoint.dtype}, not numbers")
-        keypoint, remarks = arranged(keypoint, self.joints, most=MOST_BODIES)
+        keypoint, score, remarks = arranged_with_score(keypoint, score, self.joints, MOST_BODIES)
         if keypoint.shape[3] != self.dimensions:
             raise BadClip(f"{keypoint.shape[3]} coordinates a joint, most other clips have {self.dimensions}")
         if source.payload["frames"]:
