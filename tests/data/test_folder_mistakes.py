@@ -125,6 +125,18 @@ def test_a_wrong_file_costs_itself(tmp_path: Path, name: str) -> None:
         check_joints(read(tmp_path, "a"), 20)
 
 
+def test_what_no_reader_thought_of_costs_a_clip_and_not_the_folder(tmp_path, monkeypatch) -> None:
+    listed(tmp_path, "a,0,a.csv", "b,0,b.csv", header="id,label,file")
+    names = [f"{axis}{'9' * 4400 * (joint == 19) or joint}" for joint in range(20) for axis in "xyz"]
+    (tmp_path / "a.csv").write_text(text(made()[0], header=",".join(names)))
+    rows = text(made()[0]).split("\n")
+    lines = [f"take_{'²' * line},{row}" for line, row in enumerate(rows)]
+    (tmp_path / "b.csv").write_text("\n".join([",".join(["frame", *names[:57], "x19", "y19", "z19"]), *lines]))
+    assert read(tmp_path, "a").shape == read(tmp_path, "b").shape == (1, 6, 20, 3)
+    monkeypatch.setattr("mmcl.data.readers.folder.read_clip", lambda *_: {}["a kind that is no BadClip"])
+    assert Folder(tmp_path, options=FolderOptions(layout=LAYOUT)).dimensions == 3
+
+
 def test_joints_far_from_the_origin_are_refused_and_not_rounded(tmp_path) -> None:
     listed(tmp_path, "near,0", "far,0", "millimetres,0")
     clip = made()

@@ -153,7 +153,7 @@ class Folder:
         if self.options.columns is not None:
             return 3 if "z" in self.options.columns else 2
         for clip in self.scan()[:LOOKED_AT]:
-            with contextlib.suppress(BadClip):
+            with contextlib.suppress(Exception):  # whatever it is, it is said when the clip is read
                 return int(read_clip(Path(clip.skeleton), self.joints).coordinates.shape[3])
         return 3
 

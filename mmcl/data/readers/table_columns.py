@@ -111,7 +111,7 @@ def _natural(name: str) -> tuple[tuple[float, str], ...]:
     try:
         return ((float(name), ""),)
     except ValueError:
-        return tuple((float(word) if word.isdigit() else 0.0, word) for word in re.split(r"([0-9]+)", name))
+        return tuple((float(word) if word.isdecimal() else 0.0, word) for word in re.split(r"([0-9]+)", name))
 
 
 def _in_layout(joints: list[str], layout: Layout) -> list[str]:
@@ -121,7 +121,7 @@ def _in_layout(joints: list[str], layout: Layout) -> list[str]:
         BadClip: some names are the layout's and say that the columns are in another order, and some say nothing.
     """
     if all(re.search(r"\d+$", joint) for joint in joints) and len({_stem(joint) for joint in joints}) == 1:
-        return sorted(joints, key=lambda joint: int(re.findall(r"\d+", joint)[-1]))
+        return sorted(joints, key=lambda joint: float(re.findall(r"\d+", joint)[-1]))  # of any number of digits
     partners = _partners(joints, layout, meaning) | _partners(joints, layout, _plain)
     if len(partners) == len(set(partners.values())) == len(joints):
         return [partners[joint] for joint in layout.joints]
