@@ -141,3 +141,14 @@ def test_frames_before_bodies_are_read_as_that(tmp_path, frames) -> None:
     assert np.array_equal(found.store.joints(0), two.astype(np.float32))
     assert [(name, kind) for name, _, kind in found.mended] == [("a", "order")]
     assert "mended in 1 clip (a): shape" in str(found)
+
+
+def test_a_clip_with_two_remarks_of_a_kind_is_counted_once(tmp_path, capsys) -> None:
+    two = np.stack([person(), person(x=1.0, seed=1)])
+    write(tmp_path / "in" / "a.npy", np.concatenate([two, two[..., :1] * 0 + 0.5], axis=-1).swapaxes(0, 1))
+    reader = Folder(listed(tmp_path / "in", "a,0"), options=FolderOptions(layout=LAYOUT))
+    found = prepare(reader, tmp_path / "store", workers=1, progress=False)
+    assert [kind for _, _, kind in found.mended] == ["order", "order"]
+    assert "mended in 1 clip (a): shape" in str(found)
+    check([str(tmp_path / "store")])
+    assert "(persons, frames, joints, coordinates): 1 (a) ->" in capsys.readouterr().out

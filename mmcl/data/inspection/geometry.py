@@ -46,10 +46,10 @@ def geometry(report: Report) -> None:
 def _mended(report: Report) -> set[str]:
     """Say what was mended while the store was prepared; returns the kinds."""
     places = {name: index for index, name in enumerate(report.store.ids)}
-    kinds: dict[str, list[int]] = {}
+    kinds: dict[str, dict[int, None]] = {}  # a clip may have several remarks of a kind
     for name, _, kind in report.mended:
         if name in places and kind in KINDS:
-            kinds.setdefault(kind, []).append(places[name])
+            kinds.setdefault(kind, {})[places[name]] = None
     for kind, clips in kinds.items():
         level = NOTE if kind in HARMLESS else WARN
         report.clips(level, KINDS[kind].many, clips, f"mended in the store; better at the source: {KINDS[kind].advice}")

@@ -85,12 +85,15 @@ def told(mended: Changes) -> list[str]:
     """What was mended, kind by kind."""
     lines = []
     for kind in dict.fromkeys(kind for _, _, kind in mended):
-        some = [(name, what) for name, what, other in mended if other == kind]
-        names = ", ".join(name for name, _ in some[:4]) + (", …" if len(some) > 4 else "")
+        some: dict[str, str] = {}
+        for name, what, other in mended:
+            if other == kind:
+                some.setdefault(name, what)  # a clip may have several of a kind
+        names, first = ", ".join([*some][:4]) + (", …" if len(some) > 4 else ""), next(iter(some.values()))
         if kind == NO_PICTURES:
-            lines.append(f"{len(some)} kept without pictures, whose videos cannot be used ({names}): {some[0][1]}")
+            lines.append(f"{len(some)} kept without pictures, whose videos cannot be used ({names}): {first}")
             continue
-        lines.append(f"mended in {len(some)} clip{'s' * (len(some) != 1)} ({names}): {some[0][1]}")
+        lines.append(f"mended in {len(some)} clip{'s' * (len(some) != 1)} ({names}): {first}")
     return lines
 
 
