@@ -104,7 +104,7 @@ def _walk(lines: list[str]) -> tuple[int, list[tuple[int, str, int]], list[str]]
 def _count(lines: list[str], at: int, what: str) -> int:
     """The whole number that a line says; ten digits are more than any file holds."""
     text = lines[at].strip()
-    if not (text.isdigit() and len(text) <= 10):
+    if not (text.isdecimal() and len(text) <= 10):
         raise BadClip(f"line {at + 1} is not a number of {what}: '{text[:20]}'")
     return int(text)
 
