@@ -25,7 +25,8 @@ example:
 Prints what the store holds; for every protocol, how many test clips raw joints alone get right, which a network has to
 do better than; one line for each thing found (level, what, how many, which clips, what to do); and a verdict: OK, WARN
 (look at it) or BAD (do not train on it). Writes check.md and contact_sheet.png into DIR/check, or
-into --out (of a store behind a URL: into ./check). Exit status: 0 for OK and WARN, 1 for BAD, 2 where DIR is no store.
+into --out (of a store behind a URL: into ./check). Exit status: 0 for OK and WARN, 1 for BAD, 2 where DIR is no store,
+or one without clips.
 """
 
 
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mmcl.data.inspection.checks import CONTENT, check
     from mmcl.data.inspection.findings import BAD
     from mmcl.data.inspection.report import as_text, write
+    from mmcl.data.selection import require_clips
     from mmcl.data.store import open_store
     from mmcl.towers.kept import prune_features
 
@@ -61,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{prune_features(store, args.prune_features) / 1e6:.1f} MB of cached features deleted")
         print_features(store)
         return 0
+    require_clips(store)
     splits = fitting_splits(store)
     report = check(store, sides_of(splits), full=args.full)
     if CONTENT in report.passed:

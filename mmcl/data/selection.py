@@ -97,11 +97,23 @@ def find_clip(store: ClipStore, wanted: str) -> int:
     Raises:
         UserError: there is none.
     """
+    require_clips(store)
     if wanted in store.ids:
         return store.ids.index(wanted)
-    if wanted.isdecimal() and int(wanted) < len(store):
+    if wanted.isdecimal() and len(wanted) < 10 and int(wanted) < len(store):
         return int(wanted)
     near = difflib.get_close_matches(wanted, store.ids, n=3, cutoff=0.4) or store.ids[:3]
     raise UserError(
         f"{store.location}: no clip '{wanted}'; did you mean {', '.join(near)}? Positions go from 0 to {len(store) - 1}"
     )
+
+
+def require_clips(store: ClipStore) -> None:
+    """Whether there is anything to look at.
+
+    Raises:
+        UserError: it is a shard, or a store, of bad clips alone.
+    """
+    if not len(store):
+        what = "shard" if store.shard is not None else "store"
+        raise UserError(f"{store.location}: no clips in this {what}; skipped.csv in it says why")

@@ -18,6 +18,7 @@ from mmcl.data.inspection.checks import check
 from mmcl.data.inspection.contact_sheet import TILE
 from mmcl.data.inspection.findings import BAD, OK, WARN, Finding, Report
 from mmcl.data.preparation.build import prepare
+from mmcl.data.selection import find_clip
 from mmcl.data.store import ClipStore
 
 
@@ -164,6 +165,13 @@ def test_the_script_prints_a_verdict_and_writes_page_and_picture(
     with pytest.raises(UserError, match="--out .*x: the report cannot be written there"):
         script.main([str(store.path), "--out", str(tmp_path / "a_file" / "x")])
     assert "verdict: " in capsys.readouterr().out  # the verdict all the same
+
+
+def test_a_store_of_bad_clips_alone_is_said_to_be_empty(tmp_path: Path) -> None:
+    store = made_stores.write_store(tmp_path / "empty", 0)
+    for ask in (lambda: script.main([str(store.path)]), lambda: find_clip(store, "0")):
+        with pytest.raises(UserError, match=r"empty: no clips in this store; skipped\.csv in it says why"):
+            ask()
 
 
 def test_verdicts_rank() -> None:
