@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import made_stores
 import numpy as np
 import pytest
 import recordings
@@ -11,7 +12,16 @@ from PIL import Image
 
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.crops import to_crop
-from mmcl.data.inspection.contact_sheet import HEAD, LABEL, TILE, choose, contact_sheet, crop_pictures
+from mmcl.data.inspection.contact_sheet import (
+    GAP,
+    HEAD,
+    LABEL,
+    TILE,
+    choose,
+    contact_sheet,
+    crop_pictures,
+    frame_pictures,
+)
 from mmcl.data.inspection.drawing import LEFT, RIGHT, TINTS, TORSO, draw_skeleton, flat_points
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.utd_mhad import UTDMHAD
@@ -128,6 +138,15 @@ def test_the_sheet_shows_different_classes_and_subjects(utd_store: ClipStore) ->
     assert len(choose(utd_store, 100)) == 8
     sheet = np.asarray(contact_sheet(utd_store, 2))
     assert count(sheet, LEFT) > 500 and count(sheet, RIGHT) > 500 and count(sheet, TORSO) > 200
+
+
+def test_a_row_shows_no_more_frames_than_there_is_room_for(tmp_path: Path) -> None:
+    def sampled(number: int, frames: int, *others: int) -> dict[str, object]:
+        return made_stores.row(number, frames, *others) | {"frame_indices": np.arange(frames)}
+
+    store = made_stores.write_store(tmp_path / "store", 2, frames=400, make=sampled)
+    assert contact_sheet(store).width == LABEL + 10 * (TILE + GAP) + GAP
+    assert len(frame_pictures(store, 0, 50)) == 10 and len(frame_pictures(store, 0, 50, most=3)) == 3
 
 
 def test_a_real_clip_of_two_people(test_data: Path, tmp_path: Path) -> None:

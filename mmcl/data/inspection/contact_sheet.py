@@ -18,19 +18,20 @@ if TYPE_CHECKING:
     from mmcl.common.fonts import Font
 
 TILE, LABEL, GAP, HEAD = 200, 190, 6, 40  # pixels
+MOST = 10  # pictures of a clip
 
 
 def contact_sheet(store: ClipStore, rows: int = 8) -> Image:
     """Draw up to ``rows`` clips of as many classes.
 
-    Each row shows the m sampled frames of a clip: the stored crops with the skeleton over them, or, for a clip
-    without video, the skeleton alone on white. Left limbs are blue, right ones red, the torso grey; a second body has
-    tints of its own.
+    Each row shows the sampled frames of a clip, or as many of them as there is room for: the stored crops with the
+    skeleton over them, or, for a clip without video, the skeleton alone on white. Left limbs are blue, right ones red,
+    the torso grey; a second body has tints of its own.
     """
     from PIL import Image, ImageDraw
 
     chosen = choose(store, rows)
-    columns = max((len(store.frame_indices(index)) for index in chosen), default=0)
+    columns = max((len(_shown(store, index, MOST)) for index in chosen), default=0)
     width = LABEL + columns * (TILE + GAP) + GAP
     sheet = Image.new("RGB", (width, HEAD + len(chosen) * (TILE + GAP)), "white")
     draw = ImageDraw.Draw(sheet)
@@ -67,25 +68,40 @@ def _of_class(store: ClipStore, label: int, turn: int) -> int:
     return int(clips[store.subjects[clips] == people[turn % len(people)]][0])
 
 
-def frame_pictures(store: ClipStore, index: int, size: int, video: bool = True) -> list[Image]:
-    """One square picture for each sampled frame: its crop if asked for and there, else the skeleton on paper."""
+def _shown(store: ClipStore, index: int, most: int) -> np.ndarray:
+    """Which of the sampled frames are drawn: all, or so many evenly spaced ones."""
+    sampled = len(store.frame_indices(index))
+    return np.linspace(0, sampled - 1, min(sampled, most)).round().astype(int)
+
+
+def frame_pictures(store: ClipStore, index: int, size: int, video: bool = True, most: int = MOST) -> list[Image]:
+    """Up to ``most`` sampled frames as square pictures: the crop if asked for and there, else the skeleton on paper."""
     from PIL import Image
 
+    shown = _shown(store, index, most)
     if video and store.video_frames[index]:
-        return crop_pictures(store, index, size)
-    points = flat_points(store.joints_in_space(index)[:, store.frame_indices(index)].swapaxes(0, 1), size)
+        return crop_pictures(store, index, size, shown)
+    points = flat_points(store.joints_in_space(index)[:, store.frame_indices(index)[shown]].swapaxes(0, 1), size)
     return [draw_skeleton(Image.new("RGB", (size, size), PAPER), p, store.layout) for p in points]
 
 
-def crop_pictures(store: ClipStore, index: int, size: int) -> list[Image]:
-    """The stored crops of one clip at that size, with the skeleton over them where its place in them is known."""
+def crop_pictures(store: ClipStore, index: int, size: int, shown: np.ndarray | None = None) -> list[Image]:
+    """The stored crops of one clip at that size, with the skeleton over them where its place in them is known.
+
+    Args:
+        store: the clips.
+        index: which of them.
+        size: of the pictures, in pixels.
+        shown: which of the sampled frames; None: all.
+    """
     from PIL import Image
 
-    boxes, pixels = store.boxes(index), store.pixels(index)
-    images = [decode(jpeg).resize((size, size), Image.Resampling.LANCZOS) for jpeg in store.crops(index)]
+    boxes, pixels, crops = store.boxes(index), store.pixels(index), store.crops(index)
+    which = range(len(crops)) if shown is None else shown
+    images = [decode(crops[i]).resize((size, size), Image.Resampling.LANCZOS) for i in which]
     if len(pixels) == 0:  # a video whose camera is unknown
         return images
-    points = [to_crop(p, box, size) for p, box in zip(pixels, boxes, strict=True)]
+    points = [to_crop(pixels[i], boxes[i], size) for i in which]
     return [draw_skeleton(image, p, store.layout) for image, p in zip(images, points, strict=True)]
 
 
@@ -101,7 +117,7 @@ def _caption(draw: ImageDraw, store: ClipStore, index: int, top: int) -> None:
     for line in _wrap(draw, name, pil_font(name, 15), room):
         write(draw, (GAP, y), line, 15, "black", room)
         y += 19
-    frames = ", ".join(str(frame) for frame in store.frame_indices(index))
+    frames = ", ".join(str(frame) for frame in store.frame_indices(index)[_shown(store, index, MOST)])
     person = f"subject {store.subjects[index]}, " if store.subjects[index] else ""  # 0: the dataset names nobody
     details = (store.ids[index], f"{person}{store.frames[index]} frames", f"frames {frames}")
     for number, line in enumerate(details):

@@ -85,9 +85,7 @@ def clip_sheet(store: ClipStore, index: int, row: Mapping[str, Any], video: bool
     """One clip on a strip: what it is, what it was taken for, and its sampled frames in time order."""
     from PIL import Image, ImageDraw
 
-    tiles = frame_pictures(store, index, TILE, video)
-    if len(tiles) > TILES:
-        tiles = [tiles[i] for i in np.linspace(0, len(tiles) - 1, TILES).round().astype(int)]
+    tiles = frame_pictures(store, index, TILE, video, TILES)
     width = max(len(tiles) * (TILE + GAP) + GAP, WIDTH)
     sheet = Image.new("RGB", (width, HEAD + TILE + GAP), "white")
     draw, room = ImageDraw.Draw(sheet), width - 2 * GAP
