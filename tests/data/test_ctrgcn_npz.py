@@ -83,6 +83,14 @@ def test_folder_and_compressed_file_hold_the_same(made: dict[str, np.ndarray], t
             assert np.array_equal(stored.read(a).joints, other.read(b).joints)
 
 
+def test_a_joint_without_coordinates_is_missing(made: dict[str, np.ndarray], tmp_path: Path) -> None:
+    made["x_test"][0, 4, 7] = np.nan
+    np.savez(tmp_path / "gaps.npz", **made)
+    reader = READERS["ctrgcn-npz"](tmp_path / "gaps.npz")
+    made["x_test"][0, 4, 6:9] = 0  # one of its three numbers was there alone
+    assert np.array_equal(reader.read(reader.scan()[0]).joints, expected(made["x_test"][0]))
+
+
 def test_real_recordings_come_back(test_data: Path, tmp_path: Path) -> None:
     x, truth = np.zeros((3, 300, 150), dtype=np.float32), []
     for position, path in enumerate(sorted((test_data / "ntu" / "skeleton").glob("*.skeleton"))):

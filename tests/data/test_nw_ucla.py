@@ -95,6 +95,15 @@ def test_files_that_disagree_with_themselves_are_skipped_with_the_reason(tmp_pat
     assert len(reasons) == 6
 
 
+def test_a_joint_without_coordinates_is_missing(tmp_path: Path) -> None:
+    good = np.random.default_rng(0).normal(size=(6, 20, 3)).astype(np.float32)
+    write(tmp_path / "all_sqe", "a12_s03_e02_v01", {"label": 10, "skeletons": [*good[:5].tolist(), [[None] * 3] * 20]})
+    reader = NWUCLA(tmp_path / "all_sqe")
+    (clip,) = reader.scan()
+    good[5] = 0
+    np.testing.assert_array_equal(reader.read(clip).joints[0], good)
+
+
 def test_of_copies_in_folders_the_first_counts(tmp_path: Path) -> None:
     for number, folder in enumerate(("b", "a/deeper", "c"), start=1):
         (tmp_path / folder).mkdir(parents=True)

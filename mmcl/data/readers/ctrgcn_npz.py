@@ -21,6 +21,7 @@ from mmcl.common.printing import complain
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.prompts import class_names
 from mmcl.data.readers.arrays import open_arrays
+from mmcl.data.readers.joints import zero_where_missing
 from mmcl.data.readers.naming import MAX_CLASSES, plain_classes, safe_name
 
 SIDES = ("train", "test")
@@ -113,20 +114,23 @@ class CTRGCNArrays:
     def read(self, source: ClipSource) -> RawClip:
         """Read one row: joints (M, T, V, 3) float32, without padding and without bodies that are not there.
 
+        A joint with a NaN is missing.
+
         Raises:
-            BadClip: nothing but padding, no label, or the file has changed.
+            BadClip: nothing but padding, infinite coordinates, no label, or the file has changed.
         """
         if source.payload is not None:
             raise BadClip(source.payload)
         side, _, row = source.member.partition("/")
         try:
-            frames = np.asarray(_arrays(self.source)[f"x_{side}"][int(row)], dtype=np.float32)
+            numbers = np.asarray(_arrays(self.source)[f"x_{side}"][int(row)], dtype=np.float32)
         except (KeyError, IndexError) as error:
             raise BadClip("the row has gone") from error
-        used = np.flatnonzero(frames.any(axis=1))
+        frames = zero_where_missing(numbers.reshape(-1, self.bodies, self.joints, 3))
+        used = np.flatnonzero(frames.any(axis=(1, 2, 3)))
         if not len(used):
             raise BadClip("nothing but padding")
-        joints = frames[: used[-1] + 1].reshape(-1, self.bodies, self.joints, 3).swapaxes(0, 1)
+        joints = frames[: used[-1] + 1].swapaxes(0, 1)
         return RawClip(joints=np.ascontiguousarray(joints[joints.any(axis=(1, 2, 3))]))
 
     def pixels(self, joints: np.ndarray, width: int, height: int) -> None:

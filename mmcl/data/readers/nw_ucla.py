@@ -18,6 +18,7 @@ from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.prompts import class_names
 from mmcl.data.readers.files import Archive, find_videos, require_folder
+from mmcl.data.readers.joints import zero_where_missing
 
 JOINTS = 20
 NAME = re.compile(r"(a(\d{1,9})_s(\d{1,9})_e(\d{1,9})_v(\d{1,9}))\.json")
@@ -79,10 +80,10 @@ class NWUCLA:
         return [clips[name] for name in sorted(clips)]
 
     def read(self, source: ClipSource) -> RawClip:
-        """Read one file: joints (1, T, 20, 3) float32.
+        """Read one file: joints (1, T, 20, 3) float32; one with a NaN is missing.
 
         Raises:
-            BadClip: no such JSON, not (T, 20, 3) numbers, or the label in the file is not the one of its name.
+            BadClip: no such JSON, not (T, 20, 3) finite numbers, or the label in the file is not the one of its name.
         """
         content = _parse(self.files.read(source.member))
         if content.get("label") != source.label + 1:
@@ -95,7 +96,7 @@ class NWUCLA:
             raise BadClip(f"'skeletons' is no array of numbers ({error})") from error
         if joints.ndim != 3 or joints.shape[1:] != (JOINTS, 3):
             raise BadClip(f"'skeletons' has shape {joints.shape}, expected (frames, {JOINTS}, 3)")
-        return RawClip(joints=joints[None])
+        return RawClip(joints=zero_where_missing(joints)[None])
 
     def pixels(self, joints: np.ndarray, width: int, height: int) -> None:
         """None: where the three cameras look is not published."""
