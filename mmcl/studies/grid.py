@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mmcl.common.errors import UserError
 from mmcl.engine.finished import check_complete
+from mmcl.engine.recipes import Recipe, find_recipe, keys_of
 from mmcl.engine.run_folder import check_run
 from mmcl.engine.start import configure, configure_contrast
 from mmcl.models.record import digest_of
@@ -163,14 +166,28 @@ class Study:
         """The recipe as a list."""
         return [self.recipe] if isinstance(self.recipe, str) else self.recipe
 
-    @property
-    def seeds_pair_runs(self) -> bool:
-        """Whether runs of one seed share more than its number: the clips it draws, or what is named after it.
+    def seeds_pair(self, arm: str) -> bool:
+        """Whether an arm's run of a seed shares more with the baseline's than its number.
 
-        The latter is a value with ``{seed}`` in it, such as the checkpoint that all arms of a seed start from.
+        It does where the seed draws the training clips of both, or where both have a value with ``{seed}`` in it, such
+        as the checkpoint that the runs of a seed start from.
         """
-        thinned = float(self.set.get("data.shots", 0)) > 0 or float(self.set.get("data.share", 1)) < 1
-        return thinned or SEED in repr((self.set, self.arms))
+        both = [{**self._recipe_data, **self.set, **self.own(name)} for name in (self.baseline, arm)]
+        named = [any(SEED in in_words(value) for value in settings.values()) for settings in both]
+        return all(map(_thinned, both)) or all(named)
+
+    @cached_property
+    def _recipe_data(self) -> dict[str, Any]:
+        """What the recipes say of ``data``, by dotted key; nothing of a recipe that is not there any more."""
+        found: dict[str, Any] = {}
+        for name in self.recipes:
+            try:
+                path = find_recipe(name)
+                section = Recipe(path, keys_of(path)).section("data")
+            except UserError:
+                continue
+            found |= {f"data.{key}": value for key, value in section.items()}
+        return found
 
     def own(self, arm: str) -> dict[str, Any]:
         """What tells an arm apart; nothing for an arm that is the recipe as it is."""
@@ -208,6 +225,19 @@ class Study:
 def in_words(value: Any) -> str:
     """A value as the command line takes it."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _thinned(settings: Mapping[str, Any]) -> bool:
+    """Whether the seed of a run draws its training clips."""
+    return _number(settings.get("data.shots"), 0.0) > 0 or _number(settings.get("data.share"), 1.0) < 1
+
+
+def _number(value: Any, usual: float) -> float:
+    """A setting as a number; the usual one where it is none, which the parser of `mmcl train` complains of."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return usual
 
 
 def _numbered(word: str, seed: int, draw: int | None) -> str:

@@ -30,6 +30,7 @@ class Row:
         difference: to the baseline arm.
         low, high: its 95 % interval.
         paired: the difference of each seed that both arms were finished with; empty where the protocol is random.
+        matched: whether the interval is of those pairs alone, since runs of a seed share clips or a beginning.
     """
 
     arm: str
@@ -42,6 +43,7 @@ class Row:
     low: float | None
     high: float | None
     paired: tuple[float, ...] = ()
+    matched: bool = False
 
     @property
     def verdict(self) -> str:
@@ -125,14 +127,15 @@ def _row(study: Study, arm: str, values: Values) -> Row:
     difference = low = high = None
     paired: tuple[float, ...] = ()
     base = {run: judged for run, judged in values.items() if run.arm == study.baseline}
+    matched = not drawn and arm != study.baseline and study.seeds_pair(arm)
     if base and arm != study.baseline:
-        over = _over_draws if drawn else _over_seeds if study.seeds_pair_runs else _over_clips
+        over = _over_draws if drawn else _over_seeds if matched else _over_clips
         difference, low, high = over(own, base)
         paired = () if drawn else _paired(own, base)
     return Row(
         arm, len({run.seed for run in own}), len(by_draw) if drawn else None, (min(counts), max(counts)),
         float(np.mean(spread)), float(np.std(spread, ddof=1)) if len(spread) > 1 else None, difference, low, high,
-        paired,
+        paired, matched,
     )  # fmt: skip
 
 

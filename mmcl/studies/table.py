@@ -79,15 +79,22 @@ def sentences(study: Study, rows: Sequence[Row]) -> list[str]:
         if row.value is None:
             lines.append(f"{row.arm}: no finished run yet.")
         elif row.difference is None:
-            lines.append(f"{row.arm}: nothing to compare it with, {study.baseline} has no finished run yet.")
-        elif not row.verdict:
-            lines.append(f"{row.arm}: {_points(row.difference)} points to {study.baseline} on one draw: no interval.")
+            why = "has no finished run yet" if rows[0].value is None else f"has no {_unit(study)} in common with it yet"
+            lines.append(f"{row.arm}: nothing to compare it with, {study.baseline} {why}.")
+        elif row.low is None:
+            few = f"on one {_unit(study)}: no interval"
+            lines.append(f"{row.arm}: {_points(row.difference)} points to {study.baseline} {few}.")
         else:
             lines.append(
                 f"{row.arm}: {row.verdict}, {_points(row.difference)} points against {study.baseline}, 95 % interval "
                 f"{_interval(row)}."
             )
     return lines
+
+
+def _unit(study: Study) -> str:
+    """What the runs of two arms have in common."""
+    return "seed" if study.draws is None else "draw"
 
 
 def _name_of(study: Study, reports: Reports) -> str:
@@ -156,12 +163,16 @@ def _page(
 
 def _method(study: Study, reports: Reports) -> str:
     """How deviations and intervals were come by."""
-    if study.draws is None and study.seeds_pair_runs:
+    others = [arm for arm in study.arms if arm != study.baseline] if study.draws is None else []
+    if matched := [arm for arm in others if study.seeds_pair(arm)]:
+        rest = [arm for arm in others if arm not in matched]
+        which = f" of {study.baseline} and {', '.join(matched)}" if rest else ""
+        alone = f" {', '.join(rest)}: the seeds of each side are drawn by themselves." if rest else ""
         return (
-            "± is the deviation over seeds. Runs of one seed learn from the same clips, or start from what was made "
-            "with that seed. Intervals: bootstrap over clips and seeds, both arms of a seed together, 10,000 "
-            "resamples; where a number is no share of clips, paired t over seeds. A few seeds say little of how much "
-            "seeds matter, so that the true ones are wider."
+            f"± is the deviation over seeds. Runs of one seed{which} learn from the same clips, or start from what was "
+            "made with that seed. Intervals: bootstrap over clips and seeds, both arms of a seed together, 10,000 "
+            f"resamples; where a number is no share of clips, paired t over seeds.{alone} A few seeds say little of "
+            "how much seeds matter, so that the true ones are wider."
         )
     if study.draws is None:
         return (

@@ -66,8 +66,8 @@ def test_rows_are_means_deviations_and_the_paired_bootstrap_in_clip_order(tmp_pa
 def test_runs_of_a_seed_that_share_clips_or_a_beginning_are_compared_in_pairs(tmp_path, thinned) -> None:
     study, made = make(tmp_path, {"base": 0.7, "good": 0.8}, seeds=4)
     runs = study.runs(tmp_path)
-    assert not replace(study, set={"data.shots": 0, "data.share": 1}).seeds_pair_runs
-    assert replace(study, arms={"base": {}, "good": {"start.checkpoint": "a/{seed}"}}).seeds_pair_runs
+    assert not replace(study, set={"data.shots": 0, "data.share": 1}).seeds_pair("good")
+    assert replace(study, arms={arm: {"start.checkpoint": "a/{seed}"} for arm in study.arms}).seeds_pair("good")
     study = replace(study, set=thinned)
     reports = read_reports(runs)
     del reports[next(run for run in runs if run.name == "base/1")]  # not finished: its partner stands alone
@@ -78,6 +78,22 @@ def test_runs_of_a_seed_that_share_clips_or_a_beginning_are_compared_in_pairs(tm
     differences = sides[0].mean(axis=1) - sides[1].mean(axis=1)
     other = compare_arms(study, reports, "top1")[1]  # as a number of the report, not by clips
     assert (other.difference, other.low, other.high) == pytest.approx(corrected_interval(differences, 0.0))
+
+
+def test_an_arm_is_paired_where_it_shares_clips_or_a_beginning_with_the_baseline(tmp_path) -> None:
+    started = {"start.checkpoint": "a/{seed}"}
+    study, _ = make(tmp_path, {"base": 0.7, "good": 0.8, "other": 0.8}, seeds=4)
+    study = replace(study, arms={"base": {"data.shots": 2} | started, "good": {"data.shots": 4}, "other": {}})
+    assert [study.seeds_pair(arm) for arm in ("good", "other")] == [True, False]
+    assert not replace(study, arms={"base": {}, "good": started}).seeds_pair("good")
+    (tmp_path / "few.yaml").write_text("data: {share: 0.1}")
+    assert replace(study, recipe=str(tmp_path / "few.yaml")).seeds_pair("other")
+    runs = study.runs(tmp_path)
+    reports = read_reports(run for run in runs if (run.seed == 0) == (run.arm == "base"))
+    rows = compare_arms(study, reports)
+    assert rows[2].low is not None and rows[1].difference is None
+    assert sentences(study, rows)[0].endswith("base has no seed in common with it yet.")
+    assert "of base and good learn" in _method(study, reports) and "other: the seeds" in _method(study, reports)
 
 
 def test_arms_that_answer_alike_show_no_difference_and_the_page_says_so(tmp_path) -> None:
