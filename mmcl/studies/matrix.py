@@ -15,6 +15,7 @@ import numpy as np
 from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
 from mmcl.common.files import atomic_file
+from mmcl.evaluation.directions import meaning_of
 from mmcl.evaluation.reporting.page import table
 from mmcl.evaluation.reporting.pictures import DPI, as_written, save_figure, shortened
 from mmcl.studies.grid import Run, Study
@@ -60,7 +61,8 @@ def measures(study: Study, runs: Iterable[Run], out: Path) -> list[Measure]:
     shown = [
         Measure(
             f"{_words(key)}{f' ({judge})' if keys.count(key) > 1 else ''}, %",
-            {arm: float(np.mean(values)) for arm, values in by_arm.items()}, key == CALIBRATION,
+            {arm: float(np.mean(values)) for arm, values in by_arm.items()},
+            meaning_of(key).better == "less",
         )
         for (key, judge), by_arm in found.items()
     ]  # fmt: skip

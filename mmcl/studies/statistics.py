@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
 from mmcl.evaluation.compare import corrected_interval, paired_bootstrap
+from mmcl.evaluation.directions import Better, meaning_of
 from mmcl.evaluation.reporting.saved import SavedReport, check_same_clips, read_report
 from mmcl.studies.grid import Run, Study
 
@@ -18,19 +19,20 @@ Reports = Mapping[Run, SavedReport]
 
 @dataclass(frozen=True)
 class Row:
-    """One arm. Values, differences and deviations are fractions of 1; None where there is nothing to know.
+    """One arm. Values, differences and deviations are in the number's own unit; None where there is nothing to know.
 
     Attributes:
         arm: its name.
         seeds: how many it was finished with.
         draws: of the protocol, at least one seed finished; None where the protocol is not random.
         n: clips judged by one run, the fewest and the most.
-        value: mean of the number that the runs are judged by, of which more is better.
+        value: mean of the number that the runs are judged by.
         deviation: over draws (of their means over seeds) where there are some, else over seeds; n - 1 below.
         difference: to the baseline arm.
         low, high: its 95 % interval.
         paired: the difference of each seed that both arms were finished with; empty where the protocol is random.
         matched: whether the interval is of those pairs alone, since runs of a seed share clips or a beginning.
+        better: whether more or less of the number is better; empty where nobody can say.
     """
 
     arm: str
@@ -44,13 +46,16 @@ class Row:
     high: float | None
     paired: tuple[float, ...] = ()
     matched: bool = False
+    better: Better = "more"
 
     @property
     def verdict(self) -> str:
-        """better, worse, or no difference shown; empty where nothing was compared."""
-        if self.low is None or self.high is None:
+        """better, worse, or no difference shown; empty where nothing was compared, or nobody can say what is better."""
+        if self.low is None or self.high is None or not self.better:
             return ""
-        return "better" if self.low > 0 else "worse" if self.high < 0 else "no difference shown"
+        if self.low <= 0 <= self.high:
+            return "no difference shown"
+        return "better" if (self.low > 0) == (self.better == "more") else "worse"
 
 
 def read_reports(runs: Iterable[Run]) -> dict[Run, SavedReport]:
@@ -85,7 +90,8 @@ def compare_arms(study: Study, reports: Reports, number: str = "") -> list[Row]:
     """
     values = {run: report.number(number or report.main) for run, report in reports.items()}
     known = {run: Judged(reports[run], value, not number) for run, value in values.items() if value is not None}
-    return [_row(study, arm, known) for arm in study.arms]
+    better: Better = meaning_of(number).better if number else "more"
+    return [replace(_row(study, arm, known), better=better) for arm in study.arms]
 
 
 def judge_alike(reports: Iterable[SavedReport]) -> bool:
@@ -100,7 +106,7 @@ class Judged:
 
     Attributes:
         report: of a run.
-        value: the number, of which more is better.
+        value: the number.
         by_clip: whether it is the share of clips that were answered right.
     """
 

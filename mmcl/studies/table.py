@@ -13,6 +13,7 @@ from typing import Any
 from mmcl.common.errors import UserError
 from mmcl.common.files import atomic_file, write_json, write_text
 from mmcl.common.printing import safe_page
+from mmcl.evaluation.directions import meaning_of
 from mmcl.evaluation.reporting.page import table
 from mmcl.evaluation.reporting.pictures import BLUE, DPI, GREY, as_written, save_figure
 from mmcl.studies.grid import Run, Study
@@ -38,9 +39,9 @@ def write_table(
     """
     name = _name_of(study, reports)
     said = [*sentences(study, rows), *power_sentences(rows)]
-    body = f"{_table(rows, name)}\n\n" + "\n".join(f"- {line}" for line in said)
+    body = f"{_table(rows, f'{name} %')}\n\n" + "\n".join(f"- {line}" for line in said)
     also, shown, trouble = _beside(out, study, reports)
-    body += "".join(f"\n\n{_table(others, number)}" for number, others in also.items())
+    body += "".join(f"\n\n{_also(others, number)}" for number, others in also.items())
     body += "\n\n" + "\n".join(trouble) if trouble else ""
     write_text(out / "study.md", safe_page(_page(study, body, reports, unfinished, shown)))
     write_text(out / "study.csv", _csv(rows))
@@ -103,18 +104,27 @@ def _name_of(study: Study, reports: Reports) -> str:
     return "top-1" if main == "top1" else main.replace("_", " ")
 
 
-def _table(rows: Sequence[Row], name: str) -> str:
+def _also(rows: Sequence[Row], number: str) -> str:
+    """The table of another number: shares in per cent, anything else as it is."""
+    meaning = meaning_of(number)
+    less = ", less is better" if meaning.better == "less" else ""
+    return _table(rows, f"{number}{' %' if meaning.share else ''}{less}", 100 if meaning.share else 1)
+
+
+def _table(rows: Sequence[Row], title: str, scale: int = 100) -> str:
     drawn = any(row.draws is not None for row in rows)
-    head = ["arm", "seeds", *["draws"] * drawn, "n", f"{name} %", "difference", "95 % interval"]
-    return table(head, [_cells(row, drawn) for row in rows])
+    head = ["arm", "seeds", *["draws"] * drawn, "n", title, "difference", "95 % interval"]
+    return table(head, [_cells(row, drawn, scale) for row in rows])
 
 
-def _cells(row: Row, drawn: bool) -> list[Any]:
+def _cells(row: Row, drawn: bool, scale: int) -> list[Any]:
     n = str(row.n[0]) if row.n[0] == row.n[1] else f"{row.n[0]} to {row.n[1]}"
-    mean = "" if row.value is None else f"{100 * row.value:.2f}"
-    spread = "" if row.deviation is None else f" ± {100 * row.deviation:.2f}"
-    difference = "" if row.difference is None else _points(row.difference)
-    return [row.arm, row.seeds, *[row.draws] * drawn, n, mean + spread, difference, _interval(row)]
+    digits = 2 if scale == 100 else 4
+    mean = "" if row.value is None else f"{scale * row.value:.{digits}f}"
+    spread = "" if row.deviation is None else f" ± {scale * row.deviation:.{digits}f}"
+    difference = "" if row.difference is None else f"{scale * row.difference:+.{digits}f}"
+    ends = [f"{scale * end:+.{digits}f}" for end in (row.low, row.high) if end is not None]
+    return [row.arm, row.seeds, *[row.draws] * drawn, n, mean + spread, difference, " to ".join(ends)]
 
 
 def _points(value: float) -> str:

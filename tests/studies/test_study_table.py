@@ -179,6 +179,25 @@ def test_a_number_that_no_report_has_is_named(tmp_path, number: str, complaint: 
         compare_arms(study, read_reports(study.runs(tmp_path)), number)
 
 
+@pytest.mark.parametrize(
+    ("number", "head", "cell", "verdict"),
+    [("forgetting", "forgetting %, less is better", "40.00", "worse"), ("nll", "nll, less is", "0.4000", "worse"),
+     ("top5", "top5 %", "40.00", "better"), ("length", "length |", "0.4000", "")],
+)  # fmt: skip
+def test_another_number_is_better_where_it_should_be_and_in_per_cent_where_it_is_a_share(
+    tmp_path, number: str, head: str, cell: str, verdict: str
+) -> None:
+    study, _ = make(tmp_path, {"base": 0.7, "other": 0.8}, seeds=2)
+    for run in study.runs(tmp_path):
+        facts = json.loads((run.report / "report.json").read_text())
+        value = (0.1 if run.arm == "base" else 0.4) + 0.001 * (2 * run.seed - 1)
+        (run.report / "report.json").write_text(json.dumps(facts | {number: value}))
+    study, reports = replace(study, also=[number]), read_reports(study.runs(tmp_path))
+    printed = write_table(tmp_path, study, compare_arms(study, reports), reports, {}).split("\n\n")[-1]
+    assert head in printed and cell in printed
+    assert json.loads((tmp_path / "study.json").read_text())["also"][number][1]["verdict"] == verdict
+
+
 def test_what_stands_beside_the_table_does_not_cost_the_table(tmp_path) -> None:
     study, _ = make(tmp_path, {"base": 0.7, "other": 0.8})
     study = replace(study, also=["nowhere"], judge=["top1", "knn"])
