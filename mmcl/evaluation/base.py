@@ -60,10 +60,12 @@ class Evaluation(Method):
     Attributes:
         judges: the clips that it is meant for: a ``side`` of a protocol (train, validation or test), those of the
             classes that a protocol has ``withheld``, or a whole ``store``, by no protocol.
+        learns: whether it learns from the training side itself, which it cannot judge then.
     """
 
     registry = EVALUATIONS
     judges: ClassVar[Literal["side", "withheld", "store"]] = "side"
+    learns: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:

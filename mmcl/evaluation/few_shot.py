@@ -75,6 +75,7 @@ class FewShot(Evaluation):
     """
 
     options_type: ClassVar[type] = FewShotOptions
+    learns: ClassVar[bool] = True
     tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({"ways": 2, "shots": [1], "episodes": 5, "neighbours": [1]})
 
     def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:

@@ -103,6 +103,7 @@ class Finetune(Evaluation):
     """Cross-entropy on all training clips, each level of the encoder at its own rate; judged by the classifier."""
 
     options_type: ClassVar[type] = FinetuneOptions
+    learns: ClassVar[bool] = True
 
     def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:
         """``finetune_top1``, and beside it training from scratch and the nearest clip by raw coordinates.

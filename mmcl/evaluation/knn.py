@@ -45,6 +45,7 @@ class KNN(Evaluation):
     """Majority of the nearest training clips by cosine; of equal votes, the class that comes first."""
 
     options_type: ClassVar[type] = KNNOptions
+    learns: ClassVar[bool] = True
 
     def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:
         """``knn_top1`` of the features at the first k; all readouts, floors and k under ``top1_by_readout``."""

@@ -53,6 +53,7 @@ class Linear(Evaluation):
     """
 
     options_type: ClassVar[type] = LinearOptions
+    learns: ClassVar[bool] = True
 
     def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:
         """``linear_top1`` of the features; all readouts and floors under ``top1_by_readout``."""

@@ -47,7 +47,7 @@ def probe_sides(data: Selection) -> Sides:
     """Learn from the training side of a protocol, judge on the side that is asked for.
 
     Raises:
-        UserError: no protocol, or a side without clips.
+        UserError: no protocol, a side without clips, or the side that is learned from is to be judged.
     """
     sides = data.sides
     bank, queries = sides.train, data.clips
@@ -58,6 +58,8 @@ def probe_sides(data: Selection) -> Sides:
             )
         if not len(clips):
             raise UserError(f"a probe learns from training clips: {data.protocol} has none on its {name} side here")
+    if np.isin(queries, bank).any():
+        raise UserError("a probe learns from the clips of the train side and would find each of them: judge another")
     labels = data.store.labels
     names = [data.store.class_names[label] for label in sides.classes]
     return Sides(bank, sides.targets(labels[bank]), queries, sides.targets(labels[queries]), names)

@@ -58,6 +58,7 @@ class Semi(Evaluation):
     """
 
     options_type: ClassVar[type] = SemiOptions
+    learns: ClassVar[bool] = True
 
     def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:
         """``semi_top1``, the mean of the first amount; all amounts under ``top1_by_readout``.

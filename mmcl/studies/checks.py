@@ -73,9 +73,11 @@ def _check_judges(study: Study, where: str) -> None:
         if not isinstance(options, dict):
             raise UserError(f"{where}: judge_options of {name} is {options!r:.60}: it must be keys and values")
         try:
-            build_evaluation(name, options)
+            evaluation = build_evaluation(name, options)
         except UserError as error:
             raise UserError(f"{where}: judge: {error}") from error
+        if evaluation.learns and study.judge_on.get("split") == "train":
+            raise UserError(f"{where}: judge_on.split is train, from which {name} learns: judge test or validation")
 
 
 def check_key(key: str, where: str) -> None:

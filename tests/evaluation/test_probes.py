@@ -204,6 +204,14 @@ def test_bad_options_are_named(model_folder):
             probe(["--checkpoint", str(model_folder), "--probe", "knn", *words])
 
 
+def test_the_side_that_is_learned_from_is_not_judged(model_folder):
+    saved = find_model(model_folder)
+    data = select(saved, None, None, "train")
+    for name in ("knn", "few_shot", "linear", "finetune", "semi"):
+        with pytest.raises(UserError, match="learns from the clips of the train side"):
+            build_evaluation(name).run(saved.load(), data, make_apply(data.store, torch.device("cpu")))
+
+
 def test_a_share_that_is_one_clip_is_refused_before_anything_is_trained(model_folder):
     data = select(find_model(model_folder), None, None)
     share = 1 / len(data.sides.train)

@@ -138,6 +138,7 @@ def test_draws_and_settings_from_the_command_line(tmp_path) -> None:
         ({"arms": {"a": {"data.path": datetime.date(2001, 1, 1)}}}, "arm 'a': data.path is .*text needs quotes"),
         ({"set": {"optimiser.rate": float("nan")}}, "set: optimiser.rate is nan"),
         ({"judge_on": {"split": "banana"}}, "judge_on.split is 'banana': it must be test, validation, train"),
+        ({"judge": "knn", "judge_on": {"split": "train"}}, "judge_on.split is train, from which knn learns"),
         ({"also": [".."]}, "also holds '..': it must be keys"),
         ({"set": {"data.protocol": "x/{draw}"}, "draws": 20_000_000}, "runs: a study may have 100,000"),
         ({"set": {"data.protocol": "x/{draw}"}}, "go together"),
