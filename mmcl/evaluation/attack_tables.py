@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 RESAMPLES = 1000
 ARROW = " > "  # between surrogate and target in a key
+SMOOTHED = ", smoothed "  # in the name of a model behind input smoothing
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Summary:
-    """One attack at one budget over all pairs of models.
+    """One attack at one budget over all pairs of models behind the same defence.
 
     Attributes:
         attack: its name.
@@ -53,6 +55,7 @@ class Summary:
         itself: rate on the attacked models themselves, with its interval.
         others: mean rate over all pairs of different models, with its interval; None where there is one model.
         gain: the same less the first attack's, with its interval; None for that one.
+        defence: behind which both models of a pair stand, as names of models end with it; empty for none.
     """
 
     attack: str
@@ -60,11 +63,12 @@ class Summary:
     itself: dict[str, float]
     others: dict[str, float] | None
     gain: dict[str, float] | None
+    defence: str = ""
 
     @property
     def row(self) -> dict[str, Any]:
         """For a report's table."""
-        row: dict[str, Any] = {"attack": self.attack, "epsilon": self.epsilon}
+        row: dict[str, Any] = {"attack": self.attack + self.defence, "epsilon": self.epsilon}
         for name, found in (("itself", self.itself), ("others", self.others), ("less_first", self.gain)):
             row |= {name: None, f"{name}_low": None, f"{name}_high": None}
             if found is not None:
@@ -82,18 +86,16 @@ def cell_of(
 
 
 def summaries(arrays: Mapping[str, np.ndarray], attacks: Sequence[str], epsilons: Sequence[float]) -> list[Summary]:
-    """All attacks and budgets, from arrays (runs, n) by ``"ATTACK EPSILON SURROGATE > TARGET"``."""
+    """All attacks and budgets, from arrays (runs, n) by ``"ATTACK EPSILON SURROGATE > TARGET"``.
+
+    Models behind a defence have rows of their own: a model and its defended self are no two models.
+    """
     found = []
-    for epsilon in epsilons:
+    defences = dict.fromkeys(_defence(key.rpartition(ARROW)[2]) for key in arrays)
+    for epsilon, defence in product(epsilons, sorted(defences, key=bool)):
         first: tuple[np.ndarray, float] | None = None
         for attack in attacks:
-            start = f"{attack} {epsilon:g} "
-            own: list[np.ndarray] = []
-            others: list[np.ndarray] = []
-            for key, values in arrays.items():
-                if key.startswith(start):
-                    surrogate, target = key[len(start) :].split(ARROW)
-                    (own if surrogate == target else others).append(values)
+            own, others = _pairs(arrays, f"{attack} {epsilon:g} ", defence)
             pairs = np.stack(others) if others else None
             drawn = None if pairs is None else (resampled(pairs), rate_of(pairs))
             gain = None
@@ -102,8 +104,26 @@ def summaries(arrays: Mapping[str, np.ndarray], attacks: Sequence[str], epsilons
             first = drawn if first is None else first
             whole = np.stack(own)
             found.append(Summary(attack, epsilon, named(*interval(resampled(whole), rate_of(whole))),
-                                 None if drawn is None else named(*interval(*drawn)), gain))  # fmt: skip
+                                 None if drawn is None else named(*interval(*drawn)), gain, defence))  # fmt: skip
     return found
+
+
+def _pairs(arrays: Mapping[str, np.ndarray], start: str, defence: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Success on the models themselves and on other ones, of pairs that both stand behind a defence."""
+    own: list[np.ndarray] = []
+    others: list[np.ndarray] = []
+    for key, values in arrays.items():
+        if key.startswith(start):
+            surrogate, target = key[len(start) :].split(ARROW)
+            if _defence(surrogate) == defence == _defence(target):
+                (own if surrogate == target else others).append(values)
+    return own, others
+
+
+def _defence(name: str) -> str:
+    """What stands before a model, out of its name."""
+    _, word, deviation = name.partition(SMOOTHED)
+    return word + deviation
 
 
 def rate_of(values: np.ndarray) -> float:

@@ -19,13 +19,12 @@ from mmcl.common.errors import UserError
 from mmcl.data.selection import Selection
 from mmcl.data.store import ClipStore
 from mmcl.evaluation.attack_models import NO_GRADIENTS, Participant, defended, frame_shape, judge_clean, padded
-from mmcl.evaluation.attack_tables import ARROW, Cell, cell_of, summaries
+from mmcl.evaluation.attack_tables import ARROW, SMOOTHED, Cell, cell_of, summaries
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
 from mmcl.evaluation.reporting.attack_page import attack_blocks
 from mmcl.models.model import Model
 
 NOTE = "/"  # between an attack's name and what tells it from others of that name
-SMOOTHED = ", smoothed "  # in the name of a model behind input smoothing
 
 
 @dataclass(frozen=True)

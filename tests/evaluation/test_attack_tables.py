@@ -43,6 +43,11 @@ def test_a_summary_separates_itself_from_others_and_pairs_the_differences() -> N
     arrays |= {f"{attack} 0.01 {name} > {name}": np.ones((2, 60)) for attack in ("ifgsm", "tasar") for name in "ab"}
     arrays |= {"ifgsm 0.015 a > a": np.zeros((2, 60)), "ifgsm 0.015 a > b": np.zeros((2, 60))}
     first, second = summaries(arrays, ("ifgsm", "tasar"), (0.01,))
+    smoothed = {key.replace(" > ", ", smoothed 2 > ") + ", smoothed 2": 0 * values for key, values in arrays.items()}
+    through = {"ifgsm 0.01 a > a, smoothed 2": np.full((2, 60), NAN), "tasar 0.01 a, smoothed 2 > a": np.ones((2, 60))}
+    every = summaries({**smoothed, **through, **arrays}, ("ifgsm", "tasar"), (0.01,))  # no self, and no other model
+    assert every[:2] == [first, second] and every[2].itself["rate"] == 0 and every[3].others["rate"] == 0
+    assert [one.row["attack"] for one in every[2:]] == ["ifgsm, smoothed 2", "tasar, smoothed 2"]
     assert first.itself == {"rate": 1.0, "low": 1.0, "high": 1.0} and first.gain is None
     assert first.others["rate"] == pytest.approx(base.mean()) and second.others["rate"] == pytest.approx(better.mean())
     assert second.gain["rate"] == pytest.approx(better.mean() - base.mean()) and second.gain["low"] > 0

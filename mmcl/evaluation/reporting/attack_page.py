@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mmcl.evaluation.attack_tables import SMOOTHED
 from mmcl.evaluation.base import Verdict
 from mmcl.evaluation.reporting.page import table
 from mmcl.evaluation.reporting.pictures import DPI, as_written, save_figure, shortened
@@ -37,7 +38,7 @@ ABREAST = 4  # heat maps beside each other
 HOW = (
     "Intervals are 95 % by a bootstrap over clips and seeds, which all pairs share. `less the first` is the difference "
     "of the means over pairs of different models to the first attack's: where its interval holds 0, these runs show no "
-    "difference. Noise of the same budget is the control."
+    "difference. Noise of the same budget is the control. Models behind a defence are compared among themselves."
 )
 
 
@@ -52,7 +53,12 @@ def summary_table(rows: Sequence[Mapping[str, Any]], cells: Sequence[Mapping[str
     """One line an attack and budget, with what its changes look like."""
     lines = []
     for row in rows:
-        own = [cell for cell in cells if (cell["attack"], cell["epsilon"]) == (row["attack"], row["epsilon"])]
+        attack, word, deviation = row["attack"].partition(SMOOTHED)
+        own = [
+            cell for cell in cells
+            if (cell["attack"], cell["epsilon"]) == (attack, row["epsilon"])
+            and cell["surrogate"].partition(SMOOTHED)[1:] == (word, deviation)
+        ]  # fmt: skip
         bone, acceleration, position = (
             float(np.mean([cell[key] for cell in own])) for key in ("bone", "acceleration", "position")
         )
