@@ -28,6 +28,12 @@ AMOUNTS = {
     "macs": "share of its multiply-accumulates a clip, or their number",
     "milliseconds": "time of one clip through ONNX Runtime on this machine",
 }
+FLAGS = {  # options of the surgery that have flags, which say more than the surgery's own number
+    "policy": "one of --ratio, --rank, --energy, --parameters, --macs, --milliseconds, --merge",
+    "amount": "--ratio, --rank, --energy, --parameters, --macs or --milliseconds",
+    "basis": "--basis", "include": "--include", "exclude": "--exclude", "temporal": "--temporal",
+    "batch_size": "--batch-size",
+}  # fmt: skip
 EPILOG = """\
 One of the six policies says how small; several numbers with commas between them (--parameters 0.7,0.5) make a sweep:
 a bundle for each, and one page that sets them side by side. What is written can be trained on, which is how accuracy
@@ -96,12 +102,19 @@ def _numbers(text: str) -> list[float]:
 
 
 def asked(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Options of every surgery that a command line asks for."""
+    """Options of every surgery that a command line asks for.
+
+    Raises:
+        UserError: one of them is given by --option, and has a flag.
+    """
     from mmcl.evaluation.judging import option_words
 
+    options = option_words(arguments.option)
+    if said := next((key for key in FLAGS if key in options), None):
+        raise UserError(f"--option {said}: give {FLAGS[said]} instead")
     shared = {
         "basis": arguments.basis or "svd", "include": arguments.include, "exclude": arguments.exclude,
-        "temporal": arguments.temporal, "batch_size": max(2, arguments.batch_size), **option_words(arguments.option),
+        "temporal": arguments.temporal, "batch_size": max(2, arguments.batch_size), **options,
     }  # fmt: skip
     if arguments.merge:
         return [{**shared, "policy": "merge"}]

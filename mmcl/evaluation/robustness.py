@@ -24,6 +24,11 @@ from mmcl.evaluation.base import Apply, Evaluation, Verdict
 from mmcl.evaluation.reporting.attack_page import attack_blocks
 from mmcl.models.model import Model
 
+# Options of an attack that are said once for all attacks: how the evaluation calls each, and `mmcl attack`.
+SHARED = {
+    "epsilon": "epsilons (--epsilon)", "unit": "unit (--unit)", "targeted": "targeted (--targeted)",
+    "seed": "draws (--draws)",
+}  # fmt: skip
 NOTE = "/"  # between an attack's name and what tells it from others of that name
 
 
@@ -80,8 +85,11 @@ class RobustnessOptions:
         Raises:
             UserError: no such attack, or options that are wrong.
         """
+        own = self.options.get(name, {})
+        if said := next((key for key in SHARED if key in own), None):
+            raise UserError(f"'{said}' is no option of {name} alone: give {SHARED[said]}, which is for all attacks")
         common = {"epsilon": self.epsilons[0], "unit": self.unit, "targeted": self.targeted}
-        return build_attack(name.partition(NOTE)[0], {**self.options.get(name, {}), **common})
+        return build_attack(name.partition(NOTE)[0], {**own, **common})
 
     @property
     def tried(self) -> tuple[str, ...]:

@@ -167,6 +167,9 @@ def test_mistakes_on_the_command_line_are_told(folders) -> None:
             targets([word])
     with pytest.raises(UserError, match="not asked for"):
         build_evaluation("robustness", {"options": {"mig": {}}})
+    for key, flag in (("epsilon", "--epsilon"), ("targeted", "--targeted"), ("unit", "--unit"), ("seed", "--draws")):
+        with pytest.raises(UserError, match=f"'{key}' is no option of ifgsm alone: give .*{flag}"):
+            build_evaluation("robustness", {"options": attack_options([f"{key}=1"], ["ifgsm"])})
     for epsilon in (-1.0, 1e300):
         with pytest.raises(UserError, match="epsilon"):
             build_evaluation("robustness", {"epsilons": [epsilon]})

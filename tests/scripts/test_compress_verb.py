@@ -119,6 +119,8 @@ def test_what_was_compressed_is_trained_on_in_its_form(sizes, demo_store, tmp_pa
         (["--ratios", "1.5"], "share of 1"), (["--rank", "2", "--include", "*.kee"], "no layer fits"),
         (["--rank", "2", "--basis", "luck"], "basis must be"), (["--merge"], "no factored layer"),
         (["--rank", "2", "--option", "colour=red"], "no option colour"),
+        (["--macs", "0.5", "--option", "amount=0.9"], "amount: give --ratio.*--macs"),
+        (["--ratios", "0.3", "--option", "policy=energy"], "policy: give one of --ratio"),
     ],
 )  # fmt: skip
 def test_mistakes_are_said_before_anything_is_written(run, tmp_path, words, complaint) -> None:
