@@ -91,8 +91,9 @@ def find_source(arguments: Namespace, saved: SavedModel, model: Model) -> Explai
         source, data, taken = _of_files(words, model, arguments), None, np.empty(0, dtype=int)
     wanted = arguments.background or (None if data is None else data.store.location) or _own_store(saved)
     if wanted != STILL and wanted is not None:
-        same = data is not None and wanted == data.store.location
-        beside = data if same and data is not None else _selection(saved, wanted, arguments.protocol)
+        beside = data if data is not None and wanted == data.store.location else None
+        beside = beside or _selection(saved, wanted, arguments.protocol)
+        same = data is not None and beside.store.fingerprint == data.store.fingerprint  # perhaps by another path
         _add_background(source, beside, taken if same else taken[:0], arguments, model)
     return source
 
@@ -153,7 +154,8 @@ def _add_background(
             f"{store.location} has joints of layout '{store.layout.name}', and the clips to explain those of "
             f"'{model.layout.name}': --background names another store, or still"
         )
-    side = data.split.train if data.split is not None else np.setdiff1d(np.arange(len(store)), taken)
+    side = data.split.train if data.split is not None else np.arange(len(store))
+    side = side[~np.isin(side, taken)]  # a clip that stands for nothing explains nothing of itself
     if not len(side):
         raise UserError(f"{store.location} has no clips beside those to explain: use --background still")
     chosen = np.random.default_rng(named_seed(arguments.seed, "background clips")).permutation(side)

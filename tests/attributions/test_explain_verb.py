@@ -17,8 +17,10 @@ from mmcl import predict
 from mmcl.attributions.drawing import AGAINST, FOR, draw_loud_skeleton, shade
 from mmcl.attributions.explaining import explain, held_still, shown_skeleton
 from mmcl.attributions.pictures import Explained, strip
-from mmcl.attributions.sources import gathered
+from mmcl.attributions.sources import find_source, gathered, open_model_for
 from mmcl.common.errors import UserError
+from mmcl.data.protocols import load_protocol
+from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.models.bundle import write_bundle
 from mmcl.models.description import GRAPHS, WEIGHTS
@@ -65,6 +67,17 @@ def test_clips_of_a_store_are_explained_one_by_one_and_by_class(bundle, store, t
     assert Image.open(tmp_path / "why" / animation).n_frames == 16
     out = capsys.readouterr().out
     assert all(f"{name}: {store.class_names[4]}" in out for name in (store.ids[3], store.ids[8]))
+
+
+def test_an_explained_clip_is_no_background_of_itself(bundle, store, tmp_path) -> None:
+    saved, model = open_model_for(bundle, "last", [str(store.path)], None, "cpu")
+    train = split(store, load_protocol("demo/cross_subject")).train
+    chosen = ",".join(store.ids[clip] for clip in train[:-1])
+    for place in ([], ["--background", f"{store.path}/."]):
+        words = [str(bundle), str(store.path), "--protocol=demo/cross_subject", "--clips", chosen, "--out=x", *place]
+        source = find_source(verb.build_parser().parse_args(words), saved, model)
+        assert len(source.background) == 1
+        np.testing.assert_array_equal(source.background[0], store.numbers(int(train[-1])))
 
 
 def test_files_are_explained_against_themselves_held_still(bundle, store, tmp_path, capsys) -> None:
