@@ -113,8 +113,11 @@ def measure(groups: Mapping[str, Sequence[SavedReport]], threads: int, seconds: 
         seconds: for timing each graph.
 
     Raises:
-        UserError: reports of other clips, without a clip that was answered right, or of models that are gone.
+        UserError: reports of other clips, of another number than top-1, or of models that are gone.
     """
+    for report in (report for reports in groups.values() for report in reports):
+        if report.main != "top1":
+            raise UserError(f"{report.path} goes by {report.main}, and a frontier is of top-1: give a report by top1")
     check_same_clips([report for reports in groups.values() for report in reports])
     paths = {name: model_paths(reports[0]) for name, reports in groups.items()}
     made: dict[Path, Network] = {}

@@ -94,6 +94,14 @@ def test_models_without_graphs_get_some(demo_store, tmp_path) -> None:
     rows_of(demo_store, tmp_path, [write_teacher(tmp_path / f"{name}-bundle", model) for name, model in made.items()])
 
 
+def test_what_goes_by_another_number_than_top_1_is_refused(tmp_path) -> None:
+    save(tmp_path / "one", *invented(1), checkpoint="gone")
+    file = tmp_path / "one" / "report.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "main": "auroc", "auroc": 0.9}))
+    with pytest.raises(UserError, match="one goes by auroc, and a frontier is of top-1"):
+        main(["frontier", f"one={tmp_path}/one", "--out", str(tmp_path / "out")])
+
+
 def test_a_study_stands_for_its_arms_wherever_it_was_moved_to(tmp_path) -> None:
     scores, labels = invented(1)
     for arm in ("a", "b"):
