@@ -26,7 +26,8 @@ def fill(where: str, options: Any, kind: Any) -> Any:
         kind: the dataclass.
 
     Raises:
-        UserError: no mapping, an unknown key, no value for a key without a default, or a value of the wrong type.
+        UserError: no mapping, an unknown key, no value for a key without a default, a value of the wrong type, or a
+            seed below 0, which no generator takes.
     """
     if not isinstance(options, Mapping):
         raise UserError(f"options of '{where}' must be keys and values, not {type(options).__name__}")
@@ -37,7 +38,10 @@ def fill(where: str, options: Any, kind: Any) -> Any:
     if missing := [key for key in needed if key not in options]:
         raise UserError(f"'{where}' lacks {', '.join(missing)}")
     hints = get_type_hints(kind)
-    return kind(**{key: typed(f"{where}.{key}", value, hints[key]) for key, value in options.items()})
+    found = {key: typed(f"{where}.{key}", value, hints[key]) for key, value in options.items()}
+    if (found.get("seed") or 0) < 0:
+        raise UserError(f"option {where}.seed is {found['seed']}: it must be 0 or more")
+    return kind(**found)
 
 
 def build(registry: Mapping[str, Any], name: str, options: Any = None, *arguments: Any) -> Any:

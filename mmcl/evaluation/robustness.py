@@ -72,6 +72,8 @@ class RobustnessOptions:
     def __post_init__(self) -> None:
         if not (self.attacks and self.epsilons and self.draws) or self.clips < 1:
             raise UserError("robustness needs an attack, an epsilon, a draw and at least one clip")
+        if min(self.draws) < 0:
+            raise UserError(f"robustness.draws holds {min(self.draws)}: seeds must be 0 or more")
         for epsilon in self.epsilons:
             Budget(epsilon, self.unit)
         if unused := sorted(set(self.options) - set(self.attacks)):
@@ -143,6 +145,8 @@ class Robustness(Evaluation):
             return open_model(folder, layout=data.store.layout, device=model.device)
 
         own = self.options.name or (model.path.name if model.path is not None else "model")
+        if ARROW in own or SMOOTHED in own:
+            raise UserError(f"the model attacked cannot be called '{own}' in a report: give another --name")
         groups = {own: [model, *(opened(folder) for folder in self.options.seeds)]}
         for name, folders in self.options.models.items():
             if name in groups or ARROW in name or SMOOTHED in name:

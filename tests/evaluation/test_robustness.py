@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mmcl.attack import attack_options, build_parser, main, targets
+from mmcl.attacks.base import build_attack
 from mmcl.common.errors import UserError
 from mmcl.data.protocols import load_protocol
 from mmcl.data.selection import Selection
@@ -21,6 +22,7 @@ from mmcl.evaluation.base import build_evaluation, make_apply
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.model import Model
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.surgery.base import build_surgery
 
 CPU = torch.device("cpu")
 
@@ -121,6 +123,24 @@ def test_a_model_is_no_second_seed_of_itself(store, data, folders) -> None:
     evaluation = build_evaluation("robustness", {"attacks": ["ifgsm"], "models": {"other": twice}})
     with pytest.raises(UserError, match="'other' holds a model twice, which are no two seeds"):
         evaluation.run(nearest_mean(store, 0), data, make_apply(store, CPU))
+
+
+@pytest.mark.parametrize("name", ["a > b", "x, smoothed 3"])
+def test_a_name_that_a_report_cannot_hold_is_refused(store, data, name: str) -> None:
+    evaluation = build_evaluation("robustness", {"attacks": ["ifgsm"], "name": name})
+    with pytest.raises(UserError, match=f"cannot be called '{name}'"):
+        evaluation.run(nearest_mean(store, 0), data, make_apply(store, CPU))
+
+
+@pytest.mark.parametrize(
+    ("build", "name", "options"),
+    [(build_evaluation, "robustness", {"seed": -1}), (build_evaluation, "faithfulness", {"seed": -1}),
+     (build_evaluation, "robustness", {"draws": [0, -2]}), (build_attack, "basar", {"seed": -3}),
+     (build_surgery, "low_rank", {"seed": -1})],
+)  # fmt: skip
+def test_seeds_below_zero_are_refused(build, name: str, options: dict) -> None:
+    with pytest.raises(UserError, match="0 or more"):
+        build(name, options)
 
 
 def test_smoothing_takes_off_what_is_too_fast_and_is_part_of_the_model(store, data) -> None:
