@@ -16,7 +16,7 @@ have been judged on the same clips of the same data by the same protocol."""
 EPILOG = """\
 GROUP is NAME=PATH,PATH,… or PATH,PATH,…: the seeds of one thing. A PATH is a report folder (of `mmcl evaluate`,
 `mmcl zero-shot`, `mmcl ensemble`) or a run folder (its report-test is taken), and may be a pattern in quotes.
-The folder of a study stands for all its arms.
+The folder of a study stands for all its arms, whose runs are paired as the study pairs them.
 
 examples:
   mmcl compare runs/joint runs/bone
@@ -43,12 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mmcl.common.files import check_replaceable
     from mmcl.evaluation.compare import compare
     from mmcl.evaluation.reporting.comparison import comparison_text, write_comparison
-    from mmcl.evaluation.reporting.groups import read_groups
+    from mmcl.evaluation.reporting.groups import read_groups, read_pairing
 
     groups = read_groups(arguments.groups)
     if arguments.out is not None:
         check_replaceable(arguments.out, "comparison.json")
-    rows = compare(groups)
+    rows = compare(groups, read_pairing(arguments.groups))
     print(comparison_text(rows, groups))
     if arguments.out is not None:
         write_comparison(arguments.out, rows, groups)

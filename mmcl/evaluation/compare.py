@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from mmcl.evaluation.metrics import score_metrics
 from mmcl.evaluation.reporting.saved import SavedReport, check_given_once, check_same_clips
 
 RESAMPLES = 10000
+Pairing = Mapping[str, Mapping[Path, int]]  # group -> report folder -> number that belongs to one of the first group's
 CHUNK = 500  # resamples at once: bounds memory
 
 
@@ -102,6 +104,7 @@ class Row:
         ece: of each seed; empty as above.
         difference: accuracy minus the first group's, with the ends of its 95 % interval; None for the first group, and
             where the metric is not the share of clips that were answered right.
+        pairs: seeds or draws of both groups that the difference is of, where those belong together; otherwise 0.
     """
 
     name: str
@@ -110,6 +113,7 @@ class Row:
     mean_class_accuracy: list[float]
     ece: list[float]
     difference: tuple[float, float, float] | None
+    pairs: int = 0
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
@@ -117,8 +121,12 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def compare(groups: Mapping[str, Sequence[SavedReport]]) -> list[Row]:
+def compare(groups: Mapping[str, Sequence[SavedReport]], pairing: Pairing | None = None) -> list[Row]:
     """Set groups of reports side by side; the reports of one group are seeds of one thing.
+
+    Args:
+        groups: the reports by name; the first group is the one that others are compared with.
+        pairing: of the groups whose runs belong together with those of the first one.
 
     Raises:
         UserError: they were not judged on the same clips by the same rule, or a group holds a report twice.
@@ -127,6 +135,7 @@ def compare(groups: Mapping[str, Sequence[SavedReport]]) -> list[Row]:
     rows: list[Row] = []
     main = next(iter(groups.values()))[0].main
     first: np.ndarray | None = None
+    first_reports = next(iter(groups.values()))
     for name, reports in groups.items():
         check_given_once(reports)
         if {report.main for report in reports} != {main}:
@@ -134,14 +143,34 @@ def compare(groups: Mapping[str, Sequence[SavedReport]]) -> list[Row]:
         found = [score_metrics(report.scores, report.labels) for report in reports if report.classified]
         answers = [report.answers for report in reports if report.answers is not None]
         correct = np.stack(answers) if len(answers) == len(reports) else None
-        difference = None
+        difference, pairs = None, 0
         if rows and first is not None and correct is not None:
-            difference = paired_bootstrap(correct, first)
+            sides = _pairs((correct, reports), (first, first_reports), (pairing or {}).get(name))
+            pairs = 0 if sides is None else len(sides[0])
+            difference = paired_bootstrap(correct, first) if sides is None else None
+            if sides is not None and pairs:
+                difference = paired_bootstrap(*sides, matched=True)
         rows.append(
             Row(
                 name, main, [report.value for report in reports], [entry["mean_class_accuracy"] for entry in found],
-                [entry["ece"] for entry in found], difference,
+                [entry["ece"] for entry in found], difference, pairs,
             )
         )  # fmt: skip
         first = correct if len(rows) == 1 else first
     return rows
+
+
+def _pairs(
+    own: tuple[np.ndarray, Sequence[SavedReport]], base: tuple[np.ndarray, Sequence[SavedReport]],
+    numbers: Mapping[Path, int] | None,
+) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
+    """Rows of both sides by the number that they share, a mean where several runs have it; None where none is known."""
+    if numbers is None:
+        return None
+    known = [[numbers.get(report.path) for report in reports] for _, reports in (own, base)]
+    shared = sorted({*known[0]} & {*known[1]} - {None}, key=lambda number: number or 0)
+    means = [
+        np.array([answers[[one == number for one in of]].mean(axis=0) for number in shared])
+        for (answers, _), of in zip((own, base), known, strict=True)
+    ]
+    return means[0], means[1]

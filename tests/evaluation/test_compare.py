@@ -16,8 +16,11 @@ from mmcl.common.errors import UserError
 from mmcl.compare import main
 from mmcl.evaluation.compare import compare, mean_and_deviation, paired_bootstrap
 from mmcl.evaluation.reporting.comparison import comparison_text
-from mmcl.evaluation.reporting.groups import read_groups
+from mmcl.evaluation.reporting.groups import read_groups, read_pairing
 from mmcl.evaluation.reporting.saved import read_report
+from mmcl.studies.grid import Study
+from mmcl.studies.statistics import compare_arms, read_reports
+from mmcl.studies.table import write_table
 
 
 def naive_bootstrap(a: np.ndarray, b: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
@@ -143,6 +146,25 @@ def test_a_number_that_is_no_share_of_right_answers_has_no_interval_by_clips(tmp
         facts = json.loads((Path(report) / "report.json").read_text())
         (Path(report) / "report.json").write_text(json.dumps({**facts, "auroc": facts["top1"] + 0.0004}))
     assert compare(read_groups(words))[1].difference is not None
+
+
+@pytest.mark.parametrize("draws", [None, 2])
+def test_a_study_folder_gives_the_intervals_of_the_study(tmp_path: Path, capsys, draws: int | None) -> None:
+    study = Study("s", "own_joint", {"base": {}, "arm": {}}, [3, 4], draws, {"data.shots": 2})
+    runs = study.runs(tmp_path)
+    for number, run in enumerate(runs):
+        save(run.report, *invented(number, 1.0 + 0.2 * run.seed))
+        (run.folder / "summary.json").write_text("{}")
+    reports = read_reports(runs)
+    write_table(tmp_path, study, rows := compare_arms(study, reports), reports, {})
+    content = json.loads((tmp_path / "study.json").read_text())
+    (tmp_path / "study.json").write_text(json.dumps({**content, "runs": content["runs"][::-1]}))
+    assert main([str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    group = json.loads((tmp_path / "out" / "comparison.json").read_text())["groups"][1]
+    assert group["difference"] == pytest.approx([rows[1].difference, rows[1].low, rows[1].high])
+    assert group["pairs"] == 2 and "resampled together with those of base" in capsys.readouterr().out
+    (tmp_path / "study.json").write_text(json.dumps({**content, "rows": []}))  # of an older mmcl
+    assert draws or read_pairing([str(tmp_path)]) == {}
 
 
 def test_only_what_was_judged_alike_is_compared(runs: Path, tmp_path: Path) -> None:

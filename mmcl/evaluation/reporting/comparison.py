@@ -38,6 +38,11 @@ def comparison_text(rows: Sequence[Row], groups: Mapping[str, Sequence[SavedRepo
         "where a side has several seeds, they are resampled too. Where the interval holds 0, these runs show no "
         "difference. ± is the sample standard deviation (n - 1) over seeds."
     )
+    if pairs := [f"{row.name} ({row.pairs})" for row in rows if row.pairs]:
+        how += (
+            f" As in their study, runs of one number (seed, or draw of the protocol) were resampled together with "
+            f"those of {rows[0].name}, so many pairs of each: {', '.join(pairs)}."
+        )
     said = [f"{name}: {key}: {words}" for name, group in groups.items() for key, words in caveats(group).items()]
     return "\n\n".join([table(head, lines), f"Judged by: {rule}.", how, *said])
 
