@@ -17,7 +17,7 @@ from mmcl.compare import main
 from mmcl.evaluation.compare import compare, mean_and_deviation, paired_bootstrap
 from mmcl.evaluation.reporting.comparison import comparison_text
 from mmcl.evaluation.reporting.groups import read_groups, read_pairing
-from mmcl.evaluation.reporting.saved import read_report
+from mmcl.evaluation.reporting.saved import check_same_clips, read_report
 from mmcl.studies.grid import Study
 from mmcl.studies.statistics import compare_arms, read_reports
 from mmcl.studies.table import write_table
@@ -165,6 +165,17 @@ def test_a_study_folder_gives_the_intervals_of_the_study(tmp_path: Path, capsys,
     assert group["pairs"] == 2 and "resampled together with those of base" in capsys.readouterr().out
     (tmp_path / "study.json").write_text(json.dumps({**content, "rows": []}))  # of an older mmcl
     assert draws or read_pairing([str(tmp_path)]) == {}
+
+
+def test_attacks_of_other_budgets_or_options_are_not_compared(tmp_path: Path) -> None:
+    reports = []
+    for number, (epsilon, steps) in enumerate([(0.01, 10), (0.01, 10), (0.001, 10), (0.01, 50)]):
+        facts = {"attacks": [{"attack": "ifgsm", "epsilon": epsilon}], "attack_options": {"ifgsm": {"steps": steps}}}
+        reports.append(read_report(save(tmp_path / str(number), *invented(number), **facts)))
+    check_same_clips(reports[:2])
+    for other, words in ((2, "epsilon 0.01 and epsilon 0.001"), (3, "steps 10 and steps 50")):
+        with pytest.raises(UserError, match=f"differ in the main attack: {words}"):
+            check_same_clips([reports[0], reports[other]])
 
 
 def test_only_what_was_judged_alike_is_compared(runs: Path, tmp_path: Path) -> None:

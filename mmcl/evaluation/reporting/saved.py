@@ -207,12 +207,30 @@ def check_same_clips(reports: Sequence[SavedReport]) -> None:
                 raise UserError(
                     f"{pair} differ in {key.replace('_', ' ')}: {first.facts.get(key)} and {other.facts.get(key)}"
                 )
+        if (one := main_attack(first)) != (two := main_attack(other)):
+            raise UserError(f"{pair} differ in the main attack: {_unlike(one, two)} and {_unlike(two, one)}")
         if first.class_names != other.class_names:
             raise UserError(f"{pair} differ in their classes: {_difference(first.class_names, other.class_names)}")
         if first.ids != other.ids:
             raise UserError(f"{pair} did not judge the same clips: {_difference(first.ids, other.ids)}")
         if (wrong := np.flatnonzero(first.labels != other.labels)).size:
             raise UserError(f"{pair} differ in the labels of {wrong.size} clips ({_some(first.ids[i] for i in wrong)})")
+
+
+def main_attack(report: SavedReport) -> dict[str, Any]:
+    """What the main number of a report of attacks is by: the attack, its budget and its options; else nothing."""
+    rows, options = report.facts.get("attacks"), report.facts.get("attack_options")
+    if not (isinstance(rows, list) and rows and isinstance(rows[0], Mapping)):
+        return {}
+    name = str(rows[0].get("attack"))
+    own = options.get(name) if isinstance(options, Mapping) else None
+    return {"attack": name, "epsilon": rows[0].get("epsilon"), **(own if isinstance(own, Mapping) else {})}
+
+
+def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """What the first has that the second has not, in words."""
+    own = [f"{key} {value}" for key, value in one.items() if key not in other or other[key] != value]
+    return ", ".join(own) or "none"
 
 
 def check_given_once(reports: Iterable[SavedReport]) -> None:
