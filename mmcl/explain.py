@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--clips", dest="chosen", metavar="ID,ID", help="clips of the store, by id or position")
     parser.add_argument(
-        "--per-class", type=int, action=AtLeastOne, default=1, metavar="N",
+        "--per-class", type=int, action=AtLeastOne, metavar="N",
         help="otherwise: so many clips of each class, of the test side where the protocol is known (default: 1)",
     )  # fmt: skip
     parser.add_argument("--protocol", metavar="P", help="of the store (default: the run's own)")

@@ -80,9 +80,10 @@ def find_source(arguments: Namespace, saved: SavedModel, model: Model) -> Explai
     """The clips that a command line names, and their background.
 
     Raises:
-        UserError: there are none, or a file or store cannot be read.
+        UserError: there are none, a file or store cannot be read, or a flag is of the other of the two.
     """
     words = arguments.clips
+    _check_flags(arguments, is_store(words[0]))
     if is_store(words[0]):
         if len(words) > 1:
             raise UserError("one clip store at a time, or skeleton files; --clips chooses clips of a store")
@@ -98,13 +99,28 @@ def find_source(arguments: Namespace, saved: SavedModel, model: Model) -> Explai
     return source
 
 
+def _check_flags(arguments: Namespace, store: bool) -> None:
+    """Refuse flags that say nothing of what is explained: how files are read, or which clips of a store.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    usual = {"layout": None, "unit": "m", "axes": "xyz", "columns": None, "picture": None, "strict": False}
+    if not store:
+        usual = {"chosen": None, "per_class": None}
+    if given := next((key for key, value in usual.items() if getattr(arguments, key) != value), None):
+        flag = {"chosen": "clips"}.get(given, given.replace("_", "-"))
+        what = "says how files are read, and a store says so itself" if store else "chooses clips of a store, not files"
+        raise UserError(f"--{flag} {what}: leave it out")
+
+
 def _of_store(arguments: Namespace, saved: SavedModel) -> tuple[ExplainedClips, Selection, np.ndarray]:
     data = _selection(saved, arguments.clips[0], arguments.protocol)
     store = data.store
     if arguments.chosen:
         clips = np.array([find_clip(store, word.strip()) for word in arguments.chosen.split(",")])
     else:
-        clips = per_class(store, data.clips, arguments.per_class, arguments.seed)
+        clips = per_class(store, data.clips, arguments.per_class or 1, arguments.seed)
     source = ExplainedClips(
         [store.ids[clip] for clip in clips], [store.numbers(int(clip)) for clip in clips],
         [store.class_names[store.labels[clip]] for clip in clips], [float(store.fps)] * len(clips), store.title,

@@ -138,6 +138,10 @@ def test_what_cannot_be_explained_is_said_in_one_line(bundle, store, tmp_path) -
         ([file, "--method", "guess"], "unknown attribution 'guess'"),
         ([file, "--option", "speed=3"], "no option speed"),
         ([str(store.path), "--clips", "nobody"], "no clip 'nobody'"),
+        ([str(store.path), "--layout", "nonsense"], "--layout says how files are read"),
+        ([str(store.path), "--unit", "cm"], "--unit says how files are read"),
+        ([file, "--clips", "zzz"], "--clips chooses clips of a store"),
+        ([file, "--per-class", "7"], "--per-class chooses clips of a store"),
         ([str(store.path), str(store.path)], "one clip store at a time"),
     ):
         with pytest.raises(UserError, match=message):
