@@ -158,6 +158,8 @@ def summary(report: dict[str, Any], out: Path) -> list[str]:
         f"under {report['attacks'][0]['attack']} at {report['attacks'][0]['epsilon']:g} "
         f"{report['robust_accuracy']:.1%} of all are right"
     ]
+    if (mean := report["robust_accuracy_mean"]) != report["robust_accuracy"]:
+        lines[0] += f" in the first draw on the first seed, {mean:.1%} in the mean over draws and seeds"
     for row in report["attacks"]:
         places = [key for key in ("itself", "others") if row[key] is not None]
         rates = [f"{key} {row[key]:.1%} [{row[f'{key}_low']:.1%}, {row[f'{key}_high']:.1%}]" for key in places]

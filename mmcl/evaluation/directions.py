@@ -25,7 +25,7 @@ GOOD_SHARES = (
     "top1", "top5", "mean_class_accuracy", "accuracy", "groups", "harmonic", "recall", "precision", "auroc",
     "knn_top1", "few_shot_top1", "linear_top1", "finetune_top1", "semi_top1", "top1_by_readout", "top1_after",
     "final_average", "average_incremental", "backward_transfer", "forward_transfer", "unknown_rejected",
-    "robust_accuracy", "clean_accuracy", "deletion_gap", "gap", "gap_unimportant", "pgi",
+    "robust_accuracy", "robust_accuracy_mean", "clean_accuracy", "deletion_gap", "gap", "gap_unimportant", "pgi",
 )  # fmt: skip
 BAD_SHARES = ("ece", "forgetting", "aurc", "known_rejected", "success_on_itself", "success_on_others", "pgu")
 PLAIN_SHARES = ("majority_share", "chance_uniform", "unseen_share", "low", "high")

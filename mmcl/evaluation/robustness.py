@@ -110,6 +110,8 @@ class Robustness(Evaluation):
     def run(self, model: Model, data: Selection, apply: Apply) -> Verdict:
         """``robust_accuracy`` under the first attack, and ``success`` of each attack from model to model.
 
+        The former is of the first draw on the first seed, clip by clip; ``robust_accuracy_mean`` is of all of them.
+
         Raises:
             UserError: a model that has other classes, no gradients, or answers none of the clips right.
         """
@@ -130,7 +132,7 @@ class Robustness(Evaluation):
                 arrays |= {f"{key} {name}{ARROW}{target}": values for target, values in found.items()}
                 if options.save and name == own and changed is not None:
                     arrays[f"clips {key}"] = changed
-        return self._verdict(cells, arrays, own, groups[own][0], data.ids(clips), len(groups))
+        return self._verdict(cells, arrays, own, groups[own], data.ids(clips), len(groups))
 
     def _chosen(self, data: Selection) -> np.ndarray:
         """(n,) positions of the clips, the same for all models."""
@@ -235,22 +237,30 @@ class Robustness(Evaluation):
         return np.array([target.model.class_names.index(source.model.class_names[output]) for output in asked])
 
     def _verdict(
-        self, cells: list[Cell], arrays: dict[str, np.ndarray], name: str, own: Participant, ids: list[str], models: int
+        self, cells: list[Cell], arrays: dict[str, np.ndarray], name: str, seeds: list[Participant], ids: list[str],
+        models: int,
     ) -> Verdict:  # fmt: skip
-        options = self.options
+        options, own, draws = self.options, seeds[0], len(self.options.draws)
         first = f"{options.attacks[0]} {options.epsilons[0]:g} {name}{ARROW}{name}"
-        still = own.right & (np.nan_to_num(arrays[first][0], nan=1.0) == 0)
+        every_still = [  # of every seed and draw; more runs than seeds are the same models once more
+            seeds[row // draws].right & (np.nan_to_num(values, nan=1.0) == 0)
+            for row, values in enumerate(arrays[first][: len(seeds) * draws])
+        ]
+        still = every_still[0]
         kept = {key: values for key, values in arrays.items() if not key.startswith("clips ")}
         every = summaries(kept, options.tried, options.epsilons)
         main = every[0]
         metrics: dict[str, Any] = {
-            "robust_accuracy": float(still.mean()), "clean_accuracy": float(own.right.mean()), "n": len(ids),
+            "robust_accuracy": float(still.mean()), "robust_accuracy_mean": float(np.mean(every_still)),
+            "clean_accuracy": float(own.right.mean()), "n": len(ids),
             "attacked": int(own.right.sum()), "success_on_itself": main.itself["rate"],
             "success_on_others": None if main.others is None else main.others["rate"],
         }  # fmt: skip
         words = "targeted" if options.targeted else "untargeted"
+        several = "; robust_accuracy is of the first draw on the first seed alone, robust_accuracy_mean of all"
+        several = several if len(every_still) > 1 else ""
         facts = {"kind": f"{words} attacks, budget in {options.unit}, {models} models; the main attack is "
-                 f"{main.attack} at {main.epsilon:g}", "attack_options": attack_options(options),
+                 f"{main.attack} at {main.epsilon:g}{several}", "attack_options": attack_options(options),
                  "attacks": [one.row for one in every], "cells": [asdict(cell) for cell in cells]}  # fmt: skip
         arrays = {**arrays, "labels": own.labels, "right": own.right}
         return Verdict(metrics, "robust_accuracy", ids, still, arrays, facts)

@@ -108,6 +108,10 @@ def test_targets_ask_for_another_class_of_models_with_and_without_smoothing(stor
         "smoothing": [1.0],
     })  # fmt: skip
     verdict = evaluation.run(nearest_mean(store, 0), data, make_apply(store, CPU))
+    draws = np.nan_to_num(verdict.arrays["ifgsm 0.1 model > model"], nan=1) == 0
+    still = verdict.arrays["right"] & draws
+    assert verdict.metrics["robust_accuracy"] == still[0].mean() == verdict.correct.mean()
+    assert verdict.metrics["robust_accuracy_mean"] == still.mean() and "of the first draw" in verdict.facts["kind"]
     asked = evaluation._wanted(nearest_mean(store, 0)).numpy()
     assert sorted(asked) == list(range(len(asked))) and not (asked == np.arange(len(asked))).any()
     rows = {row["attack"]: row for row in verdict.facts["attacks"]}
