@@ -39,8 +39,8 @@ def fill(where: str, options: Any, kind: Any) -> Any:
         raise UserError(f"'{where}' lacks {', '.join(missing)}")
     hints = get_type_hints(kind)
     found = {key: typed(f"{where}.{key}", value, hints[key]) for key, value in options.items()}
-    if (found.get("seed") or 0) < 0:
-        raise UserError(f"option {where}.seed is {found['seed']}: it must be 0 or more")
+    if isinstance(seed := found.get("seed"), int) and seed < 0:
+        raise UserError(f"option {where}.seed is {seed}: it must be 0 or more")
     return kind(**found)
 
 
