@@ -59,7 +59,7 @@ def probe_sides(data: Selection) -> Sides:
         if not len(clips):
             raise UserError(f"a probe learns from training clips: {data.protocol} has none on its {name} side here")
     if np.isin(queries, bank).any():
-        raise UserError("a probe learns from the clips of the train side and would find each of them: judge another")
+        raise UserError("a probe learns from the clips of the train side and would find each: judge another side")
     labels = data.store.labels
     names = [data.store.class_names[label] for label in sides.classes]
     return Sides(bank, sides.targets(labels[bank]), queries, sides.targets(labels[queries]), names)
