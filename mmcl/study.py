@@ -123,7 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mmcl.studies.statistics import compare_arms, read_reports
     from mmcl.studies.table import write_table
 
-    study = changed(read_study(arguments.config), arguments.seeds, settings_of(rest), arguments.baseline)
+    settings = settings_of(rest)
+    study = changed(read_study(arguments.config), arguments.seeds, settings, arguments.baseline, arguments.only or ())
     runs = study.runs(arguments.out)
     chosen = select(study, runs, arguments.only)
     if arguments.dry_run:

@@ -47,9 +47,17 @@ def read_study(name: str) -> Study:
 
 
 def changed(
-    study: Study, seeds: Sequence[int] | None, settings: Mapping[str, str], baseline: str | None = None
-) -> Study:
+    study: Study, seeds: Sequence[int] | None, settings: Mapping[str, str], baseline: str | None = None,
+    only: Sequence[str] = (),
+) -> Study:  # fmt: skip
     """The study with other seeds, with settings for all arms, and with another arm in front.
+
+    Args:
+        study: as its file has it.
+        seeds: None for those of the file.
+        settings: dotted keys, for all arms.
+        baseline: name of the arm in front; None for the file's.
+        only: the arms that are to run; none for all. The others may set for themselves what ``settings`` have.
 
     Raises:
         UserError: a setting is one that tells arms apart, or one of a random protocol that does not fit ``draws``;
@@ -60,7 +68,7 @@ def changed(
         raise UserError(f"--baseline {first}: the arms are {', '.join(study.arms)}")
     for key in settings:
         check_key(key, "the command line")
-        if arms := [arm for arm in study.arms if key in study.own(arm)]:
+        if arms := [arm for arm in only or study.arms if arm in study.arms and key in study.own(arm)]:
             raise UserError(f"--{key} on the command line is for all arms, but arm '{arms[0]}' sets it itself")
     other = replace(
         study, seeds=list(dict.fromkeys(seeds or study.seeds)), set={**study.set, **settings},
