@@ -101,6 +101,9 @@ def test_draws_and_settings_from_the_command_line(tmp_path) -> None:
     assert (last.seed, last.data.protocol, last.encoder.width) == (5, "sysu/setting-2/2", 8)
     with pytest.raises(UserError, match="arm 'alone' sets it itself"):
         changed(study, None, settings_of(["--task.alignment.weight=1"]))
+    others = [arm for arm in study.arms if arm != "alone"]
+    beside = changed(study, None, settings_of(["--task.alignment.weight=1"]), only=others)
+    assert str(beside.set["task.alignment.weight"]) == "1"
     with pytest.raises(UserError, match=r"draws: N. and a value with \{draw\}"):  # thirty times the same draw
         changed(study, None, settings_of(["--data.protocol=sysu/setting-1/0"]))
     other = changed(study, None, {}, list(study.arms)[-1])
