@@ -228,8 +228,8 @@ class Task(nn.Module, ABC):
     def taught(self, batch: dict[str, Any], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """What ``forward`` gave for a batch, with what teachers say of its clips in the loss, where there are any.
 
-        Called by the engine, outside ``forward``. Teachers see the clips of the batch as they are augmented; where a
-        task attacks its clips, ``scores`` are of the attacked ones, which shall be called what the clean ones are.
+        Called by the engine, outside ``forward``. Teachers see the augmented clips of the batch. Where a task attacks
+        its clips, ``scores`` are of the attacked clips and teachers still see the clean ones.
         """
         if self.teachers is None:
             return outputs
