@@ -189,7 +189,7 @@ def test_planar_joints_are_trained_on_judged_and_predicted(tmp_path, monkeypatch
     prepare(reader, tmp_path / "out", workers=1, progress=False)
     (tmp_path / "own.yaml").write_text("a: {dataset: flat, train: {subject: [0, 1]}, test: {subject: 2}}")
     words = [f"--data.path={tmp_path / 'out'}", f"--data.protocol={tmp_path / 'own.yaml'}", "--data.workers=0"]
-    words += ["--encoder.width=8", "--encoder.depth=3", "--data.batch_size=8", "--preprocess.window=16"]
+    words += ["--encoder.name=tcn", "--encoder.width=16", "--data.batch_size=8", "--preprocess.window=16"]
     words += ["--schedule.epochs=1", "--engine.trackers=[]", f"--out={tmp_path / 'run'}"]
     assert train([*words, f"--preprocess.streams={streams}"]) == 0
     assert evaluate(["--checkpoint", str(tmp_path / "run")]) == 0

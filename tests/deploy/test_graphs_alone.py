@@ -34,9 +34,9 @@ def bundles(demo_store, tmp_path_factory) -> tuple[Path, Path]:
     """A bundle with weights, and the same with its graphs alone, for the joints of another sensor."""
     folder, store = tmp_path_factory.mktemp("graphs_alone"), open_store(demo_store)
     torch.manual_seed(0)
-    encoder = build_encoder("ctrgcn", store.layout, len(store.class_names), {"width": 8, "depth": 3, "persons": 1})
+    encoder = build_encoder("tcn", store.layout, len(store.class_names), {"width": 16, "persons": 1})
     preprocess = Preprocess(store.layout, store.layout, 1, PreprocessOptions(window=16))
-    model = Model(describe("ctrgcn", encoder.eval(), preprocess, store.class_names), encoder, preprocess)
+    model = Model(describe("tcn", encoder.eval(), preprocess, store.class_names), encoder, preprocess)
     (folder / "whole").mkdir()
     write_bundle(folder / "whole", model)
     options = ExportOptions(("fp32",), drop_weights=True)

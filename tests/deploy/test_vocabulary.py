@@ -52,7 +52,7 @@ sys.meta_path.insert(0, Gate())
 def parts():
     """An encoder, what comes before it, and a vocabulary with a table, all random."""
     torch.manual_seed(0)
-    encoder = build_encoder("ctrgcn", LAYOUT, len(TRAINED), {"width": 8, "depth": 3, "persons": 2}).eval()
+    encoder = build_encoder("tcn", LAYOUT, len(TRAINED), {"width": 16, "persons": 2}).eval()
     preprocess = Preprocess(LAYOUT, LAYOUT, 2, PreprocessOptions(window=16))
     with torch.no_grad():
         for parameter in encoder.parameters():
@@ -66,7 +66,7 @@ def parts():
 def write(folder: Path, parts, vocabulary: Vocabulary | None) -> Path:
     encoder, preprocess, _ = parts
     folder.mkdir()
-    description = describe("ctrgcn", encoder, preprocess, TRAINED, vocabulary=vocabulary)
+    description = describe("tcn", encoder, preprocess, TRAINED, vocabulary=vocabulary)
     write_bundle(folder, Model(description, encoder, preprocess, vocabulary))
     return folder
 
