@@ -16,6 +16,7 @@ from mmcl.common.errors import UserError
 from mmcl.skeletons.layout import Layout
 
 MOST_NAMED = 6  # joints in a complaint
+TINY = 1e-6  # a share of weights below it is none
 
 
 def conversion_matrix(source: Layout, target: Layout) -> Tensor:
@@ -51,8 +52,11 @@ def conversion_matrix(source: Layout, target: Layout) -> Tensor:
 def convert(x: Tensor, mask: Tensor, matrix: Tensor, width: int | None = None) -> tuple[Tensor, Tensor]:
     """Apply :func:`conversion_matrix`.
 
-    A joint that is made of several is made of those that are there, and is missing where none is. Its confidence is
-    their mean, weighted by how much of each is in it: a place may lie beyond two joints, a confidence may not.
+    A joint that is made of several is made of those that are there. Where its rule goes beyond joints (a crown lies
+    above the ears, away from the shoulders), the joints that it starts from and those that it goes away from are
+    averaged apart, each over those that are there: if one ear is hidden, the other one stands for both. Without any
+    joint to go away from, the place is that of the joints to start from; without any to start from, the joint is
+    missing. Its confidence is the mean of its joints', weighted by how much of each is in it.
 
     Args:
         x: (N, M, C, T, V_source) joints, zero where missing.
@@ -63,12 +67,16 @@ def convert(x: Tensor, mask: Tensor, matrix: Tensor, width: int | None = None) -
     Returns:
         joints (N, M, C, T, V_target) and their mask (N, M, T, V_target).
     """
-    weights = matrix.to(x).T
-    share = mask.to(x) @ weights  # of the weights, which sum to 1
-    there = share.abs() > 1e-6
-    made = x[:, :, :width] @ weights / torch.where(there, share, 1)[:, :, None]
+    weights, seen, places = matrix.to(x).T, mask.to(x), x[:, :, :width]
+    start, away = weights.clamp(min=0), (-weights).clamp(min=0)
+    share, opposite = seen @ start, seen @ away  # of each joint's weights, what is there
+    there = share > TINY
+    both = there & (opposite > TINY)
+    begin = places @ start / torch.where(there, share, 1)[:, :, None]
+    end = places @ away / torch.where(both, opposite, 1)[:, :, None]
+    made = torch.where(both[:, :, None], begin * start.sum(dim=0) - end * away.sum(dim=0), begin)
     if width is not None and x.shape[2] > width:
         amounts = weights.abs()
-        whole = torch.where(there, mask.to(x) @ amounts, 1)
+        whole = torch.where(there, seen @ amounts, 1)
         made = torch.cat([made, x[:, :, width:] @ amounts / whole[:, :, None]], dim=2)
     return torch.where(there[:, :, None], made, 0), there

@@ -145,19 +145,43 @@ def test_resizing_takes_the_frame_that_shows_a_joint_and_blends_it_with_nothing(
     assert not mask[0, 0, :, 4].all() and mask[0, 0, :, :4].all()
 
 
-def test_joints_made_of_others_are_there_where_one_of_those_is() -> None:
-    matrix, rng = conversion_matrix(UTD, KINECT), np.random.default_rng(0)
-    x = torch.randn(6, 20, 3) + 3
-    mask = torch.from_numpy(rng.random((6, 20)) < 0.5)
+@pytest.mark.parametrize("names", ["utd_mhad_20 kinect_v2_25", "coco_17 h36m_17", "mediapipe_33 azure_kinect_32"])
+def test_joints_made_of_others_are_there_where_one_that_they_start_from_is(names: str) -> None:
+    source, target = map(load_layout, names.split())
+    matrix, rng = conversion_matrix(source, target), np.random.default_rng(0)
+    x = torch.randn(6, source.joint_count, 3) + 3
+    mask = torch.from_numpy(rng.random(x.shape[:2]) < 0.5)
     mask[0] = False
     found, there = convert((x * mask[..., None]).movedim(2, 0)[None, None], mask[None, None], matrix)
     found, there = found[0, 0].movedim(0, 2), there[0, 0]
-    for t, v in np.ndindex(6, 25):
-        parts = [u for u in range(20) if matrix[v, u] and mask[t, u]]
-        weight = sum(float(matrix[v, u]) for u in parts)
-        assert bool(there[t, v]) == (abs(weight) > 1e-6)
-        expected = sum(matrix[v, u] * x[t, u] for u in parts) / weight if there[t, v] else torch.zeros(3)
+    for t, v in np.ndindex(*there.shape):
+        seen = [u for u in range(source.joint_count) if mask[t, u]]
+        start, away = [u for u in seen if matrix[v, u] > 0], [u for u in seen if matrix[v, u] < 0]
+        assert bool(there[t, v]) == bool(start)
+        expected = torch.zeros(3)
+        if start:
+            expected = sum(matrix[v, u] * x[t, u] for u in start) / sum(matrix[v, u] for u in start)
+        if start and away:
+            beyond = sum(matrix[v, u] * x[t, u] for u in away) / sum(matrix[v, u] for u in away)
+            expected = expected + (expected - beyond) * -float(matrix[v].clamp(max=0).sum())
         torch.testing.assert_close(found[t, v], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_crown_stays_where_it_is_when_one_ear_is_hidden() -> None:
+    coco, target = load_layout("coco_17"), load_layout("h36m_17")
+    x = torch.zeros(1, 1, 2, 3, 17)  # three frames: both ears, one, none
+    for name, place in (
+        ("left_ear", (5.08, 1.7)), ("right_ear", (4.92, 1.7)), ("left_shoulder", (5.2, 1.45)),
+        ("right_shoulder", (4.8, 1.45)),
+    ):  # fmt: skip
+        x[0, 0, :, :, coco.joints.index(name)] = torch.tensor(place)[:, None]
+    x[0, 0, :, 1, coco.joints.index("left_ear")] = 0
+    x[0, 0, :, 2, [coco.joints.index(name) for name in ("left_ear", "right_ear")]] = 0
+    found, there = convert(x, x.any(dim=2), conversion_matrix(coco, target))
+    top = target.joints.index("head_top")
+    assert there[0, 0, :, top].tolist() == [True, True, False]  # without ears, shoulders alone make no crown
+    expected = torch.tensor([[5.0, 1.8], [1.4 * 4.92 - 0.4 * 5.0, 1.8]])
+    torch.testing.assert_close(found[0, 0, :, :2, top].T, expected)
 
 
 @pytest.mark.parametrize("name", list(AUGMENTATIONS))

@@ -77,7 +77,7 @@ class Pool:
 
     def _weights(self) -> list[np.ndarray]:
         """Of each store, (V, V_store): what the pool's joints are made of."""
-        from mmcl.skeletons.convert import conversion_matrix  # late: worker processes need no torch
+        from mmcl.skeletons.convert import conversion_matrix  # late: see `converted`
         from mmcl.skeletons.layout import load_layout
 
         target = load_layout(self.layout)
@@ -130,25 +130,24 @@ class Pool:
 
 
 def converted(joints: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Joints of one layout made of another's; one that is made of several is made of those that are there.
-
-    The same as :func:`mmcl.skeletons.convert.convert`, without torch.
+    """Joints of one layout made of another's, by :func:`mmcl.skeletons.convert.convert`.
 
     Args:
         joints: (M, T, V_source, C), zero where missing; C is 3, or 4 with the confidence.
         weights: (V_target, V_source), rows sum to 1.
 
     Returns:
-        (M, T, V_target, C) float32, zero where none of a joint's ingredients is there.
+        (M, T, V_target, C) float32, zero where a joint cannot be made of those that are there.
     """
+    import torch  # late: a worker process of another reader needs no torch
+
+    from mmcl.skeletons.convert import convert
+
     found = np.asarray(joints[..., :3].any(axis=-1) & (joints[..., 3:] > 0).all(axis=-1))
-    joints = np.where(found[..., None], joints, 0)
-    there = np.abs(found.astype(np.float32) @ weights.T) > 1e-6  # (M, T, V_target)
-    parts = []
-    for some, amounts in ((joints[..., :3], weights), (joints[..., 3:], np.abs(weights))):
-        share = found.astype(np.float32) @ amounts.T
-        parts.append((amounts @ some) / np.where(there, share, 1)[..., None])
-    return np.where(there[..., None], np.concatenate(parts, axis=-1), 0).astype(np.float32)
+    seen = np.where(found[..., None], joints, 0).astype(np.float32)
+    numbers = torch.from_numpy(seen).movedim(-1, 1)[None]  # (1, M, C, T, V_source)
+    made, _ = convert(numbers, torch.from_numpy(found)[None], torch.from_numpy(weights), width=3)
+    return np.ascontiguousarray(made[0].movedim(1, -1).numpy())
 
 
 def _names(stores: list[ClipStore]) -> Iterator[str]:
