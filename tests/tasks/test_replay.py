@@ -14,6 +14,7 @@ from released_mamp import as_batch
 from released_sttformer import build_sttformer, load_official, own_name
 
 from mmcl.common.draws import step_key
+from mmcl.common.errors import UserError
 from mmcl.encoders.base import build_encoder
 from mmcl.skeletons.layout import load_layout
 from mmcl.tasks.base import Apply
@@ -269,6 +270,17 @@ def test_logits_are_refreshed_on_what_is_replayed(monkeypatch: pytest.MonkeyPatc
     torch.testing.assert_close(task.recollection.plain(joints, lengths), replayed)
     torch.testing.assert_close(task._memory_scores(joints, lengths), encoder(replayed))
     assert not torch.allclose(task.recollection.compressed(task.preprocess(joints, lengths)), replayed)
+
+
+def test_the_decoder_is_as_small_as_asked_for() -> None:
+    layers = {"layers": [[16, 8], [32, 16]], "width": 16, "persons": 1}
+    encoder = build_encoder("sttformer", load_layout("kinect_v1_20"), 2, layers)
+    context = replace(context_of(encoder, 12, [0, 1]), stream=(np.array([0]), np.array([1])))
+    task = Continual(context, ContinualOptions(decoder=((16, 16), (16, 8))))
+    assert task.decoder is not None and task.decoder.coordinates.in_channels == 16 and len(task.decoder.layers) == 2
+    for wrong in ((), ((16, 0),)):
+        with pytest.raises(UserError, match="task.decoder is"):
+            ContinualOptions(decoder=wrong).check()
 
 
 def test_a_step_gets_as_many_clips_from_the_memory_however_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mmcl.common.errors import UserError
+from mmcl.encoders.sttformer.decoder import TINY
 from mmcl.tasks.colearn.alignment import AlignmentOptions
 from mmcl.towers.clip import ClipOptions
 
@@ -25,6 +26,8 @@ class ContinualOptions:
         beta: weight of the labels' term.
         gamma: weight of the reconstruction in each term.
         ratio: share of tuples that is masked; 0 masks nothing and reconstructs nothing.
+        decoder: (channels out, channels of a query) of each layer that reconstructs; CHARON's own go with its two sizes
+            of sttformer: these for its small one, (128, 64), (64, 32), (64, 16) for that of full width.
         probe_epochs: of the classifier alone, on whole clips and a network that holds still, after each part; charon
             alone. 0 leaves it out.
         memory_batch: clips of each of the two batches from the memory in a step, over all processes and micro-batches;
@@ -45,6 +48,7 @@ class ContinualOptions:
     beta: float = 0.8
     gamma: float = 0.5
     ratio: float = 0.3
+    decoder: tuple[tuple[int, int], ...] = TINY
     probe_epochs: int = 3
     memory_batch: int = 0
     alignment: AlignmentOptions = field(default_factory=lambda: AlignmentOptions(weight=0.0))
@@ -62,6 +66,7 @@ class ContinualOptions:
             ("memory", self.memory >= 1, "at least 1"),
             ("interval", self.interval >= 1, "at least 1"),
             ("ratio", 0 <= self.ratio < 1, "in [0, 1)"),
+            ("decoder", bool(self.decoder) and min(map(min, self.decoder)) >= 1, "one pair of widths or more"),
             ("probe_epochs", self.probe_epochs >= 0, "0 or more"),
             ("memory_batch", self.memory_batch >= 0, "0 or more"),
             *((key, 0 <= weight < math.inf, "0 or more") for key, weight in weights.items()),

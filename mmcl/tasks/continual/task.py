@@ -70,7 +70,7 @@ class Continual(Task):
             self.memory = ReplayMemory(options.memory * options.kept_interval, len(context.classes))
         self.decoder = None
         if options.method == "charon" and options.ratio and isinstance(self.encoder, STTFormer):
-            self.decoder = TupleDecoder(self.encoder)
+            self.decoder = TupleDecoder(self.encoder, options.decoder)
         self.recollection = Recollection(self, options)
         self.inputs = TowerInputs()
         self.alignment: Alignment | None = None
