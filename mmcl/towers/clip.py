@@ -89,7 +89,7 @@ class ClipTower(nn.Module):
         if options.views < 1:
             raise UserError(f"clip.views must be at least 1, not {options.views}")
         loaded = load_clip(options.model, options.pretrained, allow_random=options.trainable)
-        self.options, self.width = options, loaded.width
+        self.options, self.width, self.vision = options, loaded.width, loaded.vision
         size = loaded.size if options.images == "strip" else None
         self.preprocess = ClipPreprocess(loaded.transform, size)
         model: Any = loaded.model.requires_grad_(False)

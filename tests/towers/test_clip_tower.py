@@ -1,5 +1,6 @@
 import json
 import pickle
+import shutil
 
 import numpy as np
 import open_clip
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mmcl.common.errors import UserError
+from mmcl.tasks.colearn.cached_towers import clip_identity
 from mmcl.towers.cache import tower_fingerprint
 from mmcl.towers.clip import ClipOptions, ClipTower
 
@@ -182,6 +184,15 @@ def test_a_cache_is_not_read_by_a_tower_with_another_activation(folder):
     name = next(name for name, c in block.named_children() if type(c).__name__ == "GELU")
     setattr(block, name, torch.nn.ReLU())
     assert tower_fingerprint(tower, []) != before
+
+
+def test_a_cache_is_not_read_by_a_tower_with_as_many_weights_and_other_heads(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    facts = json.loads((copy / "open_clip_config.json").read_text())
+    before = clip_identity(ClipTower(ClipOptions(str(copy))))
+    facts["model_cfg"]["vision_cfg"]["head_width"] = 16
+    (copy / "open_clip_config.json").write_text(json.dumps(facts))
+    assert clip_identity(ClipTower(ClipOptions(str(copy)))) != before
 
 
 @pytest.mark.parametrize(

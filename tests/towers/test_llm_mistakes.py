@@ -78,6 +78,7 @@ def test_missing_weights_are_named(tower_folder, tmp_path):
         ({"lora_targets": r".*\.wq"}, r"matches no linear layer.*language_model.layers.\*.self_attn.q_proj"),
         ({"lora_targets": "(q_proj"}, "is no regular expression"),
         ({"lora_rank": -1}, "lora_rank must be 0"),
+        ({"lora_alpha": 0}, "lora_alpha must be 1 or more"),
         ({"lora_dropout": 1.0}, r"lora_dropout must lie in \[0, 1\)"),
         ({"lora_rank": 0, "train_projector": True}, "train_projector needs LoRA"),
     ],

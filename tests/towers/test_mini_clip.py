@@ -8,6 +8,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from mmcl.common.errors import UserError
+from mmcl.data.prompts import load_prompts
 from mmcl.towers import mini
 from mmcl.towers.clip import ClipOptions, ClipTower
 
@@ -43,6 +44,18 @@ def tower(packages, tower_folder, tmp_path_factory):
     # moved after it was built: nothing in the folder may point to where it was made
     moved = shutil.copytree(tower_folder("mini-clip"), tmp_path_factory.mktemp("moved") / "mini")
     return ClipTower(ClipOptions(str(moved)), text=True)
+
+
+def test_no_sentence_that_ships_is_cut(tower):
+    """Two texts that differ in what stands last are two embeddings; the longest one leaves room."""
+    sets = [load_prompts(name) for name in ("utd_mhad", "nw_ucla", "sysu")]
+    longest = max((motion for prompts in sets for motion in prompts.motions), key=len)
+    ends = [f"{longest}; {end}" for end in ("the person sits still", "the person jumps")]
+    known = tower.tokenizer([longest])[0]
+    assert int((known != 0).sum()) < mini.CONTEXT // 2
+    with torch.no_grad():
+        first, second = tower.encode_text(ends)
+    assert first @ second < 0.999
 
 
 def test_mapped_weights_know_what_photographs_show(classifier, tower):

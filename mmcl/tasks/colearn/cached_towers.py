@@ -21,10 +21,22 @@ from mmcl.towers.prefix_cache import PrefixCache, Question
 AT_ONCE = 16  # clips, where the recipe does not say
 
 
+def clip_identity(tower: ClipTower) -> str:
+    """Hash of all that an embedding depends on besides the pictures."""
+    return tower_fingerprint(tower, [asdict(tower.options), str(tower.preprocess), tower.vision])
+
+
+def answer_identity(tower: LLMTower) -> str:
+    """Hash of all that an answer feature depends on besides pictures and question, of an LLM without LoRA."""
+    options = {key: value for key, value in asdict(tower.options).items() if key != "shown"}
+    settings = [options | {"images": tower.chat.images}, tower.configuration(), *tower.chat.identity()[1:]]
+    return tower_fingerprint(tower, settings)
+
+
 def clip_features(tower: ClipTower, context: Context, at_once: int) -> FeatureCache:
     """Embeddings of the training clips, a row for each view of one."""
     options = tower.options
-    key = ["clip", tower_fingerprint(tower, [asdict(options), str(tower.preprocess)])]
+    key = ["clip", clip_identity(tower)]
     look = partial(_look, tower.to(context.device), context.device)
     return FeatureCache(
         context.store, context.training_clips, key, look, "CLIP features", at_once or AT_ONCE, options.views,
@@ -36,8 +48,7 @@ def answer_features(
     tower: LLMTower, context: Context, questions: tuple[str, ...], at_once: int
 ) -> list[FeatureCache]:  # fmt: skip
     """Answer features of the training clips, of an LLM without LoRA; one cache a question."""
-    options = {key: value for key, value in asdict(tower.options).items() if key != "shown"}
-    identity = tower_fingerprint(tower, [options | {"images": tower.chat.images}, *tower.chat.identity()[1:]])
+    identity = answer_identity(tower)
     tower.to(context.device)
     return [
         FeatureCache(
