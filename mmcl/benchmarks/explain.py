@@ -53,8 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print the table."""
     args = build_parser().parse_args(argv)
-    if min(args.permutations, args.loop, args.background, args.rows) < 1:
-        raise UserError("--permutations, --loop, --background and --rows must be at least 1")
+    if min(args.permutations, args.loop, args.background, args.window, args.width, args.rows) < 1:
+        raise UserError("--permutations, --loop, --background, --window, --width and --rows must be at least 1")
     facts = measure(args.permutations, args.loop, args.background, args.window, args.width, args.rows)
     print(table(facts))
     if args.json:

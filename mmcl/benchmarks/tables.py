@@ -74,7 +74,8 @@ def throughput_rows(lines: list[dict[str, Any]]) -> list[str]:
         f"{1e3 * line['alone']:.1f} on {line['chosen']} |"
         for line in lines
     ]
-    head = "| many clips, one body | threads | clips/s side by side | times one thread | ms for one clip, on threads |"
+    first = f"{lines[0]['threads']} thread{'s' * (lines[0]['threads'] > 1)}"
+    head = f"| many clips, one body | threads | clips/s side by side | times {first} | ms for one clip, on threads |"
     return [head, "|---|---|---|---|---|", *rows]
 
 

@@ -27,6 +27,7 @@ def test_both_ways_give_the_same_shares_of_the_same_orders(tmp_path, capsys, mon
     assert "not the same shares" in explain.table(facts | {"ratio": None})
 
 
-def test_nothing_to_measure_is_refused():
+@pytest.mark.parametrize("option", ["--loop", "--window", "--width"])
+def test_nothing_to_measure_is_refused(option):
     with pytest.raises(UserError, match="must be at least 1"):
-        main(["explain", "--loop", "0"])
+        main(["explain", option, "0"])
