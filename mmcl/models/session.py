@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,16 +116,18 @@ def _first_line(error: Exception) -> str:
 
 
 def _check_graph(facts: Mapping[str, str], description: Description, graph: Path) -> None:
-    """Whether a graph is a bundle's: its metadata say what it takes and gives.
+    """Whether a graph is a bundle's: its metadata say what it takes and gives, and which network it is where they can.
 
     Raises:
         UserError: it is another's, or an older mmcl wrote it.
     """
-    for key in ("class_names", "layout", "preprocess"):
+    for key in ("class_names", "layout", "preprocess", *(key for key in ("encoder", "rejection") if key in facts)):
         try:
             found, own = json.loads(facts[key]), getattr(description, key)
             if key == "layout":
                 found = Layout.from_dict(found)
+            elif key == "encoder":
+                own = asdict(own)
             elif key == "preprocess" and "stream" in found:
                 found = current_preprocess(found)
             same = found == own
@@ -133,5 +136,5 @@ def _check_graph(facts: Mapping[str, str], description: Description, graph: Path
         if not same:
             raise UserError(
                 f"{graph} is not the graph of {graph.with_name(CONFIG)}: its {key.replace('_', ' ')} differ; export it "
-                "again, or use --backend torch"
+                "again (`mmcl predict --backend torch` does without it)"
             )

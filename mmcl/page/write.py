@@ -10,12 +10,13 @@ from typing import Any
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import atomic_folder, write_json
-from mmcl.models.description import graphs_in, read_bundle
-from mmcl.models.rejection import PROBABILITY, read_rejection
+from mmcl.models.description import Description, graphs_in, read_bundle
+from mmcl.models.rejection import FAMILIARITY, PROBABILITY, Rejection, read_rejection
+from mmcl.models.session import open_checked_session
 from mmcl.page.skeleton import skeleton_facts
 from mmcl.page.vendor import PACKAGES, vendored
 from mmcl.pose.weights import find_weights
-from mmcl.skeletons.layout import Layout
+from mmcl.skeletons.layout import Layout, load_layout
 
 FACTS, GRAPH, FILM_GRAPH, WEIGHTS = "page.json", "model.onnx", "film.onnx", "pose.task"
 FILM_LAYOUT = "mediapipe_33"
@@ -34,7 +35,8 @@ def write_page(bundle: Path, out: Path, weights: str | None = None, name: str | 
     """Write the page of a bundle.
 
     Args:
-        bundle: with a graph in single precision, or with weights of which one is made.
+        bundle: with a graph in single precision, which is checked as `mmcl predict` does, or with weights of which one
+            is made.
         out: folder to write; an older page there is replaced.
         weights: the ``.task`` file for videos and the camera; None takes the one that ``mmcl pose`` would use.
         name: what the page calls the bundle; None: its folder's name.
@@ -43,7 +45,8 @@ def write_page(bundle: Path, out: Path, weights: str | None = None, name: str | 
         The content of ``page.json``; ``without_film`` says why there are no videos, where there are none.
 
     Raises:
-        UserError: no such bundle, no graph can be made, or what the page needs from npm cannot be fetched.
+        UserError: no such bundle, a graph that is not its own, no graph can be made, what the page needs from npm
+            cannot be fetched, or videos were asked for by ``weights`` and cannot be had.
     """
     description, packages = read_bundle(bundle), vendored()
     rejection = read_rejection(description.rejection, str(bundle))
@@ -60,11 +63,12 @@ def write_page(bundle: Path, out: Path, weights: str | None = None, name: str | 
         shutil.copytree(packages, folder / "vendor")
         graph = graphs_in(bundle).get("fp32")
         if graph is not None:
+            _check_graph(graph, description, rejection)
             shutil.copyfile(graph, folder / GRAPH)
         else:
             _make_graph(bundle, None, folder / GRAPH)
         try:
-            facts["film"] = _add_film(bundle, description.layout, folder, weights)
+            facts["film"] = _add_film(bundle, description, folder, weights)
         except UserError as error:
             if weights is not None:
                 raise
@@ -73,15 +77,33 @@ def write_page(bundle: Path, out: Path, weights: str | None = None, name: str | 
     return facts
 
 
-def _add_film(bundle: Path, own: Layout, folder: Path, weights: str | None) -> dict[str, Any]:
-    """Put what videos need into a page's folder: pose weights, and a graph for the joints that they give."""
-    source = find_weights(weights)
-    same = own.name == FILM_LAYOUT
-    columns = 3 if same else _make_graph(bundle, FILM_LAYOUT, folder / FILM_GRAPH)
-    shutil.copyfile(source, folder / WEIGHTS)
-    from mmcl.skeletons.layout import load_layout
+def _check_graph(graph: Path, description: Description, rejection: Rejection | None) -> None:
+    """Whether `mmcl predict` would compute with a graph: a page must not answer where the command refuses to.
 
-    return _facts(GRAPH if same else FILM_GRAPH, load_layout(FILM_LAYOUT), columns)
+    Raises:
+        UserError: onnxruntime is missing, or the graph is damaged, another network's, or lacks the familiarity by which
+            the bundle rejects.
+    """
+    outputs = {end.name for end in open_checked_session(graph, description).get_outputs()}
+    if rejection is not None and rejection.score == FAMILIARITY and "familiarity" not in outputs:
+        raise UserError(f"{graph} does not give the familiarity by which the bundle rejects: export it again")
+
+
+def _add_film(bundle: Path, own: Description, folder: Path, weights: str | None) -> dict[str, Any]:
+    """Put what videos need into a page's folder: pose weights, and a graph for the joints that they give.
+
+    Raises:
+        UserError: the model takes joints of a picture, there are no pose weights, or no graph can be made.
+    """
+    if own.planar:
+        raise UserError(
+            "the page finds joints in space, and this model takes joints of a picture: `mmcl predict` takes its videos"
+        )
+    source, film = find_weights(weights), load_layout(FILM_LAYOUT)
+    same = own.layout.joints == film.joints  # whatever the layout is called: a name says nothing of the order
+    columns = own.columns if same else _make_graph(bundle, FILM_LAYOUT, folder / FILM_GRAPH)
+    shutil.copyfile(source, folder / WEIGHTS)
+    return _facts(GRAPH if same else FILM_GRAPH, film, columns)
 
 
 def _make_graph(bundle: Path, layout: str | None, file: Path) -> int:

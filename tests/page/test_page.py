@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -21,6 +22,7 @@ from browsing import needs_browser, watched
 from mmcl.common.errors import UserError
 from mmcl.deploy.files import read_joints
 from mmcl.deploy.onnx_predictor import OnnxPredictor
+from mmcl.deploy.segments import windows
 from mmcl.encoders.base import build_encoder
 from mmcl.models.bundle import describe, load_bundle, write_bundle
 from mmcl.models.familiarity import Familiarity, directions
@@ -29,7 +31,7 @@ from mmcl.page.server import make_server
 from mmcl.page.vendor import PACKAGES, unpack, vendored
 from mmcl.page.write import is_page, write_page
 from mmcl.serve import main as serve
-from mmcl.skeletons.layout import load_layout
+from mmcl.skeletons.layout import Layout, load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 
 NAMES = ["wave", "kick", "sit down", "<b>stand</b> up", "throw"]
@@ -174,6 +176,18 @@ def test_a_file_is_read_as_by_predict_or_refused(page, address, browser, tmp_pat
         "frames first.npy": saved(np.stack([clip, clip], axis=1)),
         "states.npy": saved(np.concatenate([clip, np.full((12, 20, 1), 2.0, np.float32)], axis=2)),
     }
+    rows = clip.astype(float).tolist()
+    ragged = [rows[0][:19], [*rows[1], rows[0][0]], *rows[2:]]  # as many numbers as there should be
+    wordy = clip.reshape(12, 60).astype(str).astype(object)
+    wordy[:, 7] = "NA"
+    read["gaps.csv"] = "\n".join(map(",".join, wordy)).encode()
+    for word in ("lost", "0x10", "1.5.2"):
+        wordy[3, 7] = word
+        refused[f"{word}.csv"] = "\n".join(map(",".join, wordy)).encode()
+    refused["ragged.json"] = json.dumps(ragged).encode()
+    for word in ("", True, "1"):
+        rows[5][4][2] = word
+        refused[f"{word}.json"] = json.dumps(rows).encode()
     tab, _, errors = watched(browser, address)
     for name, content in (read | refused).items():
         found = tab.evaluate(READ, [name, list(content), names])
@@ -204,6 +218,72 @@ def test_a_threshold_is_that_of_the_bundle_and_no_slider_rounds_it(page, address
     assert tab.locator("#bars li.none").count() == (threshold > near)
     assert tab.locator("#below").text_content() == f"{100 * threshold:.0f} %"
     assert tab.locator("#threshold").get_attribute("min") == "-1"
+
+
+STEPS = """async (spans) => {
+    const { Model, windows } = await import("./model.js");
+    const { asClip } = await import("./film.js");
+    const model = Object.assign(new Model(), {facts: {columns: 3}});
+    const clip = asClip(Array.from({length: 50}, (_, t) => t < 30 ? null : new Array(132).fill(1)));
+    const run = async () => ({probabilities: {data: [1]}}), broken = async () => { throw new Error("out of memory"); };
+    model.session = {outputNames: ["probabilities"], run};
+    const rows = await model.overTime(clip, 20);
+    model.session.run = broken;
+    const said = await model.overTime(clip, 20).catch((error) => error.message);
+    return [spans.map((each) => windows(...each)), rows.map(({begin, end}) => [begin, end]), said];
+}"""
+
+
+@needs_browser
+def test_windows_reach_to_the_end_and_only_empty_ones_are_passed_over(page, address, browser) -> None:
+    tab, _, _ = watched(browser, address)
+    spans = [(50, 20, 10), (55, 20, 10), (20, 20, 10), (21, 20, 10), (7, 20, 10), (2, 2, 1)]
+    found, rows, said = tab.evaluate(STEPS, spans)
+    assert found == [[[part.start, part.stop] for part in windows(*each)] for each in spans]
+    assert rows == [[20, 40], [30, 50]] and said == "out of memory"  # in the first two, nobody is there
+
+
+FILM = """async () => {
+    const { asClip, Film } = await import("./film.js");
+    const { asInput } = await import("./clip.js");
+    const video = window.video = new EventTarget();
+    const found = () => video.dispatchEvent(new Event("seeked"));
+    Object.defineProperty(video, "currentTime", {set() { setTimeout(found); }});
+    const film = Object.assign(new Film(), {video, last: 0});
+    const flat = Array.from({length: 33}, (_, joint) => ({x: 0, y: 0, z: 0, visibility: joint / 32}));
+    const space = flat.map(() => ({x: 1, y: 2, z: 3, visibility: 0.5}));
+    film.landmarker = {detectForVideo: () => ({landmarks: [flat], worldLandmarks: [space]})};
+    const read = (duration) => { video.duration = duration; return film.read(15, () => {}, () => true); };
+    const refused = [];
+    for (const duration of [Infinity, NaN, 1e5]) refused.push(await read(duration).catch((error) => error.message));
+    const clip = await read(1);
+    return [refused, clip.frames, Array.from(asInput(clip, 0, 1, 4).data)];
+}"""
+
+
+@needs_browser
+def test_a_film_has_an_end_and_its_joints_their_confidence(page, address, browser) -> None:
+    tab, _, _ = watched(browser, address)
+    refused, frames, joints = tab.evaluate(FILM)
+    why = [*["does not say how long it is"] * 2, "has 100000 seconds, and at most 3600 are read"]
+    assert all(words in said and "`mmcl predict`" in said for words, said in zip(why, refused, strict=True))
+    sure = np.arange(33) / 32  # of the picture's landmarks, as `mmcl pose` has it; a joint that is not seen is missing
+    np.testing.assert_allclose(np.reshape(joints, (33, 4)), np.c_[(sure > 0)[:, None] * (-1, -2, 3), sure], atol=1e-6)
+    devtools = tab.context.new_cdp_session(tab)
+    video = devtools.send("Runtime.evaluate", {"expression": "window.video"})["result"]["objectId"]
+    assert frames == 15 and not devtools.send("DOMDebugger.getEventListeners", {"objectId": video})["listeners"]
+
+
+@needs_browser
+def test_a_page_does_not_answer_without_what_it_rejects_by(page, address, browser) -> None:
+    tab, _, _ = watched(browser, address)
+    said = tab.evaluate("""async () => {
+        const { Model } = await import("./model.js"), ort = await import("./vendor/ort.wasm.min.mjs");
+        ort.InferenceSession.create = async () => ({outputNames: ["probabilities"]});
+        const load = (score) => Model.load("model.onnx", {}, score).then(() => "ready", (error) => error.message);
+        return [await load("probability"), await load("familiarity")];
+    }""")
+    assert said[0] == "ready" and "does not give the familiarity by which the bundle rejects" in said[1]
 
 
 LANDMARKER = """export class FilesetResolver { static async forVisionTasks() { return {}; } }
@@ -290,6 +370,68 @@ def test_the_folder_says_what_it_is_and_takes_the_place_of_its_like(page, tmp_pa
     assert facts["own"]["joints"] == model.layout.joint_count and facts["class_names"] == NAMES
     policy = (tmp_path / "page" / "index.html").read_text()
     assert "default-src 'none'" in policy and "connect-src 'self'" in policy and "http" not in policy.split("<body>")[1]
+
+
+def small(folder: Path, layout: Layout, **options: Any) -> Path:
+    """A bundle of some joints, without a graph."""
+    folder.mkdir(parents=True)
+    preprocess = Preprocess(layout, layout, 1, PreprocessOptions(window=8, **options))
+    channels = len(preprocess.options.streams) * (preprocess.options.dimensions or 3)
+    channels -= 2 * ("confidence" in preprocess.options.streams)
+    own = {"width": 8, "members": 1, "persons": 1, "channels": channels}
+    encoder = build_encoder("tcn", layout, len(NAMES), own).eval()
+    write_bundle(folder, Model(describe("tcn", encoder, preprocess, NAMES, count=False), encoder, preprocess))
+    return folder
+
+
+def test_films_are_taken_as_the_bundle_takes_joints(page, tmp_path, monkeypatch) -> None:
+    weights = tmp_path / "pose.task"
+    with zipfile.ZipFile(weights, "w") as archive:
+        archive.writestr("network", b"")
+    made: list[str | None] = []
+
+    def write_graph(bundle: Path, layout: str | None, graph: Path) -> int:
+        made.append(layout)
+        graph.write_bytes(b"")
+        return 7
+
+    monkeypatch.setattr("mmcl.page.write._make_graph", write_graph)
+    film = load_layout("mediapipe_33")
+    turned = Layout.from_dict(film.to_dict() | {"joints": film.joints[::-1]})
+    alike = Layout.from_dict(film.to_dict() | {"name": "mine"})
+    for number, (layout, streams, columns) in enumerate(
+        [(film, ("joint", "confidence"), 4), (alike, ("joint",), 3), (turned, ("joint",), 7)]
+    ):
+        made.clear()
+        bundle = small(tmp_path / f"{number}", layout, streams=streams)
+        facts = write_page(bundle, tmp_path / "page", str(weights))["film"]
+        assert (facts["columns"], facts["layout"]) == (columns, "mediapipe_33")
+        assert facts["graph"] == ("film.onnx" if layout is turned else "model.onnx")
+        assert made == [None, *(["mediapipe_33"] if layout is turned else [])]
+    planar = small(tmp_path / "planar", film, dimensions=2)
+    monkeypatch.setenv("MMCL_POSE_WEIGHTS", str(weights))
+    assert "takes joints of a picture" in write_page(planar, tmp_path / "page")["without_film"]
+    with pytest.raises(UserError, match="the page finds joints in space, and this model takes joints of a picture"):
+        write_page(planar, tmp_path / "page", str(weights))
+
+
+def test_a_graph_that_predict_refuses_is_not_served(page, tmp_path) -> None:
+    onnx = pytest.importorskip("onnx")
+    bundle = Path(shutil.copytree(page / "bundle", tmp_path / "bundle"))
+    proto = onnx.load(bundle / "model.onnx")
+    content = json.loads((bundle / "config.json").read_text())
+    facts = {entry.key: entry.value for entry in proto.metadata_props}
+    for key, value in (("encoder", {"name": "ctrgcn", "options": {}}), ("rejection", {})):
+        onnx.helper.set_model_props(proto, facts | {key: json.dumps(content[key] | value | {"weights": "v"})})
+        onnx.save(proto, bundle / "model.onnx")
+        with pytest.raises(UserError, match=f"its {key} differ"):
+            write_page(bundle, tmp_path / "page")
+    onnx.helper.set_model_props(proto, facts)
+    del proto.graph.output[[end.name for end in proto.graph.output].index("familiarity")]
+    onnx.save(proto, bundle / "model.onnx")
+    with pytest.raises(UserError, match="does not give the familiarity by which the bundle rejects"):
+        write_page(bundle, tmp_path / "page")
+    assert not (tmp_path / "page").exists()
 
 
 def test_an_archive_that_was_not_tested_is_refused(tmp_path) -> None:

@@ -3,7 +3,7 @@
 
 const LIMIT = 64 * 2 ** 20; // bytes of a file
 const MOST_PERSONS = 10;
-const ELSEWHERE = "`mmcl predict` reads such files";
+export const ELSEWHERE = "`mmcl predict` reads such files";
 
 // `names` are the model's joints in their order.
 export async function readClip(file, names) {
@@ -39,23 +39,38 @@ export function parseNpy(buffer) {
 
 export function parseJson(text) {
   let content = JSON.parse(text);
-  if (!Array.isArray(content)) content = content.joints ?? content.skeleton ?? content.keypoints ?? content.data;
+  if (!Array.isArray(content)) content = content?.joints ?? content?.skeleton ?? content?.keypoints ?? content?.data;
   if (!Array.isArray(content)) throw new Error("no array of joints in the JSON file");
   const shape = [];
   for (let level = content; Array.isArray(level); level = level[0]) shape.push(level.length);
   if (shape.length > 4) throw new Error("arrays are nested too deeply");
-  const values = content.flat(shape.length).map((value) => (value === null ? NaN : Number(value)));
-  if (values.length !== shape.reduce((a, b) => a * b, 1)) throw new Error("rows of the JSON file differ in length");
+  const values = [];
+  const take = (part, depth) => {
+    if (depth === shape.length) {
+      if (part !== null && typeof part !== "number") throw new Error(`the JSON file has ${JSON.stringify(part).slice(0, 40)} in place of a number: ${ELSEWHERE}`);
+      values.push(part ?? NaN);
+    } else if (Array.isArray(part) && part.length === shape[depth]) part.forEach((each) => take(each, depth + 1));
+    else throw new Error(`rows of the JSON file differ in length: ${ELSEWHERE}`);
+  };
+  take(content, 0);
   return { shape, values: Float32Array.from(values) };
+}
+
+const MISSING = /^(nan|na|null)?$/i, NUMBER = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i;
+
+function toNumber(word) {
+  if (MISSING.test(word)) return NaN;
+  if (!NUMBER.test(word)) throw new Error(`the CSV file has '${word.slice(0, 40)}' in place of a number: ${ELSEWHERE}`);
+  return Number(word);
 }
 
 export function parseCsv(text, names) {
   const rows = text.split(/\r?\n/).filter((row) => row.trim());
   const cut = (row) => row.split(rows[0].includes(";") ? ";" : rows[0].includes("\t") ? "\t" : ",").map((s) => s.trim());
   const counted = rows.length > 1 && cut(rows[0]).every((word, column) => word === String(column)); // pandas' header
-  const header = counted || cut(rows[0]).some((word) => word && Number.isNaN(Number(word)) && !/^(nan|na|null)$/i.test(word));
-  const numbers = rows.slice(header ? 1 : 0).map((row) => cut(row).map((word) => (word === "" ? NaN : Number(word))));
+  const header = counted || cut(rows[0]).some((word) => Number.isNaN(Number(word)) && !MISSING.test(word));
   if (header && !counted) checkHeader(cut(rows[0]), names);
+  const numbers = rows.slice(header ? 1 : 0).map((row) => cut(row).map(toNumber));
   if (!numbers.length || numbers.some((row) => row.length !== numbers[0].length)) throw new Error("rows of the CSV file differ in length");
   return { shape: [numbers.length, numbers[0].length], values: Float32Array.from(numbers.flat()) };
 }

@@ -34,7 +34,7 @@ async function begin() {
   if (facts.score === "familiarity") at("threshold").min = -1;
   at("threshold").value = facts.threshold ?? 0;
   setThreshold(facts.threshold ?? 0); // as it is: a slider rounds
-  models.own = await Model.load("model.onnx", facts.own);
+  models.own = await Model.load("model.onnx", facts.own, facts.score);
   if (facts.film) models.film = facts.film.graph === "model.onnx" ? models.own : null;
   document.querySelectorAll(".film").forEach((part) => { part.hidden = !facts.film; });
   say(`ready: ${facts.class_names.length} classes, joints of ${facts.own.layout}`);
@@ -60,7 +60,7 @@ async function open(file) {
 
 async function readyForFilm() {
   if (!facts.film) throw new Error("this page was made without pose weights: skeleton files only");
-  models.film ??= await Model.load(facts.film.graph, facts.film);
+  models.film ??= await Model.load(facts.film.graph, facts.film, facts.score);
   film ??= await Film.load(at("video"));
 }
 
@@ -112,7 +112,7 @@ function ranked(probabilities) {
 
 // Whether an answer is above the threshold of the score that the bundle rejects by.
 function known({ probabilities, familiarity }) {
-  const score = facts.score === "familiarity" ? familiarity ?? 1 : Math.max(...probabilities);
+  const score = facts.score === "familiarity" ? familiarity : Math.max(...probabilities);
   return score >= state.threshold;
 }
 
