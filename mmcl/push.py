@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, write the card, upload, print where it is."""
     arguments = build_parser().parse_args(argv)
+    from mmcl.common.printing import safe_page
     from mmcl.models.card import model_card
     from mmcl.models.description import read_bundle
     from mmcl.models.folder import find_model
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         reference = replace(parse_reference(named), revision=arguments.revision or reference.revision)
     bundle = local(arguments.bundle)
     description = read_bundle(bundle)
-    body = model_card(description).replace("THIS_FOLDER", str(replace(reference, revision=None)))
+    body = safe_page(model_card(description)).replace("THIS_FOLDER", str(replace(reference, revision=None)))
     network = find_model(bundle).network if arguments.report else ""
     card = hub_card(body, card_head(description, arguments.licence, arguments.report, network))
     if arguments.dry_run:

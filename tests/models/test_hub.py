@@ -175,6 +175,15 @@ def test_the_head_of_a_card(bundle, tmp_path, capsys) -> None:
     assert hub_card("---\nold: 1\n---\n\n# Body\n", {"license": "mit"}) == "---\nlicense: mit\n---\n\n# Body\n"
     assert push([str(bundle), "me/net", "--licence", "mit", "--dry-run"]) == 0
     assert capsys.readouterr().out.startswith("---\nlibrary_name: mmcl\nlicense: mit\n")
+    evil = tmp_path / "evil"
+    evil.mkdir()
+    (evil / "model.safetensors").write_bytes((bundle / "model.safetensors").read_bytes())
+    content = json.loads((bundle / "config.json").read_text())
+    content["class_names"][0] = "<img src=x> [wave](https://evil.example)"
+    (evil / "config.json").write_text(json.dumps(content))
+    assert push([str(evil), "me/net", "--licence", "mit", "--dry-run"]) == 0
+    card = capsys.readouterr().out  # as the card of the bundle itself
+    assert "wave" in card and "<img" not in card and "](https://evil" not in card.replace("\\](", "")
     description = read_bundle(bundle)
     (tmp_path / "report.json").write_text("{}")
     with pytest.raises(UserError, match="names its protocol"):
