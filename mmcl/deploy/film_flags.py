@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from mmcl.common.errors import UserError
+from mmcl.common.files import exists, is_folder
 
 DRAWN = (".mp4", ".mkv", ".mov")  # what a drawn video may be
 
@@ -32,6 +34,16 @@ def _check_outputs(arguments: argparse.Namespace, written: list[str]) -> None:
         own = f"what --{name} writes"
         if (other := places.setdefault(path.resolve(), own)) != own:
             raise UserError(f"--{name} {path} is {other}: name another file")
+        _check_place(name, path)
+
+
+def _check_place(name: str, path: Path) -> None:
+    """Whether a file can be made at a path; folders on the way to it that are not there yet will be."""
+    nearest = next(folder for folder in path.absolute().parents if exists(folder))
+    if not is_folder(nearest):
+        raise UserError(f"--{name} {path}: {nearest} is a file, and no folder: name another place")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"--{name} {path}: nothing may be written in the folder {nearest}: name another place")
 
 
 def check_film_flags(arguments: argparse.Namespace, films: bool) -> None:

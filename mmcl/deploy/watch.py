@@ -51,12 +51,13 @@ def watch_files(
     classify, rejects = Watched(predictor.rank, predictor.joints, predictor.reading), rejects_by(rule)
     estimator.check(arguments.files)
     rows: list[tuple[str, Segment]] = []
-    failed = 0
+    judged = failed = 0
     try:
         for path in arguments.files:
             try:
                 recording = look_at(path, estimator, arguments)
                 found = judge(path, recording, classify, description.planar, span, hop, arguments.together, rejects)
+                judged += 1
                 rows += [(str(path), segment) for segment in found.segments]
                 say(found, arguments, only)
                 write_beside(found, arguments)
@@ -64,8 +65,8 @@ def watch_files(
                 said = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
                 complain("error", said)
                 failed += 1
-    finally:  # whatever ends the job, what was found before is kept
-        if arguments.csv:
+    finally:  # whatever ends the job, what was found is kept; an earlier table does not make way for nothing
+        if arguments.csv and judged:
             write_text(arguments.csv, to_csv(rows))
     return 2 if failed else 0
 

@@ -95,6 +95,9 @@ def test_a_bad_video_does_not_end_the_job(bundle, video, tmp_path, capsys) -> No
     assert run(bundle, tmp_path / "cut.mp4", tmp_path / "none.mp4", video, "--span", 50) == 2
     out, err = capsys.readouterr()
     assert out.count("cross.mp4") == 2 and "cut.mp4: not a readable video" in err and "none.mp4: no such video" in err
+    (tmp_path / "a.csv").write_text("what was found before")
+    assert run(bundle, tmp_path / "cut.mp4", "--csv", tmp_path / "a.csv") == 2
+    assert (tmp_path / "a.csv").read_text() == "what was found before"  # no table of nothing in its place
 
 
 def test_a_film_is_followed_as_it_goes_on(bundle, video, capsys) -> None:
@@ -135,6 +138,17 @@ def test_no_recording_is_written_over(bundle, video, tmp_path) -> None:
     with pytest.raises(UserError, match="is what --csv writes"):
         run(bundle, copy, "--csv", tmp_path / "a", "--srt", tmp_path / "a")
     assert copy.read_bytes() == video.read_bytes()
+
+
+def test_a_place_that_cannot_be_is_found_before_the_video_is_looked_at(bundle, video, tmp_path, monkeypatch) -> None:
+    (tmp_path / "notes").write_text("mine")
+    with patch("mmcl.deploy.watch.look_at", side_effect=AssertionError("it was looked at")):
+        for flag in ("csv", "srt", "draw"):
+            with pytest.raises(UserError, match=f"--{flag} .*notes is a file, and no folder"):
+                run(bundle, video, f"--{flag}", tmp_path / "notes" / "new" / "a.mp4")
+        monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)  # root may write anywhere
+        with pytest.raises(UserError, match="--csv .*: nothing may be written in the folder"):
+            run(bundle, video, "--csv", tmp_path / "new" / "a.csv")
 
 
 def test_live_joints_are_where_those_of_the_whole_film_are(glances) -> None:
