@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
         "(needs the onnx extra)",
     )
     parser.add_argument(
-        "--min-agreement", type=float, default=MIN_AGREEMENT, metavar="S",
+        "--min-agreement", type=float, metavar="S",
         help="share of clips for which a graph must name the network's class; with less, nothing is written (default: "
         f"{MIN_AGREEMENT})",
     )  # fmt: skip
@@ -79,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
         "(--data.validation)",
     )  # fmt: skip
     parser.add_argument(
-        "--reject-by", choices=sorted(LEAST, reverse=True), default=FAMILIARITY,
+        "--reject-by", choices=sorted(LEAST, reverse=True),
         help="what the threshold is of: familiarity, the likeness with the training clips of the class that is "
         "answered, finds unknown classes; the largest probability finds wrong answers (default: familiarity)",
     )  # fmt: skip
@@ -102,6 +102,26 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is already there")
     return parser
+
+
+def check_flags(arguments: argparse.Namespace) -> None:
+    """Whether every option has something to act on.
+
+    Raises:
+        UserError: one of them would do nothing, leaves nothing to run, or is no share.
+    """
+    if arguments.drop_weights and arguments.onnx is None:
+        raise UserError("--drop-weights leaves nothing to run without --onnx")
+    graphs, clips = ("min_agreement", "max_difference"), ("data", "protocol")
+    for wanted, names in {"--onnx": graphs, "--reject": ("reject_by",), "--onnx or --reject": clips}.items():
+        given = any(getattr(arguments, name) is not None for name in wanted.replace("--", "").split(" or "))
+        for name in names:
+            if getattr(arguments, name) is not None and not given:
+                raise UserError(f"--{name.replace('_', '-')} does nothing without {wanted}: add that, or leave it out")
+    for name in graphs:
+        value = getattr(arguments, name)
+        if value is not None and not 0 <= value <= 1:
+            raise UserError(f"--{name.replace('_', '-')} is {value:g}: it must be a share from 0 to 1")
 
 
 def summary(out: Path, description: Description, verified: Verified) -> list[str]:
@@ -147,20 +167,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     require_packages()
     check_replaceable(arguments.out, is_bundle, arguments.overwrite)
-    if arguments.drop_weights and arguments.onnx is None:
-        raise UserError("--drop-weights leaves nothing to run without --onnx")
-    for name, value in (("min-agreement", arguments.min_agreement), ("max-difference", arguments.max_difference)):
-        if value is not None and not 0 <= value <= 1:
-            raise UserError(f"--{name} is {value:g}: it must be a share from 0 to 1")
+    check_flags(arguments)
     onnx = parse_precisions(arguments.onnx) if arguments.onnx is not None else ()
     options = ExportOptions(
         onnx,
-        arguments.min_agreement,
+        MIN_AGREEMENT if arguments.min_agreement is None else arguments.min_agreement,
         arguments.max_difference,
         arguments.torch_export,
         arguments.drop_weights,
         arguments.reject,
-        arguments.reject_by,
+        arguments.reject_by or FAMILIARITY,
     )
     from mmcl.deploy.export import export_run
     from mmcl.page.write import is_page, write_page

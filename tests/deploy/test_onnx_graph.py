@@ -18,6 +18,7 @@ from mmcl.deploy.graphs import checked_agreement, evenly, write_graph_files  # n
 from mmcl.deploy.onnx import agree, dynamic_shapes  # noqa: E402
 from mmcl.deploy.options import ExportOptions, parse_precisions  # noqa: E402
 from mmcl.deploy.verify import relative_difference  # noqa: E402
+from mmcl.export import main as export  # noqa: E402
 from mmcl.models.bundle import load_bundle  # noqa: E402
 from mmcl.models.description import read_bundle  # noqa: E402
 from mmcl.models.session import open_session  # noqa: E402
@@ -212,4 +213,14 @@ def test_words_of_the_command_line() -> None:
     for words in ("", "fp8", "fp32,int4"):
         with pytest.raises(UserError, match="choose from fp32, fp16, int8"):
             parse_precisions(words)
+    words = ["--run", "nowhere", "--out", "never"]
+    for flag, value, wanted in (
+        ("--min-agreement", "0.9", "--onnx"), ("--max-difference", "0.1", "--onnx"),
+        ("--reject-by", "probability", "--reject"), ("--data", "data/utd", "--onnx or --reject"),
+        ("--protocol", "own", "--onnx or --reject"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=f"^{flag} does nothing without {wanted}: add that"):
+            export([*words, flag, value])
+        with pytest.raises(UserError, match="nowhere is neither"):
+            export([*words, flag, value, *(["--reject"] if flag == "--reject-by" else ["--onnx"])])
     assert evenly(range(5), 9).tolist() == [0, 1, 2, 3, 4] and evenly(range(100), 3).tolist() == [0, 50, 99]
