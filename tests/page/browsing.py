@@ -9,6 +9,7 @@ import pytest
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the page is not tried in a browser")
+NAMES = ["wave", "kick", "sit down", "<b>stand</b> up", "throw"]  # of the page that all tests look at
 
 
 def watched(browser: Any, address: str, **options: Any) -> tuple[Any, list[str], list[str]]:
