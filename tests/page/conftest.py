@@ -36,7 +36,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def page(make_once) -> Path:
-    """Folder with ``bundle`` (two persons, no graph) and its ``page``, with videos where there are pose weights."""
+    """Folder with ``bundle`` (two persons) and its ``page``, with videos where there are pose weights."""
     try:
         vendored()
     except UserError as error:
