@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmcl.attacks.base import Attack, AttackOptions
+from mmcl.attacks.base import AXES, Attack, AttackOptions
 from mmcl.attacks.scene import Scene, per_clip, per_coordinate
 from mmcl.attacks.walk import around, keep_bones, released_around, towards
 from mmcl.common.errors import UserError
@@ -171,9 +171,9 @@ def fitted_to(scene: Scene, joints: Tensor, lengths: Tensor) -> Tensor:
     rows = torch.arange(len(joints), device=clean.device)
     taken = joints[rows[:, None, None], bodies[None, :, None], frames[:, None]]
     other = clean.clone()
-    axes = min(3, clean.shape[-1])
+    axes = min(AXES, clean.shape[-1])
     other[..., :axes] = taken[..., :axes].to(clean)
-    known = there & (other != 0).any(dim=-1, keepdim=True)
+    known = there & (other[..., :axes] != 0).any(dim=-1, keepdim=True)
     count = known.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1)
     shift = ((clean - other) * known).sum(dim=(1, 2, 3), keepdim=True) / count
-    return torch.where(known, other + shift * (scene.limit >= 0), clean) * there
+    return torch.where(known, other + shift * (scene.limit >= 0), clean)

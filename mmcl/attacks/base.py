@@ -105,7 +105,7 @@ class Attack(Method):
 
         Args:
             model: as in :meth:`run`.
-            joints: (N, M, T, V, C) without NaN; those outside the mask are zero, and must stay so.
+            joints: (N, M, T, V, C) without NaN; those outside the mask have zeros as coordinates, and must stay so.
             lengths: (N,) frames of each clip up to the last in which anybody is there.
             labels: as in :meth:`run`.
             mask: (N, M, T, V) bool.
@@ -123,12 +123,12 @@ class Attack(Method):
             joints: (N, M, T, V, C) clips, metres; float32, or float64 where the model computes in it. A confidence
                 behind the coordinates stays as it is.
             labels: (N,) true classes, or with ``targeted`` those that the model shall answer.
-            mask: (N, M, T, V) bool, joints that are there; where not given, those that are neither zero nor NaN. Frames
-                behind the end of a clip are absent.
+            mask: (N, M, T, V) bool, joints that are there; where not given, those of :func:`shown`. Frames behind the
+                end of a clip are absent.
 
         Returns:
-            (N, M, T, V, C) changed joints. No coordinate is further from its place than the budget, and absent joints
-            are zero as before.
+            (N, M, T, V, C) changed joints. No coordinate is further from its place than the budget, absent joints have
+            zeros as coordinates, and every confidence is what it was.
 
         Raises:
             UserError: labels of another shape, or classes that the model does not have.
@@ -139,8 +139,8 @@ class Attack(Method):
         if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < len(model.class_names)):
             raise UserError(f"labels must be from 0 to {len(model.class_names) - 1}, the classes of the model")
         clean = widen(joints.detach()).nan_to_num(nan=0.0)
-        there = (joints.isfinite().all(dim=-1) & (clean != 0).any(dim=-1)) if mask is None else mask
-        clean = clean * there[..., None]
+        there = shown(joints) if mask is None else mask
+        clean = torch.cat([clean[..., :AXES] * there[..., None], clean[..., AXES:]], dim=-1)
         limit = self.options.budget.limit(clean[..., :AXES], there)
         limit = limit * (torch.arange(clean.shape[-1], device=clean.device) < AXES)
         frames = torch.arange(1, joints.shape[2] + 1, device=joints.device)
@@ -159,6 +159,16 @@ class Attack(Method):
             raise RuntimeError(f"attack '{self.name}' moved a coordinate by {most:.3g}, beyond its budget")
         if bool((moved[~mask] != 0).any()):
             raise RuntimeError(f"attack '{self.name}' moved joints that are not there")
+
+
+def shown(joints: Tensor) -> Tensor:
+    """(N, M, T, V) bool, joints of clips (N, M, T, V, C) that are there.
+
+    Those are finite, their coordinates are not all zero, and their confidence, where there is one, is positive. Models
+    take joints for missing by the same rule.
+    """
+    there = joints.isfinite().all(dim=-1) & (joints[..., :AXES] != 0).any(dim=-1)
+    return there & (joints[..., AXES:] > 0).all(dim=-1)
 
 
 build_attack = Attack.build

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from mmcl.attacks.base import AXES
 from mmcl.attacks.iterative import Ascent
 from mmcl.attacks.mifgsm import MIFGSM, MomentumOptions
 from mmcl.attacks.scene import Scene
@@ -76,7 +77,8 @@ def variant(
 ) -> Tensor:  # fmt: skip
     """A variant of each clip, differentiable.
 
-    Frames are taken as they are, so that a missing joint stays missing and no joint lies between there and nowhere.
+    Frames are taken as they are, so that a missing joint stays missing and no joint lies between there and nowhere. A
+    confidence goes along with its joint, and the shear leaves it as it is.
 
     Args:
         joints: (N, M, T, V, C).
@@ -86,7 +88,7 @@ def variant(
         crop: least share of its frames.
         shear: largest entry of the shear.
     """
-    C = joints.shape[-1]
+    C = min(joints.shape[-1], AXES)
     numbers = draws.uniform(3 + C * C).to(joints.dtype)
     changed = numbers[:, 0] < probability
     share = torch.where(changed, crop + (1 - crop) * numbers[:, 1], 1.0)
@@ -96,4 +98,6 @@ def variant(
     places = taken.clamp(max=joints.shape[2] - 1)[:, None, :, None, None].expand_as(joints)
     own = torch.eye(C, dtype=joints.dtype, device=joints.device)
     mixed = shear * (2 * numbers[:, 3:].view(-1, C, C) - 1) * (1 - own) * changed[:, None, None]
-    return torch.einsum("nmtvc,ncd->nmtvd", joints.gather(2, places), own + mixed)
+    found = joints.gather(2, places)
+    sheared = torch.einsum("nmtvc,ncd->nmtvd", found[..., :AXES], own + mixed)
+    return torch.cat([sheared, found[..., AXES:]], dim=-1)

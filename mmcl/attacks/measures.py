@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmcl.attacks.base import AXES
+from mmcl.attacks.base import AXES, shown
 from mmcl.attacks.smart import accelerations, bone_lengths
 
 MEASURES = ("bone", "acceleration", "position", "largest")
@@ -22,11 +22,11 @@ def measures(changed: Tensor, clean: Tensor, parents: Sequence[int]) -> Tensor:
 
     Args:
         changed: (N, M, T, V, C).
-        clean: the same, zero or NaN where nobody is.
+        clean: the same; joints are there by :func:`mmcl.attacks.base.shown`.
         parents: of the layout.
     """
-    changed, clean = changed[..., :AXES].nan_to_num(0.0), clean[..., :AXES].nan_to_num(0.0)
-    there = (clean != 0).any(dim=-1)
+    there = shown(clean)
+    changed, clean = (x[..., :AXES].nan_to_num(0.0) * there[..., None] for x in (changed, clean))
     tree = torch.tensor(parents, device=clean.device)
     own = torch.arange(len(parents), device=clean.device) != tree
     bones = there & there[..., tree] & own

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from mmcl.attacks.base import AXES
 from mmcl.attacks.iterative import Ascent
 from mmcl.attacks.mifgsm import MIFGSM, MomentumOptions
 from mmcl.attacks.scene import Scene
@@ -35,8 +36,9 @@ class MIGOptions(MomentumOptions):
 class MIG(MIFGSM):
     """Momentum integrated gradients: Ma, Tao, Wang, Chen, Zhang, ICCV 2023.
 
-    The path is the clip scaled from its origin, points 1/n to n/n. The factor of integrated gradients, the distance to
-    the path's begin, is left out: of a coordinate it is the place in the room, which says nothing of where to move.
+    The path is the clip scaled from its origin, points 1/n to n/n; confidences stay as they are. The factor of
+    integrated gradients, the distance to the path's begin, is left out: of a coordinate it is the place in the room,
+    which says nothing of where to move.
     Under ``released`` the mean probability of the label along the path is made small, or its score large where
     targeted.
     """
@@ -53,7 +55,7 @@ class MIG(MIFGSM):
             for point in range(1, points + 1):
                 leaf = joints.detach().requires_grad_(True)
                 with torch.enable_grad():
-                    loss = self._losses(scene, scene.scores(leaf * (point / points))).sum()
+                    loss = self._losses(scene, scene.scores(scaled(leaf, point / points))).sum()
                     total += torch.autograd.grad(loss, leaf)[0]
             return total * scene.movable / points
 
@@ -64,3 +66,10 @@ class MIG(MIFGSM):
             return scene.losses(scores)
         values = scores if scene.targeted else -scores.softmax(dim=-1)
         return values.gather(1, scene.labels[:, None])
+
+
+def scaled(joints: Tensor, factor: float) -> Tensor:
+    """Clips (N, M, T, V, C) whose coordinates are multiplied, and whose confidences are not."""
+    if joints.shape[-1] <= AXES:
+        return joints * factor
+    return torch.cat([joints[..., :AXES] * factor, joints[..., AXES:]], dim=-1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmcl.attacks.base import AXES
 from mmcl.attacks.iterative import Ascent, Iterative, IterativeOptions
 from mmcl.attacks.scene import Scene, normalised, per_clip
 from mmcl.common.errors import UserError
@@ -122,7 +123,9 @@ def terms(joints: Tensor, clean: Tensor, mask: Tensor, parents: Tensor, weights:
 
 
 def bone_lengths(joints: Tensor, parents: Tensor) -> Tensor:
-    """(N, M, T, V) distance of every joint from its parent; the root's is almost zero."""
+    """(N, M, T, V) distance of every joint from its parent; the root's is almost zero. A confidence is no length."""
+    if joints.shape[-1] > AXES:
+        joints = joints[..., :AXES]
     return (joints - joints[:, :, :, parents] + SHIFT).norm(dim=-1)
 
 

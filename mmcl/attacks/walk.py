@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mmcl.attacks.base import AXES
 from mmcl.attacks.scene import normalised
 
 
@@ -32,13 +33,14 @@ def around(current: Tensor, clean: Tensor, noise: Tensor, delta: Tensor | float)
         current: (N, M, T, V, C).
         clean: the same.
         noise: (N, M, T, V, C) standard normal.
-        delta: (N, 1, 1, 1, 1) length of the displacement, relative to the mean distance of an axis.
+        delta: (N, 1, 1, 1, 1) length of the displacement, relative to the mean distance of an axis. A confidence, which
+            never moves, is no axis.
     """
     far = distances(current, clean)
     way = normalised(clean - current, far)
     step = normalised(noise, distances(noise, torch.zeros_like(noise)))
     step = step - (step * way).sum(dim=(1, 2, 3), keepdim=True) * way
-    return delta * far.mean(dim=-1, keepdim=True) * step
+    return delta * far[..., :AXES].mean(dim=-1, keepdim=True) * step
 
 
 def released_around(
@@ -61,7 +63,7 @@ def released_around(
     far = distances(current, clean)
     way = normalised(clean - current, far)
     size = distances(noise, torch.zeros_like(noise))
-    step = delta * far.mean(dim=-1, keepdim=True) * normalised(noise, size)
+    step = delta * far[..., :AXES].mean(dim=-1, keepdim=True) * normalised(noise, size)
     crossed = torch.einsum("nmtsc,nmsvc->nmtvc", step, way)
     return step[:, :, :, : current.shape[3]] - crossed * way
 
@@ -69,7 +71,8 @@ def released_around(
 def keep_bones(joints: Tensor, clean: Tensor, mask: Tensor, parents: Sequence[int]) -> Tensor:
     """The clip with every bone as long as in the clean one, frame by frame, from the root outwards.
 
-    A bone keeps its direction; a joint whose parent is not there keeps its place.
+    A bone keeps its direction; a joint whose parent is not there keeps its place. A confidence behind the coordinates
+    is no part of a length, and is the clean clip's.
 
     Args:
         joints: (N, M, T, V, C) changed.
@@ -77,6 +80,7 @@ def keep_bones(joints: Tensor, clean: Tensor, mask: Tensor, parents: Sequence[in
         mask: (N, M, T, V).
         parents: of the layout.
     """
+    joints, others, clean = joints[..., :AXES], clean[..., AXES:], clean[..., :AXES]
     placed = list(joints.unbind(dim=3))
     for joint in outwards(parents):
         parent = parents[joint]
@@ -85,7 +89,7 @@ def keep_bones(joints: Tensor, clean: Tensor, mask: Tensor, parents: Sequence[in
         there = (mask[:, :, :, joint] & mask[:, :, :, parent])[..., None]
         fitted = placed[parent] + normalised(bone, bone.norm(dim=-1, keepdim=True)) * length
         placed[joint] = torch.where(there, fitted, placed[joint])
-    return torch.stack(placed, dim=3)
+    return torch.cat([torch.stack(placed, dim=3), others], dim=-1)
 
 
 def outwards(parents: Sequence[int]) -> list[int]:

@@ -10,8 +10,12 @@ from torch import Tensor, nn
 
 from mmcl.attacks.base import build_attack
 from mmcl.attacks.dim import variant
+from mmcl.attacks.measures import measures
+from mmcl.attacks.mig import scaled
 from mmcl.attacks.scene import Scene, content_keys
+from mmcl.attacks.smart import bone_lengths
 from mmcl.attacks.tasar import one_gradient, separate_gradients
+from mmcl.attacks.walk import around, keep_bones
 from mmcl.common.draws import Draws
 from mmcl.common.errors import UserError
 from mmcl.surgery.posterior import PosteriorHeads
@@ -90,12 +94,37 @@ def test_a_target_becomes_more_likely_and_a_label_less(clips: tuple[Tensor, Tens
     assert bool((chance(moved, target) > chance(joints, target)).all())
 
 
-def test_a_confidence_behind_the_coordinates_stays(clips: tuple[Tensor, Tensor]) -> None:
-    joints = torch.cat([clips[0], torch.rand(3, 1, T, V, 1)], dim=-1) * (clips[0] != 0).any(dim=-1, keepdim=True)
+@pytest.mark.parametrize("name", ["noise", "fgsm", "ifgsm", "dim", "mig", "smart", "basar"])
+def test_confidences_stay_and_say_who_is_there(clips: tuple[Tensor, Tensor], name: str) -> None:
+    """Of joints without coordinates, or without confidence, nothing moves; what is measured leaves them out, too."""
+    joints = torch.cat([clips[0], 0.1 + torch.rand(3, 1, T, V, 1)], dim=-1)
+    joints[2, 0, 4, 1, 3] = 0.0
+    there = (joints[..., :3] != 0).any(dim=-1) & (joints[..., 3] > 0)
     model = Linear(columns=4)
-    for name in ("noise", "fgsm", "ifgsm"):
-        found = build_attack(name, {"epsilon": 0.02}).run(model, joints, model(joints).argmax(dim=1))
-        assert torch.equal(found[..., 3], joints[..., 3]) and not torch.equal(found[..., :3], joints[..., :3])
+    tiny = {} if name in ("noise", "fgsm") else {"steps": 2}
+    found = build_attack(name, {"epsilon": 0.5, **tiny}).run(model, joints, model(joints).argmax(dim=1))
+    assert torch.equal(found[..., 3], joints[..., 3]) and bool((found != joints)[..., :3].any(dim=-1)[there].any())
+    assert not there[0, 0, 2, 3] and not there[1, 0, 6:].any() and not found[..., :3][~there].any()
+    assert bool((measures(found, joints, model.layout.parents)[:, 3] <= 0.5001).all())
+
+
+def test_a_confidence_is_no_coordinate(clips: tuple[Tensor, Tensor]) -> None:
+    """Shears, paths, bones and steps are those of three columns."""
+    joints = clips[0]
+    changed, certain = joints * 1.2, torch.rand(3, 1, T, V, 1)
+    whole, moved = (torch.cat([x, certain], dim=-1) for x in (joints, changed))
+    draws, lengths = Draws(content_keys(joints), "variant"), torch.tensor([8, 6, 8])
+    found = variant(whole, lengths, draws, 1.0, 1.0, 0.3)
+    assert torch.equal(found[..., :3], variant(joints, lengths, draws, 1.0, 1.0, 0.3))
+    assert torch.equal(found[..., 3:], certain)
+    assert torch.equal(scaled(whole, 0.5), torch.cat([joints / 2, certain], dim=-1))
+    parents, mask = torch.tensor(Linear().layout.parents), torch.ones(3, 1, T, V, dtype=torch.bool)
+    kept = keep_bones(moved, whole, mask, parents.tolist())
+    assert torch.equal(kept, torch.cat([keep_bones(changed, joints, mask, parents.tolist()), certain], dim=-1))
+    assert torch.equal(bone_lengths(whole, parents), bone_lengths(joints, parents))
+    noise = torch.randn(joints.shape)
+    step = around(moved, whole, torch.cat([noise, 0 * certain], dim=-1), 0.1)
+    torch.testing.assert_close(step[..., :3], around(changed, joints, noise, 0.1))
 
 
 def test_draws_belong_to_clips_and_not_to_batches(clips: tuple[Tensor, Tensor]) -> None:
