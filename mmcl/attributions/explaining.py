@@ -72,12 +72,17 @@ def joined(found: Sequence[Attributed]) -> Attributed:
 
 
 def held_still(joints: Tensor, lengths: Tensor | None, centre: int) -> Tensor:
-    """Each clip with every joint at its mean place over the frames that show it; missing joints stay missing."""
+    """Each clip with every joint at its mean place over the frames that show it; missing joints stay missing.
+
+    Bodies that are there come first, each with its own confidences, which stay as they are.
+    """
     is_centre = torch.arange(joints.shape[3], device=joints.device) == centre
-    x, mask = present(joints[..., :3], is_centre, joints.shape[1], lengths)
+    confidence = joints[..., 3] if joints.shape[-1] > 3 else None
+    found, mask = present(joints[..., :3], is_centre, joints.shape[1], lengths, confidence)
+    x, others = found[:, :, :3], found[:, :, 3:]
     mean = x.sum(dim=3, keepdim=True) / mask.sum(dim=2, keepdim=True).clamp(min=1)[:, :, None]
-    still = torch.where(mask[:, :, None], mean, 0).movedim(2, 4)
-    return torch.cat([still, joints[..., 3:]], dim=-1)
+    still = torch.where(mask[:, :, None], mean, 0)
+    return torch.cat([still, others], dim=2).movedim(2, 4).contiguous()
 
 
 def shown_skeleton(model: Model, joints: Tensor, lengths: Tensor | None) -> Tensor:
@@ -89,8 +94,8 @@ def shown_skeleton(model: Model, joints: Tensor, lengths: Tensor | None) -> Tens
     return torch.where(mask[..., None], x, torch.nan)
 
 
-def class_number(model: Model, name: str) -> int:
-    """The class of a name, or of a number.
+def class_number(model: Model, name: str, numbers: bool = True) -> int:
+    """The class of a name, or of a number; the name of a clip's label is no number (``numbers=False``).
 
     Raises:
         UserError: the model does not know it.
@@ -98,7 +103,7 @@ def class_number(model: Model, name: str) -> int:
     names = model.class_names
     if name in names:
         return names.index(name)
-    if name.isdecimal() and int(name) < len(names):
+    if numbers and name.isdecimal() and int(name) < len(names):
         return int(name)
     raise UserError(f"the model has no class '{name:.60}': it knows {', '.join(names[:5])}{' …' if names[5:] else ''}")
 

@@ -99,11 +99,11 @@ def target_of(wanted: str, model: Model, scores: Tensor, label: str | None) -> T
     """
     if wanted == "answer":
         return scores.argmax(dim=1)
-    if wanted == "label":
-        if label is None:
-            raise UserError("--target label: skeleton files do not say their class; give its name")
-        wanted = label
-    return torch.tensor([class_number(model, wanted)], device=scores.device)
+    if wanted != "label":
+        return torch.tensor([class_number(model, wanted)], device=scores.device)
+    if label is None:
+        raise UserError("--target label: skeleton files do not say their class; give its name")
+    return torch.tensor([class_number(model, label, numbers=False)], device=scores.device)
 
 
 def _described(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from mmcl import predict
 from mmcl.attributions.drawing import AGAINST, FOR, draw_loud_skeleton, shade
 from mmcl.attributions.explaining import explain, held_still, shown_skeleton
 from mmcl.attributions.pictures import Explained, strip
+from mmcl.attributions.shares import target_of
 from mmcl.attributions.sources import find_source, gathered, open_model_for
 from mmcl.common.errors import UserError
 from mmcl.data.protocols import load_protocol
@@ -173,6 +175,27 @@ def test_a_clip_held_still_is_its_mean_pose_and_lacks_what_the_clip_lacks(store)
     seen = clip[0, 0, :, 9][clip[0, 0, :, 9].any(dim=1)]
     torch.testing.assert_close(still[0, 0, 0, 9], seen.mean(dim=0))
     torch.testing.assert_close(still[0, 0, 5, 1], clip[0, 0, :, 1].mean(dim=0))
+
+
+def test_a_clip_held_still_keeps_each_body_with_its_confidences(store) -> None:
+    """A tracker leaves the first slot empty; a joint without confidence has no place, and none in the mean."""
+    clip = torch.zeros(1, 2, store.joints(2).shape[1], store.layout.joint_count, 4)
+    clip[0, 1, ..., :3] = torch.from_numpy(store.joints(2)[0].copy())
+    clip[0, 1, ..., 3] = 0.9
+    clip[0, 1, 5, 9, 3] = 0.0
+    still, first = held_still(clip, None, store.layout.centre), held_still(clip[:, 1:], None, store.layout.centre)
+    assert torch.equal(still[:, :1], first) and not still[:, 1].any()
+    assert bool((first[..., 3][clip[:, 1:, ..., 3] > 0] == 0.9).all()) and not first[0, 0, 5, 9].any()
+    others = torch.arange(clip.shape[2]) != 5
+    torch.testing.assert_close(first[0, 0, 0, 9, :3], clip[0, 1, others, 9, :3].mean(dim=0))
+
+
+def test_a_label_is_no_number_of_a_class(store) -> None:
+    """A store may name its classes by numbers that a model counts otherwise."""
+    model, scores = SimpleNamespace(class_names=["wave", "kick", "7"]), torch.zeros(1, 3)
+    assert target_of("label", model, scores, "7").item() == 2 and target_of("1", model, scores, None).item() == 1
+    with pytest.raises(UserError, match="no class '1'"):
+        target_of("label", model, scores, "1")
 
 
 def test_pictures_show_the_skeleton_that_shares_belong_to(bundle, store) -> None:
