@@ -126,13 +126,16 @@ def judged_clips(saved: SavedModel, arguments: argparse.Namespace) -> Selection 
     """The clips to judge on; None where neither command line nor run names any.
 
     Raises:
-        UserError: a side is asked for, or statistics, and there is no store.
+        UserError: a side is asked for, or statistics, and there is no store; or that side holds no clip.
     """
     from mmcl.evaluation.judging import select
 
     own = saved.description.provenance if saved.checkpoint is not None else {}
     if (arguments.data or own.get("data")) and (arguments.protocol or own.get("protocol")):
-        return select(saved, arguments.data, arguments.protocol, arguments.split)
+        data = select(saved, arguments.data, arguments.protocol, arguments.split)
+        if not len(data.clips):
+            raise UserError(f"the run holds no clips out for validation: --split {data.side} is empty; take another")
+        return data
     if arguments.statistics or arguments.data or arguments.protocol:
         raise UserError(f"{saved.path} does not say which clips: give --data and --protocol")
     return None

@@ -29,7 +29,8 @@ class AdaptOptions:
     """Options of :class:`Adapt`.
 
     Attributes:
-        batch_size: clips at once, 2 or more. Batches are as equal as they can be.
+        batch_size: clips at once, 2 or more. Batches are as equal as they can be, and none is of one clip: of an odd
+            number of clips by 2, one batch has 3.
         seed: of the order in which clips are shown. The store's own order would make batches of one class or one
             person, whose statistics are no one else's.
     """
@@ -63,11 +64,14 @@ class Adapt(Surgery):
 
 
 def inputs_of(model: Model, data: Selection, batch_size: int, seed: int) -> Iterator[Tensor]:
-    """Encoder inputs of the selected clips in a fixed random order, in batches as equal as they can be."""
+    """Encoder inputs of the selected clips in a fixed random order, in batches as equal as they can be.
+
+    No batch is of one clip, whose statistics would be no one else's, unless there is one clip alone.
+    """
     from mmcl.data.dataset import ClipDataset, loader
 
     order = np.random.default_rng(seed).permutation(data.clips)
-    parts = np.array_split(order, max(1, -(-len(order) // batch_size)))
+    parts = np.array_split(order, max(1, min(-(-len(order) // batch_size), len(order) // 2)))
     device = model.device
     for batch in loader(ClipDataset(data.store), [[(0, int(clip)) for clip in part] for part in parts]):
         yield model.preprocess(batch["joints"].to(device), batch["lengths"].to(device))
@@ -116,7 +120,7 @@ def reestimate_batchnorm(encoder: nn.Module, batches: Iterable[Tensor]) -> int:
         How many layers there were.
 
     Raises:
-        UserError: the encoder has no batch norm that keeps statistics, or there is no batch.
+        UserError: the encoder has no batch norm that keeps statistics, there is no batch, or one is of one clip.
     """
     norms = measured_norms(encoder)
     if not norms:
@@ -128,6 +132,10 @@ def reestimate_batchnorm(encoder: nn.Module, batches: Iterable[Tensor]) -> int:
             norm.train()
             norm.track_running_stats = False  # the running values stay as they are until all is measured
         for batch in batches:
+            if len(batch) < 2:
+                raise UserError(
+                    "batch norms are measured on two clips or more at once, and here is one: give more clips"
+                )
             encoder(batch)
     finally:
         for norm, found in zip(norms, moments, strict=True):

@@ -94,7 +94,7 @@ class Fuse(Surgery):
 
     def _others(self, model: Model) -> list[Model]:
         if not self.options.others:
-            raise UserError("fuse needs at least one other model: --others")
+            raise UserError("fuse needs at least one other model: give two models or more")
         return [open_model(folder, device=model.device) for folder in self.options.others]
 
 

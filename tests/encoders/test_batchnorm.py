@@ -10,7 +10,7 @@ from torch import nn
 from mmcl.common.errors import UserError
 from mmcl.encoders.base import build_encoder
 from mmcl.skeletons.layout import load_layout
-from mmcl.surgery.adapt import reestimate_batchnorm
+from mmcl.surgery.adapt import measured_norms, reestimate_batchnorm
 
 
 @pytest.fixture
@@ -49,6 +49,9 @@ def test_empty_bodies_weigh_the_same_however_clips_are_batched(encoder) -> None:
         torch.testing.assert_close(encoder.state_dict()[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
     with pytest.raises(UserError, match="no clips"):
         reestimate_batchnorm(encoder, [])
+    with pytest.raises(UserError, match="two clips or more at once, and here is one"):
+        reestimate_batchnorm(encoder, [x[:1]])
+    assert not encoder.training and not any(norm.training for norm in measured_norms(encoder))
 
 
 def test_every_layer_gets_what_batch_norm_itself_would_average_to(encoder) -> None:

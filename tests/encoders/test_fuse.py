@@ -82,7 +82,7 @@ def test_models_that_do_not_fit_are_refused(tmp_path) -> None:
     for reason, other in others.items():
         with pytest.raises(UserError, match=reason):
             build_surgery("fuse", {"others": [str(other)]}).run(model)
-    with pytest.raises(UserError, match="at least one other model"):
+    with pytest.raises(UserError, match="at least one other model: give two models or more"):
         build_surgery("fuse").run(model)
     reshape = type(build_surgery("fuse")).reshape
     for structure in ({}, {"streams": "joint", "fusion": "pooled", "freeze": True},

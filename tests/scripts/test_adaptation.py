@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from mmcl.common.errors import UserError
 from mmcl.data.preparation.build import prepare
 from mmcl.data.protocols import load_protocol
 from mmcl.data.readers.sysu import SYSU
+from mmcl.data.selection import Selection
 from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.encoders.base import build_encoder
@@ -27,6 +29,7 @@ from mmcl.models.folder import find_model
 from mmcl.models.model import Model
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.surgery.adapt import inputs_of
 from mmcl.train import train
 
 PEOPLE = 4
@@ -85,6 +88,17 @@ def test_adapt_writes_a_bundle_that_differs_in_statistics_alone_and_says_so(
     assert (again / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
     with pytest.raises(UserError, match="--overwrite"):
         adapt([*words, "--out", str(out)])
+
+
+@pytest.mark.parametrize(
+    ("clips", "size", "parts"), [(7, 2, [3, 2, 2]), (3, 2, [3]), (8, 2, [2] * 4), (7, 3, [3, 2, 2]), (1, 2, [1])]
+)
+def test_no_batch_is_of_one_clip(demo_store, source, clips, size, parts) -> None:
+    store, model = open_store(demo_store), load_bundle(source).taking(open_store(demo_store).layout)
+    rule = load_protocol("demo/cross_subject")
+    sides = split(store, rule)
+    data = Selection(store, "demo/cross_subject", rule, replace(sides, train=sides.train[:clips]), "train")
+    assert [len(batch) for batch in inputs_of(model, data, size, 0)] == parts
 
 
 def test_a_model_that_is_adapted_again_remembers_both_and_what_it_was_trained_on(demo_store, source, tmp_path) -> None:

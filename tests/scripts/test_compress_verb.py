@@ -116,6 +116,7 @@ def test_what_was_compressed_is_trained_on_in_its_form(sizes, demo_store, tmp_pa
     ("words", "complaint"),
     [
         (["--ratios", "0.5", "--split", "validation", "--data", "nowhere", "--protocol", "x"], "nowhere: not a clip"),
+        (["--ratios", "0.5", "--split", "validation"], "no clips out for validation: --split validation is empty"),
         (["--ratios", "1.5"], "share of 1"), (["--rank", "2", "--include", "*.kee"], "no layer fits"),
         (["--rank", "2", "--basis", "luck"], "basis must be"), (["--merge"], "no factored layer"),
         (["--rank", "2", "--option", "colour=red"], "no option colour"),

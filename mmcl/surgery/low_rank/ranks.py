@@ -70,7 +70,7 @@ def within(sites: Sequence[Site], energies: Energies, budget: float, whole: floa
     high = max((2.0 * site.parts / weights[site.name] for site in used), default=1.0)
     found = _at_price(used, energies, high, weights)
     if (least := measure(found)) > budget:
-        raise UserError(f"low_rank: with rank 1 in every layer the network still takes {least:,.4g} of {budget:,.4g}")
+        raise UserError(_too_large(least, budget))
     low = high * 2.0**-OCTAVES
     for _ in range(STEPS):
         middle = (low * high) ** 0.5
@@ -80,6 +80,13 @@ def within(sites: Sequence[Site], energies: Energies, budget: float, whole: floa
         else:
             low = middle
     return found
+
+
+def _too_large(least: float, budget: float) -> str:
+    return (
+        f"low_rank: with rank 1 in every layer that may be factored the network still takes {least:,.4g} of "
+        f"{budget:,.4g}; temporal (--temporal) adds layers over several frames, head (--option head=true) the head's"
+    )
 
 
 def _at_price(sites: Sequence[Site], energies: Energies, price: float, weights: Weights) -> Ranks:
@@ -121,7 +128,7 @@ def within_time(
     least = cost_by(sites, whole, weights)(smallest)
     found = within(sites, energies, least, whole, weights)
     if (seen := measure(found)) > budget:
-        raise UserError(f"low_rank: with rank 1 in every layer the network still takes {seen:,.4g} of {budget:,.4g}")
+        raise UserError(_too_large(seen, budget))
     low, high = least, whole
     for _ in range(trials):
         middle = (low + high) / 2
