@@ -15,6 +15,7 @@ from mmcl.attacks.base import AXES, Attack, AttackOptions
 from mmcl.attacks.scene import Scene, per_clip, per_coordinate
 from mmcl.attacks.walk import around, keep_bones, released_around, towards
 from mmcl.common.errors import UserError
+from mmcl.common.printing import complain
 from mmcl.models.model import Model
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ FIRST_DELTA, MOST_DELTA, CHANGE = 0.1, 0.4, 0.9  # of the exploration
 FEW, MANY = 0.2, 0.8  # shares of trials that hit: below the first the exploration gets smaller, above the second larger
 FIRST_SHARE = 0.9  # of the way to the clean clip, and again where it would be all of it
 HALVINGS = 12  # of the search for the border at the beginning
+EACH = 4  # clips of a class to begin at, where one is asked for
+AT_ONCE = 64  # of these clips in a forward pass
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class BASAROptions(AttackOptions):
         steps: rounds; each asks the model ``trials`` + 1 times, and once more where bones are fitted.
         trials: random displacements of a round.
         fit_every: rounds from one fit of the bones to the next.
-        starts: clips of other classes that may be begun at.
+        starts: clips that may be begun at, of other classes; with ``targeted`` first those that the model answers with
+            the class that is wanted.
         released: explore as the released code does, see :func:`mmcl.attacks.walk.released_around`; clips with one body
             and no more joints than frames.
     """
@@ -71,7 +75,9 @@ class BASAR(Attack):
         self.begins: tuple[Tensor, Tensor] | None = None
 
     def prepare(self, model: Model, data: Selection | None) -> Model:
-        """Keep some clips of every class to begin at.
+        """Keep clips to begin at: one of every class, and several where a class is asked for (``targeted``).
+
+        A class that has none is named: clips that shall be answered so may stay as they are.
 
         Raises:
             UserError: there are none.
@@ -81,9 +87,17 @@ class BASAR(Attack):
         from mmcl.data.dataset import ClipDataset, collate
 
         order = np.random.default_rng(self.options.seed).permutation(data.clips)
-        first = [clip for place, clip in enumerate(order)
-                 if data.store.labels[clip] not in data.store.labels[order[:place]]]  # fmt: skip
-        batch = collate([ClipDataset(data.store)[(0, int(clip))] for clip in first])
+        each = EACH if self.options.targeted else 1
+        labels, chosen = data.store.labels, []
+        for label in dict.fromkeys(labels[order].tolist()):
+            chosen += [int(clip) for clip in order[labels[order] == label][:each]]
+        known = {data.store.class_names[int(labels[clip])] for clip in chosen}
+        if self.options.targeted and (without := [name for name in model.class_names if name not in known]):
+            some = f"{', '.join(without[:5])}{' …' if without[5:] else ''}"
+            complain(
+                "note", f"basar has no training clip of {some}: where that is asked for, clips may stay as they are"
+            )
+        batch = collate([ClipDataset(data.store)[(0, clip)] for clip in chosen])
         self.begins = batch["joints"], batch["lengths"]
         return model
 
@@ -119,7 +133,7 @@ class BASAR(Attack):
         """Clips on the far side of the border, as near to it as a bisection finds; the clean ones where none is."""
         begins = [part.to(scene.joints.device) for part in self.begins or (scene.joints, scene.lengths)]
         far, done = scene.joints, fools(scene.joints)
-        order = scene.draws(self.options.seed, "begin").order(len(begins[0]))
+        order = self._order(scene, *begins)
         for place in range(min(self.options.starts, order.shape[1])):
             other = fitted_to(scene, begins[0][order[:, place]], begins[1][order[:, place]])
             hit = fools(other) & ~done
@@ -130,6 +144,16 @@ class BASAR(Attack):
             hit = fools(middle)
             near, far = torch.where(hit, near, middle), torch.where(hit, middle, far)
         return torch.where(done, far, scene.joints)
+
+    def _order(self, scene: Scene, joints: Tensor, lengths: Tensor) -> Tensor:
+        """(N, B) random orders of B clips to begin at; those come first that are answered as is asked for."""
+        order = scene.draws(self.options.seed, "begin").order(len(joints)).to(joints.device)
+        if not scene.targeted:
+            return order
+        parts = zip(joints.split(AT_ONCE), lengths.split(AT_ONCE), strict=True)
+        answers = torch.cat([scene.model(*part).argmax(dim=1) for part in parts])
+        wanted = answers[order] == scene.labels[:, None]
+        return order.gather(1, wanted.int().argsort(dim=1, descending=True, stable=True))
 
     def _explore(
         self, scene: Scene, fools: Callable[[Tensor], Tensor], current: Tensor, delta: Tensor, number: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -96,6 +97,11 @@ class Attack(Method):
             UserError: it needs clips, or files that are not there.
         """
         return model
+
+    @property
+    def beside(self) -> Sequence[Model]:
+        """Models that it looks at beside the one that is attacked: what it does to them is no transfer."""
+        return ()
 
     @abstractmethod
     def perturb(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -30,6 +30,13 @@ class EnsembleOptions(MomentumOptions):
 
     models: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.models:
+            raise UserError(
+                "ensemble needs models beside the one that is attacked: give --option models=[runs/a,runs/b]"
+            )
+
 
 class Ensemble(MIFGSM):
     """Scores summed over models: Dong et al., CVPR 2018, section 3.2, "ensemble in logits".
@@ -39,11 +46,16 @@ class Ensemble(MIFGSM):
     """
 
     options_type = EnsembleOptions
-    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({"steps": 2})
+    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({"steps": 2})  # a test adds models
 
     def __init__(self, options: EnsembleOptions) -> None:
         super().__init__(options)
         self.others: list[Model] = []
+
+    @property
+    def beside(self) -> Sequence[Model]:
+        """The other models."""
+        return self.others
 
     def prepare(self, model: Model, data: Selection | None) -> Model:
         """Open the other models.

@@ -18,6 +18,10 @@ from mmcl.attacks.tasar import one_gradient, separate_gradients
 from mmcl.attacks.walk import around, keep_bones
 from mmcl.common.draws import Draws
 from mmcl.common.errors import UserError
+from mmcl.data.protocols import load_protocol
+from mmcl.data.selection import Selection
+from mmcl.data.splitting import split
+from mmcl.data.store import open_store
 from mmcl.surgery.posterior import PosteriorHeads
 
 T, V, K = 8, 5, 4
@@ -84,6 +88,7 @@ def test_a_target_becomes_more_likely_and_a_label_less(clips: tuple[Tensor, Tens
     labels = model(joints).argmax(dim=1)
     target = (labels + 1) % K
     steps = {} if name == "fgsm" else {"steps": 5}
+    steps |= {"models": ["another"]} if name == "ensemble" else {}  # which nobody has opened
 
     def chance(x: Tensor, of: Tensor) -> Tensor:
         return model(x).softmax(dim=1).gather(1, of[:, None])[:, 0]
@@ -160,7 +165,7 @@ def test_an_ensemble_adds_scores(clips: tuple[Tensor, Tensor]) -> None:
     one, two, together = Linear(0), Linear(1), Linear(0)
     together.matrix = one.matrix + two.matrix
     two.matrix, two.class_names = two.matrix.flip(0), two.class_names[::-1]
-    attack = build_attack("ensemble", {"epsilon": 0.02, "steps": 3})
+    attack = build_attack("ensemble", {"epsilon": 0.02, "steps": 3, "models": ["two"]})
     attack.others = [two]
     alone = build_attack("mifgsm", {"epsilon": 0.02, "steps": 3}).run(together, joints, labels)
     torch.testing.assert_close(attack.run(one, joints, labels), alone)
@@ -236,12 +241,39 @@ def test_answers_alone_lead_to_the_nearest_clip_of_another_class() -> None:
     assert bool((length < 0.7 * begun).all())
 
 
+def test_a_target_is_begun_at_clips_that_are_answered_so() -> None:
+    """As many clips are tried as are answered with the class that is asked for, among many others."""
+    generator = torch.Generator().manual_seed(4)
+    joints, many = (torch.randn(count, 1, T, V, 3, generator=generator) for count in (3, 400))
+    model = Linear()
+    labels, answers = model(joints).argmax(dim=1), model(many).argmax(dim=1)
+    wanted = (labels + 1) % K
+    asked = wanted.unique()
+    others = many[~torch.isin(answers, asked)][:60]
+    begins = torch.cat([others, *(many[answers == one][:4] for one in asked)])
+    attack = build_attack("basar", {"targeted": True, "starts": 4, "steps": 1, "epsilon": 10.0})
+    attack.begins = begins, torch.full((len(begins),), T)
+    assert torch.equal(model(attack.run(model, joints, wanted)).argmax(dim=1), wanted)
+
+
+def test_several_clips_of_a_class_are_kept_where_one_is_asked_for(demo_store, capsys) -> None:
+    store = open_store(demo_store)
+    rule = load_protocol("demo/cross_subject")
+    data = Selection(store, "demo/cross_subject", rule, split(store, rule), "train")
+    model = SimpleNamespace(class_names=[*store.class_names, "yodel"])
+    for targeted, each in ((False, 1), (True, 2)):  # the demo's training side has two clips of a class
+        attack = build_attack("basar", {"targeted": targeted})
+        attack.prepare(model, data)
+        assert len(attack.begins[0]) == each * len(store.class_names)
+        assert ("no training clip of yodel: " in capsys.readouterr().err) == targeted
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [
         ("ifgsm", {"steps": 0}), ("ifgsm", {"step": 0.0}), ("mifgsm", {"decay": -1.0}), ("mig", {"points": 0}),
         ("dim", {"probability": 2.0}), ("dim", {"crop": 0.0}), ("smart", {"class_weight": 1.5}),
-        ("basar", {"trials": 0}),
+        ("basar", {"trials": 0}), ("ensemble", {}),
         ("tasar", {"samples": -1}), ("tasar", {"share": 1.1}), ("tasar", {"bandwidth": 0.0}),
         ("fgsm", {"unit": "feet"}),
     ],
