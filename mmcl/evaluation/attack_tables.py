@@ -53,8 +53,10 @@ class Summary:
         attack: its name.
         epsilon: its budget.
         itself: rate on the attacked models themselves, with its interval.
-        others: mean rate over all pairs of different models, with its interval; None where there is one model.
-        gain: the same less the first attack's, with its interval; None for that one.
+        others: mean rate over all pairs of different models for which a clip counts, with its interval; None where
+            there is no such pair.
+        gain: the same less the first attack's, over pairs that count for both, with its interval; None for that one,
+            and where there is no such pair.
         defence: behind which both models of a pair stand, as names of models end with it; empty for none.
     """
 
@@ -93,30 +95,49 @@ def summaries(arrays: Mapping[str, np.ndarray], attacks: Sequence[str], epsilons
     found = []
     defences = dict.fromkeys(_defence(key.rpartition(ARROW)[2]) for key in arrays)
     for epsilon, defence in product(epsilons, sorted(defences, key=bool)):
-        first: tuple[np.ndarray, float] | None = None
+        first: dict[str, np.ndarray] = {}
         for attack in attacks:
             own, others = _pairs(arrays, f"{attack} {epsilon:g} ", defence)
-            pairs = np.stack(others) if others else None
-            drawn = None if pairs is None else (resampled(pairs), rate_of(pairs))
-            gain = None
-            if drawn is not None and first is not None:
-                gain = named(*interval(drawn[0] - first[0], drawn[1] - first[1]))
-            first = drawn if first is None else first
-            whole = np.stack(own)
-            found.append(Summary(attack, epsilon, named(*interval(resampled(whole), rate_of(whole))),
-                                 None if drawn is None else named(*interval(*drawn)), gain, defence))  # fmt: skip
+            gain = _gain(others, first)
+            first = first or others
+            found.append(Summary(attack, epsilon, named(*_estimate(own)),
+                                 named(*_estimate(others)) if others else None, gain, defence))  # fmt: skip
     return found
 
 
-def _pairs(arrays: Mapping[str, np.ndarray], start: str, defence: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Success on the models themselves and on other ones, of pairs that both stand behind a defence."""
-    own: list[np.ndarray] = []
-    others: list[np.ndarray] = []
+def _estimate(pairs: Mapping[str, np.ndarray]) -> tuple[float, float, float]:
+    """Mean rate over pairs, and its interval."""
+    whole = np.stack(list(pairs.values()))
+    return interval(resampled(whole), rate_of(whole))
+
+
+def _gain(others: Mapping[str, np.ndarray], first: Mapping[str, np.ndarray]) -> dict[str, float] | None:
+    """What an attack has more than the first one, over the pairs that count for both."""
+    shared = [pair for pair in others if pair in first]
+    if not shared:
+        return None
+    one, two = (np.stack([each[pair] for pair in shared]) for each in (others, first))
+    return named(*interval(resampled(one) - resampled(two), rate_of(one) - rate_of(two)))
+
+
+def _pairs(
+    arrays: Mapping[str, np.ndarray], start: str, defence: str
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Success by pair, on the models themselves and on other ones, where both stand behind a defence.
+
+    Pairs of different models for which no clip counts are left out: the two share no clip that both answer right.
+    """
+    own: dict[str, np.ndarray] = {}
+    others: dict[str, np.ndarray] = {}
     for key, values in arrays.items():
         if key.startswith(start):
             surrogate, target = key[len(start) :].split(ARROW)
-            if _defence(surrogate) == defence == _defence(target):
-                (own if surrogate == target else others).append(values)
+            if not _defence(surrogate) == defence == _defence(target):
+                continue
+            if surrogate == target:
+                own[surrogate] = values
+            elif not np.isnan(values).all():
+                others[key[len(start) :]] = values
     return own, others
 
 

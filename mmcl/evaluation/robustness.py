@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from mmcl.evaluation.attack_tables import ARROW, SMOOTHED, Cell, cell_of, summar
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
 from mmcl.evaluation.reporting.attack_page import attack_blocks
 from mmcl.models.model import Model
+from mmcl.models.record import tensors_digest
 
 # Options of an attack that are said once for all attacks: how the evaluation calls each, and `mmcl attack`.
 SHARED = {
@@ -30,6 +31,22 @@ SHARED = {
     "seed": "draws (--draws)",
 }  # fmt: skip
 NOTE = "/"  # between an attack's name and what tells it from others of that name
+
+
+class Outcome(NamedTuple):
+    """One attack on n clips; with a first axis of seeds and draws where it is of all of them.
+
+    Attributes:
+        success: target -> (n,) 1 or 0, and NaN where a clip does not count.
+        still: (n,) bool, whether the attacked model itself answers with the true class still.
+        looks: (4,) means of :func:`mmcl.attacks.measures.measures`.
+        changed: the changed clips, where they are kept.
+    """
+
+    success: dict[str, np.ndarray]
+    still: np.ndarray
+    looks: np.ndarray
+    changed: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -76,6 +93,9 @@ class RobustnessOptions:
             raise UserError(f"robustness.draws holds {min(self.draws)}: seeds must be 0 or more")
         for epsilon in self.epsilons:
             Budget(epsilon, self.unit)
+        for name, told in (("an epsilon", self.epsilons), ("a smoothing", self.smoothing)):
+            if len({f"{number:g}" for number in told}) < len(told):
+                raise UserError(f"robustness: {name} is there twice, in six digits: {', '.join(map(str, told))}")
         if unused := sorted(set(self.options) - set(self.attacks)):
             raise UserError(f"robustness has options of attacks that are not asked for: {', '.join(unused)}")
         for name in self.attacks:
@@ -111,6 +131,7 @@ class Robustness(Evaluation):
         """``robust_accuracy`` under the first attack, and ``success`` of each attack from model to model.
 
         The former is of the first draw on the first seed, clip by clip; ``robust_accuracy_mean`` is of all of them.
+        Both count clips whose answer is the true class still, whatever was asked for (``targeted``).
 
         Raises:
             UserError: a model that has other classes, no gradients, or answers none of the clips right.
@@ -125,14 +146,18 @@ class Robustness(Evaluation):
         sources = [name for name in groups if options.every_pair or name.partition(SMOOTHED)[0] == own]
         cells: list[Cell] = []
         arrays: dict[str, np.ndarray] = {}
+        main: np.ndarray | None = None  # of the first attack and budget on the model itself, which come first
         for name in sources:
-            for attack, epsilon, found, facts, changed in self._attacked(name, groups, data, clips, apply):
-                cells += [cell_of(attack, epsilon, name, target, values, facts) for target, values in found.items()]
+            for attack, epsilon, found in self._attacked(name, groups, data, clips, apply):
+                main = found.still if main is None else main
+                looks = dict(zip(MEASURES, found.looks.tolist(), strict=True))
+                cells += [cell_of(attack, epsilon, name, *each, looks) for each in found.success.items()]
                 key = f"{attack} {epsilon:g}"
-                arrays |= {f"{key} {name}{ARROW}{target}": values for target, values in found.items()}
-                if options.save and name == own and changed is not None:
-                    arrays[f"clips {key}"] = changed
-        return self._verdict(cells, arrays, own, groups[own], data.ids(clips), len(groups))
+                arrays |= {f"{key} {name}{ARROW}{target}": values for target, values in found.success.items()}
+                if options.save and name == own and found.changed is not None:
+                    arrays[f"clips {key}"] = found.changed
+        assert main is not None
+        return self._verdict(cells, arrays, main, groups[own], data.ids(clips), len(groups))
 
     def _chosen(self, data: Selection) -> np.ndarray:
         """(n,) positions of the clips, the same for all models."""
@@ -165,8 +190,8 @@ class Robustness(Evaluation):
 
     def _attacked(
         self, name: str, groups: Mapping[str, list[Participant]], data: Selection, clips: np.ndarray, apply: Apply
-    ) -> Iterator[tuple[str, float, dict[str, np.ndarray], dict[str, float], np.ndarray | None]]:  # fmt: skip
-        """Success (runs, n) on every group of all attacks and budgets on one, and what the changes look like."""
+    ) -> Iterator[tuple[str, float, Outcome]]:
+        """What all attacks and budgets on one group do to every group, over all runs; clips are those of the first."""
         options, members = self.options, groups[name]
         runs = max(map(len, groups.values()))
         for attack_name in options.tried:
@@ -175,8 +200,7 @@ class Robustness(Evaluation):
             ready: dict[int, tuple[Attack, Model]] = {}
             for epsilon in options.epsilons:
                 print(f"… {attack_name} at {epsilon:g} on {name}", file=sys.stderr, flush=True)
-                rows: dict[str, list[np.ndarray]] = {key: [] for key in groups}
-                looks, changed = [], None
+                every: list[Outcome] = []
                 for source, targets in pairs:
                     if id(source) not in ready:
                         attack = options.attack(attack_name)
@@ -186,18 +210,19 @@ class Robustness(Evaluation):
                     for draw in options.draws:
                         attack.options = replace(attack.options, epsilon=epsilon, seed=draw)
                         found = self._one(attack, surrogate, source, targets, clips, data.store, apply)
-                        for key, success in found[0].items():
-                            rows[key].append(success)
-                        looks.append(found[1])
-                        changed = found[2] if changed is None else changed
-                facts = dict(zip(MEASURES, np.mean(looks, axis=0).tolist(), strict=True))
-                yield attack_name, epsilon, {key: np.stack(values) for key, values in rows.items()}, facts, changed
+                        every.append(found._replace(changed=None) if every else found)
+                success = {key: np.stack([one.success[key] for one in every]) for key in groups}
+                still, looks = np.stack([one.still for one in every]), np.mean([one.looks for one in every], axis=0)
+                yield attack_name, epsilon, Outcome(success, still, looks, every[0].changed)
 
     def _one(
         self, attack: Attack, surrogate: Model, source: Participant, targets: Mapping[str, Participant],
         clips: np.ndarray, store: ClipStore, apply: Apply,
-    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray | None]:  # fmt: skip
-        """One attack on the clips that the surrogate answers right; NaN for the others, and where a target errs."""
+    ) -> Outcome:  # fmt: skip
+        """One attack on the clips that the surrogate answers right; NaN for the others, and where a target errs.
+
+        No clip counts for a target that the attack itself looks at, as an ensemble does.
+        """
         wanted = self._wanted(source.model)
         shape = frame_shape(store, clips) if self.options.save else None
 
@@ -212,16 +237,21 @@ class Robustness(Evaluation):
 
         chosen = np.flatnonzero(source.right)
         rows = apply(attacked, clips[chosen])
-        success = {}
+        success, still = {}, np.zeros(len(clips), dtype=bool)
+        known = {tensors_digest(one.encoder.state_dict()) for one in attack.beside}
         for column, (key, target) in enumerate(targets.items()):
             values = np.full(len(clips), np.nan)
             asked = target.labels if not attack.options.targeted else self._wanted_of(source, target)
             hit = rows[:, column] == asked[chosen]
             values[chosen] = hit if attack.options.targeted else ~hit
+            if target is source:
+                still[chosen] = rows[:, column] == source.labels[chosen]
+            elif known and tensors_digest(target.model.encoder.state_dict()) in known:
+                values[:] = np.nan
             success[key] = np.where(target.right, values, np.nan)
         first = len(targets) + len(MEASURES)
         changed = None if shape is None else rows[:, first:].reshape(len(rows), *shape)
-        return success, rows[:, len(targets) : first].mean(axis=0), changed
+        return Outcome(success, still, rows[:, len(targets) : first].mean(axis=0), changed)
 
     def _wanted(self, model: Model) -> Tensor:
         """(K,) the class that is asked for in place of each: a random one, and never the class itself."""
@@ -237,21 +267,17 @@ class Robustness(Evaluation):
         return np.array([target.model.class_names.index(source.model.class_names[output]) for output in asked])
 
     def _verdict(
-        self, cells: list[Cell], arrays: dict[str, np.ndarray], name: str, seeds: list[Participant], ids: list[str],
-        models: int,
+        self, cells: list[Cell], arrays: dict[str, np.ndarray], main_still: np.ndarray, seeds: list[Participant],
+        ids: list[str], models: int,
     ) -> Verdict:  # fmt: skip
         options, own, draws = self.options, seeds[0], len(self.options.draws)
-        first = f"{options.attacks[0]} {options.epsilons[0]:g} {name}{ARROW}{name}"
-        every_still = [  # of every seed and draw; more runs than seeds are the same models once more
-            seeds[row // draws].right & (np.nan_to_num(values, nan=1.0) == 0)
-            for row, values in enumerate(arrays[first][: len(seeds) * draws])
-        ]
+        every_still = main_still[: len(seeds) * draws]  # more runs than seeds are the same models once more
         still = every_still[0]
         kept = {key: values for key, values in arrays.items() if not key.startswith("clips ")}
         every = summaries(kept, options.tried, options.epsilons)
         main = every[0]
         metrics: dict[str, Any] = {
-            "robust_accuracy": float(still.mean()), "robust_accuracy_mean": float(np.mean(every_still)),
+            "robust_accuracy": float(still.mean()), "robust_accuracy_mean": float(every_still.mean()),
             "clean_accuracy": float(own.right.mean()), "n": len(ids),
             "attacked": int(own.right.sum()), "success_on_itself": main.itself["rate"],
             "success_on_others": None if main.others is None else main.others["rate"],

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmcl.evaluation.attack_tables import cell_of, interval, rate_of, resampled, summaries
+from mmcl.evaluation.reporting.attack_page import draw_curves
 
 NAN = np.nan
 
@@ -54,3 +55,18 @@ def test_a_summary_separates_itself_from_others_and_pairs_the_differences() -> N
     apart = np.hypot(*(one.others["high"] - one.others["low"] for one in (first, second)))
     assert second.gain["high"] - second.gain["low"] < 0.9 * apart  # paired: narrower than of two independent rates
     assert second.row["less_first_low"] == second.gain["low"] and first.row["less_first"] is None
+
+
+def test_pairs_without_a_clip_that_both_know_are_left_out(tmp_path) -> None:
+    """Of one pair alone nothing is said; a difference is of pairs that both attacks have."""
+    none, some = np.full((1, 4), NAN), np.array([[1.0, 0.0, NAN, 1.0]])
+    arrays = {f"ifgsm 0.01 a > {name}": values for name, values in (("a", some), ("b", none))}
+    (alone,) = summaries(arrays, ("ifgsm",), (0.01,))
+    assert alone.others is None and alone.row["others"] is None and alone.itself["rate"] == pytest.approx(2 / 3)
+    arrays |= {"ifgsm 0.01 a > c": some, "mifgsm 0.01 a > a": some, "mifgsm 0.01 a > b": 0 * some,
+               "mifgsm 0.01 a > c": np.ones((1, 4)) + 0 * some}  # fmt: skip
+    first, second = summaries(arrays, ("ifgsm", "mifgsm"), (0.01,))
+    assert first.others["rate"] == pytest.approx(2 / 3) and second.others["rate"] == pytest.approx(0.5)
+    assert second.gain["rate"] == pytest.approx(1 / 3)
+    draw_curves(tmp_path / "curves.png", [one.row for one in (alone, second)])
+    assert (tmp_path / "curves.png").stat().st_size > 2000

@@ -105,13 +105,18 @@ def test_every_pair_is_judged_on_clips_that_both_knew(store, folders, data) -> N
 def test_targets_ask_for_another_class_of_models_with_and_without_smoothing(store, data) -> None:
     evaluation = build_evaluation("robustness", {
         "attacks": ["ifgsm"], "options": {"ifgsm": {"steps": 10}}, "epsilons": [0.1], "targeted": True, "draws": [0, 1],
-        "smoothing": [1.0],
+        "smoothing": [1.0], "save": True,
     })  # fmt: skip
-    verdict = evaluation.run(nearest_mean(store, 0), data, make_apply(store, CPU))
-    draws = np.nan_to_num(verdict.arrays["ifgsm 0.1 model > model"], nan=1) == 0
-    still = verdict.arrays["right"] & draws
-    assert verdict.metrics["robust_accuracy"] == still[0].mean() == verdict.correct.mean()
-    assert verdict.metrics["robust_accuracy_mean"] == still.mean() and "of the first draw" in verdict.facts["kind"]
+    model = nearest_mean(store, 0)
+    verdict = evaluation.run(model, data, make_apply(store, CPU))
+    right, labels = verdict.arrays["right"], verdict.arrays["labels"]
+    lengths = torch.tensor([store.numbers(int(clip)).shape[1] for clip in data.clips[right]])
+    found = model(torch.from_numpy(verdict.arrays["clips ifgsm 0.1"].astype(np.float32)), lengths).argmax(dim=1).numpy()
+    np.testing.assert_array_equal(verdict.correct[right], found == labels[right])  # no clip that errs as nobody asked
+    hits = verdict.arrays["ifgsm 0.1 model > model"][:, right]
+    assert not verdict.correct[~right].any() and (hits[0] == 0).sum() > (found == labels[right]).sum()
+    assert verdict.metrics["robust_accuracy"] == verdict.correct.mean() == verdict.metrics["robust_accuracy_mean"]
+    assert "of the first draw" in verdict.facts["kind"]
     asked = evaluation._wanted(nearest_mean(store, 0)).numpy()
     assert sorted(asked) == list(range(len(asked))) and not (asked == np.arange(len(asked))).any()
     rows = {row["attack"]: row for row in verdict.facts["attacks"]}
@@ -127,6 +132,21 @@ def test_a_model_is_no_second_seed_of_itself(store, data, folders) -> None:
     evaluation = build_evaluation("robustness", {"attacks": ["ifgsm"], "models": {"other": twice}})
     with pytest.raises(UserError, match="'other' holds a model twice, which are no two seeds"):
         evaluation.run(nearest_mean(store, 0), data, make_apply(store, CPU))
+
+
+def test_models_that_an_attack_looks_at_are_no_others(store, data, folders) -> None:
+    """A target of an ensemble's own is left out for the ensemble alone, and named in no mean."""
+    folder = [str(folders["second"])]
+    evaluation = build_evaluation("robustness", {
+        "attacks": ["ensemble", "mifgsm"], "models": {"other": folder}, "epsilons": [0.03], "clips": 8,
+        "options": {"ensemble": {"steps": 1, "models": folder}, "mifgsm": {"steps": 1}},
+    })  # fmt: skip
+    verdict = evaluation.run(nearest_mean(store, 0), data, make_apply(store, CPU))
+    rows = {row["attack"]: row for row in verdict.facts["attacks"]}
+    assert rows["ensemble"]["others"] is None and rows["ensemble"]["itself"] is not None
+    assert rows["mifgsm"]["others"] is not None and rows["mifgsm"]["less_first"] is None
+    cells = {(cell["attack"], cell["target"]): cell for cell in verdict.facts["cells"]}
+    assert cells["ensemble", "other"]["success"] is None and cells["mifgsm", "other"]["success"] is not None
 
 
 @pytest.mark.parametrize("name", ["a > b", "x, smoothed 3"])
@@ -194,6 +214,9 @@ def test_mistakes_on_the_command_line_are_told(folders) -> None:
     for key, flag in (("epsilon", "--epsilon"), ("targeted", "--targeted"), ("unit", "--unit"), ("seed", "--draws")):
         with pytest.raises(UserError, match=f"'{key}' is no option of ifgsm alone: give .*{flag}"):
             build_evaluation("robustness", {"options": attack_options([f"{key}=1"], ["ifgsm"])})
+    for key in ("epsilons", "smoothing"):
+        with pytest.raises(UserError, match="is there twice, in six digits: 0.05, 0.0500000001"):
+            build_evaluation("robustness", {key: [0.05, 0.0500000001]})
     for epsilon in (-1.0, 1e300):
         with pytest.raises(UserError, match="epsilon"):
             build_evaluation("robustness", {"epsilons": [epsilon]})

@@ -38,7 +38,9 @@ ABREAST = 4  # heat maps beside each other
 HOW = (
     "Intervals are 95 % by a bootstrap over clips and seeds, which all pairs share. `less the first` is the difference "
     "of the means over pairs of different models to the first attack's: where its interval holds 0, these runs show no "
-    "difference. Noise of the same budget is the control. Models behind a defence are compared among themselves."
+    "difference. Noise of the same budget is the control. Models behind a defence are compared among themselves. "
+    "Pairs that share no clip which both answer right are left out, and so are targets that the attack itself looks at "
+    "(`ensemble`)."
 )
 
 
@@ -106,11 +108,12 @@ def draw_curves(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
     figure = Figure(figsize=(5, 3.2), dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
-    key = "itself" if rows[0]["others"] is None else "others"
+    key = "itself" if all(row["others"] is None for row in rows) else "others"
     for attack in dict.fromkeys(row["attack"] for row in rows):
         own = sorted((row for row in rows if row["attack"] == attack), key=lambda row: row["epsilon"])
         sizes = [row["epsilon"] for row in own]
-        middle, low, high = (np.array([100 * row[name] for row in own]) for name in (key, f"{key}_low", f"{key}_high"))
+        columns = (np.array([row[name] for row in own], dtype=float) for name in (key, f"{key}_low", f"{key}_high"))
+        middle, low, high = (100 * column for column in columns)  # NaN, which is not drawn, where no pair counts
         (line,) = axes.plot(sizes, middle, "o-", markersize=4, label=attack)
         axes.fill_between(sizes, low, high, color=line.get_color(), alpha=0.15)
     axes.set_xlabel("budget")
