@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mmcl.common.errors import UserError
@@ -68,3 +69,17 @@ def padded(joints: Tensor, shape: tuple[int, ...]) -> Tensor:
     M, T = joints.shape[1:3]
     whole[:, :M, :T] = joints
     return whole.flatten(1)
+
+
+def wanted_classes(model: Model, seed: int) -> Tensor:
+    """(K,) the class that is asked for in place of each: a random one, and never the class itself."""
+    count = len(model.class_names)
+    names = np.argsort(np.argsort(model.class_names))  # by name: the same in models with another order
+    shift = 1 + np.random.default_rng(seed).integers(count - 1) if count > 1 else 0
+    return torch.from_numpy(np.argsort(names)[(names + shift) % count])
+
+
+def wanted_of(source: Participant, target: Participant, seed: int) -> np.ndarray:
+    """(n,) outputs of a target that stand for the classes asked of a surrogate."""
+    asked = wanted_classes(source.model, seed).numpy()[source.labels]
+    return np.array([target.model.class_names.index(source.model.class_names[output]) for output in asked])

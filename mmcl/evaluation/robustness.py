@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmcl.attacks.base import Attack, Budget, build_attack
+from mmcl.attacks.base import Attack
 from mmcl.attacks.measures import MEASURES, measures
 from mmcl.common.errors import UserError
 from mmcl.data.selection import Selection
 from mmcl.data.store import ClipStore
-from mmcl.evaluation.attack_models import NO_GRADIENTS, Participant, defended, frame_shape, judge_clean, padded
+from mmcl.evaluation.attack_models import (
+    NO_GRADIENTS,
+    Participant,
+    defended,
+    frame_shape,
+    judge_clean,
+    padded,
+    wanted_classes,
+    wanted_of,
+)
 from mmcl.evaluation.attack_tables import ARROW, SMOOTHED, Cell, cell_of, summaries
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
 from mmcl.evaluation.reporting.attack_page import attack_blocks
+from mmcl.evaluation.robustness_options import RobustnessOptions, attack_options
 from mmcl.models.model import Model
 from mmcl.models.record import tensors_digest
-
-# Options of an attack that are said once for all attacks: how the evaluation calls each, and `mmcl attack`.
-SHARED = {
-    "epsilon": "epsilons (--epsilon)", "unit": "unit (--unit)", "targeted": "targeted (--targeted)",
-    "seed": "draws (--draws)",
-}  # fmt: skip
-NOTE = "/"  # between an attack's name and what tells it from others of that name
 
 
 class Outcome(NamedTuple):
@@ -47,76 +50,6 @@ class Outcome(NamedTuple):
     still: np.ndarray
     looks: np.ndarray
     changed: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class RobustnessOptions:
-    """Options of :class:`Robustness`.
-
-    Attributes:
-        attacks: names; the first one's success on the model itself is the main number. Noise is always tried, too. A
-            slash begins a note, with which one attack is tried with several options: tasar, tasar/still.
-        options: attack -> its options, but for epsilon, unit, targeted and seed.
-        epsilons: budgets; the first is the main one.
-        unit: of the budgets, metres or body.
-        targeted: a clip succeeds where a model gives the class that was asked for, another one for each true class.
-        models: name -> folders of other models; several folders are seeds of one thing.
-        seeds: folders of other seeds of the model itself.
-        name: what the model itself is called; its folder's name where not given.
-        every_pair: attack each of the models in turn, not the given one alone.
-        smoothing: deviations of input smoothing; each model is judged behind each of them, too.
-        draws: seeds of the attacks.
-        clips: how many, at most.
-        seed: of their choice, and of targets.
-        save: keep the changed clips of the first model in scores.npz; they are recordings of people.
-    """
-
-    attacks: tuple[str, ...] = ("ifgsm",)
-    options: dict[str, dict[str, Any]] = field(default_factory=dict)
-    epsilons: tuple[float, ...] = (0.01,)
-    unit: Literal["metres", "body"] = "metres"
-    targeted: bool = False
-    models: dict[str, list[str]] = field(default_factory=dict)
-    seeds: tuple[str, ...] = ()
-    name: str = ""
-    every_pair: bool = False
-    smoothing: tuple[float, ...] = ()
-    draws: tuple[int, ...] = (0,)
-    clips: int = 100
-    seed: int = 0
-    save: bool = False
-
-    def __post_init__(self) -> None:
-        if not (self.attacks and self.epsilons and self.draws) or self.clips < 1:
-            raise UserError("robustness needs an attack, an epsilon, a draw and at least one clip")
-        if min(self.draws) < 0:
-            raise UserError(f"robustness.draws holds {min(self.draws)}: seeds must be 0 or more")
-        for epsilon in self.epsilons:
-            Budget(epsilon, self.unit)
-        for name, told in (("an epsilon", self.epsilons), ("a smoothing", self.smoothing)):
-            if len({f"{number:g}" for number in told}) < len(told):
-                raise UserError(f"robustness: {name} is there twice, in six digits: {', '.join(map(str, told))}")
-        if unused := sorted(set(self.options) - set(self.attacks)):
-            raise UserError(f"robustness has options of attacks that are not asked for: {', '.join(unused)}")
-        for name in self.attacks:
-            self.attack(name)
-
-    def attack(self, name: str) -> Attack:
-        """An attack with its options; its budget is that of the first epsilon.
-
-        Raises:
-            UserError: no such attack, or options that are wrong.
-        """
-        own = self.options.get(name, {})
-        if said := next((key for key in SHARED if key in own), None):
-            raise UserError(f"'{said}' is no option of {name} alone: give {SHARED[said]}, which is for all attacks")
-        common = {"epsilon": self.epsilons[0], "unit": self.unit, "targeted": self.targeted}
-        return build_attack(name.partition(NOTE)[0], {**own, **common})
-
-    @property
-    def tried(self) -> tuple[str, ...]:
-        """Names of the attacks, noise among them."""
-        return self.attacks if "noise" in self.attacks else (*self.attacks, "noise")
 
 
 class Robustness(Evaluation):
@@ -223,7 +156,7 @@ class Robustness(Evaluation):
 
         No clip counts for a target that the attack itself looks at, as an ensemble does.
         """
-        wanted = self._wanted(source.model)
+        wanted = wanted_classes(source.model, self.options.seed)
         shape = frame_shape(store, clips) if self.options.save else None
 
         def attacked(joints: Tensor, lengths: Tensor) -> Tensor:
@@ -241,7 +174,7 @@ class Robustness(Evaluation):
         known = {tensors_digest(one.encoder.state_dict()) for one in attack.beside}
         for column, (key, target) in enumerate(targets.items()):
             values = np.full(len(clips), np.nan)
-            asked = target.labels if not attack.options.targeted else self._wanted_of(source, target)
+            asked = target.labels if not attack.options.targeted else wanted_of(source, target, self.options.seed)
             hit = rows[:, column] == asked[chosen]
             values[chosen] = hit if attack.options.targeted else ~hit
             if target is source:
@@ -252,19 +185,6 @@ class Robustness(Evaluation):
         first = len(targets) + len(MEASURES)
         changed = None if shape is None else rows[:, first:].reshape(len(rows), *shape)
         return Outcome(success, still, rows[:, len(targets) : first].mean(axis=0), changed)
-
-    def _wanted(self, model: Model) -> Tensor:
-        """(K,) the class that is asked for in place of each: a random one, and never the class itself."""
-        count = len(model.class_names)
-        names = np.argsort(np.argsort(model.class_names))  # by name: the same in models with another order
-        shift = 1 + np.random.default_rng(self.options.seed).integers(count - 1) if count > 1 else 0
-        asked = np.argsort(names)[(names + shift) % count]
-        return torch.from_numpy(asked)
-
-    def _wanted_of(self, source: Participant, target: Participant) -> np.ndarray:
-        """(n,) outputs of a target that stand for the classes asked of a surrogate."""
-        asked = self._wanted(source.model).numpy()[source.labels]
-        return np.array([target.model.class_names.index(source.model.class_names[output]) for output in asked])
 
     def _verdict(
         self, cells: list[Cell], arrays: dict[str, np.ndarray], main_still: np.ndarray, seeds: list[Participant],
@@ -294,10 +214,3 @@ class Robustness(Evaluation):
     def draw(self, verdict: Verdict, folder: Path, store: ClipStore | None) -> list[str]:
         """Heat maps from surrogate to target, and success by budget."""
         return attack_blocks(verdict, folder)
-
-
-def attack_options(options: RobustnessOptions) -> dict[str, Any]:
-    """All options of every attack, as plain data."""
-    varied = ("epsilon", "seed")
-    return {name: {key: value for key, value in asdict(options.attack(name).options).items() if key not in varied}
-            for name in options.tried}  # fmt: skip

@@ -17,7 +17,7 @@ from mmcl.data.selection import Selection
 from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.encoders.base import build_encoder
-from mmcl.evaluation.attack_models import defended
+from mmcl.evaluation.attack_models import defended, wanted_classes
 from mmcl.evaluation.base import build_evaluation, make_apply
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.model import Model
@@ -117,7 +117,7 @@ def test_targets_ask_for_another_class_of_models_with_and_without_smoothing(stor
     assert not verdict.correct[~right].any() and (hits[0] == 0).sum() > (found == labels[right]).sum()
     assert verdict.metrics["robust_accuracy"] == verdict.correct.mean() == verdict.metrics["robust_accuracy_mean"]
     assert "of the first draw" in verdict.facts["kind"]
-    asked = evaluation._wanted(nearest_mean(store, 0)).numpy()
+    asked = wanted_classes(nearest_mean(store, 0), evaluation.options.seed).numpy()
     assert sorted(asked) == list(range(len(asked))) and not (asked == np.arange(len(asked))).any()
     rows = {row["attack"]: row for row in verdict.facts["attacks"]}
     assert rows["ifgsm"]["itself"] > rows["noise"]["itself"]
