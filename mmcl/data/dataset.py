@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import multiprocessing
 import shutil
 import signal
@@ -10,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext, ForkContext, ForkProcess
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +129,8 @@ class _Collate:
         return collate(samples, self.extras)
 
 
-@atexit.register
 def _end_workers() -> None:
-    """End the workers that are left when Python exits: its own way, SIGTERM, is one of the signals they ignore."""
+    """End the workers that are left when a process exits: Python's own way, SIGTERM, is a signal that they ignore."""
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()
@@ -202,6 +201,8 @@ def loader(dataset: ClipDataset, batches: Any, workers: int = 0, extras: ExtraIn
     """
     size = batches.micro if isinstance(batches, StepBatches) else max(map(len, batches), default=0)
     check_shared_memory(dataset.store, size, workers)
+    if workers:  # runs before Python waits for its children, also where `atexit` is not heard: in multiprocessing's own
+        Finalize(None, _end_workers, exitpriority=0)
     return DataLoader(
         dataset,
         batch_sampler=batches,
