@@ -124,8 +124,7 @@ def terms(joints: Tensor, clean: Tensor, mask: Tensor, parents: Tensor, weights:
 
 def bone_lengths(joints: Tensor, parents: Tensor) -> Tensor:
     """(N, M, T, V) distance of every joint from its parent; the root's is almost zero. A confidence is no length."""
-    if joints.shape[-1] > AXES:
-        joints = joints[..., :AXES]
+    joints = joints[..., :AXES]
     return (joints - joints[:, :, :, parents] + SHIFT).norm(dim=-1)
 
 

@@ -257,15 +257,18 @@ def test_an_attack_stays_in_its_budget_and_touches_nobody_who_is_not_there(
         build_attack(name, {**others, "epsilon": -1.0}).run(model, joints, labels)
 
 
-def test_the_gradient_does_more_harm_than_noise_and_a_target_is_approached(model, clips) -> None:
+def test_the_gradient_does_more_harm_than_noise_and_a_target_is_approached(model, clips, folder) -> None:
     joints, labels = clips
     lengths = torch.tensor([28, 32, 36, 40])
 
     def loss(x: Tensor, wanted: Tensor) -> float:
         return float(nn.functional.cross_entropy(model(x.nan_to_num(0.0), lengths), wanted))
 
-    harm = {name: loss(build_attack(name, {"epsilon": 0.05}).run(model, joints, labels), labels)
-            for name in ("noise", "fgsm", "ifgsm", "mifgsm", "dim")}  # fmt: skip
+    def attacked(name: str) -> Tensor:
+        attack = build_attack(name, {"epsilon": 0.05, **({"models": [str(folder)]} if name == "ensemble" else {})})
+        return attack.run(attack.prepare(model, None), joints, labels)
+
+    harm = {name: loss(attacked(name), labels) for name in ("noise", "fgsm", "ifgsm", "mifgsm", "dim", "ensemble")}
     assert min(harm[name] for name in harm if name != "noise") > max(harm["noise"], loss(joints, labels)) + 0.05
     target = (labels + 1) % 12
     moved = build_attack("ifgsm", {"epsilon": 0.05, "targeted": True}).run(model, joints, target)
