@@ -36,6 +36,7 @@ A study file holds
     fam: {task.refinement.weight: 0}
   draws: 30                                      only where a value holds {draw}: data.protocol: sysu/setting-1/{draw}
   In a value, {seed} becomes the run's seed: start.checkpoint: runs/base/{seed}
+  In an arm or in judge_on, {protocol} becomes the study's own data.protocol: data.protocol: '{protocol}/stream-3/0'
   judge: top1                                    or another evaluation (`mmcl evaluate --help` lists them)
   judge_options: {}                              its options: {k: [5]} for judge: knn
   also: [groups.few.accuracy]                    other numbers of its report.json, each with a table of its own
@@ -62,7 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", required=True, metavar="STUDY", help="study file, or the name of one in mmcl")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of runs and table")
     parser.add_argument("--baseline", metavar="ARM", help="compare the others with this arm (the first of the file)")
-    parser.add_argument("--only", nargs="+", metavar="ARM", help="run these arms (the table has all that is finished)")
+    parser.add_argument("--only", nargs="+", metavar="ARM", help="run these arms, by name or as "
+                        "'*.supervised' (the table has all that is finished)")  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, metavar="S", help="in place of the study file's")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and what is finished; run nothing")
     add_place_options(parser, "run")
@@ -92,10 +94,8 @@ def select(study: Study, runs: Sequence[Run], only: Sequence[str] | None) -> lis
     Folders of the other arms are checked, too, since the table takes in all that is finished.
 
     Raises:
-        UserError: no such arm, or a run that cannot begin or go on; naming the key.
+        UserError: a run that cannot begin or go on; naming the key.
     """
-    if unknown := sorted({*(only or ())} - study.arms.keys()):
-        raise UserError(f"--only {' '.join(unknown)}: the arms are {', '.join(study.arms)}")
     chosen = [run for run in runs if only is None or run.arm in only]
     first = {run.arm: run for run in reversed(chosen)}
     for run_ in runs:
@@ -119,14 +119,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, rest = build_parser().parse_known_args(argv)
     require_packages()
     from mmcl.places.performing import perform
-    from mmcl.studies.reading import changed, read_study
+    from mmcl.studies.reading import arms_named, changed, read_study
     from mmcl.studies.statistics import compare_arms, read_reports
     from mmcl.studies.table import write_table
 
     settings = settings_of(rest)
-    study = changed(read_study(arguments.config), arguments.seeds, settings, arguments.baseline, arguments.only or ())
+    written = read_study(arguments.config)
+    only = arms_named(written, arguments.only)
+    study = changed(written, arguments.seeds, settings, arguments.baseline, only or ())
     runs = study.runs(arguments.out)
-    chosen = select(study, runs, arguments.only)
+    chosen = select(study, runs, only)
     if arguments.dry_run:
         print(plan(chosen))
         return 0

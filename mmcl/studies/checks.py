@@ -8,7 +8,8 @@ from typing import Any
 
 from mmcl.common.errors import UserError
 from mmcl.evaluation.base import build_evaluation
-from mmcl.studies.grid import DRAW, Study, in_words
+from mmcl.studies.grid import Study
+from mmcl.studies.words import DRAW, PROTOCOL, in_words
 
 PLACES = ("data", "protocol", "split")  # options of `mmcl evaluate` that choose clips
 SPLITS = ("test", "validation", "train")
@@ -50,6 +51,9 @@ def check_study(study: Study, where: str) -> None:
     if (runs := len(names) * len(seeds) * (study.draws or 1)) > MOST_RUNS:
         raise UserError(f"{where}: {runs:,} runs: a study may have {MOST_RUNS:,}")
     _check_judges(study, where)
+    if PROTOCOL in study.protocol or any(PROTOCOL in in_words(value) for value in study.set.values()):
+        raise UserError(f"{where}, set: {PROTOCOL} stands for what data.protocol is here: only arms and judge_on may "
+                        "have it")  # fmt: skip
     every = [study.set, *map(study.own, study.arms)]
     drawn = any(DRAW in in_words(value) for settings in every for value in settings.values())
     if drawn != (study.draws is not None) or not (study.draws is None or study.draws >= 1):

@@ -16,8 +16,8 @@ from mmcl.engine.run_folder import check_run
 from mmcl.engine.start import configure, configure_contrast
 from mmcl.models.record import digest_of
 from mmcl.places.job import Job, Step
+from mmcl.studies.words import PROTOCOL, PROTOCOL_KEY, SEED, in_words, numbered
 
-DRAW, SEED = "{draw}", "{seed}"  # in a value of a study file: the number of the draw, the seed of the run
 OLDER_JUDGES = {"evaluate": "top1", "zero-shot": "open_vocabulary"}  # as study files called them before
 
 
@@ -129,7 +129,8 @@ class Study:
     Attributes:
         name: stem of the file.
         recipe: recipes by name or path; later ones win.
-        arms: name -> dotted key -> value; the first arm is the baseline. ``{seed}`` in a value becomes the run's seed.
+        arms: name -> dotted key -> value; the first arm is the baseline. ``{seed}`` in a value becomes the run's seed,
+            ``{protocol}`` the protocol that ``set`` or the recipe has.
         seeds: each arm is trained with each.
         draws: how many draws of a random protocol; None where no value holds ``{draw}``.
         set: dotted key -> value, for all arms.
@@ -194,6 +195,11 @@ class Study:
         return self.arms[arm] or {}
 
     @property
+    def protocol(self) -> str:
+        """What holds for every arm that has no protocol of its own; empty where ``set`` and recipes say none."""
+        return in_words(self.set.get(PROTOCOL_KEY, self._recipe_data.get(PROTOCOL_KEY, "")))
+
+    @property
     def baseline(self) -> str:
         """Name of the arm that the others are compared with."""
         return next(iter(self.arms))
@@ -211,20 +217,18 @@ class Study:
         folder = out / arm / str(seed) / ("" if draw is None else str(draw))
         settings = {**self.set, **self.own(arm)}
         arguments = [word for name in self.recipes for word in ("--config", name)]
-        arguments += [f"--{key}={_numbered(in_words(value), seed, draw)}" for key, value in settings.items()]
+        arguments += [f"--{key}={self._filled(in_words(value), seed, draw)}" for key, value in settings.items()]
         arguments += [f"--seed={seed}", "--resume=true", f"--out={folder}"]
         first, *beside = (self._judge(name, seed, draw) for name in self.judged_by)
         return Run(arm, seed, draw, folder, tuple(arguments), first, tuple(beside))
 
     def _judge(self, name: str, seed: int, draw: int | None) -> Judge:
-        options = {key: _numbered(json.dumps(value), seed, draw) for key, value in self.judged_by[name].items()}
-        clips = {key: _numbered(value, seed, draw) for key, value in self.judge_on.items()}
+        options = {key: numbered(json.dumps(value), seed, draw) for key, value in self.judged_by[name].items()}
+        clips = {key: self._filled(value, seed, draw) for key, value in self.judge_on.items()}
         return Judge(name, tuple(sorted(options.items())), tuple(sorted(clips.items())))
 
-
-def in_words(value: Any) -> str:
-    """A value as the command line takes it."""
-    return value if isinstance(value, str) else json.dumps(value)
+    def _filled(self, word: str, seed: int, draw: int | None) -> str:
+        return numbered(word.replace(PROTOCOL, in_words(self.protocol)), seed, draw)
 
 
 def _thinned(settings: Mapping[str, Any]) -> bool:
@@ -238,8 +242,3 @@ def _number(value: Any, usual: float) -> float:
         return float(value)
     except (TypeError, ValueError):
         return usual
-
-
-def _numbered(word: str, seed: int, draw: int | None) -> str:
-    """A word of a study file for one of its runs."""
-    return word.replace(DRAW, str(draw)).replace(SEED, str(seed))

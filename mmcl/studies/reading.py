@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mmcl.common.documents import read_yaml
 from mmcl.common.errors import UserError
@@ -12,6 +14,7 @@ from mmcl.common.files import is_file
 from mmcl.engine.recipes import RECIPES
 from mmcl.studies.checks import check_key, check_study
 from mmcl.studies.grid import Study
+from mmcl.studies.words import PROTOCOL_KEY, builds_on_protocol
 
 STUDIES = RECIPES / "studies"
 
@@ -68,7 +71,7 @@ def changed(
         raise UserError(f"--baseline {first}: the arms are {', '.join(study.arms)}")
     for key in settings:
         check_key(key, "the command line")
-        if arms := [arm for arm in only or study.arms if arm in study.arms and key in study.own(arm)]:
+        if arms := [arm for arm in only or study.arms if arm in study.arms and _has_own(study.own(arm), key)]:
             raise UserError(f"--{key} on the command line is for all arms, but arm '{arms[0]}' sets it itself")
     other = replace(
         study, seeds=list(dict.fromkeys(seeds or study.seeds)), set={**study.set, **settings},
@@ -76,3 +79,21 @@ def changed(
     )  # fmt: skip
     check_study(other, "with the command line")
     return other
+
+
+def arms_named(study: Study, patterns: Sequence[str] | None) -> list[str] | None:
+    """The arms that names or patterns such as ``*.supervised`` mean, in the order of the study; None for all.
+
+    Raises:
+        UserError: one of them fits no arm.
+    """
+    if patterns is None:
+        return None
+    if unknown := [pattern for pattern in patterns if not any(fnmatch.fnmatchcase(arm, pattern) for arm in study.arms)]:
+        raise UserError(f"--only {' '.join(unknown)}: the arms are {', '.join(study.arms)}")
+    return [arm for arm in study.arms if any(fnmatch.fnmatchcase(arm, pattern) for pattern in patterns)]
+
+
+def _has_own(settings: Mapping[str, Any], key: str) -> bool:
+    """Whether an arm says itself what a key is, so that no word for all arms can."""
+    return key in settings and not (key == PROTOCOL_KEY and builds_on_protocol(settings))

@@ -14,9 +14,9 @@ from mmcl.common.errors import UserError
 from mmcl.engine.parsing import parse
 from mmcl.evaluate import build_parser as evaluate_parser
 from mmcl.evaluation.judging import option_words
-from mmcl.studies.grid import Run
+from mmcl.studies.grid import Run, Study
 from mmcl.studies.matrix import places
-from mmcl.studies.reading import STUDIES, changed, read_study, study_names
+from mmcl.studies.reading import STUDIES, arms_named, changed, read_study, study_names
 from mmcl.study import plan, select, settings_of
 
 GOOD = {
@@ -91,6 +91,23 @@ def test_several_judges_each_have_options_and_what_is_missing_is_done(tmp_path) 
     assert [words[-1] for words in run.commands] == [f"--out={run.report}", "epsilons=[0.02]"]  # knn has judged
 
 
+def test_one_protocol_on_the_command_line_moves_every_arm_that_builds_on_it(tmp_path) -> None:
+    arms = {"usual": {}, "parts": {"data.protocol": "{protocol}/stream-3/0"}, "fixed": {"data.protocol": "own/split"}}
+    made = read_study(write(tmp_path / "own.yaml", arms=arms, seeds=[0], judge_on={"protocol": "{protocol}"}))
+
+    def protocols(study: Study) -> list[str]:
+        return [parse(run.arguments).data.protocol for run in study.runs(tmp_path)]
+
+    recipe = protocols(made)[0]
+    assert protocols(made) == [recipe, f"{recipe}/stream-3/0", "own/split"]
+    moved = changed(made, None, {"data.protocol": "nw_ucla/view_3"}, only=["usual", "parts"])
+    assert protocols(moved) == ["nw_ucla/view_3", "nw_ucla/view_3/stream-3/0", "own/split"]
+    assert {run.commands[1][-1] for run in moved.runs(tmp_path)} == {"--protocol=nw_ucla/view_3"}
+    with pytest.raises(UserError, match="arm 'fixed' sets it itself"):
+        changed(made, None, {"data.protocol": "nw_ucla/view_3"})
+    assert arms_named(made, ["*a*", "fix*"]) == ["usual", "parts", "fixed"] and arms_named(made, None) is None
+
+
 def test_draws_and_settings_from_the_command_line(tmp_path) -> None:
     protocol = {"data.protocol": "sysu/setting-1/{draw}"}
     study = read_study(write(tmp_path / "own.yaml", set=protocol, draws=3, seeds=[1]))
@@ -145,6 +162,7 @@ def test_draws_and_settings_from_the_command_line(tmp_path) -> None:
         ({"also": [".."]}, "also holds '..': it must be keys"),
         ({"set": {"data.protocol": "x/{draw}"}, "draws": 20_000_000}, "runs: a study may have 100,000"),
         ({"set": {"data.protocol": "x/{draw}"}}, "go together"),
+        ({"set": {"data.protocol": "{protocol}/stream-3"}}, "only arms and judge_on may have it"),
     ],
 )
 def test_mistakes_name_the_key(tmp_path, changes, complaint) -> None:
@@ -158,7 +176,7 @@ def test_wrong_keys_and_foreign_run_folders_are_found_before_anything_runs(tmp_p
         select(study, study.runs(tmp_path / "out"), None)
     assert [run.name for run in select(study, study.runs(tmp_path / "out"), ["a"])] == ["a/0", "a/3"]
     with pytest.raises(UserError, match="--only c: the arms are a, b"):
-        select(study, study.runs(tmp_path / "out"), ["c"])
+        arms_named(study, ["c"])
     run = study.runs(tmp_path / "out")[2]
     run.folder.mkdir(parents=True)
     (run.folder / "config.yaml").write_text(parse([*run.arguments, "--encoder.width=64"]).text)
