@@ -37,6 +37,11 @@ def present_bodies(x: Tensor) -> Tensor:
     return (x != 0).flatten(2).any(dim=2)
 
 
+def present_frames(x: Tensor) -> Tensor:
+    """(N, M, T, V, C) -> (N, M, T), True where a frame of a body is not all zeros, as those behind a padded clip are."""
+    return (x != 0).flatten(3).any(dim=3)
+
+
 @contextmanager
 def computing_every_body() -> Iterator[None]:
     """Within it no body, and nothing else, stands for others like it, wherever that is free to choose.

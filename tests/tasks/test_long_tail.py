@@ -92,6 +92,24 @@ def test_nobody_comes_or_goes_by_mixing_and_shares_count_what_was_pasted(release
     assert not changed[:, :, :4].any() and not changed[:, :, 12:].any() and not changed[..., ~joints].any()
 
 
+def test_what_is_padded_stays_empty_and_nothing_is_taken_from_it():
+    x = bodies(3)
+    x[0, :, 10:] = 0  # a clip of 10 frames, one of 6, one that fills the window
+    x[1, :, 6:] = 0
+    labels, partner, joints = torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0]), torch.arange(20) < 5
+    there = (x != 0).any(dim=-1)
+    mixed = WholeBatch(x, labels).parts(partner, joints, Window(4, 8, 0, 16), released=False)
+    assert torch.equal((mixed.x != 0).any(dim=-1), there)
+    for row, frames in enumerate(([4, 5, 6], [4, 5], [4, 5, 6, 7, 8])):  # 4 + j shows frame 2 j of the partner
+        changed = (mixed.x[row, 0] != x[row, 0]).any(dim=-1)
+        assert changed.any(dim=1).nonzero().flatten().tolist() == frames and changed[frames].sum() == 5 * len(frames)
+        torch.testing.assert_close(mixed.share[row], changed.sum() / there[row].sum())
+    whole = WholeBatch(x, labels).whole(partner, 0.3, released=False)
+    torch.testing.assert_close(whole.share, 0.3 * torch.tensor([6 / 10, 6 / 6, 10 / 16]))
+    torch.testing.assert_close(whole.x[2, 0, :10], 0.7 * x[2, 0, :10] + 0.3 * x[0, 0, :10])
+    assert torch.equal(whole.x[2, 0, 10:], x[2, 0, 10:]) and not whole.x[1, 0, 6:].any()
+
+
 def test_mixup_adds_bodies_that_both_have():
     x, partner = bodies(3, persons=2), torch.tensor([1, 2, 0])
     x[1, 1] = 0

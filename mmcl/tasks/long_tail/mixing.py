@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmcl.common.distributed import gather_rows, rank
-from mmcl.encoders.bodies import present_bodies
+from mmcl.encoders.bodies import present_frames
 from mmcl.tasks.long_tail.part_mix import Window, mixup, paste, pasted_share
 
 
@@ -45,29 +45,41 @@ class WholeBatch:
         self.x, self.labels = gather_rows(x, "mixing"), gather_rows(labels, "mixing")
 
     def whole(self, partner: Tensor, share: float, released: bool) -> Mixed:
-        """Mixup of each clip of this process with its partner; see :meth:`_in_bodies`.
+        """Mixup of each clip of this process with its partner.
 
         Args:
             partner: (N,) rows.
             share: of the partner.
-            released: whether slots that are empty in either clip are mixed, too.
+            released: whether slots and frames that are empty in either clip are mixed, too; otherwise somebody would
+                come or go in the middle of a clip, or fill a part of what is padded.
         """
-        return self._in_bodies(mixup(self.x, partner, share), partner, torch.tensor(share), released)
+        if released:
+            return self._own(mixup(self.x, partner, share), partner, torch.tensor(share))
+        there = present_frames(self.x)
+        both = there & there[partner]
+        mixed = torch.where(both[..., None, None], mixup(self.x, partner, share), self.x)
+        return self._own(mixed, partner, share * both.sum(dim=(1, 2)) / there.sum(dim=(1, 2)).clamp(min=1))
 
     def parts(self, partner: Tensor, joints: Tensor, window: Window, released: bool) -> Mixed:
-        """Joints (V,) or (N, V) of a window pasted from each clip's partner; other arguments as of :meth:`whole`."""
-        share = pasted_share(window, joints, self.x.shape[2]).to(self.x.device)
-        return self._in_bodies(paste(self.x, partner, window, joints), partner, share, released)
+        """Joints (V,) or (N, V) of a window pasted from each clip's partner; other arguments as of :meth:`whole`.
 
-    def _in_bodies(self, mixed: Tensor, partner: Tensor, share: Tensor, released: bool) -> Mixed:
-        """Mix in those slots alone that have a body in both clips, else somebody would come or go in the middle.
-
-        The share of the partner counts among the bodies that the clip has.
+        The share of the partner counts among the frames of bodies that the clip has.
         """
+        mixed = paste(self.x, partner, window, joints)
+        if released:
+            return self._own(mixed, partner, pasted_share(window, joints, self.x.shape[2]))
+        there = present_frames(self.x)
+        # Which of these frames a paste would overwrite, and whether the partner has a body in what it takes.
+        every = torch.ones(1, dtype=torch.bool)
+        taken = paste(there[..., None], partner, window, every)[..., 0]
+        inside = torch.zeros_like(there)
+        inside[:, :, window.start : window.start + window.length] = True
+        kept = there & taken & inside
+        mixed = torch.where(kept[..., None, None], mixed, self.x)
+        part = joints.to(self.x.device).sum(dim=-1) / joints.shape[-1]
+        return self._own(mixed, partner, part * kept.sum(dim=(1, 2)) / there.sum(dim=(1, 2)).clamp(min=1))
+
+    def _own(self, mixed: Tensor, partner: Tensor, share: Tensor) -> Mixed:
+        """What concerns the clips of this process."""
         share = share.to(mixed.device).expand(len(mixed))
-        if not released:
-            there = present_bodies(self.x)
-            both = there & there[partner]
-            mixed = torch.where(both[:, :, None, None, None], mixed, self.x)
-            share = share * both.sum(dim=1) / there.sum(dim=1).clamp(min=1)
         return Mixed(mixed[self.own], self.labels[partner][self.own], share[self.own])

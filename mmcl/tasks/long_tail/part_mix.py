@@ -107,8 +107,9 @@ def mixup(x: Tensor, partner: Tensor, share: float | Tensor) -> Tensor:
 
 
 def tail_aware_coalitions(
-    saliency: Tensor, labels: Tensor, partner: Tensor, counts: Tensor, draws: Tensor, coalitions: Coalitions
-) -> Tensor:
+    saliency: Tensor, labels: Tensor, partner: Tensor, counts: Tensor, draws: Tensor, coalitions: Coalitions,
+    sharpness: float = SHARPNESS,
+) -> Tensor:  # fmt: skip
     """Which parts of the partner are pasted so that the rarer class keeps, or gives, what it is recognised by.
 
     Where a clip's class is the more frequent one, parts of the partner's class are drawn by their saliency and pasted.
@@ -121,13 +122,14 @@ def tail_aware_coalitions(
         counts: (K,) clips of each class (released: K minus the class number, whatever the counts are).
         draws: (N,) uniform in [0, 1).
         coalitions: what the Q columns are.
+        sharpness: temperature of the softmax over saliencies.
 
     Returns:
         (N,) coalitions whose joints are pasted.
     """
     theirs = labels[partner]
     frequent = counts[labels] > counts[theirs]
-    chances = F.softmax(saliency[torch.where(frequent, theirs, labels)].double() / SHARPNESS, dim=1)
+    chances = F.softmax(saliency[torch.where(frequent, theirs, labels)].double() / sharpness, dim=1)
     reached = chances.cumsum(dim=1) > draws.double()[:, None] * chances.sum(dim=1, keepdim=True)
     drawn = reached.double().argmax(dim=1)  # the first that the draw does not pass
     return torch.where(frequent, drawn, coalitions.complement.to(drawn.device)[drawn])

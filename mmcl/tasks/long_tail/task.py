@@ -17,7 +17,7 @@ from torch import Tensor
 from mmcl.common.distributed import gather_rows
 from mmcl.common.errors import UserError
 from mmcl.common.precision import widen
-from mmcl.encoders.bodies import present_bodies
+from mmcl.encoders.bodies import present_frames
 from mmcl.tasks.base import Apply, Context, Task
 from mmcl.tasks.long_tail.coalitions import LEAST_PARTS, Coalitions, draw_context
 from mmcl.tasks.long_tail.losses import balanced_cross_entropy, log_prior, soft_labels
@@ -171,13 +171,13 @@ class LongTail(Task):
     def _chances(self, x: Tensor, joints: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Chances of the classes where some joints move, and where only the context does, from one pass.
 
-        Slots without a body stay empty.
+        Slots and frames without a body stay empty.
         """
-        rows = [only(x, self.background, joints), only(x, self.background, context)]
+        rows, alike = [only(x, self.background, joints), only(x, self.background, context)], not context.any()
         if not self.settings.released:
-            there = present_bodies(x)[:, :, None, None, None]
-            rows = [row * there for row in rows]
-        if not context.any() and x.shape[1] == 1:  # nothing moves: the same clip for all
+            there = present_frames(x)[..., None, None]
+            rows, alike = [row * there for row in rows], alike and bool(there.all())
+        if alike:  # nothing moves: the same clip for all
             rows[1] = rows[1][:1]
         training = self.encoder.training
         self.encoder.eval()
