@@ -38,7 +38,7 @@ def present_bodies(x: Tensor) -> Tensor:
 
 
 def present_frames(x: Tensor) -> Tensor:
-    """(N, M, T, V, C) -> (N, M, T), True where a frame of a body is not all zeros, as those behind a padded clip are."""
+    """(N, M, T, V, C) -> (N, M, T), True where a frame of a body is not all zeros, as behind a padded clip."""
     return (x != 0).flatten(3).any(dim=3)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmcl.common.precision import exact_product
 from mmcl.skeletons.layout import Layout
 
 ORDER = 8  # of the Butterworth filter, whose cutoff is half the Nyquist frequency
@@ -123,7 +124,7 @@ class InputFeatures(nn.Module):
         """(B, C, V, T) -> (B, 2 C, V, T), differences of velocity as of places."""
         velocity = self._velocity(x)
         if self.smooth:
-            velocity = velocity @ _smoothing(x.shape[3]).to(x)
+            velocity = exact_product(velocity, _smoothing(x.shape[3]).to(x))
         near, far = velocity.chunk(2, dim=1)
         return torch.cat([_ahead(near, 1), _ahead(far, 2) / 2], dim=1)
 

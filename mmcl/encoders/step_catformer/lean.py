@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmcl.common.precision import exact_product
 from mmcl.encoders.body_encoder import BodyEncoder
 from mmcl.encoders.ctrgcn.lean_units import COLUMNS, LeanSpatial, LeanUnit
 from mmcl.encoders.ctrgcn.units import Unit
@@ -221,4 +222,4 @@ class LeanStepCATFormer(LeanBodies):
 
     def normalise(self, x: Tensor) -> Tensor:
         """(N, M, T, V, C) -> (N * M, C, V, T), bones of the input if asked for."""
-        return normalised(torch.matmul(self.bones, x) if self.has_bones else x, self.scale, self.shift)
+        return normalised(exact_product(self.bones, x) if self.has_bones else x, self.scale, self.shift)

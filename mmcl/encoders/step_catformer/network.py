@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
+from mmcl.common.precision import exact_product
 from mmcl.encoders.bodies import EMPTY_BODIES
 from mmcl.encoders.body_encoder import BodyEncoder
 from mmcl.encoders.ctrgcn.network import STAGES, CTRGCNOptions, plan_units
@@ -144,7 +145,7 @@ class StepCATFormer(BodyEncoder):
 
     def normalise(self, x: Tensor) -> Tensor:
         """(N, M, T, V, C) -> (N * M, C, V, T), what the trunk takes: bones of the input, if asked for, and normed."""
-        return super().normalise(torch.matmul(self.bones, x) if self.options.bone_power else x)
+        return super().normalise(exact_product(self.bones, x) if self.options.bone_power else x)
 
     def see(self, bodies: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, V, T) -> what CTR-GCN finds: joints (B, D, V, T') and tokens of four depths (B, D, T', 4)."""
