@@ -77,7 +77,7 @@ def frame_times(
         window: how many times.
         timing: ``resize`` spreads the times over the span, between frames too; ``pad`` takes the frames one by one and
             resizes only what is longer than the window; ``segments`` takes one frame of each of ``window`` equal parts
-            (PYSKL's uniform sampling, arXiv 2104.13586).
+            (PYSKL's uniform sampling, arXiv 2104.13586; shorter clips are stretched, where PYSKL repeats them).
         positions: (N, window) shares of the span for ``resize``; None: the middles of equal parts.
         offsets: where in its part each frame of ``segments`` lies, in [0, 1): (N, window) or a number.
 

@@ -129,7 +129,7 @@ class LongTail(Task):
         partner = partners(len(whole.x), offset, released).to(x.device)
         if options.mixing == "mixup" or kind < MIXUP:
             return whole.whole(partner, share, released)
-        window = draw_window(x.shape[2], draws[3:7])
+        window = draw_window(x.shape[2], draws[3:7], *options.window)
         if options.mixing == "st_mix" or batch["epoch"] < options.warmup_epochs:
             choice = torch.tensor(int(even * len(self.coalitions)))
         else:
