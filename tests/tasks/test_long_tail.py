@@ -206,6 +206,8 @@ def test_released_looks_at_all_clips():
 def test_mistakes_are_named():
     with pytest.raises(UserError, match="task.saliency_clips is 0"):
         made_task(saliency_clips=0)
+    with pytest.raises(UserError, match="task.window is .*the smaller one first"):
+        made_task(window=(0.5, 0.4))
     encoder = build_encoder("ctrgcn", load_layout("kinect_v1_20"), 3, {"width": 8, "depth": 3, "persons": 1})
     with pytest.raises(UserError, match="needs at least 8 frames"):
         LongTail(context_of(encoder, 4, LABELS), LongTailOptions())
