@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmcl.common.arguments import AtLeastOne
+from mmcl.common.arguments import AtLeastOne, add_model
 from mmcl.common.errors import UserError, run
 from mmcl.common.files import check_replaceable
 from mmcl.models.description import is_bundle
@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mmcl adapt", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG,
         description="Fit a trained skeleton branch to another data set by batch-norm statistics alone, without labels.",
     )  # fmt: skip
-    parser.add_argument("--checkpoint", required=True, type=Path, metavar="X", help="run folder, checkpoint or bundle")
+    add_model(parser)
     parser.add_argument("--data", required=True, metavar="DIR", help="clip store of the target data set")
     parser.add_argument("--protocol", required=True, metavar="P", help="whose training clips are shown to it")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="bundle folder to write")

@@ -14,11 +14,11 @@ from mmcl.common.errors import UserError, run
 ABOUT = """\
 For judging one's own models: changes joints a little, within a budget, and reports how often a model errs then.
 
-  noise     the toss of a coin for every coordinate; always tried, as the control
+  noise     a random sign for every coordinate; always tried, as the control
   fgsm      one step along the gradient's sign        ifgsm    many small ones
   mifgsm    with momentum                             dim      with variants of the clip
   mig       gradients along a path                    ensemble of several models at once
-  smart     bones, places and accelerations count     basar    sees answers alone
+  smart     bones, places and accelerations count     basar    black box: answers alone
   tasar     posterior heads, fitted to training clips, and the motion: made to transfer
 
 The model that is given is attacked; with --target, other models are judged on the same changed clips, and with

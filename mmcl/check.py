@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--prune-features", nargs="?", const="", metavar="NAME",
         help="only delete cached features of towers: those of clips that are not in the store any more, or those of a "
-        "NAME that the list says (its first digits; all for all). They are computed again when they are needed",
+        "NAME that the list says (its first digits are enough), or `all`. They are computed again when they are needed",
     )  # fmt: skip
     return parser
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmcl.common.arguments import AtLeastOne
+from mmcl.common.arguments import AtLeastOne, add_model
 from mmcl.common.errors import run
 from mmcl.evaluation import EVALUATIONS
 
@@ -20,7 +20,7 @@ EPILOG = """\
 examples (data and protocol are the run's own where you do not give them):
   mmcl evaluate --checkpoint runs/utd
   mmcl evaluate --checkpoint runs/utd --show 20
-  mmcl evaluate --checkpoint runs/utd --evaluation knn --option k=[1,5]
+  mmcl evaluate --checkpoint runs/utd --evaluation knn --option 'k=[1,5]'
   mmcl evaluate --checkpoint runs/utd --evaluation transfer --option map=ours/utd_mhad_to_nw_ucla --data data/nw_ucla
 
 open_vocabulary and cycles judge the classes that the protocol withholds; transfer and classes judge a whole store
@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--checkpoint", required=True, type=Path, metavar="X", help="run folder, checkpoint or bundle")
+    add_model(parser)
     parser.add_argument("--data", metavar="DIR", help="clip store (default: the run's own)")
     parser.add_argument("--protocol", metavar="P", help="protocol (default: the run's own)")
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")

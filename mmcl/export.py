@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmcl.common.arguments import add_model
 from mmcl.common.errors import UserError, run
 from mmcl.common.files import check_replaceable
 from mmcl.common.stack import require_packages
@@ -41,9 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--run", required=True, type=Path, metavar="DIR", help="run folder (--out of mmcl train), or a bundle"
-    )
+    add_model(parser, "--run")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="bundle folder to write")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint (default: last)")
     parser.add_argument(

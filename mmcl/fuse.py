@@ -12,8 +12,8 @@ from mmcl.models.description import is_bundle
 
 EPILOG = """\
 The models must have the same classes, joints, preprocessing and encoder options, but for the stream that each sees.
-What comes behind the place where streams meet is new and has to be trained, from the bundle that is written; of
-`average` without LSTM nothing is new. To fuse the scores of any models by clip, see `mmcl ensemble`.
+What comes behind the place where streams meet is new and has to be trained, from the bundle that is written; with
+`--fusion average` and no LSTM there are no new layers. To fuse the scores of any models by clip, see `mmcl ensemble`.
 
 example:
   mmcl fuse runs/joint runs/temporal --fusion pooled --out checkpoints/fused

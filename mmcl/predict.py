@@ -99,7 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--backend", choices=("auto", "torch", "onnx", *GRAPHS), default="auto",
         help="what computes: torch, or one of the bundle's graphs; onnx is the most precise one. auto (the default): "
-        "that if there is one and it does, torch for --classes, --device, and files in another layout",
+        "the most precise graph if it can be used, else torch (for --classes, --device, and files in another layout)",
     )  # fmt: skip
     parser.add_argument("--device", help="torch device (default: cpu)")
     add_film_flags(parser)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmcl.common.arguments import AtLeastOne
+from mmcl.common.arguments import AtLeastOne, add_model
 from mmcl.common.errors import UserError, run
 
 PROBES = ("knn", "linear", "few_shot", "finetune", "semi")  # among the evaluations
@@ -17,7 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Command line of ``mmcl probe``."""
     parser = argparse.ArgumentParser(
         prog="mmcl probe", formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="What the features of an encoder are worth that was trained with labels or without.\n\n"
+        description="Measure how good the features of an encoder are, trained with labels or without.\n\n"
         "  knn       class of the nearest training clips by cosine\n"
         "  linear    batch norm and a linear layer on features that stay as they are\n"
         "  few_shot  n classes told apart by k clips of each, over many random choices\n"
@@ -26,10 +26,10 @@ def build_parser() -> argparse.ArgumentParser:
         "Beside each number stand the floors: raw coordinates, velocities, a random encoder of the same shape. The\n"
         "protocol's training side is learned from, the side that --split names is judged. Each writes a report.",
         epilog="examples:\n  mmcl probe --checkpoint runs/stars --probe knn --probe linear\n"
-        "  mmcl probe --checkpoint runs/stars --probe knn --option knn.k=[1,20] --option knn.weighted=true\n"
-        "  mmcl probe --checkpoint runs/stars --probe semi --option semi.shots=[1,2,4]",
+        "  mmcl probe --checkpoint runs/stars --probe knn --option 'knn.k=[1,20]' --option knn.weighted=true\n"
+        "  mmcl probe --checkpoint runs/stars --probe semi --option 'semi.shots=[1,2,4]'",
     )  # fmt: skip
-    parser.add_argument("--checkpoint", required=True, type=Path, metavar="X", help="run folder, checkpoint or bundle")
+    add_model(parser)
     parser.add_argument(
         "--probe", action="append", choices=PROBES, metavar="NAME",
         help=f"{', '.join(PROBES)}; may be repeated (default: knn and linear)",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmcl.common.arguments import AtLeastOne
+from mmcl.common.arguments import AtLeastOne, add_model
 from mmcl.common.errors import UserError, run
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mmcl zero-shot", description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--list-protocols", action="store_true", help="print the protocols with rules and class lists")
-    parser.add_argument("--checkpoint", type=Path, metavar="X", help="run folder, checkpoint or bundle")
+    add_model(parser, required=False)
     parser.add_argument("--data", metavar="DIR", help="clip store to judge on (open vocabulary: the run's own)")
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
@@ -194,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(describe_protocols())
         return 0
     if arguments.checkpoint is None:
-        raise UserError("zero-shot needs --checkpoint (or --list-protocols)")
+        raise UserError("zero-shot needs a run folder, checkpoint or bundle (or --list-protocols)")
     from mmcl.common.stack import require_packages
 
     require_packages()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 from mmcl.common.errors import UserError
 from mmcl.deploy.onnx import INPUT, agree, export_graph, finish, require_onnx
@@ -134,15 +135,17 @@ def write_onnx(folder: Path, probe: Path, clips: GraphClips, options: ExportOpti
     """
     require_onnx()
     model = load_bundle(folder)
-    single = export_graph(model)
-    agree(single, model, probe)  # what the others are made of must be right
     facts: dict[str, dict[str, Any]] = {}
-    for precision in options.onnx:
-        graph = make_graph(single, precision, clips.calibrating())
-        variant = {"precision": precision, **asdict(checked_agreement(graph, precision, clips, options))}
-        path = folder / GRAPHS[precision]
-        path.write_bytes(finish(graph, model, variant).SerializeToString())
-        facts[precision] = {"file": path.name, "bytes": path.stat().st_size, **variant}
+    with tqdm(total=1 + len(options.onnx), desc="making graphs", delay=1, leave=False) as bar:
+        single = export_graph(model)
+        agree(single, model, probe)  # what the others are made of must be right
+        for precision in options.onnx:
+            bar.update()
+            graph = make_graph(single, precision, clips.calibrating())
+            variant = {"precision": precision, **asdict(checked_agreement(graph, precision, clips, options))}
+            path = folder / GRAPHS[precision]
+            path.write_bytes(finish(graph, model, variant).SerializeToString())
+            facts[precision] = {"file": path.name, "bytes": path.stat().st_size, **variant}
     return facts
 
 

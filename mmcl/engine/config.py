@@ -35,8 +35,8 @@ class DataOptions:
         batch_size: clips in one optimiser step, over all processes and micro-batches together.
         eval_batch_size: clips at once in evaluation.
         workers: loader processes; 0 loads in the training process.
-        require_video: train on the clips that have pictures; the others, without video or with one that cannot be
-            used, sit it out. Test clips stay.
+        require_video: train only on the clips that have pictures; clips without video, or with one that cannot be used,
+            are skipped. Test clips stay.
         shots: train on so many clips a class, drawn by the run's seed; 0 for all. A class with fewer gives all it has.
         share: train on a random share of the training clips, whatever their classes, drawn by the run's seed.
     """

@@ -6,6 +6,8 @@ known only once their names are: they are looked up first, and :mod:`mmcl.engine
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +89,15 @@ def read_run_config(folder: Path) -> TrainConfig:
     return _typed(parser_of(names), ["--config", recipe.text()], names, found, ())
 
 
+def _meant(message: str, parser: Any) -> str:
+    """The key that a message's unknown one looks like, in brackets; nothing where none does."""
+    keys = [action.dest for action in parser._actions]
+    for word in re.findall(r"\w+\.[\w.]*\w", message):
+        if word not in keys and (near := difflib.get_close_matches(word, keys, 1, 0.85)):
+            return f" (did you mean {near[0]}?)"
+    return ""
+
+
 def _typed(
     parser: Any, words: Sequence[str], names: Mapping[str, str], found: Mapping[str, str], notes: tuple[str, ...]
 ) -> TrainConfig:  # fmt: skip
@@ -97,7 +108,7 @@ def _typed(
         config = parser.parse_args(words)
     except (jsonargparse.ArgumentError, OverflowError, ValueError, TypeError, AttributeError, OSError) as error:
         message = " ".join(str(error).split())  # the other kinds: of words such as --encoder={3: x}, or 400 digits
-        raise UserError(f"{message}; `mmcl train --help` lists every key") from error
+        raise UserError(f"{message}{_meant(message, parser)}; `mmcl train --help` lists every key") from error
     parts = _parts(config.clone(with_meta=False).as_dict(), names)
     for section, key in LOOKED_UP.items():  # a form of saying so that was not foreseen trains nothing else instead
         used, said = names.get(section, found.get(section, "")), config[section][key]

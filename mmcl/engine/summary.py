@@ -39,6 +39,12 @@ def opening(config: TrainConfig, loop: Loop, begun: dict[str, Any] | None) -> st
             f"schedule.warmup_epochs is {config.schedule.warmup_epochs:g} of {config.schedule.epochs} epochs: the rate "
             "rises until the end"
         )
+    persons = loop.task.preprocess.persons
+    if crowded := int((loop.data.store.bodies[split.train] > persons).sum()):
+        lines.append(
+            f"{crowded} of {len(split.train)} training clips show more people than encoder.persons ({persons}): "
+            "only the first are looked at"
+        )
     if config.engine.precision == "bf16" and not computes_bf16(accelerator.device):
         lines.append("this processor has no bf16 arithmetic: --engine.precision=fp32 would be several times faster")
     if loop.data.texts is not None and names_alone(config, loop.data.store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -29,7 +30,8 @@ SECTIONS = {
 DEFAULT_NAMES = {"encoder": "ctrgcn", "task": "supervised"}
 _ABOUT = """Train a skeleton encoder, alone or together with CLIP and a multimodal LLM.
 
-  accelerate launch mmcl/train.py --config RECIPE [--key.sub=value ...]
+  mmcl train --config RECIPE [--section.key=value …]                         one process
+  accelerate launch mmcl/train.py --config RECIPE [--section.key=value …]    on several GPUs, from a clone
 
 RECIPE is a .yaml file or the name of one in mmcl/recipes/; several --config add up, later ones win. They go with any
 encoder and any task: what a recipe says of another one is left out, with a note. This page lists the keys of the
@@ -60,12 +62,31 @@ def _shared(encoder: str, task: str, *_options: type) -> Any:
     return _build({"encoder": encoder, "task": task})
 
 
+def _formatter() -> type[argparse.HelpFormatter]:
+    """Help with defaults, in which what docstrings mark as code is plain."""
+    import jsonargparse
+
+    class Plain(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+        def _expand_help(self, action: argparse.Action) -> str:
+            return plain(super()._expand_help(action))
+
+        def start_section(self, heading: str | None) -> None:
+            super().start_section(heading if heading is None else plain(heading))
+
+    return Plain
+
+
+def plain(text: str) -> str:
+    """A docstring's text without its marks: ``code`` and :class:`Name`."""
+    return re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"\1", text).replace("``", "")
+
+
 def _build(names: Mapping[str, str]) -> Any:
     import jsonargparse
 
     parser = jsonargparse.ArgumentParser(
         prog="mmcl train", description=_ABOUT, exit_on_error=False, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="mmcl train [--config RECIPE …] [--section.key=value …]", formatter_class=_formatter(),
     )  # fmt: skip
     parser.add_argument("--config", action="config", help="recipe; may be repeated")
     parser.add_argument("--out", type=str, default="runs/latest", help="run folder")
@@ -90,4 +111,7 @@ def _build(names: Mapping[str, str]) -> Any:
     parser.add_class_arguments(encoder_options(names["encoder"]), "encoder", skip={"channels"})
     parser.add_argument("--task.name", type=str, default=names["task"], help="what is trained: " + ", ".join(TASKS))
     parser.add_class_arguments(TASKS[names["task"]].options, "task")
+    for action in parser._actions:  # what jsonargparse adds by itself: a recipe's own file does it
+        if action.metavar == "CONFIG" and action.dest != "config" or action.dest == "print_config":
+            action.help = argparse.SUPPRESS
     return parser

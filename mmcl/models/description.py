@@ -268,6 +268,6 @@ def read_bundle(folder: Path) -> Description:
     """
     if not (folder / CONFIG).is_file() or not ((folder / WEIGHTS).is_file() or graphs_in(folder)):
         raise UserError(
-            f"{folder} is no bundle (needs {CONFIG} and {WEIGHTS}): make one with `mmcl export --run RUN --out DIR`"
+            f"{folder} is no bundle (needs {CONFIG} and {WEIGHTS}): make one of a run with `mmcl export RUN --out DIR`"
         )
     return read_description(folder / CONFIG)

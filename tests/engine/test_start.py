@@ -81,6 +81,7 @@ def test_a_linear_probe_leaves_every_tensor_but_the_classifier_bit_for_bit(
     opening = capsys.readouterr().out
     assert f"start: {source}" in opening and "trained: the classifier alone" in opening
     assert "new, for 12 classes that are not its 3" in opening
+    assert "training clips show more people than encoder.persons (1): only the first are looked at" in opening
     facts = json.loads((out / "summary.json").read_text())["start"]
     assert facts == json.loads((out / "start.json").read_text()) and facts["checkpoint"] == str(source)
 

@@ -27,7 +27,7 @@ def measure_fsdp(place: Place, seconds: float) -> Lines:
 def measure_deepspeed(place: Place, seconds: float) -> Lines:
     """A run under DeepSpeed, as ``deepspeed_zero2.yaml`` has it."""
     if find_spec("deepspeed") is None:
-        raise Skipped("DeepSpeed is not installed: pip install mmcl[deepspeed]")
+        raise Skipped('DeepSpeed is not installed: pip install "mmcl[deepspeed]"')
     return _beside_plain(place, "deepspeed_zero2")
 
 

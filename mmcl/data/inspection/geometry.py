@@ -12,7 +12,7 @@ from mmcl.data.readers import READERS
 from mmcl.data.readers.options import options_type
 from mmcl.skeletons.believable import KINDS, Remark
 from mmcl.skeletons.believable.axes import compose, described
-from mmcl.skeletons.believable.names import of_a_body
+from mmcl.skeletons.believable.names import of_a_body, places
 
 HEIGHT = (0.3, 1.0)  # metres from hips to head that a data set's median person has
 OFF = 2.0  # times the median size: an odd clip
@@ -25,7 +25,9 @@ PASSED = {  # check -> kinds of remarks that stand against it
     "bodies stay who and where they are": ("jump", "outlier", "exchange", "ghost", "copy", "statue"),
     "bodies move": ("still", "repeated", "rate"),
 }
-OF_A_BODY = ("y points up", "left is left", "hips and shoulders agree on left and right")
+AGREE = "hips and shoulders agree on left and right"
+OF_A_BODY = ("y points up", "left is left", AGREE)
+AGREEING = ("left_hip", "right_hip", "left_shoulder", "right_shoulder")
 NUMBERS = ("score", "flat", "normalised", "picture", "scale")  # no metres
 ELSEWHERE = ("gap", "missing")  # looked at by measures of their own, which are stricter
 HARMLESS = ("ends", "order")  # mended without a doubt: no reason to look at the clips
@@ -37,8 +39,12 @@ def geometry(report: Report) -> None:
     doubted = _doubted(report)
     _scale(report)
     _sides(report)
+    joints = report.store.layout.joints
     for name, kinds in PASSED.items():
-        if name in OF_A_BODY and not of_a_body(report.store.layout.joints):
+        if name in OF_A_BODY and not of_a_body(joints):
+            continue
+        if name == AGREE and (lacking := [part for part in AGREEING if part not in places(joints)]):
+            report.unchecked.append(f"{name} (the layout names no {' and '.join(lacking)})")
             continue
         report.settle(name, *(kind in changed | doubted for kind in kinds))
 

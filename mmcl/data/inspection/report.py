@@ -13,7 +13,7 @@ from mmcl.data.store import DamagedClip
 
 MEANING = {
     OK: "nothing found that stands against training on it",
-    WARN: "usable, after a look at the clips named below",
+    WARN: "usable, after a look at the clips that this report names",
     BAD: "do not train on it before the BAD lines are dealt with",
 }
 
