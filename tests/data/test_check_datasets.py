@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import recordings
+import yaml
+from own_clips import listed, person
 from scipy.io import savemat
 
 from mmcl import check as script
@@ -19,9 +21,11 @@ from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.crops import decode
 from mmcl.data.inspection.checks import check
 from mmcl.data.inspection.findings import BAD, WARN, Report
+from mmcl.data.inspection.geometry import AGREE
 from mmcl.data.inspection.measures import measure
 from mmcl.data.inspection.report import as_text
 from mmcl.data.preparation.build import prepare
+from mmcl.data.readers.folder import Folder, FolderOptions
 from mmcl.data.readers.ntu import NTU60
 from mmcl.data.readers.nw_ucla import NWUCLA
 from mmcl.data.readers.sysu import SYSU, SYSUOptions
@@ -120,6 +124,21 @@ def test_planar_keypoints_without_names_of_people(utd_takes: Path, tmp_path: Pat
         report.passed
     )
     assert "subjects" in as_text(report) and "not named by these files" in as_text(report)
+
+
+def test_hips_that_a_layout_does_not_name_are_no_check_that_passed(tmp_path: Path) -> None:
+    whole = load_layout("kinect_v1_20")
+    kept = [joint for joint in whole.joints if "hip" not in joint and joint != "base_spine"]
+    rows = [whole.joints.index(joint) for joint in kept]
+    parents = {joint: "head" if "leg" in joint or "knee" in joint else kept[0] for joint in kept[1:]}
+    source = listed(tmp_path / "source", *(f"c{number},a,{number}" for number in range(4)), header="id,label,subject")
+    (source / "upper.yaml").write_text(yaml.safe_dump({"name": "upper", "joints": kept, "parents": parents}))
+    for number in range(4):
+        np.save(source / f"c{number}.npy", person(seed=number)[:, rows])
+    options = FolderOptions(layout=str(source / "upper.yaml"))
+    report = check(store_of(Folder(source, options=options), tmp_path / "out"), progress=False)
+    assert AGREE not in report.passed and f"{AGREE} (the layout names no left_hip and right_hip)" in report.unchecked
+    assert "left is left" in report.passed or any("left" in what for what in whats(report))
 
 
 class Pairs(UTDMHAD):
