@@ -1,0 +1,1 @@
+"""What leaves training: bundles, graphs, prediction for files, videos and streams. Imports no training package."""
