@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Method(ABC):
     """An entry of a registry that is made of its options alone: an evaluation, a surgery, an attack, an attribution.
 
-    The base class of a room sets ``registry``. A subclass sets ``options_type`` to its frozen dataclass of options,
+    The base class of a package sets ``registry``. A subclass sets ``options_type`` to its frozen dataclass of options,
     every field with a default, and ``tiny`` to options with which a test runs it in a second.
 
     Args:
