@@ -144,6 +144,8 @@ def finish(proto: ModelProto, model: Model, variant: Mapping[str, Any]) -> Model
     facts = {key: said[key] for key in _FACTS if said[key] is not None}
     facts["outputs"] = {name: OUTPUTS[name] for name in outputs if name in OUTPUTS}
     facts["variant"] = dict(variant)
+    if weights := (model.description.record or {}).get("weights"):  # a network trained anew has the same options
+        facts["weights"] = weights
     tidy(proto)
     onnx.helper.set_model_props(proto, {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()})
     return proto

@@ -121,9 +121,11 @@ def _check_graph(facts: Mapping[str, str], description: Description, graph: Path
     Raises:
         UserError: it is another's, or an older mmcl wrote it.
     """
-    for key in ("class_names", "layout", "preprocess", *(key for key in ("encoder", "rejection") if key in facts)):
+    own_weights = (description.record or {}).get("weights")
+    known = [key for key in ("encoder", "rejection", *(["weights"] if own_weights else [])) if key in facts]
+    for key in ("class_names", "layout", "preprocess", *known):
         try:
-            found, own = json.loads(facts[key]), getattr(description, key)
+            found, own = json.loads(facts[key]), own_weights if key == "weights" else getattr(description, key)
             if key == "layout":
                 found = Layout.from_dict(found)
             elif key == "encoder":

@@ -85,6 +85,15 @@ def test_a_graph_that_does_not_say_the_numbers_of_a_joint_is_refused(bundles, tm
         open_model(folder)
 
 
+def test_the_graph_of_a_network_before_it_was_trained_anew_is_refused(bundles, tmp_path) -> None:
+    folder = Path(shutil.copytree(bundles[1], tmp_path / "graphs"))
+    config = json.loads((folder / "config.json").read_text())
+    config["record"]["weights"] = config["record"]["weights"][::-1]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="not the graph of .*config.json: its weights differ; export it again"):
+        open_model(folder)
+
+
 def test_what_needs_weights_is_refused_with_a_true_sentence(bundles, demo_store, tmp_path) -> None:
     graphs, joints = open_model(bundles[1]), torch.randn(1, 1, 30, 25, 3)
     with pytest.raises(UserError, match="ONNX graphs alone, which have scores and no features"):
