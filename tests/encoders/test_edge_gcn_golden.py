@@ -61,6 +61,20 @@ def official(x):
     return x.transpose(-1, -2)
 
 
+def check_angles(found, expected):
+    """Angles to the axes (…) in float64 against those that were computed in float32.
+
+    The released code rounds the cosine at about seven places, each by 6e-8 of it, and then the angle, so that cosines
+    agree within 1e-6. Angles of a bone that lies along an axis do not agree so well: arccos makes of a change d of the
+    cosine a change d / sin(angle) of the angle, a hundred times as much for bones of length 1 or 2. They may be as far
+    off as those 1e-6 of the cosine take them, and by the last digit of an angle up to pi.
+    """
+    cosine, off = found.cos(), 1e-6
+    torch.testing.assert_close(expected.double().cos(), cosine, rtol=0, atol=off)
+    angle, low, high = cosine.arccos(), (cosine + off).clamp(max=1).arccos(), (cosine - off).clamp(min=-1).arccos()
+    assert bool(((expected - found).abs() <= torch.maximum(high - angle, angle - low) + 2.0**-22).all())
+
+
 def test_inputs():
     arrays = load_arrays(SYSTEM, "features")
     cases = {key.partition("/")[0] for key in arrays if "/" in key}
@@ -74,6 +88,10 @@ def test_inputs():
         for key, one in zip(INPUTS, found, strict=True):
             if f"{case}/{key}" in arrays:
                 expected = torch.from_numpy(arrays[f"{case}/{key}"]).permute(3, 0, 2, 1)
+                if key == "B":
+                    half = one.shape[1] // 2
+                    check_angles(one[:, half:], expected[:, half:])
+                    one, expected = one[:, :half], expected[:, :half]
                 torch.testing.assert_close(one.float(), expected, rtol=1e-5, atol=2e-6)
 
 
