@@ -49,6 +49,23 @@ def test_ranked_sets_are_the_ends_of_the_order_and_random_ones_have_their_size(s
     assert torch.equal(again.random, found.random[1:])  # whatever else is in the batch
 
 
+def test_tied_joints_are_at_one_end_of_the_order_alone() -> None:
+    """Joints whose shares are equal, or all zero, are important or unimportant, and not both."""
+    values = torch.tensor([[0.0] * V, [0.9] + [0.0] * (V - 1), [0.5, 0.5, -0.1, -0.1, -0.1, 0.0, 0.0]])
+    there = torch.ones(N, V, dtype=torch.bool)
+    there[1, [0, V - 1]] = False
+    found = ranked_choices(values, there, (1, 2, 3, 9), torch.arange(N), 2)
+    for clip in range(N):
+        shown = members(there[clip])
+        for place, count in enumerate((1, 2, 3, 9)):
+            first, last = members(found.important[clip, place]), members(found.unimportant[clip, place])
+            assert len(first) == len(last) == min(count, len(shown)) and first | last <= shown
+            assert not first & last or 2 * count > len(shown)
+            own = values[clip].tolist()
+            assert all(own[one] >= own[other] for one in first for other in shown - first)
+            assert all(own[one] <= own[other] for one in last for other in shown - last)
+
+
 def test_signed_sets_have_one_size_and_released_ones_need_not(shares) -> None:
     values, there, keys = shares
     found = signed_choices(values, there, COUNTS, keys, DRAWS, released=False)

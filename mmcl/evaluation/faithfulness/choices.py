@@ -42,7 +42,8 @@ def ranked_choices(values: Tensor, there: Tensor, counts: tuple[int, ...], keys:
     """
     V = values.shape[1]
     first = _places(torch.where(there, -values, torch.inf))
-    last = _places(torch.where(there, values, torch.inf))
+    # The same order from its end: an order of its own would give tied joints to both sets, since it is stable, too.
+    last = torch.where(there, there.sum(dim=1, keepdim=True) - 1 - first, V)
     chance = _chance(there, keys, draws)
     sizes = torch.tensor(counts, device=values.device).expand(len(values), -1).clamp(max=V)
     sizes = torch.minimum(sizes, there.sum(dim=1, keepdim=True))
