@@ -184,12 +184,12 @@ def fitted_to(scene: Scene, joints: Tensor, lengths: Tensor) -> Tensor:
     """Other clips in the clean ones' place: their length, their middle, and their joints that are there.
 
     Args:
-        scene: with the clean clips (N, M, T, V, C).
+        scene: with the clean clips (N, M, T, V, C); one that shows nobody, with length 0, takes nothing.
         joints: (N, M', T', V, C').
         lengths: (N,).
     """
     clean, there = scene.joints, scene.mask[..., None]
-    time = (torch.arange(clean.shape[2], device=clean.device)[None] + 0.5) / scene.lengths[:, None]
+    time = (torch.arange(clean.shape[2], device=clean.device)[None] + 0.5) / scene.lengths[:, None].clamp(min=1)
     frames = (time * lengths[:, None]).long().clamp(max=joints.shape[2] - 1)
     bodies = torch.arange(clean.shape[1], device=clean.device).clamp(max=joints.shape[1] - 1)
     rows = torch.arange(len(joints), device=clean.device)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from golden import check_double, load_doubles, under
 from torch import Tensor
 
+from mmcl.attacks.basar import fitted_to
+from mmcl.attacks.scene import Scene
 from mmcl.attacks.walk import around, distances, frame_distance, keep_bones, outwards, released_around, towards
 from mmcl.skeletons.layout import load_layout
 
@@ -71,3 +75,17 @@ def test_bones_keep_their_lengths_and_their_directions() -> None:
     assert torch.equal(found[0, 0, 1, 3], changed[0, 0, 1, 3])
     order = [next(joint for joint, parent in enumerate(layout.parents) if joint == parent), *outwards(layout.parents)]
     assert sorted(order) == [*range(25)] and all(order.index(b) < order.index(a) for a, b in layout.edges)
+
+
+def test_another_clip_takes_the_place_of_a_clean_one_and_not_of_nobody() -> None:
+    """Twice as many frames of it are spread over those that the clean clip has, around the same middle."""
+    clean, other = (torch.randn(2, 1, T, 4, 3, generator=torch.Generator().manual_seed(T)) for T in (5, 6))
+    clean[0, 0, 3:] = clean[1] = 0.0
+    mask = (clean != 0).any(dim=-1)
+    limit, lengths = torch.ones(2, 1, 1, 1, 3), torch.tensor([3, 0])
+    scene = Scene(SimpleNamespace(), clean, lengths, torch.zeros(2, dtype=torch.long), mask, limit)
+    found = fitted_to(scene, other, torch.tensor([6, 0]))
+    taken = other[0, 0, [1, 3, 5]]
+    torch.testing.assert_close(found[0, 0, :3], taken + (clean[0, 0, :3] - taken).mean(dim=(0, 1)))
+    assert not found[0, 0, 3:].any() and not found[1].any()
+    assert torch.equal(fitted_to(scene, other, torch.tensor([6, 6]))[1], found[1])
