@@ -10,7 +10,10 @@ from made import small_model
 from torch import Tensor, nn
 
 from mmcl.attributions.base import build_attribution
+from mmcl.attributions.released import joint_sets
 from mmcl.attributions.view import View
+from mmcl.common.draws import uniform
+from mmcl.encoders.edge_gcn.perturb import perturb_edges, scores_with_edges
 from mmcl.evaluation.faithfulness.choices import ranked_choices, signed_choices
 from mmcl.evaluation.faithfulness.damage import deleted, edges_changed, inserted
 from mmcl.evaluation.faithfulness.stability import randomised, rank_correlation
@@ -101,7 +104,7 @@ def test_damage_to_named_joints_is_felt_and_to_others_is_not(trained, explained)
         (deleted, ranked, 1.0), (inserted, ranked, -1.0), (edges_changed("zero", 0.0, False), signed, 1.0)
     ):  # fmt: skip
         sets = choices.stacked()
-        scores = method(view, sets.flatten(1, 2), values)
+        scores = method(view, sets.flatten(1, 2), choices.stacked_places().flatten(1, 2))
         probability = scores.softmax(dim=2).gather(2, labels[:, None, None].expand(-1, scores.shape[1], 1))
         shape = sets.shape[:3]
         damage = Damage(
@@ -121,8 +124,8 @@ def test_deletion_is_a_clip_with_joints_of_the_background(trained, explained) ->
     mixed[:, :, :, [2, PLANTED]] = view.background.mean(dim=0)[:, :, [2, PLANTED]]
     with torch.no_grad():
         expected = torch.stack([view.encoder(view.x), view.encoder(mixed)], dim=1)
-    torch.testing.assert_close(deleted(view, sets, values), expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(inserted(view, ~sets, values), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(deleted(view, sets, sets), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(inserted(view, ~sets, sets), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_edges_are_changed_as_by_reloading_weights(trained, explained) -> None:
@@ -131,7 +134,8 @@ def test_edges_are_changed_as_by_reloading_weights(trained, explained) -> None:
     view = replace(view, x=view.x[:2], mask=view.mask[:2])
     sets = torch.zeros(2, 2, LAYOUT.joint_count, dtype=torch.bool)
     sets[0, 0, 3] = sets[0, 1, [1, PLANTED]] = True  # of the second clip none: nothing changes
-    found = edges_changed("zero", 0.0, False)(view, sets, values[:2])
+    places = (-values[:2]).argsort(dim=1).argsort(dim=1)[:, None].expand(-1, 2, -1)
+    found = edges_changed("zero", 0.0, False)(view, sets, places)
     kept = {name: edge.detach().clone() for name, edge in model.encoder.edges().items()}
     for clip in range(2):
         for number in range(2):
@@ -143,3 +147,22 @@ def test_edges_are_changed_as_by_reloading_weights(trained, explained) -> None:
                 for name, edge in model.encoder.edges().items():
                     edge.copy_(kept[name])
             torch.testing.assert_close(found[clip, number], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_released_edges_are_changed_in_the_order_of_each_set(trained, explained) -> None:
+    """By shares where these chose the joints, and as drawn where they are random: each change widens the next one."""
+    encoder, view, values = trained[0].encoder, *explained
+    view, count = replace(view, x=view.x[:2], mask=view.mask[:2], target=view.target[:2]), 4
+    there = torch.ones(2, LAYOUT.joint_count, dtype=torch.bool)
+    keys = torch.tensor([5, 6])
+    choices = signed_choices(values[:2], there, (count,), keys, 3, released=True)
+    sets, places = choices.stacked(), choices.stacked_places()
+    found = edges_changed("away", 0.5, True)(view, sets.flatten(1, 2), places.flatten(1, 2))
+    drawn = uniform(keys, "random joints", (3, LAYOUT.joint_count)).argsort(dim=2, stable=True)[..., :count]
+    for clip in range(2):
+        good, bad = (joint_sets(values[clip : clip + 1], count, important)[0] for important in (True, False))
+        for number, joints in enumerate([good, bad, *drawn[clip].tolist()]):
+            assert sorted(joints) == torch.nonzero(sets[clip, number, 0])[:, 0].tolist()
+            edges = perturb_edges(encoder.edges(), [joints], "away", 0.5, released=True)
+            expected = scores_with_edges(encoder, view.x[clip : clip + 1], edges)[0, 0]
+            torch.testing.assert_close(found[clip, number], expected, rtol=1e-5, atol=1e-6)

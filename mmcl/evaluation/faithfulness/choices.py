@@ -19,15 +19,21 @@ class Choices:
         important: (N, k, V) bool, one set for each number of joints; those that speak most for the class.
         unimportant: the same of those that speak most against it, or least for it.
         random: (N, draws, k, V), as many joints in each as in the important one.
+        places: (N, 2 + draws, V) at which place of its order a joint comes: that of shares, twice, and those drawn.
     """
 
     important: Tensor
     unimportant: Tensor
     random: Tensor
+    places: Tensor
 
     def stacked(self) -> Tensor:
         """(N, 2 + draws, k, V): important, unimportant, random draws."""
         return torch.cat([self.important[:, None], self.unimportant[:, None], self.random], dim=1)
+
+    def stacked_places(self) -> Tensor:
+        """(N, 2 + draws, k, V): the order of each of these sets."""
+        return self.places[:, :, None].expand(-1, -1, self.important.shape[1], -1)
 
 
 def ranked_choices(values: Tensor, there: Tensor, counts: tuple[int, ...], keys: Tensor, draws: int) -> Choices:
@@ -47,7 +53,7 @@ def ranked_choices(values: Tensor, there: Tensor, counts: tuple[int, ...], keys:
     chance = _chance(there, keys, draws)
     sizes = torch.tensor(counts, device=values.device).expand(len(values), -1).clamp(max=V)
     sizes = torch.minimum(sizes, there.sum(dim=1, keepdim=True))
-    return Choices(_first(first, sizes), _first(last, sizes), _first(chance, sizes[:, None]))
+    return Choices(_first(first, sizes), _first(last, sizes), _first(chance, sizes[:, None]), _orders(first, chance))
 
 
 def signed_choices(
@@ -81,7 +87,7 @@ def signed_choices(
         random.append(_first(chance, size.to(chance.device)[:, None, None])[:, :, 0])
     return Choices(
         torch.stack(important, dim=1).to(values.device), torch.stack(unimportant, dim=1).to(values.device),
-        torch.stack(random, dim=2),
+        torch.stack(random, dim=2), _orders(_places(-values), chance),
     )  # fmt: skip
 
 
@@ -94,6 +100,11 @@ def _chance(there: Tensor, keys: Tensor, draws: int) -> Tensor:
     """(N, draws, V) places in random orders; joints that are not there come last."""
     drawn = uniform(keys, "random joints", (draws, there.shape[1]))
     return _places(torch.where(there[:, None], drawn, 2.0))
+
+
+def _orders(shares: Tensor, chance: Tensor) -> Tensor:
+    """(N, V) and (N, draws, V) places -> (N, 2 + draws, V), of the important, the unimportant and the random joints."""
+    return torch.cat([shares[:, None].expand(-1, 2, -1), chance], dim=1)
 
 
 def _first(places: Tensor, sizes: Tensor) -> Tensor:

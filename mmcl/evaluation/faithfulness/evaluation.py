@@ -128,13 +128,13 @@ class Faithfulness(Evaluation):
         values = attribution.run(model, *clips, target, *background).over_time
         view = View.of(model, clips, background, target, options.seed)
         there, keys = view.mask.any(dim=(1, 2)), content_keys(*clips, options.seed)
-        ranked = ranked_choices(values, there, options.counts, keys, options.draws).stacked()
-        signed = signed_choices(values, there, options.counts, keys, options.draws, options.released).stacked()
+        ranked = ranked_choices(values, there, options.counts, keys, options.draws)
+        signed = signed_choices(values, there, options.counts, keys, options.draws, options.released)
         whole = view.lean(view.x).softmax(dim=1).gather(1, target[:, None])
         parts = [whole]
         for name, method in kinds.items():
-            sets = signed if name.startswith("edge") else ranked
-            scores = method(view, sets.flatten(1, 2), values)
+            chosen = signed if name.startswith("edge") else ranked
+            scores = method(view, chosen.stacked().flatten(1, 2), chosen.stacked_places().flatten(1, 2))
             probability = scores.softmax(dim=2).gather(2, target[:, None, None].expand(-1, scores.shape[1], 1))[..., 0]
             parts += [probability, scores.argmax(dim=2).to(probability)]
         return torch.cat([*parts, values], dim=1)
