@@ -88,12 +88,11 @@ def assemble(single: Tensor, double: Tensor) -> tuple[Tensor, Tensor]:
         double: (B, T-2, 2) of order 2; row t predicts frame t + 2.
 
     Returns:
-        (B, T) b1'(t), and b1'(t) b1(t) + b2(t), each zero where the clip ends.
+        (B, T) b1'(t), and b1'(t) b1(t) + b2(t), each zero where the clip ends, and where a coefficient in it is none.
     """
-    single, double = single.nan_to_num(0.0), double.nan_to_num(0.0)
     one = torch.cat([single[:, :1, 0], double[..., 0], torch.zeros_like(single[:, :1, 0])], dim=1)
     two = one[:, :-2] * double[..., 0] + double[..., 1]
-    return one, torch.nn.functional.pad(two, (0, 2))
+    return one.nan_to_num(0.0), torch.nn.functional.pad(two.nan_to_num(0.0), (0, 2))
 
 
 def best_coefficients(series: Tensor, known: Tensor, order: int, bandwidth: float | None, ridge: float) -> Tensor:
