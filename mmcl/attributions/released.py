@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
+import torch
 from torch import Tensor
 
 FRAMES = 150  # of NTU's 300, the others being left out to save memory
@@ -10,6 +13,14 @@ FRAMES = 150  # of NTU's 300, the others being left out to save memory
 def released_shares(shares: Tensor) -> Tensor:
     """(N, M, W, V, C) -> (N, 1, V): first body, first frames, mean over these, sum over channels."""
     return shares[:, 0, :FRAMES].mean(dim=1, keepdim=True).sum(dim=-1)
+
+
+def part_scores(scores: Tensor, parts: Collection[Sequence[int]]) -> Tensor:
+    """(N, V) -> (N, P), the mean over the joints of each part, as ``layout.parts.values()`` lists them.
+
+    A mean makes large and small parts alike. Pictures and reports have sums, since shares are parts of one score.
+    """
+    return torch.stack([scores[:, list(joints)].mean(dim=1) for joints in parts], dim=1)
 
 
 def joint_sets(scores: Tensor, count: int, important: bool = True) -> list[list[int]]:

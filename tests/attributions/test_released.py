@@ -9,8 +9,12 @@ from golden import load_arrays
 from torch import Tensor
 
 from mmcl.attributions.base import build_attribution
-from mmcl.attributions.released import joint_sets, released_shares
+from mmcl.attributions.released import joint_sets, part_scores, released_shares
 from mmcl.common.errors import UserError
+
+# The five parts of the 29 joints of the recordings "cp".
+PARTS = ((9, 10, 11, 21, 22), (5, 6, 7, 19, 20), (16, 17, 18, 26, 27, 28), (13, 14, 15, 23, 24, 25),
+         (0, 1, 2, 3, 4, 8, 12))  # fmt: skip
 
 
 def shares(tensor: np.ndarray, target: int) -> Tensor:
@@ -47,8 +51,8 @@ def test_scores_of_joints_and_the_sets_that_are_perturbed() -> None:
                 assert [sorted(each) for each in found] == [sorted(each) for each in expected]
 
 
-def test_scores_for_each_class() -> None:
-    cases = groups("class")
+def test_scores_for_each_class_and_part() -> None:
+    cases, compared = groups("class"), 0
     assert cases
     for arrays in cases.values():
         targets = {int(key.partition("/")[0].removeprefix("class")) for key in arrays if key.startswith("class")}
@@ -59,6 +63,11 @@ def test_scores_for_each_class() -> None:
             torch.testing.assert_close(found, expected.to(found), rtol=1e-4, atol=1e-6)
             order = (-expected).argsort(dim=1, stable=True)
             assert torch.equal(order, torch.from_numpy(arrays[f"class{target}/order_desc"]))
+            if f"class{target}/part_score" in arrays:
+                parts = part_scores(expected, PARTS)
+                torch.testing.assert_close(parts, torch.from_numpy(arrays[f"class{target}/part_score"]))
+                compared += 1
+    assert compared
 
 
 def test_the_switch_keeps_the_first_body_and_averages_over_its_first_frames() -> None:
