@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from golden import load_arrays
+from made import small_model
 from torch import Tensor
 
 from mmcl.attributions.base import build_attribution
 from mmcl.attributions.released import joint_sets, part_scores, released_shares
 from mmcl.common.errors import UserError
+from mmcl.skeletons.layout import load_layout
 
 # The five parts of the 29 joints of the recordings "cp".
 PARTS = ((9, 10, 11, 21, 22), (5, 6, 7, 19, 20), (16, 17, 18, 26, 27, 28), (13, 14, 15, 23, 24, 25),
@@ -38,7 +40,9 @@ def test_scores_of_joints_and_the_sets_that_are_perturbed() -> None:
     assert cases
     for arrays in cases.values():
         seeds = [shares(arrays[key], int(arrays["target_class"])) for key in arrays if key.startswith("shap_seed")]
-        scores = released_shares(torch.stack(seeds).mean(dim=0))[:, 0]  # over background seeds, as over their clips
+        mean = torch.stack(seeds).mean(dim=0)  # over background seeds, as over their clips
+        torch.testing.assert_close(mean, shares(arrays["shap_mean"], int(arrays["target_class"])), rtol=0, atol=1e-6)
+        scores = released_shares(mean)[:, 0]
         torch.testing.assert_close(scores.double(), torch.from_numpy(arrays["joint_score"]), rtol=1e-5, atol=1e-7)
         order = (-torch.from_numpy(arrays["joint_score"])).argsort(dim=1, stable=True)
         assert torch.equal(order, torch.from_numpy(arrays["order_desc"]))
@@ -68,6 +72,20 @@ def test_scores_for_each_class_and_part() -> None:
                 torch.testing.assert_close(parts, torch.from_numpy(arrays[f"class{target}/part_score"]))
                 compared += 1
     assert compared
+
+
+def test_backgrounds_of_several_seeds_are_one_background() -> None:
+    """DeepLIFT of all their clips together is the released mean over seeds, whose backgrounds are of one size."""
+    layout = load_layout("utd_mhad_20")
+    model = small_model(layout, ["a", "b", "c"])
+    clips, background = torch.randn(2, 1, 16, 20, 3), torch.randn(6, 1, 16, 20, 3)
+
+    def values(background: Tensor) -> Tensor:
+        return build_attribution("deep_lift").run(model, clips, None, torch.tensor([0, 2]), background).over_time
+
+    apart = torch.stack([values(part) for part in background.split(2)])
+    torch.testing.assert_close(values(background), apart.mean(dim=0), rtol=1e-4, atol=1e-5)
+    assert apart.std(dim=0).max() > 0.01
 
 
 def test_the_switch_keeps_the_first_body_and_averages_over_its_first_frames() -> None:
