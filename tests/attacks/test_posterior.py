@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from attacks.stand_in import StandIn, clips, head_rows, released_heads
-from golden import check_double, load_doubles, load_json
+from golden import check_double, count_parameters, load_doubles, load_json
 from torch import Tensor
 
 from mmcl.common.errors import UserError
@@ -43,6 +43,15 @@ def test_heads_give_the_released_scores() -> None:
     for head, found in enumerate(heads.each(scores, heads.weights)):
         check_double(found, arrays[f"forward/head{head}_logits"], f"head {head}")
     check_double(heads(scores), arrays["forward/sum_logits"], "sum")
+
+
+def test_heads_are_as_large_as_released() -> None:
+    counts = load_json("tasar", "parameter_counts")
+    heads = {int(name.rpartition("_")[2]): facts for name, facts in counts.items() if name.startswith("appended_head")}
+    assert heads
+    for classes, facts in heads.items():
+        found = PosteriorHeads(classes, 3)
+        assert count_parameters(found) == found.weights.numel() == 3 * facts["_total"]
 
 
 def test_one_call_of_the_released_sampler() -> None:

@@ -126,7 +126,7 @@ def own_state(state, temporal):
 def test_layers():
     facts = load_json(SYSTEM, "modules")
     for name in facts["cases"]:
-        if name == "Classifier":
+        if name == "Classifier":  # see test_classifier
             continue
         case = load_case(SYSTEM, "modules", name)
         case = replace(case, facts=facts["cases"][name])
@@ -195,6 +195,19 @@ def score(encoder, inputs):
     """What the encoder makes of ready inputs."""
     persons = encoder.options.persons
     return encoder.head(encoder.trunk(inputs).unflatten(0, (-1, persons)).mean(dim=1))
+
+
+def test_classifier():
+    """Behind nothing but the mean over frames, joints and persons."""
+    case = load_case(SYSTEM, "modules", "Classifier")
+    case = replace(case, facts=load_json(SYSTEM, "modules")["cases"]["Classifier"])
+    x, expected = case.tensor("in0"), case.tensor("eval")
+    _, width, _, V, persons = x.shape
+    options = EdgeGCNOptions(**EdgeGCN.tiny | {"last_width": width, "persons": persons, "inputs": ["joint"]})
+    encoder = EdgeGCN(released_layout(V), expected.shape[1], options).eval()
+    encoder.branches, encoder.main = torch.nn.ModuleList([torch.nn.Identity()]), torch.nn.Identity()
+    encoder.load_state_dict(convert({f"classifier.{name}": tensor for name, tensor in case.weights().items()}))
+    case.check(score(encoder, [x.permute(0, 4, 1, 3, 2).flatten(0, 1)]), expected.flatten(1))
 
 
 @pytest.mark.parametrize("name", ["network", "full"])
