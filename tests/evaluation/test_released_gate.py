@@ -12,6 +12,7 @@ import pytest
 from golden import load_arrays, load_json
 
 from mmcl.common.errors import UserError
+from mmcl.evaluation import released_gate
 from mmcl.evaluation.gate import TEMPERATURES, THRESHOLDS
 from mmcl.evaluation.released_gate import ReleasedGate, fit_released_gate, gate_features, released_generalised
 
@@ -63,12 +64,12 @@ def test_the_same_temperature_and_threshold_are_chosen():
 
 def test_the_regression_and_what_it_says_are_the_released_ones():
     for name, arrays, gate in cases():
-        key = f"{name}/T{int(gate.temperature)}"
-        np.testing.assert_allclose(gate.model.coef_, 2 * arrays[f"{key}/coef"], rtol=0, atol=2e-3)
         inputs = arrays["in/test_zs_probabilities"], arrays["in/test_seen_logits"]
         found, expected = gate_features(*inputs, gate.temperature), arrays[f"{name}/test_features"]
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
-        np.testing.assert_allclose(gate.chances(*inputs), arrays[f"{name}/gate_probability_unseen_seen"], atol=1e-4)
+        np.testing.assert_allclose(
+            gate.chances(*inputs), arrays[f"{name}/gate_probability_unseen_seen"], rtol=0, atol=1e-6
+        )
         assert np.array_equal(gate.to_seen(*inputs), arrays[f"{name}/routed_to_seen"].astype(bool))
 
 
@@ -83,30 +84,43 @@ def test_answers_and_accuracies_are_the_released_ones():
         assert found == pytest.approx({key: float(arrays[f"{name}/{letter}"]) for key, letter in expected.items()})
 
 
-def test_training_rows_of_every_temperature_are_the_released_ones(monkeypatch):
-    """Caught where the regression is fitted, so that all draws are compared, those of losing temperatures too."""
-    import sklearn.linear_model
-
+def test_every_temperature_has_the_released_rows_and_weights(monkeypatch):
+    """Caught where the regression is fitted, so that all are compared, those of losing temperatures too."""
     seen = []
 
-    class Recorder(sklearn.linear_model.LogisticRegression):
+    class Recorder(released_gate.MultinomialRegression):
         def fit(self, x, y):
-            seen.append((x, y))
-            return super().fit(x, y)
+            seen.append((x, y, super().fit(x, y)))
+            return self
 
-    monkeypatch.setattr(sklearn.linear_model, "LogisticRegression", Recorder)
+    monkeypatch.setattr(released_gate, "MultinomialRegression", Recorder)
     arrays = load_arrays("sa_dvae", "gate")
     for name in load_json("sa_dvae", "gate_config")["summary"]:
         seen.clear()
         fitted(name)
         compared = 0
-        for temperature, (x, y) in zip(settings(name).get("temperatures", TEMPERATURES), seen, strict=True):
+        for temperature, (x, y, model) in zip(settings(name).get("temperatures", TEMPERATURES), seen, strict=True):
             key = f"{name}/T{temperature}"
+            np.testing.assert_allclose(model.coef_, arrays[f"{key}/coef"], rtol=0, atol=1e-6)
+            np.testing.assert_allclose(model.intercept_, arrays[f"{key}/intercept"], rtol=0, atol=1e-6)
             if f"{key}/train_x" in arrays:
                 np.testing.assert_allclose(x, arrays[f"{key}/train_x"], atol=1e-6)
                 assert np.array_equal(y, arrays[f"{key}/train_y"])
                 compared += 1
         assert compared, name
+
+
+def test_the_regression_nears_a_binary_one_of_half_the_penalty_and_stops_before():
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    x = rng.normal(size=(200, 3)) + y[:, None]
+    found = released_gate.MultinomialRegression().fit(x, y).predict_proba(x)
+    expected = LogisticRegression(C=2, tol=1e-10, max_iter=10000).fit(x, y).predict_proba(x)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert np.abs(found - expected).max() > 0
 
 
 class Fixed:
