@@ -1,4 +1,4 @@
-"""The encoder and the decoder of MAMP with the released networks' weights, by their official names."""
+"""The encoder and the decoder of MAMP with the released networks' weights, by official names; what STARS drew."""
 
 import re
 from typing import Any
@@ -9,6 +9,7 @@ from mmcl.encoders.mamp.network import MAMP
 from mmcl.encoders.mamp.options import MAMPOptions
 from mmcl.skeletons.layout import Layout
 from mmcl.tasks.masked_motion.decoder import MotionDecoder
+from mmcl.tasks.neighbour_contrast.contrast import NeighbourQueue
 
 BLOCK = {"attn.qkv": "attention.qkv", "attn.proj": "attention.project", "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2"}
 HEADS = {
@@ -45,8 +46,13 @@ def own_name(official: str) -> tuple[str, str] | None:
 
 
 def own_state(official: dict[str, Tensor], part: str) -> dict[str, Tensor]:
-    """Our state dict of one part. Positions, which carry axes of length 1, lose them."""
-    state = {}
+    """Our state dict of one part. Positions, which carry axes of length 1, lose them.
+
+    Attention of ours always adds a bias: of a network that was made without one (``qkv_bias: false``) it is 0.
+    """
+    biases = {name.replace(".weight", ".bias"): tensor.new_zeros(len(tensor))
+              for name, tensor in official.items() if name.endswith("attn.qkv.weight")}  # fmt: skip
+    official, state = biases | official, {}
     for name, tensor in official.items():
         found = own_name(name)
         if found is not None and found[0] == part:
@@ -77,3 +83,16 @@ def build_decoder(config: dict[str, Any]) -> MotionDecoder:
 def as_batch(x: Tensor) -> Tensor:
     """The released (N, C, T, V, M) -> ours (N, M, T, V, C)."""
     return x.permute(0, 4, 2, 3, 1)
+
+
+def released_choice(
+    queue: NeighbourQueue, projected: Tensor, owners: Tensor, used: Tensor, among: int
+) -> Tensor | None:
+    """Which of the ``among`` nearest vectors each clip took, read off the (D, N) that were used; None: the nearest.
+
+    What the released code drew among several is no array of its own.
+    """
+    if among <= 1:
+        return None
+    places = queue.similarity(projected.detach(), owners).topk(among, dim=1).indices
+    return (queue.vectors[places] - used.T[:, None]).norm(dim=2).argmin(dim=1)

@@ -258,8 +258,8 @@ def check_size(name: str, options: Any) -> None:
         UserError: naming the option.
     """
     for key, value in asdict(options).items():
-        stacked = key.endswith(STACKED) and type(value) is int
-        numbers = _whole_numbers(value)
+        stacked = key.endswith(STACKED) and type(value) in (int, float)
+        numbers = [value] if stacked else _whole_numbers(value)
         most = MOST_STACKED if stacked else MOST_WIDE
         if any(abs(number) > most for number in numbers) or len(numbers) > MOST_STACKED:
             raise UserError(f"{name}.{key} is {value!r:.40}: no number may be above {most}, no list longer than "

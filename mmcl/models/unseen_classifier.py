@@ -33,8 +33,9 @@ class UnseenClassifier(nn.Module):
 
 
 def fit_unseen_classifier(
-    classifier: UnseenClassifier, text_encoder: TwoHeads, texts: Tensor, noise: Tensor, steps: int = STEPS
-) -> None:
+    classifier: UnseenClassifier, text_encoder: TwoHeads, texts: Tensor, noise: Tensor, steps: int = STEPS,
+    rate: float = RATE,
+) -> None:  # fmt: skip
     """Fit by cross-entropy on samples of texts' meanings, all of them in every step of Adam.
 
     Args:
@@ -43,13 +44,14 @@ def fit_unseen_classifier(
         texts: (U, E) a row for each class.
         noise: (repeats * U, Z), or (…, 1) as released; standard normal. Its rows go through the classes in turn.
         steps: of Adam.
+        rate: of Adam.
     """
     repeats = len(noise) // len(texts)
     with torch.inference_mode(False):
         with torch.no_grad():
             samples = text_encoder(texts.clone().repeat(repeats, 1)).sample(noise)
         labels = torch.arange(len(texts), device=texts.device).repeat(repeats)
-        optimiser = torch.optim.Adam(classifier.parameters(), lr=RATE)
+        optimiser = torch.optim.Adam(classifier.parameters(), lr=rate)
         with torch.enable_grad():
             for _ in range(steps):
                 optimiser.zero_grad()

@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmcl.common.errors import UserError
+from mmcl.encoders.base import build_encoder
 from mmcl.encoders.counting import count_macs
 from mmcl.encoders.mamp.network import MAMP
 from mmcl.encoders.mamp.options import MAMPOptions
@@ -166,6 +167,25 @@ def test_gradients_are_those_of_every_body_computed():
         traced = gradients(torch.compile(encoder, backend="eager", fullgraph=True))
         for name, gradient in gradients(encoder).items():
             torch.testing.assert_close(gradient, traced[name], msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_a_hidden_layer_of_a_fraction_is_rounded_down_and_has_a_bound():
+    fine = build_encoder("mamp", chain(3), 2, {**SMALL.__dict__, "expansion": 2.6})
+    assert fine.blocks[0].mlp[0].out_features == 20
+    assert MotionDecoder(8, 6, 1, 2, 1.5, 3, 3, 12).blocks[0].mlp[2].in_features == 9
+    for most in (10**9, 1e9):  # a stranger's bundle may ask for it
+        with pytest.raises(UserError, match="mamp.expansion is 1.*no number may be above 100"):
+            build_encoder("mamp", chain(3), 2, {"expansion": most})
+
+
+def test_a_released_network_without_biases_of_attention_is_one_with_zeros():
+    arrays, facts = load_doubles("stars", "mamp_stage1"), load_json("stars", "mamp_stage1_config")
+    given = {name: tensor for name, tensor in under(arrays, "sd/").items() if not name.endswith("attn.qkv.bias")}
+    for part, network in (("encoder", build_mamp(facts["cfg"])), ("decoder", build_decoder(facts["cfg"]))):
+        missing = network.load_state_dict(own_state(given, part), strict=False).missing_keys
+        assert not [name for name in missing if not name.startswith("classifier.")]
+        biases = [tensor for name, tensor in network.named_parameters() if name.endswith("attention.qkv.bias")]
+        assert biases and not any(tensor.any() for tensor in biases)
 
 
 def test_joints_keep_their_means_apart():

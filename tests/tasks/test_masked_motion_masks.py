@@ -63,8 +63,6 @@ def compare_masks(name):
 def stage1_config():
     """Arguments of the released network; the test is skipped where we have no form of one."""
     config = load_json("stars", "mamp_stage1_config")["cfg"]
-    if not config["qkv_bias"]:
-        pytest.skip("qkv_bias False: our attention has a bias")
     if config["patch_size"] != 1:
         pytest.skip(f"patch_size {config['patch_size']}: our tokens are of one joint each")
     return config

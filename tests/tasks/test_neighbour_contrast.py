@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from types import SimpleNamespace
 
 import pytest
 import torch
 from golden import check_double, load_doubles, load_json, under
 from made_tasks import context_of
-from released_mamp import as_batch, build_mamp, own_name, own_state
+from released_mamp import as_batch, build_mamp, own_name, own_state, released_choice
 
 from mmcl.common.errors import UserError
 from mmcl.encoders.base import build_encoder
@@ -27,16 +28,12 @@ def head_name(official: str) -> str:
 
 def released_task(arrays, facts, released: bool) -> NeighbourContrast:
     """The task with the arrays' weights and queue."""
-    if facts["topk"] > 1:
-        pytest.skip(f"topk {facts['topk']}: a neighbour drawn among several has a file of its own, nnclr_topk")
-    if not facts["encoder"]["qkv_bias"]:
-        pytest.skip("qkv_bias False: our attention has a bias")
     config, state = facts["encoder"] | {"dim_feat": facts["feature_dim"]}, under(arrays, "sd/encoder_student.")
     encoder = build_mamp(config, persons=facts["persons"], released=True)
     encoder.load_state_dict(own_state(state, "encoder"), strict=False)
     options = NeighbourContrastOptions(
         queue=facts["queue_size"], hidden=facts["predictor_hidden"], temperature=facts["temperature"],
-        clip=facts["clip"], released=released,
+        clip=facts["clip"], among=max(facts["topk"], 1), released=released,
     )  # fmt: skip
     labels = list(range(int(max(arrays[f"step{step}/in/ids"].max() for step in range(facts["steps"]))) + 1))
     task = NeighbourContrast(context_of(encoder, config["num_frames"], labels), options).double()
@@ -53,12 +50,25 @@ def gradient_of(task: NeighbourContrast, official: str) -> torch.Tensor:
     return part.get_parameter(own).grad
 
 
+def drawn(task, arrays, facts, step, rows, owners):
+    """(N, 2) which of several nearest vectors each view took; None where the nearest is taken."""
+    with torch.no_grad():
+        each = [released_choice(task.queue, task.head(view)[0], owners, arrays[f"step{step}/nn_used_in_loss{other}"],
+                                facts["topk"]) for view, other in zip(rows, (1, 0), strict=True)]  # fmt: skip
+    return None if each[0] is None else torch.stack(each, dim=1)
+
+
 @pytest.mark.parametrize("released", [True, False])
 def test_first_step_through_the_task_equals_the_released_one_or_its_symmetric_form(released):
     arrays, facts = load_doubles("stars", "nnclr_stage2"), load_json("stars", "nnclr_stage2_config")
     task = released_task(arrays, facts, released)
     x, owners = as_batch(arrays["step0/in/x"]), arrays["step0/in/ids"]
-    outputs = task.contrast(task.encoder.features(x), None, owners)
+    rows = task.encoder.features(x)
+    kept = deepcopy(task.head.state_dict())
+    choice = drawn(task, arrays, facts, 0, (rows, rows), owners)
+    task.head.load_state_dict(kept)  # its batch statistics are those of before again
+    # Where each view draws a neighbour of its own, two views differ though their features do not.
+    outputs = task.contrast(rows, None if choice is None else rows, owners, choice)
     check_double(outputs["loss"], arrays["step0/loss"])
     outputs["loss"].backward()
     kind = "grad_unclipped" if released else "variant_both_views/grad"
@@ -72,7 +82,7 @@ def test_first_step_through_the_task_equals_the_released_one_or_its_symmetric_fo
     check_double(task.queue.position[None], arrays["step0/queue_ptr"], "position")
     for official, buffer in under(arrays, "step0/buffers/").items():  # released: two passes through the batch norms
         own = dict(task.head.named_buffers())[head_name(official.removeprefix("encoder_student."))]
-        assert torch.allclose(own.to(buffer.dtype), buffer) == released, official
+        assert torch.allclose(own.to(buffer.dtype), buffer) == (released or choice is not None), official
 
 
 def test_another_second_view_equals_the_released_step():
@@ -84,12 +94,18 @@ def test_another_second_view_equals_the_released_step():
         with torch.no_grad():
             x, other, owners = (arrays[f"step{step}/in/{name}"] for name in ("x", "x_second_view", "ids"))
             rows = [task.encoder.features(as_batch(view)) for view in (x, other)]
-            outputs = task.contrast(*rows, owners)
             (z0, p0), (z1, p1) = (task.head(view) for view in rows)
             similar = [z @ task.queue.vectors.T for z in (z0, z1)]
             for each in similar:
                 each[task.queue.owners == owners[:, None]] = -1
-            near = [task.queue.vectors[each.argmax(dim=1)] for each in similar]
+            # Among several, any will do: this is about the views, and the queue of a later step is another one.
+            among, choice = task.settings.among, None
+            if among > 1:
+                choice = torch.randint(among, (len(owners), 2), generator=torch.Generator().manual_seed(step))
+            outputs = task.contrast(*rows, owners, choice)
+            taken = torch.zeros(len(owners), 2, dtype=torch.long) if choice is None else choice
+            near = [task.queue.vectors[each.topk(among, dim=1).indices.gather(1, taken[:, view, None]).squeeze(1)]
+                    for view, each in enumerate(similar)]  # fmt: skip
             logits = [near[1] @ p0.T / task.settings.temperature, near[0] @ p1.T / task.settings.temperature]
             expected = sum(-each.log_softmax(dim=1).diagonal().mean() for each in logits) / 2
         torch.testing.assert_close(outputs["loss"], expected)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from mmcl.models.gaussian import Gaussian
-from mmcl.models.unseen_classifier import RATE, UnseenClassifier, fit_unseen_classifier
+from mmcl.models.unseen_classifier import UnseenClassifier, fit_unseen_classifier
 from mmcl.models.vae_head import VAEHead, VAEOptions
 from mmcl.tasks.sa_dvae.critic import Critic, critic_loss, entanglement
 from mmcl.tasks.sa_dvae.vaes import Decoders, Noise, vae_terms
@@ -83,6 +83,7 @@ def test_modules_equal_the_released_ones():
 
 def weights_of(config, batch):
     targets = config["beta_x_beta_y_flags"]
+    assert (targets[0] is None) == (targets[1] is None), "the released code takes both flags or none"
     batches = config["batches_per_cycle"]
     if targets[0] is None:
         return ramp(batch, batches, config["cycle_index"])
@@ -184,9 +185,7 @@ def test_classifier_of_unseen_classes_equals_the_released_one():
     classifier.load_state_dict({f"dense.{kind}": value for kind, value in start.items()})
     texts, noise = arrays["in/unseen_text_rows"], arrays["noise"]
     assert len(noise) == config["repeats"] * len(texts)
-    if config["lr"] != RATE:
-        pytest.skip(f"lr {config['lr']}: our classifier of unseen classes is always fitted with {RATE}")
-    fit_unseen_classifier(classifier, vaes.head.text_encoder, texts, noise, config["steps"])
+    fit_unseen_classifier(classifier, vaes.head.text_encoder, texts, noise, config["steps"], config["lr"])
     after = under(arrays, f"classifier_after_{config['steps']}_steps/model.0.")
     assert set(after) == set(start)
     for kind, value in after.items():

@@ -52,16 +52,17 @@ class Block(nn.Module):
     Args:
         width: D.
         heads: of the attention.
-        expansion: the hidden layer has ``expansion`` * D channels.
+        expansion: the hidden layer has ``expansion`` * D channels, rounded down.
         drop_path: probability of leaving a branch out in training, see :class:`StochasticDepth`.
     """
 
-    def __init__(self, width: int, heads: int, expansion: int, drop_path: float = 0.0) -> None:
+    def __init__(self, width: int, heads: int, expansion: float, drop_path: float = 0.0) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
         self.attention = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width))
+        hidden = int(expansion * width)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
         self.drop_path = StochasticDepth(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ class MAMPOptions:
         width: D, channels of a token, a multiple of ``heads``.
         depth: blocks.
         heads: of each block's attention.
-        expansion: the hidden layer of a block has ``expansion`` * D channels.
+        expansion: the hidden layer of a block has ``expansion`` * D channels, rounded down.
         patch_frames: consecutive frames of a joint that make a token. Clips of other than a multiple of it are
             lengthened by repeating their last frame.
         frames: T for which the positions in time are learned; they are interpolated for clips of another T.
@@ -37,7 +37,7 @@ class MAMPOptions:
     width: int = 256
     depth: int = 8
     heads: int = 8
-    expansion: int = 4
+    expansion: float = 4.0
     patch_frames: int = 4
     frames: int = 120
     persons: int = 2

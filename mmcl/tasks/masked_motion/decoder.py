@@ -20,15 +20,16 @@ class MotionDecoder(nn.Module):
         width: of the decoder's tokens, a multiple of ``heads``.
         depth: blocks.
         heads: of each block's attention.
-        expansion: the hidden layer of a block has ``expansion`` * width channels.
+        expansion: the hidden layer of a block has ``expansion`` * width channels, rounded down.
         patches: T', patches along time, for which the positions in time are made.
         joints: V.
         values: P, numbers of a patch: frames * coordinates.
     """
 
     def __init__(
-        self, width_in: int, width: int, depth: int, heads: int, expansion: int, patches: int, joints: int, values: int
-    ) -> None:
+        self, width_in: int, width: int, depth: int, heads: int, expansion: float, patches: int, joints: int,
+        values: int,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.joints = joints
         self.embed = nn.Linear(width_in, width)

@@ -16,13 +16,13 @@ class DecoderOptions:
         width: of its tokens, a multiple of ``heads``.
         depth: blocks (MAMP: 3 for NTU RGB+D, 5 for NTU RGB+D 120 and PKU-MMD).
         heads: of each block's attention.
-        expansion: the hidden layer of a block has ``expansion`` * width channels.
+        expansion: the hidden layer of a block has ``expansion`` * width channels, rounded down.
     """
 
     width: int = 256
     depth: int = 3
     heads: int = 8
-    expansion: int = 4
+    expansion: float = 4.0
 
 
 @dataclass(frozen=True)
