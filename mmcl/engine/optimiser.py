@@ -19,6 +19,7 @@ from mmcl.engine.config import OptimiserOptions
 from mmcl.tasks.stages import ParameterGroup, Update
 
 STEP = "step"  # what torch's optimisers call their count of steps, which stays on the CPU
+CLIP_EPS = 1e-6  # that torch adds to a norm before it divides by it
 
 
 class RunOptimiser(Optimizer):
@@ -76,12 +77,15 @@ class RunOptimiser(Optimizer):
 
     @torch.no_grad()
     def clip_tensors(self) -> None:
-        """Shorten the gradient of each tensor to its group's ``clip``; collective where parameters are sharded."""
+        """Shorten the gradient of each tensor to its group's ``clip``; collective where parameters are sharded.
+
+        By the factor of ``torch.nn.utils.clip_grad_norm_``, whose norms end a little below the bound.
+        """
         for group in self.param_groups:
             if group["clip"]:
                 for gradient in (parameter.grad for parameter in group["params"] if parameter.grad is not None):
                     norm = whole(torch.linalg.vector_norm(gradient))
-                    gradient.mul_((group["clip"] / norm.clamp_min(1e-12)).clamp_max(1.0))
+                    gradient.mul_((group["clip"] / (norm + CLIP_EPS)).clamp_max(1.0))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]

@@ -8,9 +8,11 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from golden import check_double, count_parameters, load_doubles, load_json, under
+from golden import check_double, count_parameters, load_arrays, load_doubles, load_json, under
 from released_mamp import as_batch, build_mamp, own_name, own_state, released_choice
 
+from mmcl.engine.config import OptimiserOptions
+from mmcl.engine.optimiser import RunOptimiser
 from mmcl.tasks.levels import layer_scales
 from mmcl.tasks.neighbour_contrast.contrast import (
     ContrastHead,
@@ -18,6 +20,7 @@ from mmcl.tasks.neighbour_contrast.contrast import (
     neighbour_loss,
     two_view_loss,
 )
+from mmcl.tasks.stages import ParameterGroup
 
 # The bias of the last norm, in front of a batch norm, has a gradient that is 0 but for rounding, which AdamW divides by
 # its own size: from the second step on the two codes' biases, and what contains them, differ by a little more.
@@ -108,8 +111,8 @@ def test_steps_of_the_released_training(released):
                   neighbour_loss(found[0], views[1][2], networks.temperature)]  # fmt: skip
         compare_views(arrays, step, views, networks.queue, owners, losses, choices)
         compare_both_gradients(arrays, step, networks, views, losses)
-        for parameter in networks.parameters.values():
-            torch.nn.utils.clip_grad_norm_(parameter, facts["clip"])
+        clip_each(networks.parameters, facts["clip"])
+        compare_norms(arrays, step, networks.parameters, set(tuned))
         optimiser.step()
         networks.queue.push(views[0][1], owners)
         check_double(networks.queue.vectors.T, arrays[f"step{step}/queue"], "queue", LATER)
@@ -120,6 +123,22 @@ def test_steps_of_the_released_training(released):
     for name, value in under(arrays, "final/").items():
         check_double(networks.parameters[name].view_as(value), value, name, relative=1e-6)
     compare_evaluation(arrays, networks, head_alone=all(".head." in name for name in tuned))
+
+
+def clip_each(parameters, most):
+    """As a run clips what a stage trains."""
+    group = ParameterGroup("all", list(parameters.values()), clip=most)
+    RunOptimiser([group], OptimiserOptions(name="adamw")).clip_tensors()
+
+
+def compare_norms(arrays, step, parameters, tuned):
+    """Of what is trained: the released code lets gradients of frozen tensors add up over the steps, for nothing."""
+    names = load_arrays("stars", "nnclr_stage2")["final_param_names"].tolist()
+    norms = zip(names, arrays[f"step{step}/grad_norm_after_clip"], strict=True)
+    expected = {name: norm for name, norm in norms if name in tuned or not step}
+    assert tuned <= set(expected)
+    found = torch.stack([parameters[name].grad.norm() for name in expected])
+    check_double(found, torch.stack(list(expected.values())), "norms", LATER if step else 1e-9)
 
 
 def compare_both_gradients(arrays, step, networks, views, losses):
