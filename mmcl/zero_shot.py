@@ -34,8 +34,8 @@ EXAMPLES = """examples:
   mmcl zero-shot --checkpoint checkpoints/open --data data/utd --classes "wave,clap,jog"
 """
 NO_GATE = (
-    "--gate belongs to a protocol that withholds classes, and to no label map nor --classes; so do --released-gate and "
-    "--cycles"
+    "--gate belongs to a protocol that withholds classes, and to no label map nor --classes; so do --released-gate, "
+    "--gate-temperature, --gate-threshold and --cycles"
 )
 
 
@@ -63,6 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--cycles", action="store_true", help="of a run of sa_dvae: judge the cycle that is best on the gate's run"
     )
     parser.add_argument("--released-gate", action="store_true", help="fit and apply the gate as SA-DVAE released it")
+    parser.add_argument("--gate-temperature", type=float, metavar="T", help="of the gate (default: chosen by fitting)")
+    parser.add_argument("--gate-threshold", type=float, metavar="P", help="of the gate (default: chosen by fitting)")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="report folder (default: RUN/report-…, or reports/)")
     parser.add_argument(
@@ -165,8 +167,14 @@ def _classes(arguments: argparse.Namespace, saved: SavedModel) -> Plan:
 
 def _refuse_gate(arguments: argparse.Namespace) -> None:
     """Words of the command line that belong to withheld classes alone."""
-    if arguments.gate is not None or arguments.cycles or arguments.released_gate:
+    if arguments.gate is not None or arguments.cycles or arguments.released_gate or _fixed(arguments):
         raise UserError(NO_GATE)
+
+
+def _fixed(arguments: argparse.Namespace) -> dict[str, float]:
+    """What is given of the gate instead of chosen."""
+    given = {"temperature": arguments.gate_temperature, "threshold": arguments.gate_threshold}
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def _open_vocabulary(arguments: argparse.Namespace, saved: SavedModel) -> Plan:
@@ -178,10 +186,14 @@ def _open_vocabulary(arguments: argparse.Namespace, saved: SavedModel) -> Plan:
     assert data.rule is not None
     if arguments.released_gate and gate is None:
         raise UserError("--released-gate needs --gate, the run that the gate is fitted on")
+    if gate is None and (fixed := _fixed(arguments)):
+        raise UserError(f"--gate-{next(iter(fixed))} needs --gate, the run that the gate is fitted on")
     name = data.rule.name.replace("/", "-") + ("" if gate is None else f"-gate-{gate.resolve().name}")
+    name += "".join(f"-{key}-{value:g}" for key, value in _fixed(arguments).items())
     name += ("-released" if arguments.released_gate else "") + ("-cycles" if arguments.cycles else "")
     out = arguments.out or saved.report_folder(name, [data.store.fingerprint] if saved.checkpoint is None else [])
-    options = {"gate": None if gate is None else str(gate), "released": arguments.released_gate}
+    options = {"gate": None if gate is None else str(gate), "released": arguments.released_gate,
+               **_fixed(arguments)}  # fmt: skip
     if arguments.cycles:
         return data, build_evaluation("cycles", options), out
     return data, build_evaluation("open_vocabulary", {**options, "which": arguments.which}), out

@@ -21,6 +21,7 @@ from mmcl.data.split import outputs_of
 from mmcl.data.splitting import split
 from mmcl.deploy.texts import class_texts, known_classes
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
+from mmcl.evaluation.gate import choices
 from mmcl.evaluation.gate_run import find_gate_run
 from mmcl.evaluation.open_vocabulary import OpenVocabulary, OpenVocabularyOptions
 from mmcl.models.folder import open_model
@@ -37,10 +38,17 @@ class CyclesOptions:
             pseudo-unseen classes; the same cycle of the run is judged, and its gate is fitted there. None judges the
             last cycle.
         released: the gate as SA-DVAE released it.
+        temperature: of the gate; None chooses one where the gate is fitted.
+        threshold: of the gate; None chooses one where the gate is fitted.
     """
 
     gate: str | None = None
     released: bool = False
+    temperature: float | None = None
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        choices(self.temperature, self.threshold)
 
 
 class Cycles(Evaluation):
@@ -70,8 +78,9 @@ class Cycles(Evaluation):
             by_cycle["pseudo_unseen"] = cycle_accuracies(gate.path, names, chosen_on, apply, model.device)
         best = max(names, key=lambda name: by_cycle["pseudo_unseen"][name]) if gate else names[-1]
         judged = open_model(folder / "checkpoints" / best, layout=data.store.layout, device=model.device)
-        options = OpenVocabularyOptions(None if gate is None else str(gate.path / "checkpoints" / best),
-                                        released=self.options.released)  # fmt: skip
+        own = self.options
+        options = OpenVocabularyOptions(None if gate is None else str(gate.path / "checkpoints" / best), "last",
+                                        own.released, own.temperature, own.threshold)  # fmt: skip
         verdict = OpenVocabulary(options).run(judged, data, apply)
         why = "the first of the best on pseudo-unseen classes of the gate's run" if gate else "the last one"
         facts: dict[str, Any] = {"cycle": f"{best}: {why}", "by_cycle": _words(by_cycle)}

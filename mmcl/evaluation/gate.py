@@ -23,6 +23,20 @@ FOLDS = 5
 REGULARISATION = 2.0
 
 
+def choices(temperature: float | None, threshold: float | None) -> tuple[tuple[float, ...], np.ndarray]:
+    """Temperatures and thresholds that a gate chooses from: a given one alone, or all where None is.
+
+    Raises:
+        UserError: out of range.
+    """
+    if temperature is not None and temperature <= 0:
+        raise UserError(f"a gate divides logits by its temperature, which is {temperature}: it must be above 0")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise UserError(f"a gate's threshold is a probability, and {threshold} is none")
+    return (TEMPERATURES if temperature is None else (temperature,),
+            THRESHOLDS if threshold is None else np.array([threshold]))  # fmt: skip
+
+
 def harmonic_mean(seen: float, unseen: float) -> float:
     """Harmonic mean of two accuracies; 0 where both are. 62.28 and 70.80 -> 66.27."""
     return 2 * seen * unseen / (seen + unseen) if seen + unseen else 0.0
@@ -51,7 +65,10 @@ class Gate:
     clips: int
 
     @classmethod
-    def fit(cls, seen_scores: np.ndarray, unseen_scores: np.ndarray, labels: np.ndarray, seed: int = 0) -> Gate:
+    def fit(
+        cls, seen_scores: np.ndarray, unseen_scores: np.ndarray, labels: np.ndarray, seed: int = 0,
+        temperatures: tuple[float, ...] = TEMPERATURES, thresholds: np.ndarray = THRESHOLDS,
+    ) -> Gate:  # fmt: skip
         """Fit on the calibration clips of a gate run.
 
         Of the larger side as many clips are drawn as the smaller has. Temperature and threshold are those with the
@@ -63,6 +80,8 @@ class Gate:
             unseen_scores: (n, U) cosines with the pseudo-unseen classes' texts, divided by their temperature.
             labels: (n,) positions among all classes, the S seen ones first.
             seed: of the draw and of the folds.
+            temperatures: to choose from.
+            thresholds: to choose from.
 
         Raises:
             UserError: fewer than two clips of a side, so that there is nothing to fit on.
@@ -77,11 +96,11 @@ class Gate:
         width = min(seen_scores.shape[1], unseen_scores.shape[1])
         folds = StratifiedKFold(min(FOLDS, int(is_unseen.sum())), shuffle=True, random_state=seed)
         best: tuple[tuple[float, float, float], Gate] | None = None
-        for temperature in TEMPERATURES:
+        for temperature in temperatures:
             features = _features(seen_scores, unseen_scores, width, temperature)
             model = LogisticRegression(C=REGULARISATION, max_iter=10000)
             chances = cross_val_predict(model, features, is_unseen, cv=folds, method="predict_proba")[:, 1]
-            for threshold in THRESHOLDS:
+            for threshold in thresholds:
                 sides = _sides(chances > threshold, is_unseen, right)
                 rank = (sides["harmonic"], -float(temperature), -abs(threshold - 0.5))
                 if best is None or rank > best[0]:

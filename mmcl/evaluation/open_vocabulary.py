@@ -23,7 +23,7 @@ from mmcl.data.split import outputs_of
 from mmcl.data.splitting import split
 from mmcl.deploy.texts import class_texts, known_classes
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
-from mmcl.evaluation.gate import Gate, generalised
+from mmcl.evaluation.gate import Gate, choices, generalised
 from mmcl.evaluation.gate_run import check_same_words, find_gate_run
 from mmcl.evaluation.metrics import softmax
 from mmcl.evaluation.released_gate import fit_released_gate, released_generalised
@@ -41,11 +41,18 @@ class OpenVocabularyOptions:
         gate: folder of a run of ``<protocol>/gate``, on whose calibration clips the gate is fitted; None for no gate.
         which: checkpoint of that run.
         released: fit and apply the gate as SA-DVAE's released scripts do.
+        temperature: of the gate; None chooses one where the gate is fitted.
+        threshold: of the gate; None chooses one where the gate is fitted.
     """
 
     gate: str | None = None
     which: str = "last"
     released: bool = False
+    temperature: float | None = None
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        choices(self.temperature, self.threshold)
 
 
 @dataclass
@@ -118,20 +125,21 @@ class OpenVocabulary(Evaluation):
         judged = require_vocabulary(model.vocabulary, "the model")
         check_same_words(run, names, require_vocabulary(gate_model.vocabulary, path), judged)
         calibration = open_scores(gate_model, chosen, apply)
-        judge, facts = (_fit_released if self.options.released else _fit_gate)(calibration)
+        judge, facts = (_fit_released if self.options.released else _fit_gate)(calibration, self.options)
         return judge, {"run": str(run.checkpoint), "calibration_clips": len(calibration.clips), **facts}
 
 
 Judge = Callable[[OpenScores], dict[str, float]]  # accuracies among all classes: seen, unseen, harmonic
 
 
-def _fit_gate(calibration: OpenScores) -> tuple[Judge, dict[str, Any]]:
+def _fit_gate(calibration: OpenScores, options: OpenVocabularyOptions) -> tuple[Judge, dict[str, Any]]:
     """The gate of this package."""
-    gate = Gate.fit(calibration.seen, calibration.unseen, calibration.labels)
+    temperatures, thresholds = choices(options.temperature, options.threshold)
+    gate = Gate.fit(calibration.seen, calibration.unseen, calibration.labels, 0, temperatures, thresholds)
     return lambda found: generalised(found.seen, found.unseen, found.labels, gate), gate.facts
 
 
-def _fit_released(calibration: OpenScores) -> tuple[Judge, dict[str, Any]]:
+def _fit_released(calibration: OpenScores, options: OpenVocabularyOptions) -> tuple[Judge, dict[str, Any]]:
     """The gate as SA-DVAE released it; it looks at as many probabilities as there are unseen classes."""
     unseen = calibration.labels >= calibration.seen.shape[1]
     chances = softmax(calibration.unseen.astype(np.float64))
@@ -141,7 +149,11 @@ def _fit_released(calibration: OpenScores) -> tuple[Judge, dict[str, Any]]:
             f"the released gate looks at as many probabilities of seen classes as of unseen ones, and its run has "
             f"{calibration.seen.shape[1]} seen and {width} pseudo-unseen classes: leave out --released-gate"
         )
-    gate = fit_released_gate((chances[unseen], calibration.seen[unseen]), (chances[~unseen], calibration.seen[~unseen]))
+    temperatures, thresholds = choices(options.temperature, options.threshold)
+    gate = fit_released_gate(
+        (chances[unseen], calibration.seen[unseen]), (chances[~unseen], calibration.seen[~unseen]),
+        temperatures, thresholds,
+    )  # fmt: skip
 
     def judge(found: OpenScores) -> dict[str, float]:
         if found.unseen.shape[1] != width:

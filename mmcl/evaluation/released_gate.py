@@ -113,7 +113,7 @@ def gate_features(unseen: np.ndarray, logits: np.ndarray, temperature: float) ->
 def fit_released_gate(
     unseen_clips: tuple[np.ndarray, np.ndarray],
     seen_clips: tuple[np.ndarray, np.ndarray],
-    temperatures: tuple[int, ...] = TEMPERATURES,
+    temperatures: tuple[float, ...] = TEMPERATURES,
     thresholds: np.ndarray = THRESHOLDS,
     seed: int = SEED,
 ) -> ReleasedGate:
@@ -139,7 +139,7 @@ def fit_released_gate(
         )
     drawn = random.choice(np.arange(counts[1]), min(counts), replace=False)
     sides = [unseen_clips, (seen_clips[0][drawn], seen_clips[1][drawn])]
-    best = ReleasedGate(0.0, 0.0, MultinomialRegression(), 0.0)
+    best = ReleasedGate(0.0, 0.0, MultinomialRegression(), -1.0)
     for temperature in temperatures:
         features = [gate_features(*side, temperature) for side in sides]
         held = [random.choice(np.arange(len(side)), min(HELD_OUT, len(side) // SHARE), replace=False)

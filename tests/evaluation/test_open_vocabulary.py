@@ -14,7 +14,9 @@ from mmcl.common.errors import UserError
 from mmcl.data.protocols import load_protocol
 from mmcl.data.splitting import split
 from mmcl.data.store import open_store
-from mmcl.evaluation.open_vocabulary import OpenScores, _fit_released
+from mmcl.evaluation.cycles import CyclesOptions
+from mmcl.evaluation.gate import TEMPERATURES, THRESHOLDS
+from mmcl.evaluation.open_vocabulary import OpenScores, OpenVocabularyOptions, _fit_gate, _fit_released
 from mmcl.models.folder import open_model
 from mmcl.zero_shot import main
 
@@ -145,4 +147,31 @@ def test_a_released_gate_needs_as_many_seen_classes_as_it_looks_at() -> None:
     labels, both = np.arange(n) % 5, rng.normal(size=(n, 5))
     few = OpenScores(np.arange(n), labels, rng.normal(size=(n, 2)), both, rng.normal(size=(n, 3)), list("abcde"), {})
     with pytest.raises(UserError, match="2 seen and 3 pseudo-unseen classes: leave out --released-gate"):
-        _fit_released(few)
+        _fit_released(few, OpenVocabularyOptions())
+
+
+@pytest.mark.parametrize("fit", [_fit_gate, _fit_released])
+@pytest.mark.parametrize(
+    "given", [{"temperature": 2.5, "threshold": 0.455}, {"temperature": 2.5}, {"threshold": 0.455}, {}]
+)
+def test_a_fixed_gate_chooses_nothing(fit, given) -> None:
+    """What is not given is chosen; temperature and threshold that the grid has not show that it is not looked at."""
+    n, rng = 60, np.random.default_rng(0)
+    labels, both = np.arange(n) % 5, rng.normal(size=(n, 5))
+    seen, unseen = both[:, :3] + 2 * np.eye(5)[labels][:, :3], both[:, 3:] + 2 * np.eye(5)[labels][:, 3:]
+    scores = OpenScores(np.arange(n), labels, seen, both, unseen, list("abcde"), {})
+    judge, facts = fit(scores, OpenVocabularyOptions(**given))
+    assert {key: facts[key] for key in given} == given
+    assert "temperature" in given or facts["temperature"] in TEMPERATURES
+    assert "threshold" in given or facts["threshold"] in THRESHOLDS
+    assert 0 <= judge(scores)["harmonic"] <= 1
+
+
+def test_a_fixed_gate_out_of_range_or_without_a_run_is_refused(open_run) -> None:
+    for options in (OpenVocabularyOptions, CyclesOptions):
+        with pytest.raises(UserError, match="its temperature, which is 0: it must be above 0"):
+            options(temperature=0)
+        with pytest.raises(UserError, match="a gate's threshold is a probability, and 50 is none"):
+            options(threshold=50)
+    with pytest.raises(UserError, match="--gate-threshold needs --gate"):
+        main(["--checkpoint", str(open_run), "--gate-threshold", "0.5"])

@@ -117,7 +117,7 @@ def text_rows(model, store, classes):
 
 def test_the_cycle_is_chosen_on_pseudo_unseen_classes_and_the_other_choice_is_named(runs, capsys, tmp_path) -> None:
     words = ["--checkpoint", str(runs.run), "--gate", str(runs.gate), "--cycles", "--out", str(tmp_path / "report")]
-    assert zero_shot(words) == 0
+    assert zero_shot([*words, "--gate-temperature", "2.5", "--gate-threshold", "0.31"]) == 0
     printed, report = capsys.readouterr().out, json.loads((tmp_path / "report/report.json").read_text())
     config = configure(runs.words)
     store = open_store(config.data.path)
@@ -133,6 +133,7 @@ def test_the_cycle_is_chosen_on_pseudo_unseen_classes_and_the_other_choice_is_na
     assert report["cycle"].startswith(best) and report["top1"] == pytest.approx(report["by_cycle_test"][best])
     assert report["gate"]["run"] == str(runs.gate / "checkpoints" / best)
     assert {"seen", "unseen", "harmonic"} <= report["generalised"].keys()
+    assert (report["gate"]["temperature"], report["gate"]["threshold"]) == (2.5, 0.31)
     assert "which is no result" in printed and f"cycle: {best}" in printed
 
 
