@@ -145,14 +145,14 @@ class Preprocess(nn.Module):
 
     def forward(
         self, joints: Tensor, lengths: Tensor | None = None, keys: Tensor | None = None,
-        augmentation: Augmentation | None = None, view: int = 0,
+        augmentation: Augmentation | None = None, view: int = 0, crop_keys: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Encoder input (N, persons, window, V', channels) alone; everything else as in :meth:`masked`."""
-        return self.masked(joints, lengths, keys, augmentation, view)[0]
+        return self.masked(joints, lengths, keys, augmentation, view, crop_keys)[0]
 
     def masked(
         self, joints: Tensor, lengths: Tensor | None = None, keys: Tensor | None = None,
-        augmentation: Augmentation | None = None, view: int = 0,
+        augmentation: Augmentation | None = None, view: int = 0, crop_keys: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Preprocess a batch.
 
@@ -167,6 +167,7 @@ class Preprocess(nn.Module):
                 training path.
             augmentation: None for evaluation and inference.
             view: which of the ``views`` of evaluation, from 0.
+            crop_keys: (N,) by which an augmentation chooses what of a clip is looked at; None: by ``keys``.
 
         Returns:
             encoder input (N, persons, window, V', channels) and (N, persons, window, V') bool, which joints are there.
@@ -184,7 +185,7 @@ class Preprocess(nn.Module):
         if self.matrix is not None:
             x, mask = convert(x, mask, self.matrix, self.dimensions)
         origin = clip_origin(x[:, :, : self.dimensions], mask, self.target.centre)
-        clips = self._window(x, mask, keys, augmentation, view)
+        clips = self._window(x, mask, keys if crop_keys is None else crop_keys, augmentation, view)
         placed = centre(clips.joints, clips.mask, origin, self.target.centre, self.options.centring)
         clips = clips._replace(joints=placed)
         if augmentation is not None and keys is not None:

@@ -260,11 +260,14 @@ class Task(nn.Module, ABC):
     def augmented_masked(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """What :meth:`augmented` gives, and (N, M, T, V) bool, which joints are there.
 
-        Always in float32: under autocast, coordinates would lose the digits that motion streams are made of.
+        Always in float32: under autocast, coordinates would lose the digits that motion streams are made of. Where the
+        batch has ``crop_keys``, they choose what of each clip is looked at.
         """
         joints, augmentation = batch["joints"], self.augmentation if batch.get("augment", True) else None
         with torch.autocast(joints.device.type, enabled=False):
-            return self.preprocess.masked(joints, batch["lengths"], batch["keys"], augmentation)
+            return self.preprocess.masked(
+                joints, batch["lengths"], batch["keys"], augmentation, crop_keys=batch.get("crop_keys")
+            )
 
     def noise(self, batch: Mapping[str, Any], name: str) -> Draws:
         """Random numbers of each clip of a batch: a pure function of run seed, epoch, clip and name.

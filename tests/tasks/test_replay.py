@@ -13,9 +13,10 @@ from made_tasks import context_of
 from released_mamp import as_batch
 from released_sttformer import build_sttformer, load_official, own_name
 
-from mmcl.common.draws import step_key
+from mmcl.common.draws import clip_keys, step_key
 from mmcl.common.errors import UserError
 from mmcl.encoders.base import build_encoder
+from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.layout import load_layout
 from mmcl.tasks.base import Apply
 from mmcl.tasks.continual import recollection
@@ -270,6 +271,35 @@ def test_logits_are_refreshed_on_what_is_replayed(monkeypatch: pytest.MonkeyPatc
     torch.testing.assert_close(task.recollection.plain(joints, lengths), replayed)
     torch.testing.assert_close(task._memory_scores(joints, lengths), encoder(replayed))
     assert not torch.allclose(task.recollection.compressed(task.preprocess(joints, lengths)), replayed)
+
+
+@pytest.mark.parametrize("released", [True, False])
+def test_released_clips_are_cropped_once_and_remembered_as_they_were_trained_on(monkeypatch, released) -> None:
+    encoder = build_encoder("tcn", load_layout("kinect_v1_20"), 4, {"width": 8, "members": 1, "persons": 1})
+    context = replace(context_of(encoder, 30, [0, 1, 2, 3]), stream=(np.array([0, 1]), np.array([2, 3])))
+    context = replace(context, augmentation=Augmentation(crop_floor=20, rotation=0.0, uneven=True))
+    task = Continual(context, ContinualOptions(memory=2, interval=5, released=released))
+    joints, clips = torch.randn(4, 1, 90, 20, 3).cumsum(dim=2), torch.arange(4)
+
+    def batch(epoch: int) -> dict:
+        return {"joints": joints, "lengths": torch.tensor([90, 70, 60, 90]), "clips": clips,
+                "labels": torch.tensor([0, 1, 2, 3]), "stage": "part0", "epoch": epoch, "step": epoch, "micro": 0,
+                "keys": torch.from_numpy(clip_keys(task.seed, epoch, clips.numpy())),
+                "step_key": step_key(0, epoch)}  # fmt: skip
+
+    monkeypatch.setattr(task, "recall", lambda clips, epoch: batch(epoch))
+    trained_on: list[torch.Tensor] = []
+    features = encoder.features
+    monkeypatch.setattr(encoder, "features", lambda x: trained_on.append(x) or features(x))
+    for epoch in (0, 1):
+        task(batch(epoch))
+    assert torch.equal(*trained_on) == released
+    for epoch, purpose in ((0, "logits"), (1, "labels"), (0, "refresh")):
+        x, _ = task.recollection.clips(clips, epoch, purpose)
+        assert torch.equal(x, task.recollection.compressed(trained_on[0])) == released
+    task.recollection.augmentation = replace(task.recollection.augmentation, rotation=0.3)
+    turned = [task.recollection.clips(clips, 0, purpose)[0] for purpose in ("logits", "labels")]
+    assert not torch.allclose(*turned)  # what turns them is drawn anew
 
 
 def test_the_decoder_is_as_small_as_asked_for() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmcl.common.distributed import rank, world_size
-from mmcl.common.draws import derived_keys
+from mmcl.common.draws import clip_keys, derived_keys
 from mmcl.skeletons.augment import Augmentation
 from mmcl.tasks.base import Task
 from mmcl.tasks.continual.options import ContinualOptions
@@ -48,8 +48,19 @@ class Recollection:
 
     def __init__(self, task: Task, options: ContinualOptions) -> None:
         self.task, self.settings = task, options
-        # A remembered clip is one series of frames: no other part of it can be cut out of what was kept.
-        self.augmentation = replace(task.augmentation, crop_min=1.0, crop_max=1.0, uneven=False)
+        # A remembered clip is one series of frames: no other part of it can be cut out of what was kept. Released, that
+        # is the part that was trained on.
+        whole = replace(task.augmentation, crop_min=1.0, crop_max=1.0, uneven=False)
+        self.augmentation = task.augmentation if options.released else whole
+
+    def crop_keys(self, clips: Tensor) -> Tensor | None:
+        """(n,) ``released``: keys of the first epoch, by which (n,) clips are cropped once for all; else None.
+
+        The released code crops clips where it loads them. What turns them is drawn anew in every epoch.
+        """
+        if not self.settings.released:
+            return None
+        return torch.from_numpy(clip_keys(self.task.seed, 0, clips.cpu().numpy())).to(clips.device)
 
     def batches(self, memory: ReplayMemory, batch: dict[str, Any], count: int) -> list[Rows]:
         """Two batches from the memory that do not depend on each other, this process's share of each.
@@ -94,7 +105,9 @@ class Recollection:
         batch = self.task.recall(clips, epoch)
         keys = derived_keys(batch["keys"], purpose)
         with torch.autocast(batch["joints"].device.type, enabled=False):
-            x = self.task.preprocess(batch["joints"], batch["lengths"], keys, self.augmentation)
+            x = self.task.preprocess(
+                batch["joints"], batch["lengths"], keys, self.augmentation, crop_keys=self.crop_keys(clips)
+            )
             return self.compressed(x), keys
 
     def plain(self, joints: Tensor, lengths: Tensor) -> Tensor:

@@ -132,7 +132,8 @@ class Continual(Task):
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """``loss``; ``loss_stream``, ``_logits``, ``_labels``, ``_alignment``; ``scores`` of the stream's clips."""
-        stream = Rows("stream", self.augmented(batch), batch["labels"], batch["keys"])
+        cropped = batch | {"crop_keys": self.recollection.crop_keys(batch["clips"])}
+        stream = Rows("stream", self.augmented(cropped), batch["labels"], batch["keys"])
         remembered = self.recollection.batches(self.memory, batch, len(stream.x)) if self.memory is not None else []
         rows = [stream, *remembered]
         passes = [[one] for one in rows] if self.settings.released else [rows]
