@@ -35,6 +35,16 @@ def test_a_crop_resized_to_the_window_equals_the_released_one():
                                    msg=lambda text, name=name: f"{name}: {text}")  # fmt: skip
 
 
+def test_charon_turns_by_the_opposite_angles_too():
+    arrays = load_doubles("charon", "rotation")
+    clips = arrays["in/x"]
+    assert len(clips) == sum(name.endswith("/angles") for name in arrays) > 0
+    for number, clip in enumerate(clips):
+        matrix = rotation_matrices(-arrays[f"clip{number}/angles"][None])[0]
+        turned = torch.einsum("ij,jtvm->itvm", matrix, clip)
+        torch.testing.assert_close(turned, arrays[f"clip{number}/out"], rtol=0, atol=1e-6)
+
+
 def test_a_rotation_is_the_released_one_by_the_opposite_angles():
     """Angles are drawn alike on both sides of 0, so that augmentation is the same."""
     arrays = load_doubles("stars", "crop_resize_rotate")
