@@ -83,6 +83,30 @@ def test_rows_of_numbers_with_joints_missing(name: str, blocks: bool) -> None:
     assert np.array_equal(found[0], clip, equal_nan=True) and bool(remarks) == blocks
 
 
+@pytest.mark.parametrize("share", [0.01, 0.02, 0.05, 0.1])
+@pytest.mark.parametrize("blocks", [False, True])
+def test_rows_of_numbers_with_single_cells_missing(share: float, blocks: bool) -> None:
+    for seed in range(4):
+        clip = person(60, seed=seed)
+        clip[np.random.default_rng(seed).random(clip.shape) < share] = np.nan
+        rows = (clip.transpose(0, 2, 1) if blocks else clip).reshape(len(clip), -1)
+        assert np.array_equal(arranged(rows, KINECT)[0][0], clip, equal_nan=True)
+
+
+def test_rows_of_people_who_walk_bent_are_read_in_blocks() -> None:
+    clip = person(25)
+    clip[:, [1, 2, 3], 1:] = clip[:, :1, 1:] + np.outer([0.25, 0.45, 0.6], [0.7, -0.7])  # bent towards the sensor
+    clip[..., [0, 2]] += np.linspace(-4, 4, 25)[:, None, None]
+    assert np.array_equal(arranged(clip.transpose(0, 2, 1).reshape(25, 60), KINECT)[0][0], clip)
+
+
+def test_frames_without_anybody_are_no_joints_that_are_torn() -> None:
+    clip = person(20)
+    clip[5:9] = np.nan
+    clip[np.random.default_rng(0).random(clip.shape) < 0.05] = np.nan
+    assert np.array_equal(arranged(clip, KINECT)[0][0], clip, equal_nan=True)
+
+
 @pytest.mark.parametrize("persons", [1, 2])
 def test_frames_that_come_before_persons_in_rows(persons: int) -> None:
     clip = np.concatenate([TWO, TWO], axis=1)[:persons, :48]

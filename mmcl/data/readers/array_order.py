@@ -11,18 +11,15 @@ from itertools import permutations
 import numpy as np
 
 from mmcl.common.errors import BadClip
+from mmcl.data.readers.order_costs import torn, unlikeness
 from mmcl.skeletons.believable import Remark
-from mmcl.skeletons.believable.posture import posture
 from mmcl.skeletons.layout import Layout
 
 WORDS = {"M": "persons", "T": "frames", "V": "joints", "C": "coordinates"}
 STGCN = "ST-GCN's order, channels first"
 KNOWN = {"CTVM": STGCN, "NCTVM": STGCN, "VCT": "MATLAB's order"}
 MOST_PERSONS = 10
-SAMPLED = 12  # frames that a choice is judged by
-CLEARLY = 0.9  # of the score of a usual order that an unusual one must have to be taken instead
-TORN = 20.0  # what an order costs in which parts of joints are missing; bones and jumps cost less
-FEW = 0.05  # of the joints of which something is missing: so many may have a zero that is one
+CLEARLY = 0.95  # of the score of a usual order that an unusual one must have to be taken instead
 
 
 def arranged(
@@ -84,7 +81,8 @@ def _ordered(
         raise BadClip(_complaint(shape, V, numbers))
     order, best = choices[0]
     if len(choices) > 1:
-        scores = [_score(array, layout) * _familiar(order) + TORN * _torn(array) for order, array in choices]
+        scores = np.array([unlikeness(array, layout) * _familiar(order) for order, array in choices])
+        scores += torn([array for _, array in choices])
         order, best = choices[int(np.argmin(scores))]
     if order in ("MTVC", "TVC"):
         return order, best, []
@@ -138,38 +136,6 @@ def _fits(sizes: dict[str, int], V: int, numbers: tuple[int, ...]) -> bool:
 def _few(persons: int, frames: int) -> bool:
     """Whether so many persons can be in a clip of so many frames."""
     return persons <= MOST_PERSONS and persons <= max(2, frames)
-
-
-def _score(array: np.ndarray, layout: Layout) -> float:
-    """How little an array (M, T, V, C) looks like people: bones long and of changing length, jumps, nobody upright."""
-    frames = np.linspace(0, max(array.shape[1] - 2, 0), SAMPLED).astype(int)
-    body = np.nan_to_num(np.asarray(array[:, frames], dtype=np.float64), posinf=0.0, neginf=0.0)
-    after = np.nan_to_num(np.asarray(array[:, (frames + 1) % array.shape[1]], dtype=np.float64), posinf=0.0, neginf=0.0)
-    there = body.any(axis=(2, 3))
-    if not there.any() or not layout.edges:
-        return np.inf
-    body, after = body[there], after[there]
-    spread = np.abs(body - body.mean(axis=1, keepdims=True)).mean() + 1e-12
-    child, parent = (list(side) for side in zip(*layout.edges, strict=True))
-    bones = np.sqrt(((body[:, child] - body[:, parent]) ** 2).sum(axis=-1))
-    changing = np.median(bones.std(axis=0) / np.maximum(bones.mean(axis=0), 1e-9))
-    moved = np.abs(after - body).mean()
-    up = posture(body[..., :3], layout, planar=body.shape[-1] == 2).up
-    lying = 1 - max(map(abs, up)) if np.isfinite(up).all() else 0.5  # whichever axis is the vertical
-    return float((bones.mean() / 2 + moved) / spread + 2 * (changing + lying))
-
-
-def _torn(array: np.ndarray) -> bool:
-    """Whether some joints of (M, T, V, C) lack a part of their numbers, and not all of them.
-
-    In the right order a sensor loses whole joints. Zeros count as missing where nothing is NaN, but for a coordinate
-    that is zero everywhere: that is how a plane is written in space.
-    """
-    lost = ~np.isfinite(array)
-    lost = lost if lost.any() else array == 0
-    lost = lost[..., ~lost.all(axis=(0, 1, 2))]
-    touched = lost.any(axis=-1) & ~lost.all(axis=(-1, -2))[..., None]  # where there is anybody
-    return bool((touched & ~lost.all(axis=-1)).sum() > FEW * touched.sum())
 
 
 def _complaint(shape: tuple[int, ...], V: int, numbers: tuple[int, ...]) -> str:
