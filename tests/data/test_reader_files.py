@@ -17,6 +17,7 @@ import pytest
 
 from mmcl.common.errors import BadClip, UserError
 from mmcl.data.readers import packed
+from mmcl.data.readers.arrays import open_arrays, parse_npy
 from mmcl.data.readers.files import Archive, find_videos, read_bytes, require_folder
 
 CONTENT = {"a.txt": b"first", "inner/b.txt": b"second" * 1000, "inner/deep/c.txt": b""}
@@ -181,3 +182,20 @@ def test_videos_are_files_or_folders_of_pictures(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a file"):
         require_folder(tmp_path / "two.mp4", "the video folder")
     require_folder(None, "the video folder")
+
+
+def announced(shape: str) -> bytes:
+    """A ``.npy`` file that says it has a shape, and holds no numbers."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+
+
+@pytest.mark.parametrize("shape", [f"(0, {'9' * 20}, 3)", f"({2**62}, 0, {2**62})", f"(0, {2**31}, {2**31})"])
+def test_an_array_of_nothing_with_huge_axes_costs_its_clip_alone(tmp_path: Path, shape: str) -> None:
+    with pytest.raises(BadClip, match=r"it announces the shape \("):
+        parse_npy(announced(shape))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("joints.npy", announced(shape))
+    with pytest.raises(BadClip, match=r"it announces the shape \("):
+        open_arrays(tmp_path / "a.npz")
+    assert parse_npy(announced("(0, 20, 3)")).shape == (0, 20, 3)

@@ -17,6 +17,8 @@ from numpy.lib import format as npy
 from mmcl.common.errors import BadClip
 from mmcl.data.readers.packed import UNPACKED_LIMIT
 
+MOST = 1 << 40  # numbers that an array may announce; those that hold nothing announce axes alone
+
 
 def parse_npy(data: bytes) -> np.ndarray:
     """The array in the bytes of a ``.npy`` file: a read-only view on them.
@@ -124,7 +126,8 @@ def _header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], Any, np.dtype[
     if dtype.kind not in "biuf":
         raise BadClip(f"holds {'objects' if dtype.hasobject else dtype}, not numbers")
     start = file.tell() - begin
-    if any(type(n) is not int or n < 0 for n in shape) or len(shape) > 32:  # True counts as a number, and is none here
+    # True counts as a number, and is none here. NumPy raises for huge axes, also of arrays that hold nothing.
+    if any(type(n) is not int or n < 0 for n in shape) or len(shape) > 32 or math.prod(n or 1 for n in shape) > MOST:
         raise BadClip(f"not a readable NumPy array (it announces the shape {str(shape):.60})")
     if start + math.prod(shape) * dtype.itemsize > size:
         raise BadClip(f"not a readable NumPy array (it announces the shape {str(shape):.60}, more than there is)")
