@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.common.errors import UserError, run
-from mmcl.common.files import check_replaceable
+from mmcl.common.files import absolute, check_replaceable
 from mmcl.common.stack import require_packages
 
 ABOUT = """\
@@ -85,7 +85,7 @@ def ensemble(arguments: argparse.Namespace) -> dict[str, Any]:
             f"fitted on {len(held[0].ids)} validation clips for the largest likelihood of their classes: "
             + ", ".join(str(report.path) for report in held)
         )  # fmt: skip
-    if arguments.out.resolve() in {report.path.resolve() for report in (*members, *held)}:
+    if absolute(arguments.out) in {absolute(report.path) for report in (*members, *held)}:
         raise UserError(f"--out {arguments.out} is one of the reports that are fused: choose another folder")
     first, facts = members[0], ensemble_facts(members, weights, arguments.fuse, chosen)
     scores = fuse([member.scores for member in members], weights, arguments.fuse)

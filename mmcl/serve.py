@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmcl.common.errors import UserError, run
+from mmcl.common.files import absolute
 
 EPILOG = """\
 The page shows a skeleton file that is dropped on it, a video, or what a camera sees, with the model's answers. All of
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     with tempfile.TemporaryDirectory(prefix="mmcl-page-") as scratch:
         out = arguments.out or Path(scratch) / "page"
-        facts = write_page(local(arguments.bundle), out, arguments.weights, arguments.bundle.resolve().name)
+        facts = write_page(local(arguments.bundle), out, arguments.weights, absolute(arguments.bundle).name)
         if reason := facts.get("without_film"):
             print(f"note: skeleton files only, no videos: {reason}")
         if arguments.out:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmcl.common.arguments import AtLeastOne, add_model
 from mmcl.common.errors import UserError, run
+from mmcl.common.files import absolute
 
 if TYPE_CHECKING:
     from mmcl.data.selection import Selection
@@ -188,7 +189,7 @@ def _open_vocabulary(arguments: argparse.Namespace, saved: SavedModel) -> Plan:
         raise UserError("--released-gate needs --gate, the run that the gate is fitted on")
     if gate is None and (fixed := _fixed(arguments)):
         raise UserError(f"--gate-{next(iter(fixed))} needs --gate, the run that the gate is fitted on")
-    name = data.rule.name.replace("/", "-") + ("" if gate is None else f"-gate-{gate.resolve().name}")
+    name = data.rule.name.replace("/", "-") + ("" if gate is None else f"-gate-{absolute(gate).name}")
     name += "".join(f"-{key}-{value:g}" for key, value in _fixed(arguments).items())
     name += ("-released" if arguments.released_gate else "") + ("-cycles" if arguments.cycles else "")
     out = arguments.out or saved.report_folder(name, [data.store.fingerprint] if saved.checkpoint is None else [])

@@ -36,6 +36,18 @@ def exists(path: str | Path) -> bool:
     return os.path.exists(path)
 
 
+def absolute(path: str | Path) -> Path:
+    """The one absolute path of a place, links followed, so that two names of it can be compared.
+
+    ``Path.resolve`` raises for a link that leads to itself, and for a name that none can have; here both stay as they
+    are.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except (OSError, ValueError):
+        return Path(os.path.abspath(path))
+
+
 @contextmanager
 def room_for(path: Path) -> Iterator[None]:
     """Name what could not be written where a disk is full: libraries have errors of their own for that.

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from mmcl.common.errors import UserError
-from mmcl.common.files import exists, is_folder
+from mmcl.common.files import absolute, exists, is_folder
 
 DRAWN = (".mp4", ".mkv", ".mov")  # what a drawn video may be
 
@@ -24,7 +24,7 @@ def add_film_flags(parser: argparse.ArgumentParser) -> None:
 
 def _check_outputs(arguments: argparse.Namespace, written: list[str]) -> None:
     """Whether what is to be written has a place of its own, before a video is looked at for minutes."""
-    places: dict[Path, str] = {Path(file).resolve(): "a video that is looked at" for file in arguments.files}
+    places: dict[Path, str] = {absolute(file): "a video that is looked at" for file in arguments.files}
     for name in written:
         path: Path = getattr(arguments, name)
         if path.is_dir():
@@ -32,7 +32,7 @@ def _check_outputs(arguments: argparse.Namespace, written: list[str]) -> None:
         if name == "draw" and path.suffix.lower() not in DRAWN:
             raise UserError(f"--draw {path}: a drawn video ends in {', '.join(DRAWN)}")
         own = f"what --{name} writes"
-        if (other := places.setdefault(path.resolve(), own)) != own:
+        if (other := places.setdefault(absolute(path), own)) != own:
             raise UserError(f"--{name} {path} is {other}: name another file")
         _check_place(name, path)
 

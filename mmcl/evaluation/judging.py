@@ -11,7 +11,7 @@ import torch
 
 from mmcl.common.documents import parse_yaml
 from mmcl.common.errors import UserError
-from mmcl.common.files import check_replaceable
+from mmcl.common.files import absolute, check_replaceable
 from mmcl.common.printing import complain
 from mmcl.data.protocols import load_protocol
 from mmcl.data.selection import SIDES, Selection
@@ -120,7 +120,7 @@ def _changes(model: Model, data: Selection) -> list[str]:
     """What has changed since a model was trained, where it is judged on its own store or by its own protocol."""
     own, store, record = model.description.provenance, data.store, model.record
     path, known = own.get("data"), own.get("data_fingerprint")
-    same_place = path is not None and Path(path).resolve() == Path(store.location).resolve()
+    same_place = path is not None and absolute(path) == absolute(store.location)
     if same_place and known not in (None, store.fingerprint):
         return [f"{store.location} is not what it was when the model was trained: its content has changed"]
     same_rule = (record.protocol, record.store) == (data.protocol, store.fingerprint)

@@ -16,6 +16,7 @@ from torch import Tensor
 from mmcl.attacks.base import Attack
 from mmcl.attacks.measures import MEASURES, measures
 from mmcl.common.errors import UserError
+from mmcl.common.files import absolute
 from mmcl.data.selection import Selection
 from mmcl.data.store import ClipStore
 from mmcl.evaluation.attack_models import (
@@ -113,7 +114,7 @@ class Robustness(Evaluation):
                 raise UserError(f"'{name}' is the name of another model here, or cannot be one: write NAME=FOLDER")
             groups[name] = [opened(folder) for folder in ([folders] if isinstance(folders, str) else folders)]
         for name, models in groups.items():
-            paths = [one.path.resolve() for one in models if one.path is not None]
+            paths = [absolute(one.path) for one in models if one.path is not None]
             if len({*paths}) < len(paths):
                 raise UserError(f"'{name}' holds a model twice, which are no two seeds: {', '.join(map(str, paths))}")
         for deviation in self.options.smoothing:

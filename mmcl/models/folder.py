@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
+from mmcl.common.files import absolute
 from mmcl.common.limits import GIB, bounded_memory
 from mmcl.data.prompts import fingerprint
 from mmcl.encoders.base import Encoder
@@ -136,7 +137,7 @@ class SavedModel:
                 bundle's own folder, since others may be called the same.
         """
         if self.checkpoint is None:
-            whole = self.path.resolve()
+            whole = absolute(self.path)
             return Path("reports") / f"{whole.name}-{name}-{fingerprint([str(whole), *content])[:6]}"
         which = "" if self.which == "last" else f"-{self.which}"
         return self.path / (f"report-{name}{which}" + (f"-{fingerprint(content)[:6]}" if content else ""))
@@ -145,7 +146,7 @@ class SavedModel:
         """Whether that is the protocol and the store that the run was trained by."""
         own = self.description.provenance
         path = own.get("data")
-        return path is not None and protocol == own.get("protocol") and Path(data).resolve() == Path(path).resolve()
+        return path is not None and protocol == own.get("protocol") and absolute(data) == absolute(path)
 
 
 def find_model(path: str | Path, which: str = "last") -> SavedModel:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.common.errors import UserError
-from mmcl.common.files import atomic_folder, write_json
+from mmcl.common.files import absolute, atomic_folder, write_json
 from mmcl.models.description import Description, graphs_in, read_bundle
 from mmcl.models.rejection import FAMILIARITY, PROBABILITY, Rejection, read_rejection
 from mmcl.models.session import open_checked_session
@@ -51,7 +51,7 @@ def write_page(bundle: Path, out: Path, weights: str | None = None, name: str | 
     description, packages = read_bundle(bundle), vendored()
     rejection = read_rejection(description.rejection, str(bundle))
     facts: dict[str, Any] = {
-        "name": name or bundle.resolve().name, "class_names": description.class_names,
+        "name": name or absolute(bundle).name, "class_names": description.class_names,
         "own": _facts(GRAPH, description.layout, description.columns),
         "score": PROBABILITY if rejection is None else rejection.score,
         "threshold": 0.0 if rejection is None else rejection.threshold, "film": None,

@@ -20,7 +20,7 @@ import yaml
 from tqdm import tqdm
 
 from mmcl.common.errors import BadClip, UserError
-from mmcl.common.files import atomic_file, write_json, write_text
+from mmcl.common.files import absolute, atomic_file, write_json, write_text
 from mmcl.common.printing import complain
 from mmcl.data.readers.clip_list import LIST, read_list
 from mmcl.data.readers.folder import FACTS
@@ -218,7 +218,7 @@ class PoseFolder:
                 np.save(file, part.columns())
             clips.append({
                 "id": name, "label": video.label, "file": f"{CLIPS}/{name}.npy", "persons": len(part.pixels),
-                "video": str(video.path.resolve()) if whole and video.path.is_file() else "",
+                "video": str(absolute(video.path)) if whole and video.path.is_file() else "",
                 "begin": round(float(part.seconds[0]), 4), "end": round(float(part.seconds[-1]), 4),
                 "width": recording.picture[0], "height": recording.picture[1],
             })  # fmt: skip

@@ -38,7 +38,7 @@ import numpy as np
 
 from mmcl.common.documents import read_yaml
 from mmcl.common.errors import BadClip, UserError
-from mmcl.common.files import exists
+from mmcl.common.files import absolute, exists
 from mmcl.common.options import fill
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.readers.clip_file import SUFFIXES, Columns, read_clip
@@ -102,7 +102,7 @@ class Folder:
         self.source, self.video, self.options = source, video, options
         self.layout, self.fps, self.axes = str(options.layout), options.fps, Axes(options.axes)
         self.joints = load_layout(options.layout)
-        self.title = options.name or source.resolve().name
+        self.title = options.name or absolute(source).name
         self.dataset = safe_name(self.title)
         listed = ClipList(source)
         self.class_names, self.subject_names = listed.class_names, listed.subject_names

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mmcl.common.errors import UserError
+from mmcl.common.files import absolute
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.prompts import class_names
 from mmcl.data.readers.matlab import load_mat
@@ -126,7 +127,7 @@ def _guess(source: Path) -> str:
         return f"it is a file ({expected})"
     names = sorted(path.name for path in source.iterdir())
     if any(NAME.fullmatch(name) for name in names):
-        return f"this is the folder of the skeleton files: give its parent, {source.resolve().parent} ({expected})"
+        return f"this is the folder of the skeleton files: give its parent, {absolute(source).parent} ({expected})"
     if inner := [name for name in names if (source / name / "Skeleton").is_dir()]:
         return f"did you mean {source / inner[0]}? ({expected})"
     if "Skeleton.zip" in names:

@@ -14,6 +14,7 @@ import numpy as np
 
 from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
+from mmcl.common.files import absolute
 from mmcl.common.limits import bounded_memory
 from mmcl.common.printing import one_line
 from mmcl.data.store import ClipStore, open_store
@@ -241,9 +242,9 @@ def check_given_once(reports: Iterable[SavedReport]) -> None:
     """
     seen: set[Path] = set()
     for report in reports:
-        if report.path.resolve() in seen:
+        if absolute(report.path) in seen:
             raise UserError(f"{report.path} is given twice")
-        seen.add(report.path.resolve())
+        seen.add(absolute(report.path))
 
 
 def clips_of(report: SavedReport) -> ClipStore | None:
