@@ -51,9 +51,10 @@ class Registry(Mapping[str, Any]):
         """
         try:
             return point.load()
-        except (ImportError, AttributeError) as error:
+        except (Exception, SystemExit) as error:  # whatever their module does when it is imported
             what = f"{self.kind} '{point.name}' of an installed package ({point.value})"
-            raise UserError(f"{what} cannot be imported: {error}") from error
+            words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise UserError(f"{what} cannot be imported ({words}): mend or uninstall that package") from error
 
     def name_of(self, entry: Any) -> str:
         """Under which name an entry is registered.

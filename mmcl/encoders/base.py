@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -197,8 +198,9 @@ def encoder_name(encoder: Encoder) -> str:
         UserError: it is none of those.
     """
     for name in ENCODERS:
-        if ENCODERS[name] is type(encoder):
-            return name
+        with suppress(UserError):  # of another package, which cannot be imported
+            if ENCODERS[name] is type(encoder):
+                return name
     raise UserError(f"{type(encoder).__name__} is no registered encoder: choose one of {', '.join(sorted(ENCODERS))}")
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from mmcl.common.errors import UserError
 from mmcl.common.limits import GIB, bounded_memory, is_no_memory
 from mmcl.common.printing import safe_page
+from mmcl.encoders import ENCODERS
 from mmcl.encoders.base import Encoder, build_encoder
 from mmcl.encoders.counting import count_macs, count_parameters
 from mmcl.models.description import (
@@ -104,7 +105,9 @@ def build_network(description: Description, where: str) -> tuple[Encoder, Prepro
         for operation in description.surgeries:
             encoder = SURGERIES[operation.name].rebuild(encoder, operation.structure)
     except UserError as error:
-        raise UserError(f"{where}: {error}") from error
+        known = description.encoder.name in ENCODERS and all(one.name in SURGERIES for one in description.surgeries)
+        hint = "" if known else ", or install the package that adds it"
+        raise UserError(f"{where}: {error}{hint}") from error
     except Exception as error:  # what building raises depends on the option that makes no sense
         words = "it needs more memory than its weights fill" if is_no_memory(error) else _line(error)
         raise UserError(f"{where} is damaged or of another version of mmcl: {words}") from error

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,29 @@ def test_an_unknown_name_is_told_what_there_is() -> None:
     assert list(registry) == ["square", "circle"] and len(registry) == 2
     with pytest.raises(UserError, match="unknown shape 'triangle': choose one of circle, square"):
         registry["triangle"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("raise RuntimeError('needs CUDA')", "RuntimeError: needs CUDA"), ("def broken(:", "SyntaxError: "),
+        ("import sys; sys.exit(3)", "SystemExit: 3"), ("1 / 0", "ZeroDivisionError"),
+        ("import nothing_of_that_name", "nothing_of_that_name"), ("", "Theirs"),
+    ],
+)  # fmt: skip
+def test_a_package_that_breaks_on_import_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, words: str
+) -> None:
+    (tmp_path / "breaking_package.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "breaking_package", raising=False)
+    registry = Registry("shape", {}, "mmcl.shapes")
+    registry.__dict__["_others"] = {"theirs": EntryPoint("theirs", "breaking_package:Theirs", "mmcl.shapes")}
+    with pytest.raises(UserError) as caught:
+        registry["theirs"]
+    said = str(caught.value)
+    assert "shape 'theirs' of an installed package (breaking_package:Theirs) cannot be imported (" in said
+    assert words in said and "\n" not in said
 
 
 def test_an_installed_package_adds_entries(tmp_path: Path) -> None:
