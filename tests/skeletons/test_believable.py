@@ -307,3 +307,54 @@ def test_nobody_and_single_frames_raise_nothing() -> None:
     for clip in (np.zeros((1, 5, 20, 3)), np.zeros((0, 5, 20, 3)), np.zeros((1, 0, 20, 3)), person(frames=1)):
         mended = mend(clip.astype(np.float32))
         assert look(mended.joints, KINECT, 30.0) == [] and fill(mended.joints)[1] == []
+
+
+# From frame to frame ---------------------------------------------------------------------------------------------
+
+
+def said(joints: np.ndarray, layout: Layout = KINECT) -> list[str]:
+    return [str(remark) for remark in look(mend(joints.astype(np.float32)).joints, layout, 30.0)]
+
+
+@pytest.mark.parametrize("name", ["kinect_v1_20", "kinect_v2_25", "mediapipe_33"])
+@pytest.mark.parametrize("frames", [slice(10, 20), slice(25, None), slice(5, 6)])
+def test_left_and_right_that_are_exchanged_for_some_frames_are_noticed(name: str, frames: slice) -> None:
+    layout = load_layout(name)
+    clip, pairs = person(layout), np.array(layout.left_right)
+    clip[:, frames, pairs.ravel()] = clip[:, frames, pairs[:, ::-1].ravel()]
+    (words,) = said(clip, layout)
+    ends = ", ".join(str(frame) for frame in (frames.start, frames.stop) if frame)
+    assert f"left and right change places before frame {ends}: the joints" in words
+
+
+def test_a_person_who_turns_around_has_left_and_right_where_they_are() -> None:
+    angles = np.linspace(0, 2 * np.pi, T)
+    turns = np.stack([[[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]] for a in angles])
+    middle = np.array([0, 0, 2.5])
+    assert kinds(np.einsum("tij,mtvj->mtvi", turns, person() - middle) + middle) == []
+
+
+def test_joints_that_shake_are_noticed() -> None:
+    noise = np.random.default_rng(0).normal(size=person().shape)
+    assert kinds(person() + 0.02 * noise) == []
+    assert "shaking" in kinds(person() + 0.1 * noise) and "shaking" in kinds(person() + 0.15 * noise)
+
+
+def test_frames_of_one_joint_are_no_bodies_of_another_unit() -> None:
+    clip = person(frames=60)
+    clip[:, 20:, 1:] = 0
+    (words,) = said(clip)
+    assert "only 1 of 20 joints is seen in 40 of 60 frames" in words
+    clip[:, :, 1:] = 0
+    assert "only 1 of 20 joints is seen in 60 of 60 frames" in said(clip)[0] and "metres" not in said(clip)[0]
+    clip[:] = clip[:, :, :1]
+    assert said(clip) == ["all joints of a body are at one place: they were written or read wrongly"]
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [(39.37, "no metres: bodies of 6"), (100, "--unit cm"), (1000, "--unit mm"), (3.28, "metres: these are no metres"),
+     (1e6, "no metres: bodies of 1")],
+)  # fmt: skip
+def test_units_are_named_where_they_fit(factor: float, words: str) -> None:
+    assert words in said(person() * factor)[0]

@@ -11,6 +11,7 @@ from mmcl.skeletons.believable.names import of_a_body
 from mmcl.skeletons.believable.outliers import elsewhere, lost_joints
 from mmcl.skeletons.believable.posture import Posture, posture
 from mmcl.skeletons.believable.remarks import KINDS, Remark
+from mmcl.skeletons.believable.steadiness import exchanged, few_joints, shaking, too_fast
 from mmcl.skeletons.layout import Layout
 
 FLAT = 0.02  # share of a body's extent: no body that has a depth has so little
@@ -21,7 +22,6 @@ MIRRORED = -0.05  # handedness below which a single clip is mirrored: two in a t
 MISSING = 0.25  # share of joints, in frames in which their body is there
 STUCK, COPIES = 1 / 3, (0.3, 0.7)  # shares of a clip's frames that are like the one before
 FEW = 5  # frames: a clip must have more of them to be called stuck
-FAST = 15.0  # metres a second that the fastest twentieth of all joints reaches in no recording of people
 PICTURE = (0.02, 6.0)  # extents of a body in a picture, in halves of the picture's height
 SMALLEST_PIXELS = 20.0  # extent of a body that is measured in pixels, not in metres
 
@@ -47,18 +47,23 @@ def look(
     there, at = seen
     if not at.there.any():
         return []
+    there, at, scarce = few_joints(there, at, joints)
+    if not at.there.any():
+        return scarce
     found = posture(joints[at.there], layout)
     if joints.shape[-1] == 2:
         numbers = _in_picture(joints, there, at, found)
     else:
         numbers = _in_space(joints, there, at, found) or (_scale(at, found) if of_a_body(layout.joints) else [])
     if numbers:
-        return numbers  # what else there is follows from that
-    remarks = _axes(found) + _gaps(there, at) + _motion(joints, at)
+        return numbers + scarce  # what else there is follows from that
+    remarks = scarce + _axes(found) + _gaps(there, at) + _motion(joints, at)
     for kind, stray in (("outlier", lost_joints(joints, there, at)), ("jump", elsewhere(at))):
         remarks += [] if stray is None else _remark(kind, stray.what)
+    if joints.shape[-1] == 3:
+        remarks += exchanged(joints, there, at, layout) + shaking(joints, there, at, layout)
     if fps is not None and joints.shape[-1] == 3 and not any(remark.kind == "repeated" for remark in remarks):
-        remarks += _rate(joints, there, fps)
+        remarks += too_fast(joints, there, fps)
     return remarks
 
 
@@ -118,13 +123,18 @@ def _scale(at: Boxes, found: Posture) -> list[Remark]:
     odd = np.isfinite(found.height) and not HEIGHT[0] <= found.height <= HEIGHT[1]
     if not (tall or small or odd):
         return []
-    if 280 < at.size < 4000:
+    if not at.size:
+        return _remark("scale", "all joints of a body are at one place", "they were written or read wrongly")
+    what = f"bodies of {at.size:.3g} metres"
+    if 700 < at.size < 3500:
         unit = "these look like millimetres: divide by 1000 (--unit mm)"
-    elif 25 < at.size < 280:
+    elif 90 < at.size < 280:
         unit = "these look like centimetres: divide by 100 (--unit cm)"
-    else:
+    elif 0.05 < at.size < 10:
         unit = "these are no metres (--unit), or they are normalised: scale them"
-    return _remark("scale", f"bodies of {at.size:.3g} metres", unit)
+    else:
+        what, unit = f"no metres: bodies of {at.size:.3g}", "say in which unit they are (--unit), or scale them"
+    return _remark("scale", what, unit)
 
 
 def _axes(found: Posture) -> list[Remark]:
@@ -181,14 +191,3 @@ def _motion(joints: np.ndarray, at: Boxes) -> list[Remark]:
     if COPIES[0] < same.mean() < COPIES[1]:
         return _remark("repeated", f"{same.mean():.0%} of the frames are copies of the one before")
     return []
-
-
-def _rate(joints: np.ndarray, there: np.ndarray, fps: float) -> list[Remark]:
-    steps = joints[:, 1:] - joints[:, :-1]
-    both = there[:, 1:] & there[:, :-1]
-    if not both.any():
-        return []
-    speed = float(np.quantile(np.sqrt((steps * steps).sum(axis=-1))[both], 0.95)) * fps
-    if speed < FAST:
-        return []
-    return _remark("rate", f"joints move at {speed:.0f} metres a second at {fps:g} frames a second")
