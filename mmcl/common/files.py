@@ -95,6 +95,19 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def check_place(path: Path) -> None:
+    """Whether something can be made at a path, so that this is known before the work and not after it.
+
+    Raises:
+        UserError: it is a link that leads to nothing, or lies in what is no folder.
+    """
+    for place in (path, *path.parents):
+        if os.path.lexists(place) and not exists(place):
+            raise UserError(f"{place} is a link that leads to nothing: remove it, or choose another --out")
+        if place != path and exists(place) and not is_folder(place):
+            raise UserError(f"{path}: {place} is a file, and no folder: choose another --out")
+
+
 def check_replaceable(path: Path, ours: str | Callable[[Path], bool], overwrite: bool = True) -> None:
     """Whether a folder may be written at ``path``.
 
@@ -106,7 +119,8 @@ def check_replaceable(path: Path, ours: str | Callable[[Path], bool], overwrite:
     Raises:
         UserError: something is there that mmcl must not delete, or that it was not told to replace.
     """
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    check_place(path)
+    if not exists(path) or (path.is_dir() and not any(path.iterdir())):
         return
     if not ((path / ours).is_file() if isinstance(ours, str) else ours(path)):
         without = f" (no {ours} in it)" if isinstance(ours, str) else ""

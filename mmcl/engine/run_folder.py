@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmcl.common.documents import read_mapping
 from mmcl.common.errors import UserError
-from mmcl.common.files import write_text
+from mmcl.common.files import check_place, write_text
 from mmcl.common.options import differences
 from mmcl.data.prompts import Prompts, load_prompts, write_prompts
 from mmcl.engine.config import FREE_KEYS, TrainConfig
@@ -32,6 +32,7 @@ def check_run(config: TrainConfig) -> None:
     import yaml
 
     folder = Path(config.out)
+    check_place(folder)
     if not (folder / "config.yaml").is_file():
         if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {LOCK, WRITER}):
             raise UserError(f"{folder} exists and is no run folder: choose another --out")

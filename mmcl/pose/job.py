@@ -20,7 +20,7 @@ import yaml
 from tqdm import tqdm
 
 from mmcl.common.errors import BadClip, UserError
-from mmcl.common.files import absolute, atomic_file, write_json, write_text
+from mmcl.common.files import absolute, atomic_file, check_place, write_json, write_text
 from mmcl.common.printing import complain
 from mmcl.data.readers.clip_list import LIST, read_list
 from mmcl.data.readers.folder import FACTS
@@ -162,7 +162,8 @@ class PoseFolder:
     def __init__(self, path: Path, work: Estimation, progress: bool = True, videos: Sequence[Video] = ()) -> None:
         self.path, self.work, self.progress = path, work, progress
         work.estimator.check([video.path for video in videos])
-        if path.exists() and any(path.iterdir()) and not (path / RECORDS).is_dir():
+        check_place(path)
+        if path.exists() and not ((path / RECORDS).is_dir() or (path.is_dir() and not any(path.iterdir()))):
             raise UserError(f"{path} exists and holds something else: choose another --out")
         for inner in (RECORDS, CLIPS, *((PICTURES,) if work.sheet else ())):
             (path / inner).mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from mmcl.common.errors import UserError
+from mmcl.common.files import check_place
 from mmcl.common.stack import quiet_libraries, require_training_stack
 from mmcl.towers.gemma import NOTICE, build_gemma_llava
 from mmcl.towers.mini import build_mini_clip, build_mini_sentence
@@ -32,6 +33,7 @@ def build_tower(kind: str, out: Path) -> None:
     """
     if kind not in BUILDERS:
         raise UserError(f"no tower '{kind}' to build: choose one of {', '.join(BUILDERS)}")
+    check_place(out)
     if out.exists():
         raise UserError(f"{out} is there already: remove it, or choose another folder")
     require_training_stack()

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from mmcl.common.files import absolute
+import pytest
+
+from mmcl.common.errors import UserError
+from mmcl.common.files import absolute, atomic_folder, check_place, check_replaceable
 from mmcl.deploy.film_flags import check_film_flags
+from mmcl.engine.run_folder import check_run
 
 
 def film_flags(**given: object) -> argparse.Namespace:
@@ -25,3 +31,26 @@ def test_a_link_to_itself_is_a_place_of_its_own(tmp_path: Path) -> None:
 def test_a_name_that_no_file_can_have_is_a_place(tmp_path: Path) -> None:
     for name in ("x" * 300, "a\0b"):
         assert absolute(tmp_path / name).name == name
+
+
+@pytest.mark.parametrize("name", ["nowhere", "loop", "nowhere/inner"])
+def test_a_link_to_nothing_is_found_before_the_work(tmp_path: Path, name: str) -> None:
+    (tmp_path / "nowhere").symlink_to("gone")
+    (tmp_path / "loop").symlink_to("loop")
+    out: Any = tmp_path / name
+    for check in (
+        lambda: check_replaceable(out, "mark"),
+        lambda: check_run(SimpleNamespace(out=str(out))),  # type: ignore[arg-type]
+        lambda: atomic_folder(out, "mark").__enter__(),
+    ):
+        with pytest.raises(UserError, match="is a link that leads to nothing: remove it, or choose another --out"):
+            check()
+
+
+def test_a_folder_in_a_file_is_found_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="file is a file, and no folder"):
+        check_place(tmp_path / "file" / "inner" / "out")
+    check_place(tmp_path / "link" / "new" / "out")
+    check_place(tmp_path / "file")  # what is there is told by whoever knows what belongs there

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.common.errors import UserError
-from mmcl.common.files import recover_folder, replace_folder, write_json
+from mmcl.common.files import check_place, recover_folder, replace_folder, write_json
 from mmcl.common.interrupts import stop_as_interrupt
 from mmcl.data.clip import ClipSource, Reader, dimensions_of
 from mmcl.data.preparation.finish import Clips, Summary, finish, read_skipped
@@ -113,6 +113,7 @@ def _about(reader: Reader) -> dict[str, Any]:
 def _existing(out: Path, plan: dict[str, Any], overwrite: bool) -> Summary | None:
     """The store that is there already, where it is what is asked for; raise UserError where it is in the way."""
     recover_folder(out)
+    check_place(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     if not (out / "store.json").is_file():  # never delete what mmcl did not make, whatever the flags
