@@ -348,3 +348,13 @@ def test_few_people_in_many_empty_frames_take_no_room(tmp_path: Path) -> None:
     path.write_text(json.dumps([[TWO[0, 0].tolist()] * 10, *[None] * 60_000]))
     with pytest.raises(BadClip, match="10 persons in 60001 frames take 274 MB, and 256 are read at most"):
         read_clip(path, KINECT)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_line_that_begins_with_a_missing_cell_is_no_comment(tmp_path: Path, separator: str) -> None:
+    clip = person()
+    lines = [separator.join("#N/A" if (t, n) == (4, 0) else f"{v:.5f}" for n, v in enumerate(frame.ravel()))
+             for t, frame in enumerate(clip)]  # fmt: skip
+    held = table(tmp_path, "\n".join(["# by hand, no units", *lines]))
+    assert held.values.shape == (1, 30, 20, 3)
+    assert np.isnan(held.values[0, 4, 0, 0]) and np.isfinite(held.values[0, 3]).all()

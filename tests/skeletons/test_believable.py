@@ -358,3 +358,18 @@ def test_frames_of_one_joint_are_no_bodies_of_another_unit() -> None:
 )  # fmt: skip
 def test_units_are_named_where_they_fit(factor: float, words: str) -> None:
     assert words in said(person() * factor)[0]
+
+
+def test_a_placeholder_in_single_coordinates_is_found_along_every_axis() -> None:
+    clip, rng = person(), np.random.default_rng(0)
+    gone = rng.random(clip.shape) < 0.02
+    clip[gone] = -1
+    mended = mend(clip)
+    assert mended.lost is not None and np.array_equal(mended.lost, gone.any(axis=-1))
+    assert all(f"{axis} = -1" in str(mended.remarks[0]) for axis in "xyz")
+
+
+def test_the_largest_number_there_is_overflows_nothing(recwarn: pytest.WarningsRecorder) -> None:
+    clip = person()
+    clip[0, 3:30:3, 4] = 3e38
+    assert kinds(clip) == ["placeholder"] and not recwarn.list

@@ -84,7 +84,7 @@ def parse_table(data: bytes) -> Table:
     try:
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
         lines = {number: line.strip(" \r\n") for number, line in enumerate(io.StringIO(text), 1)}
-        lines = {number: line for number, line in lines.items() if line and not line.startswith("#")}
+        lines = {number: line for number, line in lines.items() if line and not _is_comment(line)}
         if not lines:
             raise BadClip("no frames")
         rows = _split(list(lines.values()), _separator(list(lines.values())[-1]))
@@ -108,6 +108,11 @@ def parse_table(data: bytes) -> Table:
             raise BadClip(f"line {where[line]}, {error}; leave columns out that hold no numbers") from error
     said = {aside(name): column for column, name in reversed(list(enumerate(header))) if aside(name)}
     return Table(values, header, {name: tuple(row[column].strip() for row in rows) for name, column in said.items()})
+
+
+def _is_comment(line: str) -> bool:
+    """Whether a line is none of the table. With #N/A, as spreadsheets write what is missing, a line of it may begin."""
+    return line.startswith("#") and re.split(r"[\s,;]", line.lower(), maxsplit=1)[0] not in NOTHING
 
 
 def _separator(line: str) -> str:

@@ -41,13 +41,18 @@ def placeholders(joints: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, lis
         again = _outermost(joints, left)
         if again is None:
             break
-        found |= again[0]
-        words.append(again[1])
+        where, axis, value = again
+        for other in (axis, *(each for each in range(joints.shape[-1]) if each != axis)):
+            if other != axis:  # a tracker that writes a number for one coordinate writes it for the others, too
+                where = _as_well(joints[..., other], left, value)
+            if where.any():
+                found |= where
+                words.append(f"{'xyz'[other]} = {value:g}")
     return (found, words) if words else None
 
 
-def _outermost(joints: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, str] | None:
-    """Joints that have the largest or smallest number of an axis in common, where that is a placeholder."""
+def _outermost(joints: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, int, float] | None:
+    """Joints that have the largest or smallest number of an axis in common, where that is a placeholder; both, too."""
     for axis in range(joints.shape[-1]):
         values = joints[..., axis]
         for end, identity in ((np.min, np.inf), (np.max, -np.inf)):
@@ -58,8 +63,18 @@ def _outermost(joints: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, str] 
                 continue
             far = _far(joints, there & ~same, same, slice(axis, axis + 1), float(value), FAR)
             if far or _one_place(joints, same, there):
-                return same, f"{'xyz'[axis]} = {value:g}"
+                return same, axis, float(value)
     return None
+
+
+def _as_well(values: np.ndarray, there: np.ndarray, value: float) -> np.ndarray:
+    """Where one coordinate (M, T, V) has a placeholder of another, if that is there far more often than any number."""
+    same = (values == value) & there
+    count = np.count_nonzero(same)
+    rest = there & ~same
+    if value == 0 or count < 2 or not rest.any() or count < 2 * np.unique(values[rest], return_counts=True)[1].max():
+        return np.zeros_like(there)
+    return same
 
 
 def _far(joints: np.ndarray, others: np.ndarray, same: np.ndarray, axes: slice, value: float, far: float) -> bool:
@@ -68,8 +83,9 @@ def _far(joints: np.ndarray, others: np.ndarray, same: np.ndarray, axes: slice, 
     if not len(bodies):  # nothing else is there to compare with
         return axes == slice(None)
     middle = np.nanmedian(bodies, axis=1)
-    reach = np.nanmax(np.sqrt(((bodies - middle[:, None]) ** 2).sum(axis=-1)), axis=1)
-    away = np.sqrt(((middle[:, axes] - value) ** 2).sum(axis=-1))
+    with np.errstate(over="ignore"):  # a placeholder may be the largest number that there is
+        reach = np.nanmax(np.sqrt(((bodies - middle[:, None]) ** 2).sum(axis=-1)), axis=1)
+        away = np.sqrt(((middle[:, axes] - value) ** 2).sum(axis=-1))
     return bool(np.median(away) > far * np.median(reach))
 
 
