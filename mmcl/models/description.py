@@ -14,6 +14,7 @@ from typing import Any
 from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
 from mmcl.common.options import fill
+from mmcl.common.printing import LONGEST_NAME, one_line
 from mmcl.skeletons.layout import Layout
 
 FORMAT = 2
@@ -171,6 +172,9 @@ def parse_description(content: Any, where: str) -> Description:
         raise UserError(f"{where}: not a bundle's {CONFIG} (it has no format)")
     if content["format"] not in (1, FORMAT) or isinstance(content["format"], bool):
         raise UserError(f"{where}: bundle format {content['format']!r:.40}, this mmcl reads 1 and {FORMAT}")
+    steps = content.get("preprocess")
+    if isinstance(steps, Mapping) and {"stream", "streams"} <= steps.keys():
+        raise UserError(f"{where}: preprocess has both stream and streams: leave one out")
     content = _from_format_1(content) if content["format"] == 1 else content
     if missing := [key for key in ("encoder", "class_names", "layout", "preprocess") if key not in content]:
         raise UserError(f"{where}: not a bundle's {CONFIG} (it lacks {', '.join(missing)})")
@@ -194,6 +198,8 @@ def parse_description(content: Any, where: str) -> Description:
     for key, value, good, wanted in checks:
         if not good:
             raise UserError(f"{where}: {key} is {value!r:.40}: it must be {wanted}")
+    if odd := _odd_names(names):
+        raise UserError(f"{where}: {odd}")
     return Description(
         encoder=file.encoder, class_names=names, layout=Layout.from_dict(file.layout, f"{where} layout"),
         encoder_layout=Layout.from_dict(file.encoder_layout, f"{where} encoder_layout"), preprocess=file.preprocess,
@@ -201,6 +207,18 @@ def parse_description(content: Any, where: str) -> Description:
         vocabulary=file.vocabulary, onnx=file.onnx, weights=file.weights,
         rejection=file.rejection,
     )  # fmt: skip
+
+
+def _odd_names(names: list[str]) -> str:
+    """What is wrong with the first name of a class that cannot be one; "" where all can be."""
+    seen: set[str] = set()
+    for number, name in enumerate(names):
+        if not name.strip() or len(name) > LONGEST_NAME:
+            return f"class_names[{number}] has {len(name.strip())} characters: it must have 1 to {LONGEST_NAME}"
+        if name in seen:
+            return f"class_names[{number}] is '{one_line(name):.40}', as another one: give each class a name of its own"
+        seen.add(name)
+    return ""
 
 
 def _texts(value: Any) -> bool:

@@ -61,7 +61,11 @@ def changed(bundle: Path, path: str, value: Any) -> None:
         ("encoder.options.width", 8192, "memory|fit"), ("encoder.name", "os", "unknown encoder"),
         ("encoder", {"options": {}}, "'config.encoder' lacks name"), ("preprocess.crop", 10**400, "1329 bits"),
         ("preprocess.dimensions", 2, "the encoder takes 3 channels, its preprocessing gives 2"),
-        ("class_names", [], "class_names"), ("class_names", "ab", "class_names"), ("class_names", ["a"] * 3, "fit"),
+        ("class_names", [], "class_names"), ("class_names", "ab", "class_names"),
+        ("class_names", ["a", "b", "c"], "fit"),
+        ("class_names", ["a", "a"], r"class_names\[1\] is 'a', as another one"),
+        ("class_names", ["a", " "], r"class_names\[1\] has 0 characters: it must have 1 to 200"),
+        ("class_names", ["a" * 201, "b"], r"class_names\[0\] has 201 characters"),
         ("layout.joints", list(map(str, range(30_000))), "at most 1000"), ("layout.parents", {}, "root"),
         ("counts", {"parameters": "many"}, "counts"), ("record", {"format": 1}, "record"), ("format", 99, "format"),
     ],
@@ -72,6 +76,13 @@ def test_what_makes_no_sense_is_refused_at_once(bundle: Path, path: str, value: 
     with pytest.raises(UserError, match=complaint) as error:
         _ = load_bundle(bundle).record
     assert time.process_time() - began < 5 and str(bundle) in str(error.value)
+
+
+def test_one_stream_and_several_are_not_given_at_once(bundle: Path) -> None:
+    changed(bundle, "format", 1)
+    changed(bundle, "preprocess.stream", "bone")
+    with pytest.raises(UserError, match="preprocess has both stream and streams: leave one out"):
+        load_bundle(bundle)
 
 
 def test_finite_weights_whose_answers_are_none_give_no_label(bundle: Path) -> None:

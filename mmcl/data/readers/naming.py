@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 MAX_CLASSES = 10_000  # a label beyond this is a mistake, not a class
 _DIGITS = re.compile(r"([0-9]{1,18})")
+_NUMBERED = re.compile(r"(?:([0-9]+)[\W_]+)?(.*)", re.DOTALL)  # a number in front, and what it numbers
+_BETWEEN = re.compile(r"(?<![0-9])[\s_.-]+|[\s_.-]+(?![0-9])")  # 1.5 and 15 are two numbers
 _UNSAFE = re.compile(r"[^\w.+-]+")
 
 
@@ -19,6 +21,23 @@ def safe_name(name: str) -> str:
 def spelling(name: str) -> str:
     """What spellings of one name have in common: neither case, nor blanks, nor the form of letters (NFC, NFD) count."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """Groups of different names that may be one and the same, written in several ways.
+
+    Neither accents, nor what separates words, nor a number in front of one of them count: "wa-ve", "0 wave" and "wàve".
+    Names without letters are what they are, and those with different numbers in front are different.
+    """
+    groups: dict[str, dict[str, str]] = {}
+    for name in dict.fromkeys(names):
+        letters = unicodedata.normalize("NFKD", name).casefold()
+        plain = "".join(letter for letter in letters if unicodedata.category(letter) not in ("Mn", "Cf"))
+        number, rest = _NUMBERED.fullmatch(plain.strip()).groups("")  # type: ignore[union-attr]
+        key = _BETWEEN.sub("", rest)
+        if any(letter.isalpha() for letter in key):
+            groups.setdefault(key, {})[name] = number
+    return [sorted(group) for group in groups.values() if len(group) > 1 and len({*group.values()} - {""}) < 2]
 
 
 def unique_ids(names: Iterable[str]) -> list[str]:
