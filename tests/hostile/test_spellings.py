@@ -13,9 +13,10 @@ from mmcl.common.errors import BadClip, UserError
 from mmcl.data.inspection.checks import check
 from mmcl.data.location import Mirror, locate
 from mmcl.data.preparation.build import prepare
+from mmcl.data.prompts import class_names
 from mmcl.data.readers.clip_list import ClipList
 from mmcl.data.readers.folder import Folder, FolderOptions
-from mmcl.data.readers.naming import spelling
+from mmcl.data.readers.naming import alike, spelling
 from mmcl.data.readers.pyskl import PySKL
 
 PERSON = np.random.default_rng(0).normal(size=(9, 20, 3)).astype(np.float32)
@@ -55,6 +56,29 @@ def test_numbers_of_classes_that_do_not_count_are_refused(tmp_path: Path) -> Non
     with pytest.raises(UserError, match="none of the 2 lines"):
         listed(tmp_path, ["jump"], "wave\nkick")
     assert spelling(" Large\u00a0 Größe") == spelling("large GRÖSSE")
+
+
+def test_classes_that_are_one_to_a_reader_are_told_from_classes_that_are_not() -> None:
+    spelled = ["0 wave", "wa ve", "wa-ve", "wa_ve", "w\u00e0ve", "wave", "wave\u200b"]
+    different = [
+        "3D walk",
+        "walk",
+        "a01",
+        "a02",
+        "1",
+        "2",
+        "-1",
+        "01",
+        "1 hand",
+        "2 hand",
+        "clap 1.5",
+        "clap 15",
+        "class 1",
+    ]
+    turns = ["draw circle clockwise", "draw circle counter clockwise", "draw x", "draw +", "+", "-"]
+    assert alike([*spelled, *different, *turns]) == [sorted(spelled)] and alike(["\uff11", "1"]) == [["1", "\uff11"]]
+    for dataset in ("utd_mhad", "nw_ucla", "ntu60", "ntu120", "sysu"):
+        assert alike(class_names(dataset)) == []
 
 
 def test_paths_of_windows_and_names_of_macos_are_found(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from mmcl.data.inspection.geometry import geometry
 from mmcl.data.inspection.measures import column, gather
 from mmcl.data.preparation.finish import read_skipped, unmatched
 from mmcl.data.protocols import list_names, load_protocol, protocol_names
-from mmcl.data.readers.naming import spelling
+from mmcl.data.readers.naming import alike
 from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore
 
@@ -170,12 +170,9 @@ def _lists(report: Report) -> None:
 
 def _spellings(report: Report) -> None:
     """Classes whose names are one to a reader, and two to a computer."""
-    alike = defaultdict(list)
-    for name in report.store.class_names:
-        alike[spelling(name)].append(name)
-    twice = [name for names in alike.values() if len(names) > 1 for name in names]
-    advice = "make them one class in the list of clips, and prepare again"
-    what = "class names that differ in case, blanks or the form of letters alone"
+    twice = sorted({name for names in alike(report.store.class_names) for name in names})
+    advice = "if they are one class, make them one in the list of clips, and prepare again"
+    what = "class names that differ in case, separators, accents or a number in front alone"
     report.settle("class names", report.whole(WARN, what, bool(twice), twice, advice))
 
 

@@ -37,6 +37,8 @@ def alike(names: Iterable[str]) -> list[list[str]]:
         key = _BETWEEN.sub("", rest)
         if any(letter.isalpha() for letter in key):
             groups.setdefault(key, {})[name] = number
+        else:
+            groups.setdefault(spelling(name), {})[name] = ""
     return [sorted(group) for group in groups.values() if len(group) > 1 and len({*group.values()} - {""}) < 2]
 
 
