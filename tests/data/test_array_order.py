@@ -358,3 +358,18 @@ def test_a_line_that_begins_with_a_missing_cell_is_no_comment(tmp_path: Path, se
     held = table(tmp_path, "\n".join(["# by hand, no units", *lines]))
     assert held.values.shape == (1, 30, 20, 3)
     assert np.isnan(held.values[0, 4, 0, 0]) and np.isfinite(held.values[0, 3]).all()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "words"),
+    [
+        ("csv", "frame,joint,x,y,z\n0,0,1,2,3\n0,1,1,2,3", "one joint a line: pivot it"),
+        ("csv", ",".join(["x0"] * 60) + "\n" + text(person()), "calls every column 'x0'"),
+        ("json", json.dumps([[{"x": 1, "y": 2, "z": 3}] * 20] * 3), "its joints are objects"),
+        ("json", "[[[" + "9" * 5000 + ",0,0]]]", "whole number of thousands of digits"),
+    ],
+)
+def test_what_other_tools_write_is_named(tmp_path: Path, suffix: str, content: str, words: str) -> None:
+    (tmp_path / f"clip.{suffix}").write_text(content)
+    with pytest.raises(BadClip, match=words):
+        read_clip(tmp_path / f"clip.{suffix}", KINECT)

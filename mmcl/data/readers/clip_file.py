@@ -112,6 +112,8 @@ def _parse_json(data: bytes, joint_count: int) -> np.ndarray:
     try:
         content: Any = json.loads(data)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError, too
+        if "integer string conversion" in str(error):  # Python's own words speak of its settings
+            raise BadClip("not an array of numbers (a whole number of thousands of digits is in it)") from error
         raise BadClip(f"not a JSON file ({type(error).__name__}: {error})") from error
     if isinstance(content, dict):
         name = next((name for name in NAMES if name in content), None)
@@ -123,6 +125,8 @@ def _parse_json(data: bytes, joint_count: int) -> np.ndarray:
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         if isinstance(content, list) and (clip := _frames(content, joint_count)) is not None:
             return clip
+        if isinstance(error, TypeError) and "dict" in str(error):
+            raise BadClip('its joints are objects ({"x": …}): give each as a list of its numbers, [x, y, z]') from error
         uneven = "lists of different lengths, and no frames of people" if "inhomogeneous" in str(error) else error
         raise BadClip(f"not an array of numbers ({uneven})") from error
 
