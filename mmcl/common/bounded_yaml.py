@@ -94,18 +94,28 @@ class BoundedLoader(Composer, CParser, SafeConstructor, Resolver):
                     raise yaml.YAMLError(f"'{key.value[:60]}' is there twice, the second time in line {_line(key)}")
                 seen.add((key.tag, key.value))
 
-    def whole_number(self, node: yaml.ScalarNode) -> int:
-        """A whole number that a tensor can hold.
+    def whole_number(self, node: yaml.ScalarNode) -> int | str:
+        """A whole number that a tensor can hold; 1:30, which YAML 1.1 takes for 90, is text.
 
         Raises:
             YAMLError: it has more digits.
         """
+        if ":" in node.value:
+            return str(node.value)
         number: int = self.construct_yaml_int(node)
         if number.bit_length() > MOST_BITS:
             raise yaml.YAMLError(f"a whole number of {number.bit_length()} bits: {MOST_BITS} are the most")
         return number
 
-    yaml_constructors = {**SafeConstructor.yaml_constructors, "tag:yaml.org,2002:int": whole_number}
+    def fraction(self, node: yaml.ScalarNode) -> float | str:
+        """A number with a point; 1:30.5 is text."""
+        return str(node.value) if ":" in node.value else float(self.construct_yaml_float(node))
+
+    yaml_constructors = {
+        **SafeConstructor.yaml_constructors,
+        "tag:yaml.org,2002:int": whole_number,
+        "tag:yaml.org,2002:float": fraction,
+    }
 
 
 def _line(node: yaml.Node) -> int:

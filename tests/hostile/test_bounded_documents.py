@@ -69,6 +69,11 @@ def test_what_people_write_is_read_as_pyyaml_reads_it() -> None:
     assert parse_yaml("", "x.yaml") is None
 
 
+def test_a_time_is_no_number_of_seconds() -> None:
+    read = BoundedLoader("fps: 1:30\nat: 1:30.5\nrate: 30\nshare: .5").get_single_data()
+    assert read == {"fps": "1:30", "at": "1:30.5", "rate": 30, "share": 0.5}
+
+
 def test_without_libyaml_everything_is_read_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     import yaml
 
