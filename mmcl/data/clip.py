@@ -162,6 +162,7 @@ def check_joints(joints: np.ndarray, joint_count: int, dimensions: int = 3) -> N
     if frames == 0:
         raise BadClip("no frames")
     if bad := int((~np.isfinite(joints)).any(axis=(0, 2, 3)).sum()):
-        raise BadClip(f"NaN or infinite coordinates in {bad} of {frames} frames")
+        kinds = [word for word, has in (("NaN", np.isnan), ("infinite", np.isinf)) if has(joints).any()]
+        raise BadClip(f"{' and '.join(kinds)} coordinates in {bad} of {frames} frames")
     if not joints.any():
         raise BadClip("all coordinates are zero")

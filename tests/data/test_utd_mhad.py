@@ -133,7 +133,7 @@ REASONS = {
     "variable": "no variable 'd_skel'",
     "words": "expected numbers",
     "19": r"\(19, 3, 20\), expected numbers \(20, 3, frames\)",
-    "NaN": "NaN or infinite coordinates in 1 of 20 frames",
+    "NaN": "NaN coordinates in 1 of 20 frames",
     "none": "no frames|expected numbers",
     "0": "all coordinates are zero",
 }
