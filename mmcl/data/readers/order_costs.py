@@ -24,7 +24,7 @@ def unlikeness(array: np.ndarray, layout: Layout) -> float:
     frames = np.linspace(0, max(array.shape[1] - 2, 0), SAMPLED).astype(int)
     body = np.asarray(array[:, frames], dtype=np.float64)
     after = np.asarray(array[:, (frames + 1) % array.shape[1]], dtype=np.float64)
-    there, then = (np.isfinite(joints).all(axis=-1) & joints.any(axis=-1) for joints in (body, after))
+    there, then = (np.asarray(np.isfinite(each).all(axis=-1) & each.any(axis=-1)) for each in (body, after))
     anybody = there.any(axis=2)
     body, after, there, then = body[anybody], after[anybody], there[anybody], then[anybody]
     child, parent = (list(side) for side in zip(*layout.edges, strict=True)) if layout.edges else ([], [])
