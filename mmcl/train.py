@@ -27,11 +27,20 @@ STOPPED = 130  # the exit status of a run that was asked to stop and can be resu
 
 
 def train(config: TrainConfig) -> int:
-    """Run the whole training of one configuration.
+    """Run the whole training of one configuration, the last one of these processes together.
 
     Returns:
         0 when the last epoch is done, 130 when a signal stopped it (a checkpoint has been saved).
     """
+    from mmcl.engine.launch import end_processes
+
+    status = _train_alone(config)
+    end_processes()
+    return status
+
+
+def _train_alone(config: TrainConfig) -> int:
+    """The same, behind which the processes still know each other; errors of memory in words, one writer a folder."""
     from mmcl.engine.launch import make_accelerator
     from mmcl.engine.memory import out_of_memory
     from mmcl.engine.run_folder import check_run
@@ -60,13 +69,16 @@ def train_from_contrast(arguments: Sequence[str]) -> int:
     Returns:
         As :func:`train`.
     """
+    from mmcl.engine.launch import end_processes, forget_run
     from mmcl.engine.run_folder import check_run
     from mmcl.engine.start import configure, configure_contrast
 
     first, own = configure_contrast(arguments)
     check_run(own)  # before the first run, not after it
-    if stopped := train(first):
+    if stopped := _train_alone(first):
+        end_processes()
         return stopped
+    forget_run()
     return train(configure([*arguments, "--stars=false", f"--start.checkpoint={first.out}"]))
 
 
@@ -114,7 +126,8 @@ def _train(config: TrainConfig, accelerator: Accelerator) -> int:
     finished = loop.run()
     if accelerator.is_main_process and finished:
         write_summary(config, loop, folder, time.perf_counter() - started, begun)
-    accelerator.end_training()
+    for tracker in accelerator.trackers:
+        tracker.finish()
     if not finished:
         accelerator.print(
             f"stopped after step {loop.position.steps}; the same command with --resume=true goes on from there"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     DistributedType,
@@ -62,6 +63,20 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         raise UserError(
             f"engine.precision={config.engine.precision}, trackers={config.engine.trackers}: {error}"
         ) from error
+
+
+def forget_run() -> None:
+    """Make ready for another run in these processes: precision and plugins are its own, the process group stays.
+
+    A group that is made anew would need a free port, and one that a launcher's store has not seen before.
+    """
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._reset_state()  # type: ignore[no-untyped-call]
+
+
+def end_processes() -> None:
+    """Leave the process group, where there is one: behind the last run."""
+    PartialState().destroy_process_group()
 
 
 def launched_for_gpus(environment: Mapping[str, str]) -> str:

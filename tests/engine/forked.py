@@ -54,9 +54,13 @@ def join_processes(rank: int, processes: int, port: int, **variables: str) -> No
     gc.freeze()  # what was imported need not be looked through again after every run
 
 
+def parse_and_train(words: Sequence[str]) -> int:
+    return train(parse(list(words)))
+
+
 def worker(
     rank: int, processes: int, port: int, folder: str, words: Sequence[str], variables: dict[str, str],
-    prepare: Sequence[Callable[[], None]],
+    prepare: Sequence[Callable[[], None]], begin: Callable[[Sequence[str]], int],
 ) -> None:  # fmt: skip
     join_processes(rank, processes, port, **variables)
     for change in prepare:
@@ -69,18 +73,21 @@ def worker(
 
     Loop.enter = noted  # type: ignore[method-assign]
     with Traffic() as traffic:
-        FACTS["status"] = train(parse(list(words)))
+        FACTS["status"] = begin(words)
     torch.save(FACTS | {"calls": dict(traffic.calls), "bytes": dict(traffic.bytes)}, f"{folder}/{rank}.pt")
 
 
 def train_forked(
-    folder: Path, words: Sequence[str], processes: int = 2, prepare: Sequence[Callable[[], None]] = (), **variables: str
-) -> list[dict[str, Any]]:
+    folder: Path, words: Sequence[str], processes: int = 2, prepare: Sequence[Callable[[], None]] = (),
+    begin: Callable[[Sequence[str]], int] = parse_and_train, **variables: str,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Train in ``processes`` processes, in each of which ``prepare`` is called first; what each noted and counted.
+
+    The command line goes to ``begin``.
 
     They are forked from a server that has done nothing but import: autograd's threads do not survive a fork.
     """
     folder.mkdir(exist_ok=True)
-    arguments = (processes, free_port(), str(folder), list(words), variables, list(prepare))
+    arguments = (processes, free_port(), str(folder), list(words), variables, list(prepare), begin)
     mp.start_processes(worker, arguments, nprocs=processes, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(processes)]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from forked import train_forked
 
 from mmcl.common.errors import UserError
 from mmcl.data.protocols import load_protocol
@@ -88,6 +89,15 @@ def test_stars_is_a_run_without_labels_and_one_that_starts_from_it(words, tmp_pa
     Run("a", 0, None, tmp_path / "run", again).check()  # of a study that is given once more
     with pytest.raises(UserError, match="schedule.epochs was 1 and is now 2"):
         Run("a", 0, None, tmp_path / "run", (*again, "--schedule.epochs=2")).check()
+
+
+def test_stars_goes_through_both_runs_on_two_processes(words, tmp_path) -> None:
+    tiny = ["--schedule.epochs=1", "--schedule.warmup_epochs=0", "--encoder.width=8", "--encoder.members=1",
+            "--data.workers=0", "--engine.trackers=[]", f"--out={tmp_path / 'run'}"]  # fmt: skip
+    for facts in train_forked(tmp_path / "ranks", [*words, *tiny, "--stars=true"], begin=train):
+        assert facts["status"] == 0 and facts["wrapper"] == "DistributedDataParallel"
+    assert all((tmp_path / name / "summary.json").is_file() for name in ("run-stars", "run"))
+    assert find_model(tmp_path / "run").description.provenance["started_from"]["checkpoint"] == f"{tmp_path}/run-stars"
 
 
 def test_the_run_without_labels_has_a_task_of_its_own(words) -> None:

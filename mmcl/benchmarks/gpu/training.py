@@ -76,13 +76,11 @@ def train_here(arguments: Sequence[str], status: int = 0) -> None:
     Raises:
         UserError: it ended otherwise than with ``status``.
     """
-    from accelerate.state import AcceleratorState, GradientState, PartialState
-
+    from mmcl.engine.launch import forget_run
     from mmcl.engine.start import configure
     from mmcl.train import train
 
-    for state in (AcceleratorState, GradientState, PartialState):  # as a process that trains for the first time
-        state._reset_state()  # type: ignore[no-untyped-call]
+    forget_run()  # as a process that trains for the first time
     if (ended := train(configure(list(arguments)))) != status:
         raise UserError(f"a training ended with status {ended}, not {status}")
 
