@@ -89,7 +89,7 @@ def _train(config: TrainConfig, accelerator: Accelerator) -> int:
     from mmcl.common.distributed import globalise_batchnorm
     from mmcl.common.files import write_json
     from mmcl.engine.loop import Loop
-    from mmcl.engine.processes import step_batches
+    from mmcl.engine.processes import check_norms, step_batches
     from mmcl.engine.run_folder import check_joints, check_shared, start_run
     from mmcl.engine.setup import build_task, open_data
     from mmcl.engine.start import start, write_start
@@ -105,6 +105,7 @@ def _train(config: TrainConfig, accelerator: Accelerator) -> int:
     description = describe_run(config, data, task, begun)
     if accelerator.num_processes > 1 and config.engine.sync_batchnorm:
         globalise_batchnorm(task)
+        check_norms(task.encoder)
     set_seed(config.seed, device_specific=True)  # from here on, processes may draw different dropout masks
     if config.resume:
         check_joints(folder, description)

@@ -157,16 +157,13 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.running_var.lerp_((variance * size / (size - 1.0)).to(self.running_var), momentum)
 
 
-_PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
-
 def globalise_batchnorm(module: nn.Module) -> nn.Module:
     """Replace every BatchNorm below ``module`` by :class:`GlobalBatchNorm` with the same tensors, in place.
 
-    Classes derived from them, which may do more than to normalise, stay as they are.
+    Classes derived from them stay as they are where they compute something of their own: see :func:`local_norms`.
     """
     for name, child in module.named_children():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm) and type(child) in _PLAIN:
+        if isinstance(child, nn.modules.batchnorm._BatchNorm) and _only_normalises(child):
             twin = GlobalBatchNorm(
                 child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
             )
@@ -178,3 +175,17 @@ def globalise_batchnorm(module: nn.Module) -> nn.Module:
         else:
             globalise_batchnorm(child)
     return module
+
+
+def _only_normalises(norm: nn.modules.batchnorm._BatchNorm) -> bool:
+    return type(norm).forward is nn.modules.batchnorm._BatchNorm.forward
+
+
+def local_norms(module: nn.Module) -> list[str]:
+    """Names of the batch norms that :func:`globalise_batchnorm` left: what else they compute cannot be known."""
+    return [
+        name
+        for name, part in module.named_modules()
+        if isinstance(part, nn.modules.batchnorm._BatchNorm)
+        and not isinstance(part, GlobalBatchNorm | nn.SyncBatchNorm)
+    ]

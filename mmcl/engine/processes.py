@@ -11,7 +11,7 @@ from accelerate.utils import DistributedType
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mmcl.common.distributed import purpose
+from mmcl.common.distributed import local_norms, purpose
 from mmcl.common.errors import UserError
 from mmcl.data.sampler import StepBatches
 from mmcl.engine.config import TrainConfig
@@ -69,6 +69,22 @@ def check_empty_bodies(config: TrainConfig, data: Experiment) -> None:
             f"encoder.empty_bodies is once, and clips have fewer bodies than encoder.persons ({options.persons}): on "
             "several processes batch statistics would not be those of one. Say --encoder.empty_bodies=each, or "
             "--engine.sync_batchnorm=false"
+        )
+
+
+def check_norms(encoder: nn.Module) -> None:
+    """Whether all batch norms of an encoder are over the clips of all processes.
+
+    Towers are not asked: those of a CLIP that is trained itself may be each process's own.
+
+    Raises:
+        UserError: one is of a class whose ``forward`` is not torch's own.
+    """
+    if names := local_norms(encoder):
+        kind = type(encoder.get_submodule(names[0])).__name__
+        raise UserError(
+            f"encoder.{names[0]} is a {kind}, which computes something of its own: its batch statistics would be each "
+            "process's. Make it a norm of torch.nn and what goes around it, or say --engine.sync_batchnorm=false"
         )
 
 

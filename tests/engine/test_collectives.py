@@ -20,7 +20,10 @@ from torch import Tensor, nn
 from mmcl.benchmarks.scale import held_bytes
 from mmcl.benchmarks.traffic import Traffic
 from mmcl.common.distributed import GlobalBatchNorm, globalise_batchnorm
-from mmcl.engine.processes import StopCheck
+from mmcl.common.errors import UserError
+from mmcl.encoders.base import build_encoder
+from mmcl.engine.processes import StopCheck, check_norms
+from mmcl.skeletons.layout import load_layout
 from mmcl.tasks.losses import SigLIP, info_nce, nt_xent
 
 N, D, WORLD = 12, 6, 3
@@ -31,6 +34,10 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "info_nce": lambda a, b, labels: info_nce(a, b, 0.1, labels),
     "siglip": lambda a, b, labels: SigLIP()(a, b, labels),
 }
+ENCODERS: dict[str, dict[str, Any]] = {
+    "skelet": {"width": 8, "groups": [1, 2], "widen": [2], "halve": [2], "pool": [2], "drop_path": 0.0,
+               "instance_pooling": True},
+}  # fmt: skip
 NORM_ROWS = (3, 7, 2), (3, 0, 4)  # rows of a process: they may differ, and there may be none
 
 
@@ -68,6 +75,18 @@ def norm_step(network: nn.Module, rows: slice) -> dict[str, Tensor]:
     return result | dict(network.named_buffers())
 
 
+def encoder_step(
+    name: str, rows: slice, make: Callable[[nn.Module], nn.Module] = lambda encoder: encoder
+) -> dict[str, Tensor]:
+    """Gradients of an encoder's parameters on these of N clips, of which every third has one person."""
+    torch.manual_seed(4)
+    encoder = make(build_encoder(name, load_layout("jhmdb_15"), 4, ENCODERS[name]).double().train())
+    x = torch.randn(encoder.example(8, N).shape, dtype=torch.float64)
+    x[::3, 1:] = 0
+    nn.functional.cross_entropy(encoder(x[rows]), LABELS[rows]).backward()
+    return {name: parameter.grad for name, parameter in encoder.named_parameters() if parameter.grad is not None}
+
+
 def loss_of(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda a, b: LOSSES[name](a, b, None)
 
@@ -103,6 +122,11 @@ def worker(rank: int, folder: str) -> None:
     found["loss bytes"] = dict(traffic.bytes)
     found["uneven"] = [uneven_norm(GlobalBatchNorm(4), counts, rank) for counts in NORM_ROWS]
     found["held"] = {name: held_bytes(loss_of(name), N) for name in LOSSES}
+    for name in ENCODERS:
+        found[name] = encoder_step(name, rows, globalise_batchnorm)
+        for gradient in found[name].values():
+            dist.all_reduce(gradient)
+            gradient /= WORLD
     check = StopCheck(Accelerator(cpu=True), seconds=1e9)
     found["stops"] = [check(rank == 1 and step >= 2) for step in range(2 * StopCheck.MOST)]
     for key, tensor in found["norm"].items():
@@ -135,6 +159,35 @@ def test_batch_norm_over_processes(found) -> None:
         assert mine["norm"].keys() == expected.keys()
         for key, tensor in expected.items():
             torch.testing.assert_close(mine["norm"][key], tensor, msg=key)
+
+
+@pytest.mark.parametrize("name", list(ENCODERS))
+def test_gradients_of_encoders_over_processes_where_persons_are_absent(found, name) -> None:
+    expected = encoder_step(name, slice(0, N))
+    for mine in found:
+        assert mine[name].keys() == expected.keys()
+        for key, tensor in expected.items():
+            torch.testing.assert_close(mine[name][key], tensor, rtol=1e-6, atol=1e-9, msg=key)
+
+
+class Renamed(nn.BatchNorm1d):
+    """Computes what torch's does."""
+
+
+class Rectified(nn.BatchNorm1d):
+    """Computes more."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).relu()
+
+
+def test_a_norm_that_does_more_than_to_normalise_is_named() -> None:
+    encoder = nn.Sequential(Renamed(4), nn.BatchNorm1d(4), nn.SyncBatchNorm(4))
+    check_norms(globalise_batchnorm(encoder))
+    assert isinstance(encoder[0], GlobalBatchNorm)
+    encoder.append(nn.Sequential(Rectified(4)))
+    with pytest.raises(UserError, match=r"encoder\.3\.0 is a Rectified, .*--engine.sync_batchnorm=false"):
+        check_norms(globalise_batchnorm(encoder))
 
 
 def test_on_one_process_the_global_norm_is_the_ordinary_one() -> None:

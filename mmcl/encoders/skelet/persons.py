@@ -75,25 +75,26 @@ class InstancePooling(nn.Module):
     ) -> None:
         super().__init__()
         self.drop_path, self.by_batch = drop_path, by_batch
-        self.encode, self.encode_bn = nn.Linear(channels, width), _PointNorm(width)
-        self.compare, self.compare_bn = nn.Linear(2 * width, width), _PointNorm(width)
-        self.fuse, self.fuse_bn = nn.Linear(2 * width, width), _PointNorm(width)
+        self.encode, self.encode_bn = nn.Linear(channels, width), nn.BatchNorm1d(width)
+        self.compare, self.compare_bn = nn.Linear(2 * width, width), nn.BatchNorm1d(width)
+        self.fuse, self.fuse_bn = nn.Linear(2 * width, width), nn.BatchNorm1d(width)
         self.positions = None
         if positions != "none":
             self.positions = nn.Parameter(torch.randn(joints, width if positions == "channel" else 1))
 
     def forward(self, points: Tensor, bodies: Bodies) -> Tensor:
         """(B, T, V, C) of the computed bodies -> (N, W, T, V)."""
-        point = F.relu(self.encode_bn(self.encode(points)))
+        point = F.relu(_by_point(self.encode_bn, self.encode(points)))
         if self.positions is not None:
             point = point + self.positions
         M = bodies.present.shape[1]
         most = bodies.pick(bodies.most(point).unsqueeze(1).expand(-1, M, *[-1] * 3))
-        compared = self.compare_bn(self.compare(torch.cat([point, most], dim=3)))
+        compared = _by_point(self.compare_bn, self.compare(torch.cat([point, most], dim=3)))
         point = F.gelu(compared + point * self._kept(bodies, point))
         frame = bodies.most(point)
         clip = frame.amax(dim=(1, 2), keepdim=True).expand_as(frame)
-        return F.gelu(self.fuse_bn(self.fuse(torch.cat([clip, frame], dim=3)))).permute(0, 3, 1, 2)
+        fused = _by_point(self.fuse_bn, self.fuse(torch.cat([clip, frame], dim=3)))
+        return F.gelu(fused).permute(0, 3, 1, 2)
 
     def _kept(self, bodies: Bodies, like: Tensor) -> Tensor | float:
         """(B, 1, 1, 1): 0 where the shortcut is dropped, else 1."""
@@ -110,8 +111,6 @@ class InstancePooling(nn.Module):
             setattr(self, f"{name}_bn", nn.Identity())
 
 
-class _PointNorm(nn.BatchNorm1d):
-    """Batch norm of (…, W), every row a sample."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(0, -2)).view_as(x)
+def _by_point(norm: nn.Module, x: Tensor) -> Tensor:
+    """A batch norm of (…, W), every row a sample; the same shape."""
+    return norm(x.flatten(0, -2)).view_as(x)
