@@ -37,6 +37,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 ENCODERS: dict[str, dict[str, Any]] = {
     "skelet": {"width": 8, "groups": [1, 2], "widen": [2], "halve": [2], "pool": [2], "drop_path": 0.0,
                "instance_pooling": True},
+    "edge_gcn": {"width": 8, "main_width": 8, "last_width": 8, "dropout": 0.0},
 }  # fmt: skip
 NORM_ROWS = (3, 7, 2), (3, 0, 4)  # rows of a process: they may differ, and there may be none
 

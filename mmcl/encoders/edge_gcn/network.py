@@ -77,7 +77,7 @@ class EdgeGCN(Encoder):
         bodies = x.flatten(0, 1).unsqueeze(1)
         # Absent persons are all alike, and one stands for all, unless batch statistics are taken, or each body has
         # edges of its own.
-        alike = not any(isinstance(part, nn.BatchNorm2d) and part.training for part in self.modules())
+        alike = not any(isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training for part in self.modules())
         packing = pack(bodies, exact=True) if alike and next(iter(self.edges().values())).dim() == 3 else None
         if packing is None:
             found = self.trunk(self.inputs(bodies))
