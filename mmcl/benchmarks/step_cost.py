@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmcl.benchmarks.steps import SteppedRun
+from mmcl.encoders.counting import count_products_of
 
 TIMED = 2  # steps
 
@@ -55,8 +54,6 @@ def _counted(run: SteppedRun) -> tuple[int, int]:
     Where a step has several backward passes, one after the other, what all of them need is added up. Attention is
     computed in plain products, which the counter knows on every device; its weights are then kept, too.
     """
-    from torch.utils.flop_counter import FlopCounterMode
-
     weights = {tensor.untyped_storage().data_ptr() for tensor in run.loop.task.parameters()}
     kept: dict[int, int] = {}
 
@@ -66,10 +63,9 @@ def _counted(run: SteppedRun) -> tuple[int, int]:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor.detach()
 
-    counter: Any = FlopCounterMode(display=False)
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), sdpa_kernel(SDPBackend.MATH), counter:
-        run()
-    return counter.get_total_flops() // 2, sum(kept.values())
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        macs = count_products_of(run)
+    return macs, sum(kept.values())
 
 
 def _held(run: SteppedRun) -> tuple[int, int]:

@@ -12,6 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmcl.encoders.base import Encoder
 
+aten = torch.ops.aten
+
 
 def count_parameters(module: nn.Module) -> int:
     """Numbers in the parameters of a module, whether they are trained at the moment or not."""
@@ -61,7 +63,13 @@ class _Counter(TorchDispatchMode):
         super().__init__()
         from torch.utils.flop_counter import flop_registry  # imports triton, which takes as long as a prediction
 
-        self.formulas, self.operations = flop_registry, 0
+        # torch has no formulas for products that are added up in place, which cost what the others cost.
+        self.formulas = {
+            **flop_registry,
+            aten.addmm_: flop_registry[aten.addmm],
+            aten.baddbmm_: flop_registry[aten.baddbmm],
+        }
+        self.operations = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
