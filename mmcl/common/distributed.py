@@ -181,11 +181,17 @@ def _only_normalises(norm: nn.modules.batchnorm._BatchNorm) -> bool:
     return type(norm).forward is nn.modules.batchnorm._BatchNorm.forward
 
 
-def local_norms(module: nn.Module) -> list[str]:
-    """Names of the batch norms that :func:`globalise_batchnorm` left: what else they compute cannot be known."""
-    return [
-        name
-        for name, part in module.named_modules()
-        if isinstance(part, nn.modules.batchnorm._BatchNorm)
-        and not isinstance(part, GlobalBatchNorm | nn.SyncBatchNorm)
-    ]
+def local_norms(module: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
+    """The batch norms that :func:`globalise_batchnorm` left, by name: what else they compute cannot be known."""
+    norms = {name: m for name, m in module.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    return {name: norm for name, norm in norms.items() if not isinstance(norm, GlobalBatchNorm | nn.SyncBatchNorm)}
+
+
+@torch.no_grad()
+def share_statistics(module: nn.Module) -> None:
+    """Give all processes the running statistics of process 0, where batch norms are each process's own; collective."""
+    if world_size() > 1:
+        with purpose("batch norm"):
+            for norm in local_norms(module).values():
+                for statistic in norm.buffers(recurse=False):
+                    dist.broadcast(statistic, src=0)

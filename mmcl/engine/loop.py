@@ -22,7 +22,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor
 from tqdm import tqdm
 
-from mmcl.common.distributed import purpose
+from mmcl.common.distributed import purpose, share_statistics
 from mmcl.common.errors import UserError
 from mmcl.common.interrupts import stop_requests
 from mmcl.common.printing import complain, one_line
@@ -165,7 +165,7 @@ class Loop:
 
     @torch.no_grad()
     def _call(self, event: Callable[..., None]) -> None:
-        self.task.eval()
+        self._stand_still()
         event(self.current.stage, self.apply)
 
     def _epoch(self, bar: Any, stops: list[int]) -> bool:
@@ -238,7 +238,7 @@ class Loop:
         ends = position.epoch == self.current.epochs
         if not len(clips) or not (ends or position.epoch % self.config.engine.validate_every == 0):
             return
-        self.task.eval()
+        self._stand_still()
         labels = self.data.split.targets(self.data.store.labels[clips])
         with torch.no_grad():
             values = self.task.validation(self.apply, clips, labels)
@@ -247,6 +247,11 @@ class Loop:
         if position.stage == last_stage and (position.best is None or position.last > position.best):
             position.best = position.last
             self.checkpoints.save(self.optimiser, "best")
+
+    def _stand_still(self) -> None:
+        """Evaluation mode, in which all processes have one network: that of the first, which is what is saved."""
+        self.task.eval()
+        share_statistics(self.task)
 
     def apply(self, function: Callable[[Tensor, Tensor], Tensor], clips: Sequence[int] | np.ndarray) -> np.ndarray:
         """What a function of raw joints and lengths gives for clips, outside autocast; shared by all processes.

@@ -80,11 +80,11 @@ def check_norms(encoder: nn.Module) -> None:
     Raises:
         UserError: one is of a class whose ``forward`` is not torch's own.
     """
-    if names := local_norms(encoder):
-        kind = type(encoder.get_submodule(names[0])).__name__
+    for name, norm in local_norms(encoder).items():
         raise UserError(
-            f"encoder.{names[0]} is a {kind}, which computes something of its own: its batch statistics would be each "
-            "process's. Make it a norm of torch.nn and what goes around it, or say --engine.sync_batchnorm=false"
+            f"encoder.{name} is a {type(norm).__name__}, which computes something of its own: its batch statistics "
+            "would be each process's. Make it a norm of torch.nn and what goes around it, or say "
+            "--engine.sync_batchnorm=false"
         )
 
 

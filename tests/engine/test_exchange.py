@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forked import reset_accelerate, train_forked
+import torch
+from forked import FACTS, reset_accelerate, train_forked
 from running import arguments, assert_alike, records, weights
 
 from mmcl.engine.parsing import parse
+from mmcl.tasks.base import Task
+from mmcl.tasks.supervised import Supervised
 from mmcl.train import train
 
 STEPS = 6
@@ -62,3 +65,29 @@ def test_what_is_trained_is_broadcast_once_and_reduced_once_a_step_and_nothing_e
         assert calls["metrics", "all-reduce"] == 4  # a line every two steps and at the end of an epoch
         assert calls["stop", "all-reduce"] <= STEPS
         assert ("other", "all-reduce") not in calls and ("other", "all-gather") not in calls
+
+
+def note_statistics() -> None:
+    """Keep the running statistics that a network is judged with, and those that a stage ends with."""
+    FACTS["judged"], validation, end = [], Supervised.validation, Task.end
+
+    def note(task: Task) -> None:
+        FACTS["judged"].append({name: each.clone() for name, each in task.named_buffers() if "running" in name})
+
+    def noted(task: Supervised, *words: Any) -> dict[str, float]:
+        note(task)
+        return validation(task, *words)
+
+    Supervised.validation = noted  # type: ignore[method-assign]
+    Task.end = lambda task, *words: (note(task), end(task, *words))[1]  # type: ignore[method-assign]
+
+
+def test_one_network_is_judged_also_where_batch_norms_are_each_process_s_own(demo_store, tmp_path) -> None:
+    words = ["--engine.sync_batchnorm=false", "--schedule.epochs=2", "--data.validation={subject: [1]}"]
+    words = arguments(demo_store, tmp_path / "run", *words, "--data.batch_size=4")
+    mine, other = (facts["judged"] for facts in train_forked(tmp_path / "ranks", words, prepare=[note_statistics]))
+    assert len(mine) == len(other) == 3  # two epochs, and the end in between
+    for one, two in zip(mine, other, strict=True):
+        assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+    saved = weights(tmp_path / "run")
+    assert mine[0] and all(torch.equal(saved[name], each) for name, each in mine[-1].items())
