@@ -130,7 +130,9 @@ class Loop:
 
     def leave(self) -> None:
         """End the stage, whose optimiser is needed no more unless the next one continues; stand before that one."""
-        position, memory = self.position, self._memory()
+        if self.stepper is None:  # resumed behind the last step: what is saved below must know of the scale of the loss
+            self.checkpoints.load_training(self.optimiser if self._continues() else None)
+        position, memory = self.position, self.optimiser.state_dict() if self._continues() else None
         if self.stepper is not None and not self.accelerator.is_fsdp2:
             self.stepper.release()
         self.stepper, self.optimiser = None, self._new_optimiser()
@@ -147,14 +149,10 @@ class Loop:
                 self.optimiser.load_state_dict(memory)
         self.checkpoints.save(self.optimiser)
 
-    def _memory(self) -> dict[str, Any] | None:
-        """What the optimiser of the stage that ends remembers, where the next stage continues it; collective."""
+    def _continues(self) -> bool:
+        """Whether the next stage goes on with what the optimiser of the one that ends remembers."""
         following = self.position.stage + 1
-        if following == len(self.plan) or not self.plan[following].stage.continues:
-            return None
-        if self.stepper is None:  # resumed behind the last step
-            self.checkpoints.load_training(self.optimiser)
-        return self.optimiser.state_dict()
+        return following < len(self.plan) and self.plan[following].stage.continues
 
     def _new_optimiser(self) -> RunOptimiser:
         """Choose what the stage at hand trains; its optimiser, which remembers nothing yet."""

@@ -344,23 +344,34 @@ class Dying(Exception):
     """A kill, as far as the run can tell."""
 
 
-def test_a_gradient_scaler_is_the_run_s_also_where_a_stage_begins(base, demo_store, monkeypatch) -> None:
+@pytest.mark.parametrize("where", ["leave", "enter"])
+def test_a_gradient_scaler_is_the_run_s_also_where_a_stage_ends_or_begins(base, demo_store, monkeypatch, where) -> None:
     """Killed between two stages: the optimiser is new, the scale of the loss is not."""
-    words, scales = command(("task", "bank"), demo_store, base / "scaled", base / "towers"), []
-    enter = Loop.enter
+    words, scales = command(("task", "bank"), demo_store, base / f"scaled_{where}", base / "towers"), []
+    make, events = Loop.__init__, {name: getattr(Loop, name) for name in ("leave", "enter")}
 
-    def scaled(loop: Loop) -> None:
+    def made(loop: Loop, config: Any, accelerator: Any, *more: Any) -> None:
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024, growth_interval=2)
+        make(loop, config, accelerator, *more)
+
+    def entered(loop: Loop) -> None:
         new = loop.stepper is None
-        if loop.accelerator.scaler is None:
-            loop.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024, growth_interval=2)
-        if new and loop.position.stage == 1 and not loop.resumes:
-            raise Dying
-        enter(loop)
+        die_between_stages(loop, "enter")
+        events["enter"](loop)
         if new:
             scales.append(loop.accelerator.scaler.get_scale())
             loop.accelerator.scaler.load_state_dict({**loop.accelerator.scaler.state_dict(), "scale": 64.0})
 
-    monkeypatch.setattr(Loop, "enter", scaled)
+    def left(loop: Loop) -> None:
+        die_between_stages(loop, "leave")
+        events["leave"](loop)
+
+    def die_between_stages(loop: Loop, event: str) -> None:
+        if event == where and not loop.resumes and loop.position.steps == loop.plan[1].first_step:
+            raise Dying
+
+    for name, change in (("__init__", made), ("enter", entered), ("leave", left)):
+        monkeypatch.setattr(Loop, name, change)
     with pytest.raises(Dying):
         train(parse(words))
     reset_accelerate()
