@@ -34,26 +34,28 @@ def sole_writer(config: TrainConfig) -> Iterator[None]:
     made = [parent for parent in folder.parents if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
+    _acquire(lock, folder)
     try:
-        _acquire(lock, folder)
-        try:
-            write_json(folder / WRITER, {"process": os.getpid(), "host": platform.node(), "since": time.ctime()})
-            check_run(config)  # once more: until now, another process may have written
-            if not has_saved(folder):
-                for name in _OURS:
-                    (folder / name).unlink(missing_ok=True)
-                shutil.rmtree(folder / "trackers", ignore_errors=True)
-            yield
-        finally:
-            (folder / WRITER).unlink(missing_ok=True)
-            lock.release()
+        write_json(folder / WRITER, {"process": os.getpid(), "host": platform.node(), "since": time.ctime()})
+        check_run(config)  # once more: until now, another process may have written
+        if not has_saved(folder):
+            for name in _OURS:
+                (folder / name).unlink(missing_ok=True)
+            shutil.rmtree(folder / "trackers", ignore_errors=True)
+        yield
     finally:
+        (folder / WRITER).unlink(missing_ok=True)
         if [path.name for path in folder.iterdir()] == [LOCK]:  # refused before anything was written
-            (folder / LOCK).unlink()
-            folder.rmdir()
-            with suppress(OSError):  # what somebody else has put there meanwhile stays
-                for parent in made:
-                    parent.rmdir()
+            _remove(folder, made)  # while it is locked: afterwards, it may be somebody else's
+        lock.release()
+
+
+def _remove(folder: Path, made: list[Path]) -> None:
+    """Remove a folder that holds its lock alone, and the parents that were made for it, innermost first."""
+    with suppress(OSError):  # what somebody else has put there meanwhile stays
+        (folder / LOCK).unlink()
+        for empty in (folder, *made):
+            empty.rmdir()
 
 
 def _acquire(lock: FileLock, folder: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from forked import reset_accelerate
 from running import arguments, launch, records, weights
 from safetensors.torch import load_file, save
@@ -28,6 +29,7 @@ from mmcl.data.store import open_store
 from mmcl.engine.loop import Loop
 from mmcl.engine.parsing import parse
 from mmcl.engine.random_states import random_states, restore_random_states
+from mmcl.engine.run_folder import LOCK
 from mmcl.engine.setup import build_task, open_data
 from mmcl.engine.summary import describe_run
 from mmcl.engine.writer import sole_writer
@@ -112,6 +114,21 @@ def test_a_second_writer_is_told_who_writes(demo_store, tmp_path) -> None:
         holder.join()
     assert run(demo_store, tmp_path / "run") == 0  # what was killed holds nothing
     assert not (tmp_path / "run" / ".writer.json").exists()
+
+
+def test_who_is_refused_leaves_the_folder_and_the_lock_of_who_has_just_begun(demo_store, tmp_path) -> None:
+    """The first one holds the lock and has written nothing yet, not even its name."""
+    out = tmp_path / "run"
+    config = parse(arguments(demo_store, out, *SHORT))
+    out.mkdir()
+    with FileLock(out / LOCK):
+        for _ in range(2):  # the second time, too
+            with pytest.raises(UserError, match="is being written by another process"), sole_writer(config):
+                pass
+            assert [path.name for path in out.iterdir()] == [LOCK]
+    with sole_writer(config):
+        pass
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("moment", ["first step", "second step"])
