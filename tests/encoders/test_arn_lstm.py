@@ -122,6 +122,8 @@ def test_windows_by_hand():
     assert windows.real.sum(dim=1).tolist() == [3, 1, 1, 1, 1]
     assert rows(sliding_windows(x, 4, 2, 2))[0] == [[1, 2, 3, 4], [3, 4, 5, 6]]
     assert rows(sliding_windows(x[:, :, :3], 4, 2, 0)) == [[[0, 1, 2, 3]]] * 3 + [[[0, 0, 1, 0]], [none]]
+    short = [[[0, 1, 2, 3], [1, 2, 3, 0]], [[0, 0, 1, 0], [0, 1, 0, 0]]]  # of shortfalls 1 and 3, as released
+    assert [rows(sliding_windows(x, 4, 1, 2))[number] for number in (2, 3)] == short
     assert rows(central_window(x, 4)) == [[[3, 4, 5, 6]], [[1, 2, 3, 4]], [[0, 1, 2, 3]], [[0, 0, 1, 0]], [none]]
     assert rows(central_window(x, 3))[:2] == [[[4, 5, 6]], [[2, 3, 4]]]
 

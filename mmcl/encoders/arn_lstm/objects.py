@@ -48,7 +48,10 @@ def central_window(x: Tensor, frames: int) -> Windows:
 
 
 def sliding_windows(x: Tensor, frames: int, step: int, most: int) -> Windows:
-    """Windows of T frames, one every few frames, that lie inside a clip; a shorter clip is one, between zeros.
+    """Windows of T frames, one every few frames, that lie inside a clip; a shorter clip lies between zeros.
+
+    As released, these are as many on either side, so that T + 1 frames come of a shortfall that is odd: one window, and
+    a second one where windows begin at every frame (``step`` 1) and as many frames came.
 
     Args:
         x: (N, M, frames that came, J, C).
