@@ -130,14 +130,18 @@ class LeanBodies(Folded):
         return [part.transpose(0, 1).contiguous().transpose(0, 1) for part in parts]
 
     def empty_features(self, frames: int) -> Tensor:
-        """(M, D): the feature of an empty body in each slot, which is kept for the number of frames last asked for."""
+        """(M, D): the feature of an empty body in each slot, which is kept for the number of frames last asked for.
+
+        It is computed without autocast, since it is kept for calls with and without.
+        """
         if (
             self.empty_frames != frames
             or self.empty.device != self.scale.device
             or self.empty.dtype != self.scale.dtype
         ):
-            zeros = self.scale.new_zeros(1, self.persons, frames, self.joints, self.channels)
-            self.empty, self.empty_frames = self.trunk(self.normalise(zeros)), frames
+            with torch.autocast(self.scale.device.type, enabled=False):
+                zeros = self.scale.new_zeros(1, self.persons, frames, self.joints, self.channels)
+                self.empty, self.empty_frames = self.trunk(self.normalise(zeros)), frames
         return self.empty
 
     def features(self, x: Tensor) -> Tensor:

@@ -90,6 +90,15 @@ def test_the_lean_form_is_the_same_function(name) -> None:
     assert not any(parameter.requires_grad for parameter in lean.parameters())
 
 
+def test_the_lean_form_keeps_nothing_that_autocast_has_rounded(name) -> None:
+    encoder = build(name).eval()
+    x, used, fresh = clips(encoder), encoder.lean(), encoder.lean()
+    with torch.no_grad():
+        with torch.autocast("cpu", torch.bfloat16):
+            used(x)
+        assert torch.equal(used.features(x), fresh.features(x))
+
+
 def test_the_head_is_all_that_knows_how_many_classes_there_are(name) -> None:
     encoder = build(name)
     more = type(encoder)(encoder.layout, CLASSES + 2, encoder.options).state_dict()

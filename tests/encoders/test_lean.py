@@ -107,6 +107,14 @@ def test_an_absent_person_costs_nothing_and_frames_may_change():
     torch.testing.assert_close(lean(other), encoder(other), rtol=1e-9, atol=1e-9)
 
 
+def test_an_empty_body_is_computed_once_under_autocast_too():
+    encoder = build().float()
+    lean, x = encoder.lean(), clips(encoder, 1, 12, (0, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert flops(lean, x) > flops(lean, x)
+    assert flops(lean, x) == flops(lean, x) and lean.empty.dtype == torch.float32
+
+
 def test_operations_of_one_body():
     encoder = lively_encoder(CTRGCNOptions(), 16)
     lean, published, x = encoder.lean(), published_network(encoder), clips(encoder, 1, 16)

@@ -156,10 +156,15 @@ class LeanEdgeGCN(nn.Module):
         return found.unflatten(0, (-1, self.persons)).mean(dim=1)
 
     def empty_feature(self, bodies: Tensor) -> Tensor:
-        """(1, D): the feature of an empty body, which is kept for the number of frames last asked for."""
-        wanted = (bodies.shape[2], bodies.device, bodies.dtype)
+        """(1, D): the feature of an empty body, which is kept for the number of frames last asked for.
+
+        It is computed without autocast, since it is kept for calls with and without.
+        """
+        wanted = (bodies.shape[2], bodies.device, self.classifier.weight.dtype)
         if self.empty is None or self.empty_for != wanted:
-            self.empty, self.empty_for = self.trunk(self.inputs(torch.zeros_like(bodies[:1]))), wanted
+            with torch.autocast(bodies.device.type, enabled=False):
+                nobody = torch.zeros_like(bodies[:1], dtype=self.classifier.weight.dtype)
+                self.empty, self.empty_for = self.trunk(self.inputs(nobody)), wanted
         return self.empty
 
     def _load_from_state_dict(self, *args: Any) -> None:
