@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -125,7 +125,8 @@ def _check_graph(facts: Mapping[str, str], description: Description, graph: Path
     known = [key for key in ("encoder", "rejection", *(["weights"] if own_weights else [])) if key in facts]
     for key in ("class_names", "layout", "preprocess", *known):
         try:
-            found, own = json.loads(facts[key]), own_weights if key == "weights" else getattr(description, key)
+            found: Any = json.loads(facts[key])
+            own: Any = own_weights if key == "weights" else getattr(description, key)
             if key == "layout":
                 found = Layout.from_dict(found)
             elif key == "encoder":
