@@ -10,15 +10,11 @@ from mmcl.skeletons.layout import Layout
 
 FEWEST = 8  # a body of which no more than one joint in so many is seen, and no more than two, is none
 SCARCE = 0.1  # share of a clip's frames with such bodies above which that is said
-SHAKING = (
-    0.05  # of a body's extent that the median bone changes from frame to frame; 0.036 at most in real ones at 3 fps
-)
+SHAKING = 0.05  # of a body's extent that the median bone changes from frame to frame; 0.036 in real ones at 3 fps
 # Of the way of left and right joints that they have where the two are exchanged: in sensors' own mistakes 0.18 and more
 # for one exchange, and 0.37 for two.
 ONCE, BACK = 0.15, 0.3
-APART = (
-    0.15  # of a body's extent by which that way is shorter: people who turn sideways have left and right in one place
-)
+APART = 0.15  # of a body's extent, by which that way is shorter: who turns sideways has left and right in one place
 FAST = 15.0  # metres a second that the fastest twentieth of all joints reaches in no recording of people
 PAIRS = 2  # of joints that must be there
 
@@ -42,9 +38,8 @@ def few_joints(there: np.ndarray, at: Boxes, joints: np.ndarray) -> tuple[np.nda
     remarks = []
     if few.sum() > SCARCE * at.there.sum():
         seen = " or ".join(map(str, np.unique(count[few])))
-        what = (
-            f"only {seen} of {V} joints {'is' if seen == '1' else 'are'} seen in {few.sum()} of {at.there.sum()} frames"
-        )
+        verb = "is" if seen == "1" else "are"
+        what = f"only {seen} of {V} joints {verb} seen in {few.sum()} of {at.there.sum()} frames"
         remarks.append(Remark("scarce", what, KINDS["scarce"].advice))
     there = there & ~few[..., None]
     return there, boxes(joints, there), remarks
