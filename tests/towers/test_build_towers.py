@@ -44,7 +44,7 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(UserError, match="is there already"):
         build.build_tower("tiny-clip", tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="file is a file, and no folder: choose another --out"):
         build.build_tower("tiny-clip", tmp_path / "file" / "out")
 
 

@@ -19,7 +19,7 @@ WORDS = {"M": "persons", "T": "frames", "V": "joints", "C": "coordinates"}
 STGCN = "ST-GCN's order, channels first"
 KNOWN = {"CTVM": STGCN, "NCTVM": STGCN, "VCT": "MATLAB's order"}
 MOST_PERSONS = 10
-CLEARLY = 0.95  # of the score of a usual order that an unusual one must have to be taken instead
+CLEARLY = 0.9  # of the score of a usual order that an unusual one must have to be taken instead
 
 
 def arranged(
