@@ -74,6 +74,7 @@ class Loop:
         self.resumes = config.resume and self.checkpoints.exists()
         if self.resumes:
             self.position.go_on_from(folder / "checkpoints" / "last")
+            self.position.check(self.plan, folder / "checkpoints" / "last")
             self.checkpoints.load_learned()
         to_device(accelerator, task)
         self.stepper: Stepper | None = None

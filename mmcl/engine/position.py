@@ -8,6 +8,7 @@ from typing import Any
 
 from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
+from mmcl.engine.plan import Plan
 
 POSITION = "position.json"
 
@@ -71,9 +72,36 @@ class Position:
             )
         own = {field.name for field in fields(self)}
         if own - set(state) or not all(_fits(name, state[name]) for name in own):
-            raise UserError(f"cannot resume: {checkpoint / POSITION} is damaged")
+            raise _damaged(checkpoint)
         for name in own - {"processes"}:
             setattr(self, name, state[name])
+
+    def check(self, plan: Plan, checkpoint: Path) -> None:
+        """Whether a position that was read from a checkpoint is a place in a run's plan.
+
+        Raises:
+            UserError: it is none, or is counted wrongly: a run would pass for finished that is not.
+        """
+        finished, place = self.stage == len(plan), (0, 0)
+        epochs, steps = plan.epochs, plan.steps  # of the run, before the stage
+        if self.stage < len(plan):
+            planned = plan[self.stage]
+            # A run that is stopped at the last step of an epoch has not counted that epoch yet.
+            inside = self.epoch < planned.epochs and self.step <= planned.steps
+            if inside or (self.epoch, self.step) == (planned.epochs, 0):
+                place = (self.epoch, self.step)
+            epochs, steps = (
+                planned.first_epoch + self.epoch,
+                planned.first_step + self.epoch * planned.steps + self.step,
+            )
+        if self.stage > len(plan) or self.complete != finished or place != (self.epoch, self.step):
+            raise _damaged(checkpoint)
+        if (self.epochs, self.steps) != (epochs, steps):
+            raise _damaged(checkpoint)
+
+
+def _damaged(checkpoint: Path) -> UserError:
+    return UserError(f"cannot resume: {checkpoint / POSITION} is damaged: put it back, or train anew in another --out")
 
 
 def _fits(name: str, value: Any) -> bool:

@@ -273,6 +273,21 @@ def test_a_position_with_nonsense_in_it_is_refused(copy, demo_store, key) -> Non
             run(demo_store, copy, "--resume=true")
 
 
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"complete": True}, {"stage": 1, "epoch": 0, "step": 0}, {"stage": 5}, {"epoch": 999}, {"step": 999},
+        {"epoch": 2}, {"epochs": 0}, {"steps": 99}, {"stage": 1, "epoch": 0, "step": 0, "complete": True},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_position_that_is_no_place_in_the_run_is_refused(copy, demo_store, edited) -> None:
+    path = copy / "checkpoints" / "last" / "position.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **edited}))
+    with pytest.raises(UserError, match="^cannot resume: .*position.json is damaged"):
+        run(demo_store, copy, "--resume=true")
+
+
 def test_what_changes_no_result_may_change(copy, demo_store, stopped, tmp_path) -> None:
     shutil.copytree(demo_store, tmp_path / "moved")
     free = ["--data.eval_batch_size=3", "--engine.validate_every=7", "--engine.log_every=2", "--data.workers=1"]
