@@ -11,6 +11,7 @@ from typing import Any
 from mmcl.common.errors import UserError
 from mmcl.common.files import atomic_folder, check_replaceable
 from mmcl.common.interrupts import stop_as_interrupt
+from mmcl.data.columns import file_digest
 from mmcl.data.preparation.finish import SKIPPED, Summary, finish, read_skipped
 from mmcl.data.preparation.parts import flush
 from mmcl.data.store import ClipStore, open_store
@@ -42,6 +43,12 @@ def merge(locations: Sequence[str | Path], out: Path, overwrite: bool = False) -
             for part in store.info["parts"]:
                 name = f"part-{len(parts):05d}.arrow"
                 _take(store.folder.file(f"clips/{part['file']}", part["bytes"]), folder / "clips" / name)
+                # Else finish() would give what is damaged a digest that fits it.
+                if part.get("sha256", "") not in ("", file_digest(folder / "clips" / name)):
+                    raise UserError(
+                        f"{store.location}/clips/{part['file']} is not what was prepared (a damaged disk or copy): "
+                        "prepare that shard again with --overwrite, or copy it again"
+                    )
                 parts.append({**part, "file": name})
         lists = [read_skipped(store) for store in shards]
         skipped = [entry for bad, _, _ in lists for entry in bad]

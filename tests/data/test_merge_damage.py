@@ -1,0 +1,61 @@
+"""Shards that are damaged, edited or from elsewhere are not joined to a store that looks whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import recordings
+
+from mmcl.common.errors import UserError
+from mmcl.data.columns import content_fingerprint
+from mmcl.data.preparation.build import prepare
+from mmcl.data.preparation.merge import merge
+from mmcl.data.readers.utd_mhad import UTDMHAD
+from mmcl.data.store import open_store
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two shards of four takes, ``1`` and ``2``."""
+    base = tmp_path_factory.mktemp("shards")
+    for subject in range(1, 5):
+        recordings.write_take(base / "takes", 1, subject)
+    for index in (1, 2):
+        prepare(UTDMHAD(base / "takes"), base / str(index), workers=1, progress=False, shard=(index, 2))
+    return base
+
+
+@pytest.fixture
+def shards(made: Path, tmp_path: Path) -> list[Path]:
+    for name in ("1", "2"):
+        shutil.copytree(made / name, tmp_path / name)
+    return [tmp_path / "1", tmp_path / "2"]
+
+
+def edit(store: Path, without: str = "", **facts: Any) -> None:
+    """Change what a store says of itself, with the fingerprint that goes with it."""
+    digests = open_store(store).index.column("digest").to_pylist()
+    info = {**json.loads((store / "store.json").read_text()), **facts}
+    info.pop(without, None)
+    info["fingerprint"] = content_fingerprint(digests, info)
+    (store / "store.json").write_text(json.dumps(info))
+
+
+def refused(shards: list[Path], words: str) -> None:
+    out = shards[0].parent / "out"
+    with pytest.raises(UserError, match=words) as error:
+        merge(shards, out)
+    assert len(str(error.value).splitlines()) == 1 and not out.exists()
+
+
+def test_a_part_that_is_not_what_was_prepared_gets_no_new_digest(shards: list[Path]) -> None:
+    part = shards[1] / "clips" / "part-00000.arrow"
+    content = bytearray(part.read_bytes())
+    joints = open_store(shards[1]).joints(0).tobytes()
+    content[content.index(joints)] ^= 1
+    part.write_bytes(content)
+    refused(shards, r"2/clips/part-00000.arrow is not what was prepared .*copy it again")
