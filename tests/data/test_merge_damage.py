@@ -59,3 +59,15 @@ def test_a_part_that_is_not_what_was_prepared_gets_no_new_digest(shards: list[Pa
     content[content.index(joints)] ^= 1
     part.write_bytes(content)
     refused(shards, r"2/clips/part-00000.arrow is not what was prepared .*copy it again")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("fps", 25.0), ("class_names", [f"other {label}" for label in range(27)]), ("dataset", "other"),
+                       ("subject_names", {"Ann": 1}), ("layout", None)],
+)  # fmt: skip
+def test_stores_that_say_different_things_are_not_joined(shards: list[Path], key: str, value: Any) -> None:
+    if key == "layout":
+        layout = json.loads((shards[1] / "store.json").read_text())["layout"]
+        value = {**layout, "joints": [layout["joints"][1], layout["joints"][0], *layout["joints"][2:]]}
+    edit(shards[1], **{key: value})
+    refused(shards, f"is no shard of what .* is one of \\(different {key}\\)")

@@ -16,6 +16,9 @@ from mmcl.data.preparation.finish import SKIPPED, Summary, finish, read_skipped
 from mmcl.data.preparation.parts import flush
 from mmcl.data.store import ClipStore, open_store
 
+# What numbers and labels of clips mean: the whole says of all what its first shard says.
+MEANING = ("dataset", "class_names", "layout", "fps", "dimensions", "subject_names")
+
 
 def merge(locations: Sequence[str | Path], out: Path, overwrite: bool = False) -> Summary:
     """Join all shards of one data set; their files are linked where the file system allows it, else copied.
@@ -86,6 +89,9 @@ def _differences(one: ClipStore, other: ClipStore) -> str:
     plans = [{key: value for key, value in store.info["plan"].items() if key not in ("shard", "sources")}
              for store in (one, other)]  # fmt: skip
     differs = [key for key in {**plans[0], **plans[1]} if plans[0].get(key) != plans[1].get(key)]
+    said = [{**store.info, "dimensions": store.dimensions, "subject_names": store.subject_names}
+            for store in (one, other)]  # fmt: skip
+    differs += [key for key in MEANING if key not in differs and said[0][key] != said[1][key]]
     facts = [store.info["shard"] for store in (one, other)]
     differs += ["number of shards"] if facts[0]["count"] != facts[1]["count"] else []
     differs += ["clips in the data set"] if facts[0]["whole"] != facts[1]["whole"] else []
