@@ -70,6 +70,8 @@ def check_facts(info: Any) -> None:
         "format": info["format"] in READABLE,
         "parts": all(min(part["clips"], part["bytes"]) >= 0 for part in info["parts"]),
     }
+    if shard := info.get("shard"):
+        ranges["shard"] = 1 <= shard["index"] <= shard["count"]
     if strange := [name for name in names if not _PART.fullmatch(name)]:
         raise ValueError(f"no name of a part: {strange[0]!r:.60}")
     for key, good in ranges.items():

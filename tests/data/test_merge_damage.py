@@ -71,3 +71,16 @@ def test_stores_that_say_different_things_are_not_joined(shards: list[Path], key
         value = {**layout, "joints": [layout["joints"][1], layout["joints"][0], *layout["joints"][2:]]}
     edit(shards[1], **{key: value})
     refused(shards, f"is no shard of what .* is one of \\(different {key}\\)")
+
+
+def test_missing_shards_are_counted_and_not_all_listed(shards: list[Path]) -> None:
+    for index, path in enumerate(shards, 1):
+        facts = json.loads((path / "store.json").read_text())["shard"]
+        edit(path, shard={**facts, "index": index, "count": 10**9})
+    refused(shards, r"^999999998 of 1000000000 shards missing: 3, 4, .*, …$")
+
+
+@pytest.mark.parametrize("shard", [{"index": 0, "count": 2}, {"index": 3, "count": 2}, {"index": 1, "count": -1}])
+def test_a_shard_that_cannot_be_is_refused(shards: list[Path], shard: dict[str, int]) -> None:
+    edit(shards[0], shard={**shard, "whole": "x"})
+    refused(shards, "1: damaged store .*shard is")

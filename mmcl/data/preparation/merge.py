@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mmcl.data.store import ClipStore, open_store
 
 # What numbers and labels of clips mean: the whole says of all what its first shard says.
 MEANING = ("dataset", "class_names", "layout", "fps", "dimensions", "subject_names")
+MANY = 12  # numbers in a message
 
 
 def merge(locations: Sequence[str | Path], out: Path, overwrite: bool = False) -> Summary:
@@ -76,8 +78,10 @@ def _check_set(shards: list[ClipStore]) -> None:
             raise UserError(f"shard {_number(one)} twice: {one.location} and {other.location}")
     count = shards[0].info["shard"]["count"]
     there = {store.info["shard"]["index"] for store in shards}
-    if missing := [str(index) for index in range(1, count + 1) if index not in there]:
-        raise UserError(f"{len(missing)} of {count} shards missing: {', '.join(missing)}")
+    if missing := count - len(there):  # which anybody may have set to a billion
+        some = islice((str(index) for index in range(1, count + 1) if index not in there), MANY)
+        more = ", …" if missing > MANY else ""
+        raise UserError(f"{missing} of {count} shards missing: {', '.join(some)}{more}")
     if not any(map(len, shards)):
         raise UserError(
             f"every clip of all {count} shards is bad, nothing to join; {first.location}/{SKIPPED} says why"
