@@ -84,3 +84,18 @@ def test_missing_shards_are_counted_and_not_all_listed(shards: list[Path]) -> No
 def test_a_shard_that_cannot_be_is_refused(shards: list[Path], shard: dict[str, int]) -> None:
     edit(shards[0], shard={**shard, "whole": "x"})
     refused(shards, "1: damaged store .*shard is")
+
+
+@pytest.mark.parametrize("plan", [None, {}, {"sources": 5}, {"sources": "no number"}], ids=str)
+def test_a_store_of_an_earlier_mmcl_is_to_be_prepared_again(shards: list[Path], made: Path, plan: Any) -> None:
+    for path in shards:
+        edit(path, **({"without": "plan"} if plan is None else {"plan": plan}))
+    refused(shards, "1 was made by an earlier mmcl: prepare it again with --overwrite$")
+    if plan is None:
+        with pytest.raises(UserError, match="1 was made by an earlier mmcl: prepare it again with --overwrite$"):
+            prepare(UTDMHAD(made / "takes"), shards[0], workers=1, progress=False, shard=(1, 2))
+
+
+def test_a_store_that_does_not_say_how_long_its_list_is_is_to_be_prepared_again(shards: list[Path]) -> None:
+    edit(shards[1], without="skipped_bytes")
+    refused(shards, "2 was made by an earlier mmcl: prepare it again with --overwrite$")

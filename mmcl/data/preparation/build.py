@@ -15,7 +15,7 @@ from mmcl.common.files import check_place, recover_folder, replace_folder, write
 from mmcl.common.interrupts import stop_as_interrupt
 from mmcl.common.printing import LONGEST_NAME
 from mmcl.data.clip import ClipSource, Reader, dimensions_of
-from mmcl.data.preparation.finish import Clips, Summary, finish, read_skipped
+from mmcl.data.preparation.finish import Clips, Summary, finish, plan_of, read_skipped
 from mmcl.data.preparation.parts import LOCK, PROGRESS, Parts, flush, groups, only_writer
 from mmcl.data.preparation.pool import default_workers, process_clips, worth_another_try
 from mmcl.data.preparation.sources import together, vanished
@@ -124,7 +124,7 @@ def _existing(out: Path, plan: dict[str, Any], overwrite: bool) -> Summary | Non
     if overwrite:
         return None
     store = open_store(out)
-    there = store.info["plan"]
+    there = plan_of(store)
     if differs := ", ".join(key for key in {**plan, **there} if plan.get(key) != there.get(key)):
         raise UserError(f"{out} holds another store (different {differs}); give another --out, or --overwrite")
     return Summary(store, *read_skipped(store))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -107,8 +108,27 @@ def unmatched(store: ClipStore) -> list[str]:
     ]
 
 
+def plan_of(store: ClipStore) -> dict[str, Any]:
+    """What a store was made from, and how.
+
+    Raises:
+        UserError: the store does not say it.
+    """
+    plan = store.info.get("plan", {})
+    # The digest of the sources is a number: see mmcl.data.preparation.sources.
+    if re.fullmatch("[0-9a-f]{64}", str(plan.get("sources"))) is None:
+        raise _earlier(store)
+    return plan
+
+
+def _earlier(store: ClipStore) -> UserError:
+    return UserError(f"{store.location} was made by an earlier mmcl: prepare it again with --overwrite")
+
+
 def read_skipped(store: ClipStore) -> tuple[Clips, Clips, Changes]:
     """Bad clips, those that were left out, and what was mended in the others; fetched where it lies behind a URL."""
+    if "skipped_bytes" not in store.info:
+        raise _earlier(store)
     try:
         with store.folder.file(SKIPPED, store.info["skipped_bytes"]).open(encoding="utf-8", newline="") as file:
             rows = [(from_csv_cell(row["id"]), row["reason"], row["kind"]) for row in csv.DictReader(file)]

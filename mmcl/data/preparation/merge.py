@@ -13,7 +13,7 @@ from mmcl.common.errors import UserError
 from mmcl.common.files import atomic_folder, check_replaceable
 from mmcl.common.interrupts import stop_as_interrupt
 from mmcl.data.columns import file_digest
-from mmcl.data.preparation.finish import SKIPPED, Summary, finish, read_skipped
+from mmcl.data.preparation.finish import SKIPPED, Summary, finish, plan_of, read_skipped
 from mmcl.data.preparation.parts import flush
 from mmcl.data.store import ClipStore, open_store
 
@@ -90,7 +90,7 @@ def _check_set(shards: list[ClipStore]) -> None:
 
 def _differences(one: ClipStore, other: ClipStore) -> str:
     """In what two shards were not made alike, in words; empty where they belong together."""
-    plans = [{key: value for key, value in store.info["plan"].items() if key not in ("shard", "sources")}
+    plans = [{key: value for key, value in plan_of(store).items() if key not in ("shard", "sources")}
              for store in (one, other)]  # fmt: skip
     differs = [key for key in {**plans[0], **plans[1]} if plans[0].get(key) != plans[1].get(key)]
     said = [{**store.info, "dimensions": store.dimensions, "subject_names": store.subject_names}
@@ -98,7 +98,7 @@ def _differences(one: ClipStore, other: ClipStore) -> str:
     differs += [key for key in MEANING if key not in differs and said[0][key] != said[1][key]]
     facts = [store.info["shard"] for store in (one, other)]
     differs += ["number of shards"] if facts[0]["count"] != facts[1]["count"] else []
-    differs += ["clips in the data set"] if facts[0]["whole"] != facts[1]["whole"] else []
+    differs += ["clips in the data set"] if facts[0].get("whole") != facts[1].get("whole") else []
     return ", ".join(differs)
 
 
@@ -109,9 +109,9 @@ def _number(store: ClipStore) -> str:
 def _about(shards: list[ClipStore]) -> dict[str, Any]:
     """What ``store.json`` of the whole says besides clips and parts: as of a store prepared in one piece."""
     info = shards[0].info
-    plan = {key: value for key, value in info["plan"].items() if key != "shard"}
+    plan = {key: value for key, value in plan_of(shards[0]).items() if key != "shard"}
     # Digests of sources are sums: see mmcl.data.preparation.sources.
-    plan["sources"] = f"{sum(int(store.info['plan']['sources'], 16) for store in shards) % 2**256:064x}"
+    plan["sources"] = f"{sum(int(plan_of(store)['sources'], 16) for store in shards) % 2**256:064x}"
     about = {key: info[key] for key in ("dataset", "title", "fps", "layout", "class_names")}
     about["dimensions"] = shards[0].dimensions
     about["unmatched"] = info.get("unmatched", {})

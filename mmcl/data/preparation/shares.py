@@ -74,5 +74,5 @@ def prepare_in_shards(
 
 def _clear_if_other(shard: Path, work: Work) -> None:
     """Remove a finished shard that was made from something else; an unfinished one looks at that itself."""
-    if (shard / STORE).is_file() and open_store(shard).info["plan"] != work.plan:
+    if (shard / STORE).is_file() and open_store(shard).info.get("plan") != work.plan:
         shutil.rmtree(shard)
