@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmcl.common.documents import read_mapping
 from mmcl.common.errors import UserError
-from mmcl.common.files import check_place, write_text
+from mmcl.common.files import absolute, check_place, is_file, write_text
 from mmcl.common.options import differences
 from mmcl.data.prompts import Prompts, load_prompts, write_prompts
 from mmcl.engine.config import FREE_KEYS, TrainConfig
@@ -36,6 +36,11 @@ def check_run(config: TrainConfig) -> None:
     if not (folder / "config.yaml").is_file():
         if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {LOCK, WRITER}):
             raise UserError(f"{folder} exists and is no run folder: choose another --out")
+        if inside := [place for place in absolute(folder).parents if is_file(place / "store.json")]:
+            raise UserError(
+                f"{folder} lies in the clip store {inside[0]}, and would go when that is prepared again: choose "
+                "another --out"
+            )
         return
     if not has_saved(folder):
         return

@@ -99,3 +99,24 @@ def test_a_store_of_an_earlier_mmcl_is_to_be_prepared_again(shards: list[Path], 
 def test_a_store_that_does_not_say_how_long_its_list_is_is_to_be_prepared_again(shards: list[Path]) -> None:
     edit(shards[1], without="skipped_bytes")
     refused(shards, "2 was made by an earlier mmcl: prepare it again with --overwrite$")
+
+
+def test_what_else_lies_in_a_store_is_not_deleted_with_it(shards: list[Path], made: Path) -> None:
+    run = shards[0] / "run"
+    run.mkdir()
+    (shards[0] / "features").mkdir()  # can be made again
+    words = "1 is not replaced, run in it would be lost"
+    with pytest.raises(UserError, match=words):
+        prepare(UTDMHAD(made / "takes"), shards[0], workers=1, progress=False, shard=(1, 2), overwrite=True)
+    with pytest.raises(UserError, match=words):
+        merge([made / "1", made / "2"], shards[0], overwrite=True)
+    assert run.is_dir()
+    run.rmdir()
+    assert len(merge([made / "1", made / "2"], shards[0], overwrite=True).store) == 4
+
+
+@pytest.mark.parametrize("place", [".", "clips/whole"])
+def test_a_store_is_not_joined_into_one_of_its_shards(shards: list[Path], place: str) -> None:
+    with pytest.raises(UserError, match="a shard that is to be joined .*choose another --out"):
+        merge(shards, shards[0] / place, overwrite=True)
+    assert len(open_store(shards[0])) == 2

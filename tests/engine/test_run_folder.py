@@ -29,7 +29,7 @@ from mmcl.data.store import open_store
 from mmcl.engine.loop import Loop
 from mmcl.engine.parsing import parse
 from mmcl.engine.random_states import random_states, restore_random_states
-from mmcl.engine.run_folder import LOCK
+from mmcl.engine.run_folder import LOCK, check_run
 from mmcl.engine.setup import build_task, open_data
 from mmcl.engine.summary import describe_run
 from mmcl.engine.writer import sole_writer
@@ -286,6 +286,14 @@ def test_a_position_that_is_no_place_in_the_run_is_refused(copy, demo_store, edi
     path.write_text(json.dumps({**json.loads(path.read_text()), **edited}))
     with pytest.raises(UserError, match="^cannot resume: .*position.json is damaged"):
         run(demo_store, copy, "--resume=true")
+
+
+def test_a_run_is_not_begun_in_a_store(tmp_path) -> None:
+    (tmp_path / "store.json").touch()
+    out = tmp_path / "runs" / "first"
+    with pytest.raises(UserError, match="lies in the clip store .*choose another --out"):
+        check_run(parse(arguments(tmp_path, out)))
+    assert not out.exists()
 
 
 def test_what_changes_no_result_may_change(copy, demo_store, stopped, tmp_path) -> None:

@@ -16,7 +16,7 @@ from mmcl.common.interrupts import stop_as_interrupt
 from mmcl.common.printing import LONGEST_NAME
 from mmcl.data.clip import ClipSource, Reader, dimensions_of
 from mmcl.data.preparation.finish import Clips, Summary, finish, plan_of, read_skipped
-from mmcl.data.preparation.parts import LOCK, PROGRESS, Parts, flush, groups, only_writer
+from mmcl.data.preparation.parts import LOCK, PROGRESS, Parts, check_nothing_else, flush, groups, only_writer
 from mmcl.data.preparation.pool import default_workers, process_clips, worth_another_try
 from mmcl.data.preparation.sources import together, vanished
 from mmcl.data.preparation.work import Work
@@ -122,6 +122,7 @@ def _existing(out: Path, plan: dict[str, Any], overwrite: bool) -> Summary | Non
     if not (out / "store.json").is_file():  # never delete what mmcl did not make, whatever the flags
         raise UserError(f"{out} exists and is not a clip store; give another --out")
     if overwrite:
+        check_nothing_else(out)
         return None
     store = open_store(out)
     there = plan_of(store)

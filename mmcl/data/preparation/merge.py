@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.common.errors import UserError
-from mmcl.common.files import atomic_folder, check_replaceable
+from mmcl.common.files import absolute, atomic_folder, check_replaceable
 from mmcl.common.interrupts import stop_as_interrupt
 from mmcl.data.columns import file_digest
 from mmcl.data.preparation.finish import SKIPPED, Summary, finish, plan_of, read_skipped
-from mmcl.data.preparation.parts import flush
+from mmcl.data.preparation.parts import check_nothing_else, flush
 from mmcl.data.store import ClipStore, open_store
 
 # What numbers and labels of clips mean: the whole says of all what its first shard says.
@@ -39,7 +39,14 @@ def merge(locations: Sequence[str | Path], out: Path, overwrite: bool = False) -
     """
     out = out.absolute()
     check_replaceable(out, "store.json", overwrite)
+    if out.is_dir():
+        check_nothing_else(out)
     shards = sorted((open_store(location) for location in locations), key=lambda store: store.shard or (0, 0))
+    for store in shards:
+        if absolute(store.path) in (absolute(out), *absolute(out).parents):
+            raise UserError(
+                f"{out} is, or lies in, a shard that is to be joined ({store.location}): choose another --out"
+            )
     _check_set(shards)
     with stop_as_interrupt(), atomic_folder(out, "store.json") as folder:
         (folder / "clips").mkdir()

@@ -18,6 +18,7 @@ from mmcl.data.columns import batch_of, clip_digest, schema
 GROUP_CLIPS = 64  # written and flushed at once: a crash loses at most this many clips of work
 PART_BYTES = 64 << 20  # a part that has grown so large is followed by the next one
 LOCK = ".writer.lock"
+OWN = {"clips", "features", "check", "progress"}  # folders in a store that mmcl can make again
 PROGRESS = "progress"  # folder of what is only needed to go on after an interruption
 T = TypeVar("T")
 
@@ -146,6 +147,17 @@ def only_writer(folder: Path) -> Iterator[None]:
             yield
     except Timeout as error:
         raise UserError(f"{folder}: another `mmcl prepare` is writing there; wait for it, or end it") from error
+
+
+def check_nothing_else(store: Path) -> None:
+    """Whether a store that is to be replaced holds nothing that would be lost with it, such as a trained run.
+
+    Raises:
+        UserError: it holds folders that are not a store's own.
+    """
+    if others := sorted(path.name for path in store.iterdir() if path.is_dir() and path.name not in OWN):
+        names = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+        raise UserError(f"{store} is not replaced, {names} in it would be lost: move that, or choose another --out")
 
 
 def flush(path: Path) -> None:

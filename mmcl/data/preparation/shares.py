@@ -10,6 +10,7 @@ from mmcl.common.errors import UserError
 from mmcl.common.files import check_replaceable
 from mmcl.data.preparation.finish import Summary
 from mmcl.data.preparation.merge import merge
+from mmcl.data.preparation.parts import check_nothing_else
 from mmcl.data.preparation.work import Work
 from mmcl.data.store import open_store
 from mmcl.places.job import Job, Step
@@ -53,6 +54,8 @@ def prepare_in_shards(
         KeyboardInterrupt: it was stopped.
     """
     check_replaceable(out, STORE, overwrite)
+    if out.is_dir():  # before the shards are made
+        check_nothing_else(out)
     folder, jobs = shards_of(out), []
     for index in range(1, count + 1):
         shard = folder / f"{index}-of-{count}"
