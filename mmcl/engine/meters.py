@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mmcl.common.distributed import purpose
 from mmcl.common.precision import widen
+from mmcl.common.printing import complain
 
 
 class MetricsFile:
@@ -29,8 +30,23 @@ class MetricsFile:
 
     def __init__(self, path: Path, keep: int, writes: bool) -> None:
         self.path, self.length, self.writes = path, keep, writes
-        if writes and path.is_file() and path.stat().st_size > keep:
-            os.truncate(path, keep)
+        if writes:
+            self._cut(keep)
+
+    def _cut(self, keep: int) -> None:
+        """End the file with a whole line, after as many bytes as stay: the next record would be glued to half a one."""
+        content = self.path.read_bytes() if self.path.is_file() else b""
+        whole = keep
+        if len(content) < keep:
+            whole = content.rfind(b"\n") + 1
+            lost = f"ends after {len(content)} of {keep} bytes that were written: what was measured then is lost"
+            complain("note", f"{self.path} {lost}, the run goes on")
+        elif content[:keep][-1:] not in (b"", b"\n"):
+            # A line twice is better than none; of a last one without end, nothing is known.
+            whole = content.find(b"\n", keep) + 1 or content.rfind(b"\n", 0, keep) + 1
+        if len(content) > whole:
+            os.truncate(self.path, whole)
+        self.length = whole
 
     def write(self, record: dict[str, Any]) -> int:
         """Append one record and flush it; returns how long the file is now."""

@@ -27,6 +27,7 @@ from mmcl.data.dataset import ClipDataset, Sample
 from mmcl.data.sampler import Key
 from mmcl.data.store import open_store
 from mmcl.engine.loop import Loop
+from mmcl.engine.meters import MetricsFile
 from mmcl.engine.parsing import parse
 from mmcl.engine.random_states import random_states, restore_random_states
 from mmcl.engine.run_folder import LOCK, check_run
@@ -286,6 +287,29 @@ def test_a_position_that_is_no_place_in_the_run_is_refused(copy, demo_store, edi
     path.write_text(json.dumps({**json.loads(path.read_text()), **edited}))
     with pytest.raises(UserError, match="^cannot resume: .*position.json is damaged"):
         run(demo_store, copy, "--resume=true")
+
+
+@pytest.mark.parametrize(
+    ("there", "keep", "left"),
+    [
+        (b'{"a": 1}\n{"a": 2}\n', 18, 2),  # as it should be
+        (b'{"a": 1}\n{"a": 2}\n{"a": 3}\n', 18, 2),  # the third is written again
+        (b'{"a": 1}\n{"a"', 18, 1),  # cut
+        (b'{"a": 1}\n{"a": 2}\n', 14, 2),  # a position that is no end of a line
+        (b"", 18, 0),
+        (None, 18, 0),
+    ],
+)  # fmt: skip
+def test_numbers_of_a_run_that_goes_on_are_whole_lines(tmp_path, capsys, there, keep, left) -> None:
+    path = tmp_path / "metrics.jsonl"
+    if there is not None:
+        path.write_bytes(there)
+    length = MetricsFile(path, keep, writes=True).write({"b": 1})
+    assert length == path.stat().st_size
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [{"a": n + 1} for n in range(left)] + [
+        {"b": 1}
+    ]
+    assert ("is lost" in capsys.readouterr().err) == (len(there or b"") < keep)
 
 
 def test_a_run_is_not_begun_in_a_store(tmp_path) -> None:
