@@ -143,9 +143,12 @@ class Checkpoints:
         """
         folder = find_checkpoint(self.folder, name)
         try:
-            self.task.load_state_dict(load_file(folder / LEARNED))
+            learned = load_file(folder / LEARNED)
+            self.task.load_state_dict(learned)
         except (RuntimeError, OSError, SafetensorError) as error:
             raise UserError(f"{folder} is damaged or of another model: {error}") from error
+        if bad := [key for key, tensor in learned.items() if not tensor.isfinite().all()]:  # none such is ever saved
+            raise UserError(f"{folder} is damaged: {len(bad)} of {len(learned)} tensors are not finite ({bad[0]})")
 
     def load_random(self, name: str = "last") -> None:
         """Restore this process's random states; another number of processes than before draws anew.

@@ -54,6 +54,7 @@ class RunOptimiser(Optimizer):
         # Of the groups, no parameters are kept: sharding replaces them.
         self.every = {group.name: group.every for group in groups}
         self.counts = {group.name: len(group.parameters) for group in groups}
+        self.shapes = {group.name: [parameter.shape for parameter in group.parameters] for group in groups}
         self.due: tuple[str, ...] = tuple(self.every)
         self.states = States()
 
@@ -129,10 +130,12 @@ class RunOptimiser(Optimizer):
         """Restore what :meth:`state_dict` gave, shared out as the parameters are now.
 
         Raises:
-            UserError: it is of other groups, or of groups of other parameters.
+            UserError: it is of other groups, or of groups of other parameters, or holds what is not finite.
         """
         if {name: len(entries) for name, entries in state_dict["states"].items()} != self.counts:
             raise UserError("cannot resume: the checkpoint's optimiser was saved by another version of mmcl")
+        for name, entries in state_dict["states"].items():
+            _check_states(name, entries, self.shapes[name])
         for part, group in self._each():
             self.states.write(part, group, state_dict["states"][group["name"]])
 
@@ -188,6 +191,18 @@ class States:
                 part.state[parameter] = {
                     key: value if key == STEP else _like(value, parameter) for key, value in entry.items()
                 }
+
+
+def _check_states(name: str, entries: list[dict[str, Any]], shapes: list[torch.Size]) -> None:
+    """Whether what is remembered of a group can be of its parameters: the first step would end in an error, or in NaN.
+
+    Raises:
+        UserError: naming what cannot.
+    """
+    for entry, shape in zip(entries, shapes, strict=True):
+        for key, value in entry.items():
+            if isinstance(value, Tensor) and not ((key == STEP or value.shape == shape) and value.isfinite().all()):
+                raise UserError(f"{key} of group {name} is of another shape or not finite")
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -312,6 +312,27 @@ def test_numbers_of_a_run_that_goes_on_are_whole_lines(tmp_path, capsys, there, 
     assert ("is lost" in capsys.readouterr().err) == (len(there or b"") < keep)
 
 
+@pytest.mark.parametrize("change", [lambda one: torch.zeros(3), lambda one: one * float("nan")], ids=["shape", "nan"])
+def test_what_an_optimiser_cannot_remember_is_refused(copy, demo_store, change) -> None:
+    file = copy / "checkpoints" / "last" / "training.pt"
+    state = torch.load(file, weights_only=True)
+    entry = next(iter(state["optimiser"]["states"].values()))[0]
+    entry["momentum_buffer"] = change(entry["momentum_buffer"])
+    torch.save(state, file)
+    with pytest.raises(UserError, match="training.pt is missing or damaged .*momentum_buffer") as refused:
+        run(demo_store, copy, "--resume=true")
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_learned_tensors_that_are_not_finite_are_refused(copy, demo_store) -> None:
+    file = copy / "checkpoints" / "last" / "learned.safetensors"
+    tensors = load_file(file)
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+    file.write_bytes(save({**tensors, name: tensors[name] * float("nan")}))
+    with pytest.raises(UserError, match="last is damaged: .* not finite"):
+        run(demo_store, copy, "--resume=true")
+
+
 def test_a_run_is_not_begun_in_a_store(tmp_path) -> None:
     (tmp_path / "store.json").touch()
     out = tmp_path / "runs" / "first"

@@ -83,7 +83,7 @@ def _advice(report: Report, kind: str, clips: dict[int, Remark]) -> str:
     if not words:
         remedies = Counter(remark.remedy for remark in clips.values()).most_common(1)
         return remedies[0][0]
-    plan, (axes, count) = report.store.info["plan"], words[0]
+    plan, (axes, count) = report.store.info.get("plan") or {}, words[0]
     reader = READERS.get(plan.get("dataset"))
     if count < len(report.measures) / 2:
         remedy = f"{described(axes)} in these clips alone, before they are prepared"
