@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -198,6 +200,10 @@ def test_damaged_and_old_reports_are_refused(tmp_path: Path) -> None:
         ({"ids": np.full(len(arrays["ids"]), 0x110000, np.uint32).view("<U1")}, "ids hold what is no text"),
         ({"class_names": np.full(len(arrays["class_names"]), 0x110000, ">u4").view(">U1")}, "hold what is no text"),
         ({"class_names": np.arange(len(arrays["class_names"]))}, "class_names are no list of names"),
+        ({"scores": arrays["scores"].astype(np.complex64)}, "scores are complex64, and must be real numbers"),
+        ({"scores": arrays["scores"].astype("U9")}, "must be real numbers"),
+        ({"labels": labels + 0.4}, "labels are float64, and must be whole numbers"),
+        ({"correct": np.full(len(labels), "no")}, "correct are <U2, and must be True and False"),
     ):
         merged = {name: array for name, array in (arrays | change).items() if array is not None}
         np.savez(folder / "scores.npz", **merged)
@@ -210,6 +216,22 @@ def test_damaged_and_old_reports_are_refused(tmp_path: Path) -> None:
             read_report(folder)
     with pytest.raises(UserError, match=r"holds no report\.json"):
         read_report(tmp_path)
+
+
+def test_arrays_of_one_name_and_pipes_are_refused(tmp_path: Path) -> None:
+    folder = save(tmp_path / "report", *invented(0))
+    with ZipFile(folder / "scores.npz", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("labels.npy", archive.read("labels.npy"))
+    with pytest.raises(UserError, match="two arrays of one name"):
+        read_report(folder)
+    (folder / "scores.npz").unlink()
+    os.mkfifo(folder / "scores.npz")
+    writer = os.open(folder / "scores.npz", os.O_RDWR)  # whoever opened the pipe would find it empty, and not wait
+    try:
+        with pytest.raises(UserError, match=r"scores\.npz is no file"):
+            read_report(folder)
+    finally:
+        os.close(writer)
 
 
 def test_tables_keep_their_cells() -> None:

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import numpy as np
 
-from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
 from mmcl.common.files import absolute
-from mmcl.common.limits import bounded_memory
 from mmcl.common.printing import one_line
 from mmcl.data.store import ClipStore, open_store
+from mmcl.evaluation.reporting.saved_files import check_kinds, names_of, read_files
 
 RULE = ("protocol", "split", "data_fingerprint", "evaluation")  # what two reports must share to be of one judgement
 CAVEATS = ("warning", "control", "note")  # what must be known of a report before its number is believed
 FEW = 3  # names in a message
 NEAR = 1e-3  # between a metric and the share of clips that are right
 LONGEST_CAVEAT = 1000  # characters
-MOST_BYTES = 256 << 20  # of what scores.npz unpacks to
 
 
 @dataclass(frozen=True)
@@ -116,12 +112,13 @@ def read_report(where: Path, split: str = "test") -> SavedReport:
         if (where / "config.yaml").is_file():
             hint = f"run `mmcl evaluate --checkpoint {where} --split {split}` first"
         raise UserError(f"{where} holds no report.json and no report-{split}: {hint}")
-    facts, arrays = _read_files(folder)
+    facts, arrays = read_files(folder)
     try:
-        ids, count = _names(arrays["ids"], "ids"), len(arrays["ids"])
-        names = _names(arrays["class_names"], "class_names") if "class_names" in arrays else []
+        ids, count = names_of(arrays["ids"], "ids"), len(arrays["ids"])
+        names = names_of(arrays["class_names"], "class_names") if "class_names" in arrays else []
         if "scores" in arrays and not names:
             raise UserError(f"{folder} was written by an older mmcl, without class names: evaluate the model again")
+        check_kinds(arrays)
         scores = arrays["scores"].astype(np.float64) if names else np.zeros((count, 0))
         labels = arrays["labels"].astype(np.int64) if names else np.full(count, -1)
         correct = arrays["correct"].astype(bool) if "correct" in arrays else None
@@ -157,40 +154,6 @@ def _check_main(facts: Mapping[str, Any]) -> None:
         raise ValueError(f"{main} is {value!r:.40}")
     if main == "top1" and not 0 <= value <= 1:
         raise ValueError(f"top1 is {value:g}, which is no share")
-
-
-def _names(array: np.ndarray, what: str) -> list[str]:
-    """The texts of an array.
-
-    Raises:
-        ValueError: it is no list of texts, or holds numbers that stand for no character: Python fails on those.
-    """
-    if array.ndim != 1 or array.dtype.kind != "U":
-        raise ValueError(f"{what} are no list of names")
-    points = np.ascontiguousarray(array).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
-    if points.max(initial=0) > sys.maxunicode:
-        raise ValueError(f"{what} hold what is no text")
-    names: list[str] = array.tolist()
-    return names
-
-
-def _read_files(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The content of report.json and scores.npz; what unpacks to more than :data:`MOST_BYTES` is refused unread."""
-    try:
-        facts = read_json(folder / "report.json")
-        with ZipFile(folder / "scores.npz") as packed:
-            size = sum(member.file_size for member in packed.infolist())
-        if size > MOST_BYTES:
-            raise UserError(f"{folder}/scores.npz unpacks to {size >> 20} MiB; at most {MOST_BYTES >> 20} are read")
-        with bounded_memory(4 * MOST_BYTES), np.load(folder / "scores.npz", allow_pickle=False) as saved:
-            arrays = {name: saved[name] for name in saved.files}
-    except UserError:
-        raise
-    except Exception as error:  # headers of arrays are Python literals, and archives are damaged in a dozen ways
-        raise UserError(f"{folder}: damaged report ({str(error)[:100]}); evaluate the model again") from error
-    if not isinstance(facts, dict):
-        raise UserError(f"{folder}: damaged report (report.json holds no keys); evaluate the model again")
-    return facts, arrays
 
 
 def check_same_clips(reports: Sequence[SavedReport]) -> None:
