@@ -13,6 +13,7 @@ import unicodedata
 from typing import Any, TextIO
 
 LONGEST_NAME = 200  # characters of the name of a class
+LONGEST_ID = 500  # characters of that of a clip
 LONGEST = 300  # characters of a line that says what is wrong
 _JOINERS = "\u200c\u200d"  # which letters of some scripts, and emoji, are put together with
 _CURSOR_UP = "\x1b[A"  # how progress bars that stand below each other move

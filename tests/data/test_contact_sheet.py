@@ -22,7 +22,7 @@ from mmcl.data.inspection.contact_sheet import (
     crop_pictures,
     frame_pictures,
 )
-from mmcl.data.inspection.drawing import LEFT, RIGHT, TINTS, TORSO, draw_skeleton, flat_points
+from mmcl.data.inspection.drawing import LEFT, MOST, RIGHT, TINTS, TORSO, _shorten, draw_skeleton, flat_points
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.store import ClipStore
@@ -85,6 +85,24 @@ def test_bones_join_the_joints_of_the_layout_in_their_colour(name: str, body: in
         assert np.abs(picture[80, 100] - colour).sum() < 30, [layout.joints[joint] for joint in pair]
         for joint, (x, y) in zip(pair, ends.astype(int), strict=True):
             assert np.abs(picture[y, x] - colours[joint]).sum() < 30
+
+
+@pytest.mark.parametrize(("text", "letters"), [("wave", 200), ("w" * 40, 200), ("w" * 3000, 200), ("i" * 3000, 10**6)])
+def test_as_much_of_a_text_is_written_as_fits(text: str, letters: int) -> None:
+    """By a handful of measurements, and not by one a letter."""
+
+    class Ruler:
+        measured = 0
+
+        def textlength(self, text: str, font: object) -> int:
+            self.measured += len(text)
+            return len(text) * 10
+
+    for room in (0, 5, 10, 95, letters):
+        ruler = Ruler()
+        shown = _shorten(ruler, text, None, room)  # type: ignore[arg-type]
+        fits = text if len(text) * 10 <= room and len(text) <= MOST else text[: max(min(room // 10 - 1, MOST), 0)] + "…"
+        assert shown == fits and ruler.measured < 12 * MOST
 
 
 def test_the_left_side_is_drawn_blue_where_the_left_side_is() -> None:

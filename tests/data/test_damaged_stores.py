@@ -13,8 +13,10 @@ import pytest
 
 from mmcl.check import main as check
 from mmcl.common.errors import UserError
+from mmcl.data.clip import ClipSource
 from mmcl.data.columns import map_file, stream
 from mmcl.data.dataset import ClipDataset, loader, plain_batches
+from mmcl.data.preparation.sources import check_ids
 from mmcl.data.store import ClipStore, DamagedClip, open_store
 from mmcl.train import main as train
 
@@ -152,6 +154,24 @@ def test_columns_of_another_kind_are_found_out(copy, file, column, changed, comp
     with pytest.raises(UserError, match=complaint):
         store = open_store(copy)
         _ = store.joints(0), store.boxes(0), store.frame_indices(0)
+
+
+@pytest.mark.parametrize(("names", "complaint"), [(["a" * 201, *"bcde"], "a class has 201 characters, more than 200")])
+def test_names_of_classes_that_no_store_has(copy, names, complaint) -> None:
+    facts = json.loads((copy / "store.json").read_text())
+    (copy / "store.json").write_text(json.dumps({**facts, "class_names": names}))
+    with pytest.raises(UserError, match=complaint):
+        open_store(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "in_store", "made"), [("q" * 501, "an id has 501 characters", "clip qqq.* has 501 characters")]
+)
+def test_names_of_clips_that_no_store_has(tmp_path, name, in_store, made) -> None:
+    with pytest.raises(UserError, match=in_store):
+        made_stores.write_store(tmp_path / "store", 1, make=lambda *facts: {**made_stores.row(*facts), "id": name})
+    with pytest.raises(UserError, match=made):
+        check_ids([ClipSource(name, 0, 1)])
 
 
 def test_parts_without_digests_are_those_of_format_3(copy) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,7 @@ TINTS: tuple[tuple[Colour, Colour, Colour], ...] = ((LEFT, RIGHT, TORSO), ((0, 1
 RIMS = ((255, 255, 255, 200), (40, 40, 40, 150))  # round the bones, so that they stand out on any picture
 FINE = 3  # drawn this many times larger, then shrunk: smooth lines
 PAPER = (246, 246, 246)
+MOST = 500  # letters of a text that are looked at: no picture has room for more
 
 
 def seen(joints: np.ndarray) -> np.ndarray:
@@ -135,8 +137,8 @@ def write(draw: ImageDraw, where: tuple[int, int], text: str, size: int, colour:
 
 
 def _shorten(draw: ImageDraw, text: str, font: Font, room: int) -> str:
-    if draw.textlength(text, font=font) <= room:
+    head = text[:MOST]  # measuring takes time by the letter, and text by letter would take its square
+    if head == text and draw.textlength(text, font=font) <= room:
         return text
-    while text and draw.textlength(text + "…", font=font) > room:
-        text = text[:-1]
-    return text + "…"
+    fits = bisect_right(range(len(head) + 1), float(room), key=lambda n: draw.textlength(head[:n] + "…", font=font))
+    return head[: max(fits - 1, 0)] + "…"

@@ -12,6 +12,7 @@ from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar
 
 from mmcl.common.errors import UserError
+from mmcl.common.printing import LONGEST_ID
 from mmcl.data.clip import ClipSource, Reader
 from mmcl.skeletons.layout import load_layout
 
@@ -105,10 +106,12 @@ def check_ids(sources: Sequence[ClipSource]) -> None:
     """Refuse clips that share a name: predictions, splits and skipped.csv tell clips apart by it.
 
     Raises:
-        UserError: names one of them, and both its files.
+        UserError: names one of them, and both its files; or one whose name no store may have.
     """
     known: dict[str, ClipSource] = {}
     for source in sources:
+        if (length := len(source.id)) > LONGEST_ID:
+            raise UserError(f"the name of clip {source.id:.40} … has {length} characters: at most {LONGEST_ID}")
         if (other := known.setdefault(source.id, source)) is not source:
             files = " and ".join(" in ".join(filter(None, (one.member, one.skeleton))) for one in (other, source))
             raise UserError(f"two clips are called {source.id}: {files}; rename or remove one of them")
