@@ -85,13 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--span and --hop are of the windows that a model looks at: name it with --bundle")
     require_packages()
     from mmcl.data.inspection.animation import write_animation
+    from mmcl.data.readers.naming import file_stem
     from mmcl.data.selection import find_clip
     from mmcl.data.store import open_store
 
     store = open_store(args.data)
     index = find_clip(store, args.clip)
     name = store.ids[index]
-    path = args.out or Path(f"{name.replace('/', '_')}{suffix}")
+    path = args.out or Path(f"{file_stem(name)}{suffix}")
     if suffix == ".html":
         write_page(store, index, path, args)
     else:

@@ -10,6 +10,7 @@ import io
 import re
 import sys
 import unicodedata
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 LONGEST_NAME = 200  # characters of the name of a class
@@ -18,6 +19,7 @@ LONGEST = 300  # characters of a line that says what is wrong
 _JOINERS = "\u200c\u200d"  # which letters of some scripts, and emoji, are put together with
 _CURSOR_UP = "\x1b[A"  # how progress bars that stand below each other move
 _FOREIGN_LINK = re.compile(r"\]\((?![\w.-]+(?:/[\w.-]+)*\))")  # to anything but a plain relative path
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # and line ends, and what is no text
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -31,6 +33,14 @@ def printable(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep or c in _JOINERS else _escape(c) for c in text)
+
+
+def with_controls(names: Iterable[str]) -> str | None:
+    """The first name, as it can be shown, with a control character or a line end in it; None: there is none.
+
+    Files and pictures cannot be given such names, and lists cannot hold them in a line.
+    """
+    return next((f"'{printable(name):.60}'" for name in names if _CONTROLS.search(name)), None)
 
 
 def _escape(character: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmcl.common.options import typed
-from mmcl.common.printing import LONGEST_ID, LONGEST_NAME
+from mmcl.common.printing import LONGEST_ID, LONGEST_NAME, with_controls
 from mmcl.data.clip import MOST_FPS
 from mmcl.data.columns import READABLE, SHORT, WHOLE_NUMBERS
 
@@ -80,6 +80,8 @@ def check_facts(info: Any) -> None:
             raise ValueError(f"store.json: {key} is {info.get(key)!r:.60}")
     if long := [name for name in info["class_names"] if len(name) > LONGEST_NAME]:
         raise ValueError(f"store.json: the name of a class has {len(long[0])} characters, more than {LONGEST_NAME}")
+    if odd := with_controls([info["dataset"], info["title"], *info["class_names"]]):
+        raise ValueError(f"store.json: a name holds control characters: {odd}")
     if info["format"] > READABLE[0] and not all("sha256" in part for part in info["parts"]):
         raise ValueError("store.json: a part has no sha256")
 
@@ -111,3 +113,5 @@ def check_index(index: pa.Table, info: Mapping[str, Any]) -> None:
         raise ValueError("ids are missing or there twice")
     if (longest := max(map(len, ids), default=0)) > LONGEST_ID:
         raise ValueError(f"an id has {longest} characters, more than {LONGEST_ID}")
+    if odd := with_controls(ids):
+        raise ValueError(f"an id holds control characters: {odd}")

@@ -8,7 +8,7 @@ import made_stores
 import numpy as np
 import pytest
 import recordings
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.crops import to_crop
@@ -22,7 +22,7 @@ from mmcl.data.inspection.contact_sheet import (
     crop_pictures,
     frame_pictures,
 )
-from mmcl.data.inspection.drawing import LEFT, MOST, RIGHT, TINTS, TORSO, _shorten, draw_skeleton, flat_points
+from mmcl.data.inspection.drawing import LEFT, MOST, RIGHT, TINTS, TORSO, _shorten, draw_skeleton, flat_points, write
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.store import ClipStore
@@ -103,6 +103,13 @@ def test_as_much_of_a_text_is_written_as_fits(text: str, letters: int) -> None:
         shown = _shorten(ruler, text, None, room)  # type: ignore[arg-type]
         fits = text if len(text) * 10 <= room and len(text) <= MOST else text[: max(min(room // 10 - 1, MOST), 0)] + "…"
         assert shown == fits and ruler.measured < 12 * MOST
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\0b", "a\r\x1b[31mb"])
+def test_a_text_of_several_lines_is_written_on_one(text: str) -> None:
+    image = Image.new("RGB", (200, 60), "white")
+    write(ImageDraw.Draw(image), (5, 5), text, 15, "black", 150)
+    assert 0 < np.flatnonzero((np.asarray(image) < 128).any(axis=(1, 2))).max() < 30
 
 
 def test_the_left_side_is_drawn_blue_where_the_left_side_is() -> None:

@@ -156,7 +156,14 @@ def test_columns_of_another_kind_are_found_out(copy, file, column, changed, comp
         _ = store.joints(0), store.boxes(0), store.frame_indices(0)
 
 
-@pytest.mark.parametrize(("names", "complaint"), [(["a" * 201, *"bcde"], "a class has 201 characters, more than 200")])
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (["a" * 201, *"bcde"], "a class has 201 characters, more than 200"),
+        (["a\nb", *"bcde"], r"a name holds control characters: 'a\\nb'"),
+        (["a\0b", *"bcde"], r"a name holds control characters: 'a\\x00b'"),
+    ],
+)
 def test_names_of_classes_that_no_store_has(copy, names, complaint) -> None:
     facts = json.loads((copy / "store.json").read_text())
     (copy / "store.json").write_text(json.dumps({**facts, "class_names": names}))
@@ -165,7 +172,12 @@ def test_names_of_classes_that_no_store_has(copy, names, complaint) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "in_store", "made"), [("q" * 501, "an id has 501 characters", "clip qqq.* has 501 characters")]
+    ("name", "in_store", "made"),
+    [
+        ("q" * 501, "an id has 501 characters", "clip qqq.* has 501 characters"),
+        ("a\nb", "an id holds control characters: 'a", r"clip 'a\\nb' holds control characters"),
+        ("a\0b", "an id holds control characters: 'a", r"clip 'a\\x00b' holds control characters"),
+    ],
 )
 def test_names_of_clips_that_no_store_has(tmp_path, name, in_store, made) -> None:
     with pytest.raises(UserError, match=in_store):

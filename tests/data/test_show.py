@@ -26,6 +26,7 @@ from mmcl.data.inspection.animation import HEAD, PANEL, Animation, write_animati
 from mmcl.data.inspection.contact_sheet import crop_pictures
 from mmcl.data.inspection.drawing import LEFT, RIGHT, TINTS
 from mmcl.data.preparation.build import prepare
+from mmcl.data.readers.naming import file_stem
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.selection import find_clip
 from mmcl.data.store import ClipStore
@@ -234,3 +235,11 @@ def test_a_real_take(utd_store: ClipStore, tmp_path: Path) -> None:
     frames = int(utd_store.frames[index])
     assert gif(tmp_path / "clip.gif") == (frames, round(frames * 100 / 30) * 10)
     assert (tmp_path / "clip.gif").stat().st_size < 3e6
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [("a/b c", "a_b_c"), ("../../x", "_.._x"), ("-rf", "rf"), ("跳" * 90, "跳" * 66), ("a\0\nb", "a_b")],
+)
+def test_a_file_is_called_what_any_file_can_be(name: str, stem: str) -> None:
+    assert file_stem(name) == stem

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmcl.common.fonts import pil_font
+from mmcl.common.printing import one_line
 from mmcl.skeletons.layout import Layout
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def draw_legend(draw: ImageDraw, x: int, y: int, bodies: int) -> int:
 
 
 def write(draw: ImageDraw, where: tuple[int, int], text: str, size: int, colour: Colour | str, room: int) -> None:
-    """Write as much of a text, in whatever script, as fits into ``room`` pixels."""
+    """Write as much of a text, in whatever script, as fits into ``room`` pixels, on one line."""
+    text = one_line(text, MOST)
     font = pil_font(text, size)
     draw.text(where, _shorten(draw, text, font, room), fill=colour, font=font)
 

@@ -13,7 +13,7 @@ from typing import Any
 from mmcl.common.errors import UserError
 from mmcl.common.files import check_place, recover_folder, replace_folder, write_json
 from mmcl.common.interrupts import stop_as_interrupt
-from mmcl.common.printing import LONGEST_NAME
+from mmcl.common.printing import LONGEST_NAME, with_controls
 from mmcl.data.clip import ClipSource, Reader, dimensions_of
 from mmcl.data.preparation.finish import Clips, Summary, finish, plan_of, read_skipped
 from mmcl.data.preparation.parts import LOCK, PROGRESS, Parts, check_nothing_else, flush, groups, only_writer
@@ -71,6 +71,8 @@ def prepare(
     out = out.absolute()  # so that "." has a name, too
     if long := [name for name in reader.class_names if len(name) > LONGEST_NAME]:  # no bundle could name it
         raise UserError(f"the name of a class has {len(long[0])} characters ({long[0]:.40} …): at most {LONGEST_NAME}")
+    if odd := with_controls([reader.dataset, reader.title, *reader.class_names]):
+        raise UserError(f"the name {odd} of a class or data set holds control characters: give it another")
     work = Work.of(reader, video=video, frames_per_clip=frames_per_clip, crop_size=crop_size, shard=shard)
     sources, options, plan = work.sources, work.options, work.plan
     if (finished := _existing(out, plan, overwrite)) is not None:

@@ -12,7 +12,7 @@ from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar
 
 from mmcl.common.errors import UserError
-from mmcl.common.printing import LONGEST_ID
+from mmcl.common.printing import LONGEST_ID, with_controls
 from mmcl.data.clip import ClipSource, Reader
 from mmcl.skeletons.layout import load_layout
 
@@ -108,6 +108,8 @@ def check_ids(sources: Sequence[ClipSource]) -> None:
     Raises:
         UserError: names one of them, and both its files; or one whose name no store may have.
     """
+    if odd := with_controls(source.id for source in sources):
+        raise UserError(f"the name of clip {odd} holds control characters: give it another")
     known: dict[str, ClipSource] = {}
     for source in sources:
         if (length := len(source.id)) > LONGEST_ID:

@@ -18,6 +18,11 @@ def safe_name(name: str) -> str:
     return _UNSAFE.sub("_", name)[:200] or "_"
 
 
+def file_stem(name: str) -> str:
+    """What a file about something of this name is called, before its ending: at most 200 bytes, and no hidden file."""
+    return safe_name(name).encode()[:200].decode(errors="ignore").lstrip(".-") or "_"
+
+
 def spelling(name: str) -> str:
     """What spellings of one name have in common: neither case, nor blanks, nor the form of letters (NFC, NFD) count."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
