@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from mmcl.data.readers.files import VIDEO_SUFFIXES
 
 LONGEST = 1280  # pixels of a picture's longer side; larger ones tell an estimator nothing more
 CAMERA = re.compile(r"camera(?::([0-9]+))?|/dev/video([0-9]+)")
+LENGTH = re.compile(r"([0-9]{1,4}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,9})?)")
 # What PyAV opens a camera by: (format, name of the first camera)
 DEVICES = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
 
@@ -30,12 +30,14 @@ class Facts:
         height: the same.
         rate: frames a second by its header; 0 where that says nothing.
         frames: as many as its header announces; 0 where it does not, as with cameras.
+        seconds: from its first frame to its end, by its header; 0 where that says nothing.
     """
 
     width: int
     height: int
     rate: float
     frames: int
+    seconds: float = 0.0
 
 
 def is_camera(source: str | Path) -> bool:
@@ -62,6 +64,7 @@ class Film:
 
     Attributes:
         facts: what its header says.
+        broken: what the decoder said where it gave up before the film's end; else nothing.
 
     Raises:
         BadClip: it cannot be opened, or shows no pictures.
@@ -79,7 +82,7 @@ class Film:
         except (av.FFmpegError, IndexError, ValueError, OSError) as error:
             raise BadClip(f"{source}: not a readable {'camera' if is_camera(source) else 'video'} ({error})") from error
         self._stream.thread_type = "AUTO"
-        self._longest, self._source = longest, source
+        self._longest, self._source, self.broken = longest, source, ""
         self._frames = self._decoded()
         self._first = next(self._frames, None)
         if self._first is None:
@@ -87,7 +90,8 @@ class Film:
         _refuse_flipped(source, self._first)
         height, width = _turned(self._first)
         rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
-        self.facts = Facts(width, height, rate, 0 if is_camera(source) else int(self._stream.frames))
+        frames, length = (0, 0.0) if is_camera(source) else (int(self._stream.frames), self._length(self._first))
+        self.facts = Facts(width, height, rate, frames, length)
 
     def __iter__(self) -> Iterator[tuple[int, float, np.ndarray]]:
         """Number, seconds since the first frame, and (h, w, 3) uint8 RGB of each; damage ends it."""
@@ -110,8 +114,19 @@ class Film:
     def _decoded(self) -> Iterator[Any]:
         import av
 
-        with contextlib.suppress(av.FFmpegError):
+        try:
             yield from self._container.decode(self._stream)
+        except av.FFmpegError as error:
+            self.broken = " ".join(str(error.strerror or error).split())[:100]
+
+    def _length(self, first: Any) -> float:
+        """Seconds from the first frame to the end that the header announces: that of the pictures, or else of all."""
+        told = LENGTH.fullmatch(str(self._stream.metadata.get("DURATION", "")))  # Matroska's, which counts no frames
+        begin, all_of_it = (float(value or 0) / 1e6 for value in (self._container.start_time, self._container.duration))
+        seconds = (
+            sum(float(part) * unit for part, unit in zip(told.groups(), (3600, 60, 1), strict=True)) if told else 0
+        )
+        return max(0.0, (seconds or all_of_it) - ((first.time or begin) - begin))
 
     def _picture(self, frame: Any) -> np.ndarray:
         share = min(1.0, self._longest / max(frame.width, frame.height))

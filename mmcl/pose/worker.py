@@ -27,6 +27,7 @@ from mmcl.pose.film import LONGEST, Facts, Film
 TIMEOUT = 60.0  # seconds for one frame, or for opening a film and loading weights
 TILE = 480  # pixels, height of the small pictures that are kept of a film
 WIDE = 4  # heights that a small picture may be wide
+Looked = tuple[dict[int, bytes], str]
 KEPT = 16  # small pictures of a film; when there are more, every second one goes
 
 
@@ -59,6 +60,7 @@ class Watch:
         pictures: hand on the pictures, too.
         facts: of the film, once the first frame has come.
         tiles: frame -> JPEG of small pictures, spread over the film, once it is over.
+        broken: what the decoder said where it gave up before the film's end, once it is over; else nothing.
     """
 
     estimator: Estimator
@@ -68,6 +70,7 @@ class Watch:
     pictures: bool = False
     facts: Facts = field(default_factory=lambda: Facts(0, 0, 0.0, 0))
     tiles: dict[int, bytes] = field(default_factory=dict)
+    broken: str = ""
 
     @property
     def every(self) -> int:
@@ -111,7 +114,7 @@ class Watch:
             elif kind == "facts":
                 self.facts = content
             elif kind == "end":
-                self.tiles = content
+                self.tiles, self.broken = content
                 return
             else:
                 raise {"bad": BadClip, "user": UserError}[kind](content)
@@ -135,7 +138,8 @@ def _watch(pipe: Connection, estimator: Estimator, source: Path, fps: float, pic
             pipe.send(("bad", f"{source}: unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"))
 
 
-def _look(pipe: Connection, estimator: Estimator, source: Path, fps: float, pictures: bool) -> dict[int, bytes]:
+def _look(pipe: Connection, estimator: Estimator, source: Path, fps: float, pictures: bool) -> Looked:
+    """Send what is found in a film; the small pictures, and what its decoder said where it gave up."""
     film = Film(source, LONGEST)
     pipe.send(("facts", film.facts))
     every = step_of(film.facts, fps)
@@ -154,7 +158,7 @@ def _look(pipe: Connection, estimator: Estimator, source: Path, fps: float, pict
                 tiles, spacing = dict(list(tiles.items())[::2]), spacing * 2
     estimator.close()
     film.close()
-    return tiles
+    return tiles, film.broken
 
 
 def step_of(facts: Facts, fps: float) -> int:
