@@ -138,7 +138,8 @@ class Attack(Method):
 
         Raises:
             UserError: labels of another shape, or classes that the model does not have.
-            RuntimeError: the attack left its budget, which is a fault of the attack.
+            RuntimeError: the attack left its budget, which is a fault of the attack; a UserError that names the attack
+                where it is one of an installed package.
         """
         if labels.shape != joints.shape[:1] or labels.is_floating_point():
             raise UserError(f"labels must be whole numbers ({len(joints)},), not {labels.dtype} {tuple(labels.shape)}")
@@ -151,8 +152,9 @@ class Attack(Method):
         limit = limit * (torch.arange(clean.shape[-1], device=clean.device) < AXES)
         frames = torch.arange(1, joints.shape[2] + 1, device=joints.device)
         lengths = (there.any(dim=3).any(dim=1) * frames).amax(dim=1)
-        found = self.perturb(model, clean, lengths, labels, there, limit).detach()
-        self._check(found, clean, there, limit)
+        with self.registry.blamed(type(self)):
+            found = self.perturb(model, clean, lengths, labels, there, limit).detach()
+            self._check(found, clean, there, limit)
         return found
 
     def _check(self, found: Tensor, clean: Tensor, mask: Tensor, limit: Tensor) -> None:

@@ -112,7 +112,11 @@ class Attribution(Method):
             clips = (joints, lengths), (background, background_lengths)
             view = View.of(model, *clips, target, self.options.seed, number, rows, watched)
             scores = view.scores(view.x, target)
-            found.append((self._gathered(self.attribute(view).detach()), scores, self.baseline(view)))
+            with self.registry.blamed(type(self)):
+                shares = self.attribute(view).detach()
+                if not bool(torch.isfinite(shares).all()):
+                    raise RuntimeError(f"attribution '{self.name}' gave shares that are not finite")
+                found.append((self._gathered(shares), scores, self.baseline(view)))
         values, scores, baseline = (torch.stack(each).mean(dim=0) for each in zip(*found, strict=True))
         return Attributed(values, scores, baseline, target)
 

@@ -6,10 +6,13 @@ somebody else adds entries of its own through an entry-point group of the regist
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from operator import attrgetter
 from typing import Any
 
 from mmcl.common.errors import UserError
@@ -49,12 +52,37 @@ class Registry(Mapping[str, Any]):
         Raises:
             UserError: its import fails, since that package is not ours to mend.
         """
+        what = f"{self.kind} '{point.name}' of an installed package ({point.value})"
         try:
-            return point.load()
+            found = point.load()
         except (Exception, SystemExit) as error:  # whatever their module does when it is imported
-            what = f"{self.kind} '{point.name}' of an installed package ({point.value})"
             words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise UserError(f"{what} cannot be imported ({words}): mend or uninstall that package") from error
+        if not isinstance(found, type):
+            raise UserError(f"{what} is no class, but {found!r:.60}: mend or uninstall that package")
+        return found
+
+    @contextmanager
+    def blamed(self, entry: Any) -> Iterator[None]:
+        """Name an entry of another package in one line where it fails; what fails in one of ours is ours to mend.
+
+        Args:
+            entry: the class whose code runs.
+
+        Raises:
+            UserError: it raised what is neither that nor a lack of memory.
+        """
+        try:
+            yield
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:  # whatever their code does
+            name = next((name for name, point in self._others.items() if _points_at(point, entry)), None)
+            if name is None or type(error).__name__ == "OutOfMemoryError":
+                raise
+            words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            what = f"{self.kind} '{name}' of an installed package ({self._others[name].value})"
+            raise UserError(f"{what} fails ({words}): mend or uninstall that package") from error
 
     def name_of(self, entry: Any) -> str:
         """Under which name an entry is registered.
@@ -63,9 +91,11 @@ class Registry(Mapping[str, Any]):
             UserError: under none.
         """
         place = f"{entry.__module__}:{entry.__qualname__}"
-        others = {name: point.value for name, point in self._others.items()}
-        for name, found in {**others, **self._entries}.items():
+        for name, found in self._entries.items():
             if found == place:
+                return name
+        for name, point in self._others.items():
+            if point.value == place or _points_at(point, entry):
                 return name
         raise UserError(f"{place} is no registered {self.kind}")
 
@@ -78,3 +108,14 @@ class Registry(Mapping[str, Any]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries or name in self._others
+
+
+def _points_at(point: EntryPoint, entry: Any) -> bool:
+    """Whether an entry point leads to an object, under whatever name: packages hand classes of their modules on.
+
+    Nothing is imported for that: whoever has the object has had its module imported.
+    """
+    try:
+        return bool(attrgetter(point.attr)(sys.modules[point.module]) is entry)
+    except (KeyError, AttributeError, TypeError):
+        return False

@@ -115,3 +115,17 @@ def nobody(joint_count: int, depth: bool) -> Poses:
     """What an estimator says of a picture without people."""
     space = np.zeros((0, joint_count, 3), dtype=np.float32) if depth else None
     return Poses(np.zeros((0, joint_count, 2), np.float32), np.zeros((0, joint_count), np.float32), space)
+
+
+def check_poses(poses: Poses, joint_count: int) -> None:
+    """Whether an estimator found bodies of as many joints as its layout has.
+
+    Raises:
+        ValueError: it found something else.
+    """
+    people = (len(poses.pixels), joint_count)
+    shapes = [poses.pixels.shape == (*people, 2), poses.confidence.shape == people]
+    shapes.append(poses.space is None or poses.space.shape == (*people, 3))
+    if not all(shapes):
+        found = f"pixels {poses.pixels.shape} and confidences {poses.confidence.shape}"
+        raise ValueError(f"found {found}, and its layout has {joint_count} joints")

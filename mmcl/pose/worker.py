@@ -21,8 +21,10 @@ from typing import Any
 import numpy as np
 
 from mmcl.common.errors import BadClip, UserError
-from mmcl.pose.base import Estimator, Poses
+from mmcl.pose import ESTIMATORS
+from mmcl.pose.base import Estimator, Poses, check_poses
 from mmcl.pose.film import LONGEST, Facts, Film
+from mmcl.skeletons.layout import load_layout
 
 TIMEOUT = 60.0  # seconds for one frame, or for opening a film and loading weights
 TILE = 480  # pixels, height of the small pictures that are kept of a film
@@ -143,12 +145,15 @@ def _look(pipe: Connection, estimator: Estimator, source: Path, fps: float, pict
     film = Film(source, LONGEST)
     pipe.send(("facts", film.facts))
     every = step_of(film.facts, fps)
+    joint_count = load_layout(estimator.layout).joint_count
     estimator.open(source)
     tiles, spacing = {}, 1
     for number, seconds, picture in film:
         if number % every:
             continue
-        poses = estimator.find(picture, number, seconds)
+        with ESTIMATORS.blamed(type(estimator)):
+            poses = estimator.find(picture, number, seconds)
+            check_poses(poses, joint_count)
         scale = film.facts.width / picture.shape[1]
         poses = replace(poses, pixels=np.asarray(poses.pixels * scale, dtype=np.float32))
         pipe.send(("glance", Glance(number, seconds, poses, picture if pictures else None)))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from mmcl.attacks.base import build_attack
+from mmcl.attacks import ATTACKS
+from mmcl.attacks.base import Attack, build_attack
 from mmcl.attacks.dim import variant
 from mmcl.attacks.measures import measures
 from mmcl.attacks.mig import scaled
@@ -48,6 +52,31 @@ def clips() -> tuple[Tensor, Tensor]:
     joints[0, 0, 2, 3] = 0.0
     joints[1, 0, 6:] = 0.0
     return joints, Linear()(joints).argmax(dim=1)
+
+
+class Far(Attack):
+    """Of another package; gives what it is told to."""
+
+    gives: Callable[[Tensor], Any] = staticmethod(lambda joints: joints + 5)
+
+    def perturb(self, model: Any, joints: Tensor, *_: Any) -> Any:
+        return self.gives(joints)
+
+
+@pytest.mark.parametrize(
+    ("gives", "said"),
+    [
+        (lambda joints: joints + 5, "moved a coordinate by 5, beyond its budget"),
+        (lambda joints: joints * float("nan"), "such that are not finite"),
+        (lambda joints: None, "AttributeError"), (lambda joints: 1 / 0, "ZeroDivisionError"),
+    ],
+)  # fmt: skip
+def test_an_attack_of_another_package_that_breaks_its_word_is_named(clips, monkeypatch, gives, said) -> None:
+    point = EntryPoint("far", f"{__name__}:Far", "mmcl.attacks")
+    monkeypatch.setitem(ATTACKS.__dict__, "_others", {"far": point})
+    monkeypatch.setattr(Far, "gives", staticmethod(gives))
+    with pytest.raises(UserError, match=rf"attack 'far' of an installed package \(.*:Far\) fails \(.*{said}"):
+        build_attack("far").run(Linear(), *clips)
 
 
 def loss_gradient(model: Linear, joints: Tensor, labels: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mmcl.attacks.base import build_attack
+from mmcl.attributions import ATTRIBUTIONS
 from mmcl.attributions.explaining import explain
 from mmcl.attributions.sources import gathered
+from mmcl.common.errors import UserError
 from mmcl.compress import main as compress
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.utd_mhad import UTDMHAD
@@ -119,3 +122,13 @@ def test_a_network_that_stars_tuned_is_attacked_once_it_knows_classes(test_data:
         with torch.no_grad():
             losses[name] = float(cross_entropy(model(found, lengths), labels))
     assert losses["ifgsm"] > 2 * losses["noise"] and losses["tasar"] > 2 * losses["noise"], losses
+
+
+def test_shares_that_are_not_finite_are_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model(load_layout("utd_mhad_20"), ["a", "b"])
+    kind = ATTRIBUTIONS["gradient"]
+    monkeypatch.setattr(kind, "attribute", lambda self, view: view.x * float("nan"))
+    point = EntryPoint("theirs", f"{kind.__module__}:{kind.__qualname__}", "mmcl.attributions")
+    monkeypatch.setitem(ATTRIBUTIONS.__dict__, "_others", {"theirs": point})
+    with pytest.raises(UserError, match="attribution 'theirs' of an installed package .*not finite"):
+        explain(model, torch.randn(1, 1, 20, 20, 3), method="gradient")

@@ -73,6 +73,37 @@ def test_a_package_that_breaks_on_import_is_named(
     assert words in said and "\n" not in said
 
 
+@pytest.fixture
+def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """Entries of a package that hands a class of one of its modules on, and has a function among them."""
+    (tmp_path / "handing_package.py").write_text("from handing_inner import Theirs\nfunction = len\n")
+    (tmp_path / "handing_inner.py").write_text("class Theirs: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("handing_package", "handing_inner"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    registry = Registry("shape", {"square": "mmcl.common.errors:UserError"}, "mmcl.shapes")
+    points = {"theirs": "handing_package:Theirs", "function": "handing_package:function"}
+    registry.__dict__["_others"] = {name: EntryPoint(name, value, "mmcl.shapes") for name, value in points.items()}
+    return registry
+
+
+def test_a_class_that_is_handed_on_is_known_and_a_function_refused(theirs: Registry) -> None:
+    assert theirs.name_of(theirs["theirs"]) == "theirs" and theirs.name_of(UserError) == "square"
+    with pytest.raises(
+        UserError, match=r"shape 'function' of an installed package \(handing_package:function\) is no cl"
+    ):
+        theirs["function"]
+
+
+def test_what_fails_in_another_package_names_it_and_ours_does_not(theirs: Registry) -> None:
+    said = r"shape 'theirs' of .* fails \(ValueError: oops second line\): mend or uninstall that package"
+    with pytest.raises(UserError, match=said), theirs.blamed(theirs["theirs"]):
+        raise ValueError("oops\nsecond line")
+    for entry, error in ((UserError, ValueError), (int, ValueError), (theirs["theirs"], MemoryError)):
+        with pytest.raises(error), theirs.blamed(entry):
+            raise error("x")
+
+
 def test_an_installed_package_adds_entries(tmp_path: Path) -> None:
     (tmp_path / "their_package.py").write_text('class Theirs:\n    marker = "from another package"\n' + NUDGE)
     facts = tmp_path / "their_package-1.0.dist-info"

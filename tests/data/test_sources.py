@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import recordings
 from mmcl.common.errors import UserError
 from mmcl.data.clip import ClipSource
 from mmcl.data.preparation.build import prepare
-from mmcl.data.preparation.sources import marks_of
+from mmcl.data.preparation.sources import check_ids, check_reader, marks_of
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.store import open_store
 
@@ -104,3 +105,23 @@ def test_another_meaning_is_another_fingerprint(tmp_path: Path) -> None:
         found.append(open_store(tmp_path / str(number)))
     assert len({bytes(store.index.column("digest")[0].as_py()) for store in found}) == 1
     assert len({store.fingerprint for store in found}) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"fps": None}, "has None frames a second"), ({"fps": float("nan")}, "has nan frames a second"),
+        ({"class_names": []}, r"has class names \[\]"), ({"clips": []}, "found no clips"),
+        ({"clips": [ClipSource("x", 2, 1)]}, "gives clip x the label 2: it has 2 classes"),
+    ],
+)  # fmt: skip
+def test_a_reader_is_looked_at_before_its_clips(change: dict, said: str) -> None:
+    reader = SimpleNamespace(**{"name": "their", "fps": 30.0, "class_names": ["a", "b"], **change})
+    with pytest.raises(UserError, match=f"reader 'their' {said}"):
+        check_reader(reader, change.get("clips", [ClipSource("x", 1, 1)]))
+
+
+def test_the_very_same_clip_twice_is_two_of_one_name() -> None:
+    clip = ClipSource("x", 0, 1, skeleton="a.npy")
+    with pytest.raises(UserError, match=r"two clips are called x: a\.npy and a\.npy"):
+        check_ids([clip, clip])

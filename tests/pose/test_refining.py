@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from made_people import FIGURE, HEIGHT, LAYOUT, WIDTH, seen_from
 
 from mmcl.common.errors import BadClip, UserError
-from mmcl.pose.base import Poses, nobody
+from mmcl.pose.base import Poses, check_poses, nobody
 from mmcl.pose.path import focal_length, places, smooth_path
 from mmcl.pose.quality import judge
 from mmcl.pose.recording import Refinement, exchanged, gather
@@ -194,3 +195,11 @@ def test_quality_is_not_the_share_of_frames_with_somebody() -> None:
 def test_refinement_refuses(wrong) -> None:
     with pytest.raises(UserError):
         Refinement(**wrong)
+
+
+def test_bodies_of_other_joints_are_refused() -> None:
+    good = Poses(np.zeros((2, 33, 2)), np.zeros((2, 33)), np.zeros((2, 33, 3)))
+    check_poses(good, 33)
+    for other in ({"pixels": np.zeros((2, 5, 2))}, {"confidence": np.zeros(2)}, {"space": np.zeros((1, 33, 3))}):
+        with pytest.raises(ValueError, match="its layout has 33 joints"):
+            check_poses(replace(good, **other), 33)

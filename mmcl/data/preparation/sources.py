@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from mmcl.common.errors import UserError
 from mmcl.common.printing import LONGEST_ID, with_controls
-from mmcl.data.clip import ClipSource, Reader
+from mmcl.data.clip import MOST_FPS, ClipSource, Reader
 from mmcl.skeletons.layout import load_layout
 
 T = TypeVar("T")
@@ -114,9 +114,30 @@ def check_ids(sources: Sequence[ClipSource]) -> None:
     for source in sources:
         if (length := len(source.id)) > LONGEST_ID:
             raise UserError(f"the name of clip {source.id:.40} … has {length} characters: at most {LONGEST_ID}")
-        if (other := known.setdefault(source.id, source)) is not source:
+        if (other := known.pop(source.id, None)) is not None:  # the very same one, too
             files = " and ".join(" in ".join(filter(None, (one.member, one.skeleton))) for one in (other, source))
             raise UserError(f"two clips are called {source.id}: {files}; rename or remove one of them")
+        known[source.id] = source
+
+
+def check_reader(reader: Reader, sources: Sequence[ClipSource]) -> None:
+    """Refuse what no store can be made of before the first clip is read: readers may be those of installed packages.
+
+    Raises:
+        UserError: names the reader, and what is wrong.
+    """
+    fps, names = reader.fps, reader.class_names
+    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps <= MOST_FPS:
+        raise UserError(f"reader '{reader.name}' has {fps!r:.40} frames a second: from above 0 to {MOST_FPS} will do")
+    if not names or not all(isinstance(name, str) for name in names):
+        raise UserError(f"reader '{reader.name}' has class names {names!r:.60}: it must be a list of names")
+    if not sources:
+        raise UserError(f"reader '{reader.name}' found no clips: give another --source, or mend the reader")
+    for source in sources:
+        if not 0 <= source.label < len(names):
+            raise UserError(
+                f"reader '{reader.name}' gives clip {source.id} the label {source.label}: it has {len(names)} classes"
+            )
 
 
 def together(marks: Sequence[int]) -> str:

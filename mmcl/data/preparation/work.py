@@ -9,7 +9,7 @@ from typing import Any
 from mmcl.common.errors import UserError
 from mmcl.data.clip import ClipSource, Reader
 from mmcl.data.preparation.finish import Clips
-from mmcl.data.preparation.sources import check_ids, list_digest, marks_of, options_of, shard_of, together
+from mmcl.data.preparation.sources import check_ids, check_reader, list_digest, marks_of, options_of, shard_of, together
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Work:
     ) -> Work:
         """Find the clips of a data set; the arguments are those of :func:`prepare`."""
         sources = reader.scan() if video else [replace(source, video=None) for source in reader.scan()]
+        check_reader(reader, sources)
         check_ids(sources)
         left_out: Clips = sorted(getattr(reader, "left_out", []))
         options = options_of(reader, frames_per_clip=frames_per_clip, crop_size=crop_size)
