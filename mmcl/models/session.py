@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from mmcl.skeletons.layout import Layout
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+
+LONGEST = 60.0  # seconds that a graph may take for a clip: a thousand times what the slowest of ours does
+SILENT = 4  # of onnxruntime's log: what fails is raised, too, and said in one line
 
 
 def open_session(
@@ -41,7 +45,7 @@ def open_session(
     # on two idle processors, half as fast where somebody else computes, and slow down whatever comes after them.
     for key, value in {"session.intra_op.allow_spinning": "0", **(settings or {})}.items():
         options.add_session_config_entry(key, value)
-    options.log_severity_level = 3
+    options.log_severity_level = SILENT
     return onnxruntime.InferenceSession(
         str(model) if isinstance(model, Path) else model, options, providers=["CPUExecutionProvider"]
     )
@@ -81,12 +85,25 @@ def run_graph(session: InferenceSession, outputs: Sequence[str], joints: np.ndar
     """Outputs of a bundle's graph for clips (N, M, T, V, C): (N, K) each, familiarity (N,).
 
     Raises:
-        UserError: the graph fails, or gives something of another shape.
+        UserError: the graph fails, takes far too long, or gives something of another shape.
     """
+    from onnxruntime import RunOptions
+
+    options, limit = RunOptions(), LONGEST * max(1, len(joints))
+    options.log_severity_level = SILENT
+    timer = Timer(limit, setattr, (options, "terminate", True))  # heard between two nodes of the graph
+    timer.daemon = True
+    timer.start()
     try:
-        found = [np.asarray(each) for each in session.run(list(outputs), {"joints": joints})]
+        found = [np.asarray(each) for each in session.run(list(outputs), {"joints": joints}, options)]
     except Exception as error:  # as above
+        if options.terminate:
+            raise UserError(
+                f"{graph} was ended after {limit:g} s with {len(joints)} clips: it takes too long"
+            ) from error
         raise UserError(f"{graph} fails: {_first_line(error)}") from error
+    finally:
+        timer.cancel()
     for name, each in zip(outputs, found, strict=True):
         if each.ndim != (1 if name == "familiarity" else 2) or len(each) != len(joints):
             raise UserError(f"{graph} gives {each.shape} for {len(joints)} clips: it is not the graph of a bundle")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,28 @@ def test_any_other_graph_is_refused(bundle: tuple[Path, dict[str, str]], kind: s
         return
     with pytest.raises(UserError, match=complaint):
         OnnxPredictor(folder, folder / "model.onnx").classify(JOINTS)
+
+
+def test_a_graph_that_takes_too_long_is_ended(bundle: tuple[Path, dict[str, str]], monkeypatch, capfd) -> None:
+    """Thousands of products of large matrices, which depend on the joints: none is computed beforehand."""
+    h, kind, size, count = onnx.helper, onnx.TensorProto.FLOAT, 300, 4000
+    folder, facts = bundle
+    square = h.make_tensor("m", kind, [size, size], np.eye(size, dtype=np.float32).ravel())
+    nodes = [
+        h.make_node("Constant", [], ["eye"], value=square),
+        h.make_node("ReduceMean", ["joints"], ["mean"], keepdims=0),
+    ]
+    nodes += [h.make_node("Mul", ["eye", "mean"], ["x0"])]
+    nodes += [h.make_node("MatMul", [f"x{n}", "x0"], [f"x{n + 1}"]) for n in range(count)]
+    nodes += [h.make_node("ReduceMax", [f"x{count}"], ["most"], keepdims=0)]
+    model = onnx.load_from_string(graph(facts))
+    for node in model.graph.node:
+        node.output[0] += "_"
+    ends = [h.make_node("Add", [f"{name}_", "most"], [name]) for name in ("scores", "probabilities")]
+    model.graph.node.extend([*nodes, *ends])
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    monkeypatch.setattr("mmcl.models.session.LONGEST", 0.2)
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"model\.onnx was ended after 0\.2 s with 1 clips: it takes too long"):
+        OnnxPredictor(folder, folder / "model.onnx").classify(JOINTS)
+    assert time.monotonic() - began < 10 and "onnxruntime" not in capfd.readouterr().err
