@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -54,6 +55,15 @@ class _Handler(SimpleHTTPRequestHandler):
         """Requests are not printed."""
 
 
+class _Server(ThreadingHTTPServer):
+    """A server to which browsers that go away in the middle of a word are nothing to report."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep the traceback of anything but a connection that was lost."""
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+
 def make_server(folder: Path, port: int) -> ThreadingHTTPServer:
     """A server of a folder's files on this machine.
 
@@ -65,6 +75,6 @@ def make_server(folder: Path, port: int) -> ThreadingHTTPServer:
         UserError: the port is taken.
     """
     try:
-        return ThreadingHTTPServer((HERE, port), partial(_Handler, directory=str(folder)))
+        return _Server((HERE, port), partial(_Handler, directory=str(folder)))
     except OSError as error:
         raise UserError(f"port {port} of {HERE} cannot be used ({error.strerror}): name another by --port") from error

@@ -27,6 +27,16 @@ from mmcl.skeletons.layout import Layout, load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 
 
+def test_a_browser_that_goes_away_is_nothing_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with make_server(tmp_path, 0) as server:
+        for error, told in ((ConnectionResetError("reset"), False), (ValueError("a fault of ours"), True)):
+            try:
+                raise error
+            except (OSError, ValueError):
+                server.handle_error(None, ("127.0.0.1", 1))
+            assert ("Traceback" in capsys.readouterr().err) is told
+
+
 def test_only_this_machine_is_served(page) -> None:
     with make_server(page / "page", 0) as server:
         Thread(target=server.serve_forever, daemon=True).start()
