@@ -147,3 +147,21 @@ def test_a_graph_that_takes_too_long_is_ended(bundle: tuple[Path, dict[str, str]
     with pytest.raises(UserError, match=r"model\.onnx was ended after 0\.2 s with 1 clips: it takes too long"):
         OnnxPredictor(folder, folder / "model.onnx").classify(JOINTS)
     assert time.monotonic() - began < 10 and "onnxruntime" not in capfd.readouterr().err
+
+
+def test_a_graph_that_fails_leaves_no_log(bundle: tuple[Path, dict[str, str]], capfd) -> None:
+    """onnxruntime prints what it raises, and the first line of that is in the message."""
+    h, kind = onnx.helper, onnx.TensorProto
+    folder, facts = bundle
+    shape = h.make_tensor("shape", kind.INT64, [1], [7])
+    nodes = [h.make_node("Constant", [], ["to"], value=shape), h.make_node("Reshape", ["joints", "to"], ["bent"])]
+    nodes += [h.make_node("ReduceMax", ["bent"], ["most"], keepdims=0)]
+    model = onnx.load_from_string(graph(facts))
+    for node in model.graph.node:
+        node.output[0] += "_"
+    ends = [h.make_node("Add", [f"{name}_", "most"], [name]) for name in ("scores", "probabilities")]
+    model.graph.node.extend([*nodes, *ends])
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=r"model\.onnx fails: .*Reshape"):
+        OnnxPredictor(folder, folder / "model.onnx").classify(JOINTS)
+    assert "onnxruntime" not in capfd.readouterr().err
