@@ -105,7 +105,12 @@ def test_tail_aware_parts_equal_the_released_ones(flavour):
         window = Window(4 * start, 4 * length, 4 * source_start, 4 * source)
         partner = shifted(len(x), offset)
         pasted = tail_aware_coalitions(
-            saliency, labels, partner, rank, python_draws(seed, LENGTHS[name], x.shape[2] // 4, len(x)), coalitions,
+            saliency,
+            labels,
+            partner,
+            rank,
+            python_draws(seed, LENGTHS[name], x.shape[2] // 4, len(x)),
+            coalitions,
             sharpness,
         )
         assert torch.equal(pasted, given["pasted_coalition"])

@@ -84,7 +84,7 @@ def _advice(report: Report, kind: str, clips: dict[int, Remark]) -> str:
         remedies = Counter(remark.remedy for remark in clips.values()).most_common(1)
         return remedies[0][0]
     plan, (axes, count) = report.store.info.get("plan") or {}, words[0]
-    reader = READERS.get(plan.get("dataset"))
+    reader = READERS.get(str(plan.get("dataset")))
     if count < len(report.measures) / 2:
         remedy = f"{described(axes)} in these clips alone, before they are prepared"
     elif reader is not None and "axes" in getattr(options_type(reader), "__dataclass_fields__", {}):
