@@ -10,7 +10,7 @@ from mmcl.models.rejection import FAMILIARITY
 
 MIN_AGREEMENT = 0.98  # share of clips for which a graph must name the network's class
 # Precision -> largest difference of a probability. An answer that the network prefers by more than twice as much cannot
-# change: in int8 by more than a half. Measured on UTD-MHAD: fp16 0.001, int8 0.12 and 0.15 (docs/results.md).
+# change: in int8 by more than a half. Measured on UTD-MHAD: fp16 0.001, int8 0.12 and 0.15 (docs/results/speed.md).
 MAX_DIFFERENCE = {"fp32": 0.001, "fp16": 0.02, "int8": 0.25}
 
 

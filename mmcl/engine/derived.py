@@ -49,7 +49,7 @@ def read_facts(config: TrainConfig) -> Facts:
 def derive(facts: Facts) -> dict[str, Derived]:
     """Dotted keys of a configuration and what they should be for such clips.
 
-    The numbers were chosen on people held out of the training sides of four data sets: ``docs/results.md``.
+    The numbers were chosen on people held out of the training sides of four data sets: ``docs/results/sets.md``.
     """
     clips = f"{facts.clips} training clips"
     batch = 16 if facts.clips >= 128 else 8 if facts.clips >= 32 else 4
