@@ -21,7 +21,7 @@ from mmcl.encoders.mamp.options import MAMPOptions
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
-from mmcl.tasks.base import Context
+from mmcl.tasks.context import Context
 from mmcl.tasks.masked_motion.options import DecoderOptions, MaskedMotionOptions
 from mmcl.tasks.masked_motion.task import MaskedMotion
 

@@ -25,7 +25,8 @@ from mmcl.skeletons.layout import Layout, load_layout
 from mmcl.skeletons.preprocess import Preprocess
 from mmcl.surgery import SURGERIES
 from mmcl.tasks import TASKS
-from mmcl.tasks.base import Context, Task
+from mmcl.tasks.base import Task
+from mmcl.tasks.context import Context
 
 
 @dataclass

@@ -4,82 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
-from mmcl.common.draws import Draws, named_seed
 from mmcl.common.errors import UserError
-from mmcl.data.dataset import ClipDataset, ExtraInputs, collate, to_device
-from mmcl.data.prompts import Prompts
-from mmcl.data.sampler import Key
-from mmcl.data.store import ClipStore
-from mmcl.encoders.base import Encoder
+from mmcl.data.dataset import ExtraInputs
 from mmcl.models.text_head import TextHead
-from mmcl.skeletons.augment import Augmentation
-from mmcl.skeletons.preprocess import Preprocess
+from mmcl.tasks.context import Context
 from mmcl.tasks.distil import Teachers, distillation_loss
 from mmcl.tasks.stages import ParameterGroup, Stage
+from mmcl.tasks.toolbox import Toolbox
 
 # A function of raw joints (N, M, T, V, C) and lengths (N,), one row a clip, and the clips it is applied to (positions
 # in the store) -> (clips, ...) array. All processes share the work, and all get the whole result.
 Apply = Callable[[Callable[[Tensor, Tensor], Tensor], Sequence[int] | np.ndarray], np.ndarray]
 
 
-@dataclass(frozen=True)
-class Context:
-    """What a task is built from.
-
-    Attributes:
-        encoder: the skeleton branch.
-        preprocess: raw joints -> encoder input.
-        augmentation: of training clips.
-        store: the clips.
-        training_clips: positions of the clips that will be trained on.
-        validation_clips: positions of the clips held out of the training side; empty where there are none.
-        classes: (K,) labels of the store that are trained, ascending: output k of the encoder is ``classes[k]``.
-        prompts: gives the texts of the K trained classes; called by tasks that need text.
-        all_prompts: gives the texts of all of the store's classes, withheld ones too, in the order of its labels.
-        device: where frozen towers may work before training starts.
-        seed: of the run.
-        stream: outputs of the classes that arrive together, part by part; empty where all arrive at once.
-    """
-
-    encoder: Encoder
-    preprocess: Preprocess
-    augmentation: Augmentation
-    store: ClipStore
-    training_clips: np.ndarray
-    validation_clips: np.ndarray
-    classes: np.ndarray
-    prompts: Callable[[], Prompts]
-    all_prompts: Callable[[], Prompts]
-    device: torch.device
-    seed: int = 0
-    stream: tuple[np.ndarray, ...] = ()
-
-    @property
-    def class_names(self) -> list[str]:
-        """K names of the classes that are trained, in the order of the encoder's outputs."""
-        return [self.store.class_names[label] for label in self.classes]
-
-    @property
-    def all_class_names(self) -> list[str]:
-        """Names of all of the store's classes, withheld ones too, in the order of its labels."""
-        return self.store.class_names
-
-    @property
-    def withheld(self) -> np.ndarray:
-        """Labels of the store that are not trained, ascending."""
-        return np.setdiff1d(np.arange(len(self.store.class_names)), self.classes)
-
-
-class Task(nn.Module, ABC):
+class Task(Toolbox, ABC):
     """One ``nn.Module`` whose forward pass turns a batch into one loss, and which says how it is to be trained.
 
     The engine wraps it as a whole and knows no task by name. It goes through :meth:`stages`; in each, it calls
@@ -110,13 +54,8 @@ class Task(nn.Module, ABC):
     teachers: Teachers | None = None  # held like any frozen tower, where `distil` names some
 
     def __init__(self, context: Context) -> None:
-        super().__init__()
-        self.encoder = context.encoder
-        self.preprocess = context.preprocess
-        self.augmentation = context.augmentation
-        self.store, self.seed = context.store, context.seed
+        super().__init__(context)
         self.text_head = None
-        self.frozen_towers: list[nn.Module] = []  # attributes, but no submodules
 
     @classmethod
     def tiny(cls, folder: Path) -> dict[str, Any]:
@@ -126,8 +65,6 @@ class Task(nn.Module, ABC):
             folder: for files that the task needs, such as made-up towers.
         """
         return {}
-
-    # ---- what a task says of its training
 
     def stages(self) -> list[Stage]:
         """The phases of training, in order; their names differ."""
@@ -242,115 +179,3 @@ class Task(nn.Module, ABC):
         said = self.teachers(batch, augmentation, self.preprocess.dtype)
         loss = distillation_loss(scores, said, options.temperature)
         return outputs | {"loss": outputs["loss"] + options.weight * loss, "loss_distil": loss.detach()}
-
-    # ---- what a task may call
-
-    def scores(self, joints: Tensor, lengths: Tensor) -> Tensor:
-        """Class scores (N, K) of raw joints (N, M, T, V, C): exactly what the exported bundle computes."""
-        return self.preprocess.averaged(self.encoder, joints, lengths)
-
-    def features(self, joints: Tensor, lengths: Tensor) -> Tensor:
-        """The encoder's features (N, D) of raw joints (N, M, T, V, C)."""
-        return self.preprocess.averaged(self.encoder.features, joints, lengths)
-
-    def augmented(self, batch: dict[str, Any]) -> Tensor:
-        """Preprocessed encoder input (N, M, T, V, C) of a training batch, augmented where the stage says so."""
-        return self.augmented_masked(batch)[0]
-
-    def augmented_masked(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """What :meth:`augmented` gives, and (N, M, T, V) bool, which joints are there.
-
-        Always in float32: under autocast, coordinates would lose the digits that motion streams are made of. Where the
-        batch has ``crop_keys``, they choose what of each clip is looked at.
-        """
-        joints, augmentation = batch["joints"], self.augmentation if batch.get("augment", True) else None
-        with torch.autocast(joints.device.type, enabled=False):
-            return self.preprocess.masked(
-                joints, batch["lengths"], batch["keys"], augmentation, crop_keys=batch.get("crop_keys")
-            )
-
-    def noise(self, batch: Mapping[str, Any], name: str) -> Draws:
-        """Random numbers of each clip of a batch: a pure function of run seed, epoch, clip and name.
-
-        They do not depend on how clips are spread over micro-batches and processes.
-        """
-        return Draws(batch["keys"], name)
-
-    def dice(self, batch: Mapping[str, Any], name: str) -> Draws:
-        """Random numbers that all clips of a step share: a pure function of run seed, step and name."""
-        return Draws(batch["step_key"], name, shared=True)
-
-    def generator(self, name: str) -> torch.Generator:
-        """A generator on the CPU for :meth:`begin` and :meth:`end`: a pure function of run seed and name."""
-        return torch.Generator().manual_seed(named_seed(self.seed, name))
-
-    def recall(self, clips: Sequence[int] | np.ndarray | Tensor, epoch: int) -> dict[str, Any]:
-        """A batch of any clips of the store, for memories that keep clip numbers: recordings are in no checkpoint.
-
-        Args:
-            clips: (n,) positions in the store.
-            epoch: ``batch["epoch"]``; with it, ``keys`` are those that the clips have in this epoch.
-
-        Returns:
-            ``joints``, ``lengths``, ``keys`` and ``clips`` on the task's device.
-        """
-        numbers = clips.tolist() if isinstance(clips, Tensor) else [int(clip) for clip in clips]
-        dataset = ClipDataset(self.store, self.seed)
-        batch = collate([dataset[Key(epoch, clip)] for clip in numbers])
-        del batch["labels"]  # they count among all of the store's classes here
-        parameter = next(self.encoder.parameters())
-        batch["joints"] = batch["joints"].to(self.preprocess.dtype)
-        return to_device(batch, parameter.device)
-
-    def applied(self, function: Callable[..., Any], *tensors: Any) -> Any:
-        """Call a function that uses the task's weights outside ``forward``, on rows that are no clips of the store.
-
-        Sharded weights are gathered on the way in, as they are for ``forward``.
-        """
-        return function(*tensors)
-
-    def fixed(self, module: nn.Module, *inputs: Tensor) -> Any:
-        """Call a module as it is, in evaluation mode: gradients pass through it, and none reaches its weights.
-
-        So an adversary is met in ``forward``: its weights are detached, and its batch statistics copied, since it may
-        be trained in the same forward pass.
-        """
-        state = {name: parameter.detach() for name, parameter in module.named_parameters()}
-        state |= {name: buffer.clone() for name, buffer in module.named_buffers()}
-        modes = {part: part.training for part in module.modules()}
-        try:
-            return functional_call(module.eval(), state, inputs)
-        finally:
-            for part, mode in modes.items():
-                part.training = mode
-
-    def idle(self, *modules: nn.Module | None) -> Tensor:
-        """Zero that depends on every trained parameter of these modules, to be added to a loss that does not.
-
-        Parameters that are sharded need no such thing, and are left out.
-        """
-        zero = next(self.encoder.parameters()).new_zeros(())
-        for module in modules:
-            for parameter in module.parameters() if module is not None else ():
-                if parameter.requires_grad and not hasattr(parameter, "full_tensor"):
-                    # An empty slice: nothing to compute, and no infinite weight can turn zero into not-a-number.
-                    zero = zero + parameter.flatten()[:0].sum()
-        return zero
-
-    def hold(self, name: str, tower: nn.Module) -> None:
-        """Make a tower the attribute ``name``: as a submodule if anything of it is trained, else as a frozen tower.
-
-        A frozen tower is in evaluation mode for good, moves with the task from device to device, and is in nothing
-        that goes through its modules: parameters, state, what is wrapped, broadcast, reduced or sharded.
-        """
-        if any(parameter.requires_grad for parameter in tower.parameters()):
-            setattr(self, name, tower)
-        else:
-            self.frozen_towers.append(tower.eval())
-            object.__setattr__(self, name, tower)  # past nn.Module, which would take it in
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Task:
-        super()._apply(fn, recurse)
-        for tower in self.frozen_towers:
-            tower._apply(fn)
-        return self

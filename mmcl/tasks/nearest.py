@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmcl.tasks.base import Apply, Context, Task
+from mmcl.tasks.base import Apply, Task
+from mmcl.tasks.context import Context
 
 AT_ONCE = 1024  # rows that are compared at a time
 

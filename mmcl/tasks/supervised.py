@@ -11,7 +11,8 @@ from torch import Tensor
 from mmcl.common.errors import UserError
 from mmcl.common.precision import widen
 from mmcl.tasks.adversarial import AdversarialOptions, attacked, build_adversary
-from mmcl.tasks.base import Context, Task
+from mmcl.tasks.base import Task
+from mmcl.tasks.context import Context
 from mmcl.tasks.levels import head_parameters, level_groups
 from mmcl.tasks.stages import ParameterGroup, Stage
 

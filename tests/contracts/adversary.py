@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcl.common.precision import widen
-from mmcl.tasks.base import Context, Task
+from mmcl.tasks.base import Task
+from mmcl.tasks.context import Context
 from mmcl.tasks.stages import ParameterGroup, Stage, Update
 
 

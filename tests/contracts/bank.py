@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from mmcl.common.distributed import gather_rows
 from mmcl.common.precision import widen
-from mmcl.tasks.base import Apply, Context, Task
+from mmcl.tasks.base import Apply, Task
+from mmcl.tasks.context import Context
 from mmcl.tasks.stages import ParameterGroup, ScheduleOptions, Stage, Update
 
 

@@ -11,7 +11,7 @@ import torch
 from mmcl.encoders.base import Encoder
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
-from mmcl.tasks.base import Context
+from mmcl.tasks.context import Context
 
 
 def context_of(encoder: Encoder, window: int, labels: list[int], options: dict[str, Any] | None = None) -> Context:

@@ -15,7 +15,7 @@ from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 from mmcl.tasks.adversarial import AdversarialOptions, attacked, build_adversary
-from mmcl.tasks.base import Context
+from mmcl.tasks.context import Context
 from mmcl.tasks.supervised import Supervised, SupervisedOptions
 
 CPU = torch.device("cpu")

@@ -17,12 +17,12 @@ from mmcl.data.store import open_store
 from mmcl.encoders.base import build_encoder
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
-from mmcl.tasks.base import Context
 from mmcl.tasks.colearn.alignment import AlignmentOptions
 from mmcl.tasks.colearn.options import CoLearningOptions
 from mmcl.tasks.colearn.refinement import Refinement, RefinementOptions
 from mmcl.tasks.colearn.semantics import SemanticsOptions
 from mmcl.tasks.colearn.task import CoLearning
+from mmcl.tasks.context import Context
 from mmcl.tasks.stages import Stage
 from mmcl.towers.clip import ClipOptions, ClipTower
 from mmcl.towers.llm_load import LLMOptions

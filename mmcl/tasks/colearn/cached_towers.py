@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcl.data.dataset import load_crops
-from mmcl.tasks.base import Context
+from mmcl.tasks.context import Context
 from mmcl.towers.cache import FeatureCache, Pictures, tower_fingerprint
 from mmcl.towers.clip import ClipTower
 from mmcl.towers.llm import LLMTower

@@ -12,8 +12,8 @@ import numpy as np
 from torch import Tensor
 
 from mmcl.common.errors import UserError
-from mmcl.tasks.base import Context
 from mmcl.tasks.colearn.semantics import class_table
+from mmcl.tasks.context import Context
 from mmcl.towers.clip import ClipOptions
 from mmcl.towers.text import TextOptions
 

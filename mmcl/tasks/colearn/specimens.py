@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmcl.data.dataset import load_crops
-from mmcl.tasks.base import Context
 from mmcl.tasks.colearn.answers import FOLDER, add_answers
+from mmcl.tasks.context import Context
 from mmcl.towers.chat import ChatEncoder
 from mmcl.towers.llm import LLMTower
 from mmcl.towers.strip import strip

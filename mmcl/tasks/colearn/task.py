@@ -21,7 +21,7 @@ from mmcl.common.errors import UserError
 from mmcl.common.precision import widen
 from mmcl.data.dataset import ExtraInputs
 from mmcl.models.projection import ProjectionHead, ProjectionOptions
-from mmcl.tasks.base import Context, Task
+from mmcl.tasks.base import Task
 from mmcl.tasks.colearn.alignment import Alignment
 from mmcl.tasks.colearn.cached_towers import (
     answer_features,
@@ -36,6 +36,7 @@ from mmcl.tasks.colearn.refinement import Refinement, ask
 from mmcl.tasks.colearn.semantics import Semantics, class_table
 from mmcl.tasks.colearn.specimens import Specimens
 from mmcl.tasks.colearn.tower_inputs import TowerInputs, require_video, shuffled_pairs
+from mmcl.tasks.context import Context
 from mmcl.tasks.losses import SIGLIP_SCALE
 from mmcl.tasks.stages import ParameterGroup, Stage, Update
 from mmcl.towers.clip import ClipTower

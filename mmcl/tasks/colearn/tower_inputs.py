@@ -13,8 +13,8 @@ from torch import Tensor
 from mmcl.common.draws import uniform
 from mmcl.common.errors import UserError
 from mmcl.data.dataset import Sample
-from mmcl.tasks.base import Context
 from mmcl.tasks.colearn.oracle import ClassTexts
+from mmcl.tasks.context import Context
 from mmcl.towers.cache import FeatureCache
 from mmcl.towers.clip import ClipPreprocess
 from mmcl.towers.prefix_cache import PrefixCache

@@ -22,10 +22,11 @@ from mmcl.common.precision import widen
 from mmcl.data.dataset import ExtraInputs
 from mmcl.encoders.sttformer.decoder import TupleDecoder
 from mmcl.encoders.sttformer.network import STTFormer
-from mmcl.tasks.base import Apply, Context, Task
+from mmcl.tasks.base import Apply, Task
 from mmcl.tasks.colearn.alignment import Alignment
 from mmcl.tasks.colearn.cached_towers import clip_features, describe_tower
 from mmcl.tasks.colearn.tower_inputs import TowerInputs, require_video
+from mmcl.tasks.context import Context
 from mmcl.tasks.continual.options import ContinualOptions
 from mmcl.tasks.continual.recollection import Recollection, Rows
 from mmcl.tasks.continual.replay import ReplayMemory, completion_loss, masked_pass, replay_loss

@@ -18,7 +18,8 @@ from mmcl.common.distributed import gather_rows
 from mmcl.common.errors import UserError
 from mmcl.common.precision import widen
 from mmcl.encoders.bodies import present_frames
-from mmcl.tasks.base import Apply, Context, Task
+from mmcl.tasks.base import Apply, Task
+from mmcl.tasks.context import Context
 from mmcl.tasks.long_tail.coalitions import LEAST_PARTS, Coalitions, draw_context
 from mmcl.tasks.long_tail.losses import balanced_cross_entropy, log_prior, soft_labels
 from mmcl.tasks.long_tail.mixing import Mixed, WholeBatch

@@ -21,7 +21,8 @@ from mmcl.encoders.bodies import present_bodies
 from mmcl.encoders.mamp.patches import patchify
 from mmcl.encoders.masking import kept_count, mask_by_score
 from mmcl.encoders.tokens import TokenEncoder, whole_groups
-from mmcl.tasks.base import Apply, Context, Task
+from mmcl.tasks.base import Apply, Task
+from mmcl.tasks.context import Context
 from mmcl.tasks.levels import head_parameters
 from mmcl.tasks.masked_motion.decoder import MotionDecoder
 from mmcl.tasks.masked_motion.masks import mask_scores, masked_error, motion, motion_seen, normalise_patches

@@ -18,7 +18,8 @@ from torch import Tensor
 from mmcl.common.distributed import gather_rows, rank
 from mmcl.common.draws import derived_keys
 from mmcl.common.precision import widen
-from mmcl.tasks.base import Apply, Context, Task
+from mmcl.tasks.base import Apply, Task
+from mmcl.tasks.context import Context
 from mmcl.tasks.levels import head_parameters, level_groups
 from mmcl.tasks.nearest import NearestClip
 from mmcl.tasks.neighbour_contrast.contrast import (

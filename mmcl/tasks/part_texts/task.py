@@ -19,7 +19,8 @@ from torch import Tensor
 from mmcl.common.errors import UserError
 from mmcl.common.precision import widen
 from mmcl.encoders.base import encoder_name
-from mmcl.tasks.base import Context, Task
+from mmcl.tasks.base import Task
+from mmcl.tasks.context import Context
 from mmcl.tasks.part_texts.loss import text_losses
 from mmcl.tasks.part_texts.texts import texts_of_parts
 from mmcl.tasks.stages import ParameterGroup, Stage

@@ -17,7 +17,8 @@ from torch import Tensor
 from mmcl.common.distributed import gather_rows, rank
 from mmcl.common.precision import widen
 from mmcl.models.vae_head import VAEHead, VAEOptions
-from mmcl.tasks.base import Apply, Context, Task
+from mmcl.tasks.base import Apply, Task
+from mmcl.tasks.context import Context
 from mmcl.tasks.sa_dvae.backbone import BackboneRows
 from mmcl.tasks.sa_dvae.critic import Critic, critic_loss, entanglement
 from mmcl.tasks.sa_dvae.options import SADVAEOptions
