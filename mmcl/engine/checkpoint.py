@@ -26,7 +26,8 @@ from mmcl.common.distributed import purpose
 from mmcl.common.errors import UserError
 from mmcl.common.files import recover_folder, replace_folder, room_for, write_json
 from mmcl.common.torch_files import read_torch
-from mmcl.engine.optimiser import RunOptimiser, whole
+from mmcl.engine.optimiser import RunOptimiser
+from mmcl.engine.optimiser_states import whole
 from mmcl.engine.position import Position, read_position
 from mmcl.engine.random_states import random_states, restore_random_states
 from mmcl.models.folder import ENCODER, LEARNED, POSITION, PROBE, find_checkpoint

@@ -11,14 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from mmcl.common.errors import UserError
 from mmcl.engine.config import OptimiserOptions
+from mmcl.engine.optimiser_states import States, check_states, whole
 from mmcl.tasks.stages import ParameterGroup, Update
 
-STEP = "step"  # what torch's optimisers call their count of steps, which stays on the CPU
 CLIP_EPS = 1e-6  # that torch adds to a norm before it divides by it
 
 
@@ -135,7 +134,7 @@ class RunOptimiser(Optimizer):
         if {name: len(entries) for name, entries in state_dict["states"].items()} != self.counts:
             raise UserError("cannot resume: the checkpoint's optimiser was saved by another version of mmcl")
         for name, entries in state_dict["states"].items():
-            _check_states(name, entries, self.shapes[name])
+            check_states(name, entries, self.shapes[name])
         for part, group in self._each():
             self.states.write(part, group, state_dict["states"][group["name"]])
 
@@ -169,55 +168,3 @@ def _torch_optimiser(update: Update, groups: list[dict[str, Any]]) -> Optimizer:
         return SGD(groups, update.rate, momentum, nesterov=update.nesterov and momentum > 0, weight_decay=decay)
     kind = AdamW if update.name == "adamw" else Adam
     return kind(groups, update.rate, update.betas, weight_decay=update.weight_decay or 0.0)
-
-
-class States:
-    """Reads and restores what an optimiser remembers of a group's parameters, where it lies beside each of them."""
-
-    def read(self, part: Optimizer, group: dict[str, Any]) -> list[dict[str, Any]]:
-        """States of the group's parameters in their order, as whole tensors: collective where they are sharded."""
-        return [
-            {
-                key: whole(value) if isinstance(value, Tensor) else value
-                for key, value in part.state.get(parameter, {}).items()
-            }
-            for parameter in group["params"]
-        ]
-
-    def write(self, part: Optimizer, group: dict[str, Any], entries: list[dict[str, Any]]) -> None:
-        """Restore what :meth:`read` gave."""
-        for parameter, entry in zip(group["params"], entries, strict=True):
-            if entry:
-                part.state[parameter] = {
-                    key: value if key == STEP else _like(value, parameter) for key, value in entry.items()
-                }
-
-
-def _check_states(name: str, entries: list[dict[str, Any]], shapes: list[torch.Size]) -> None:
-    """Whether what is remembered of a group can be of its parameters: the first step would end in an error, or in NaN.
-
-    Raises:
-        UserError: naming what cannot.
-    """
-    for entry, shape in zip(entries, shapes, strict=True):
-        for key, value in entry.items():
-            if isinstance(value, Tensor) and not ((key == STEP or value.shape == shape) and value.isfinite().all()):
-                raise UserError(f"{key} of group {name} is of another shape or not finite")
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """A sharded tensor put together (collective), any other as it is."""
-    full: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-    return full
-
-
-def _like(value: Any, parameter: Any) -> Any:
-    """A tensor in the parameter's shape, where and as the parameter is; anything else as it is."""
-    if not isinstance(value, Tensor) or value.shape != parameter.shape:
-        return value
-    value = value.to(parameter.device)
-    if not hasattr(parameter, "full_tensor"):
-        return value
-    from torch.distributed.tensor import distribute_tensor
-
-    return distribute_tensor(value, parameter.device_mesh, parameter.placements)

@@ -19,7 +19,8 @@ from torch.optim import Optimizer
 
 from mmcl.common.errors import UserError
 from mmcl.engine.config import TrainConfig
-from mmcl.engine.optimiser import STEP, RunOptimiser, States
+from mmcl.engine.optimiser import RunOptimiser
+from mmcl.engine.optimiser_states import STEP, States
 
 SEE = "see mmcl/recipes/accelerate/deepspeed_zero2.yaml"
 
