@@ -14,7 +14,8 @@ from mmcl.common.stack import require_packages
 from mmcl.places.options import add_place_options, open_place
 
 if TYPE_CHECKING:
-    from mmcl.studies.grid import Run, Study
+    from mmcl.studies.grid import Study
+    from mmcl.studies.run import Run
 
 ABOUT = """\
 Train and judge a grid of arms x seeds (x draws of a random protocol), all from one recipe, and put them in one table

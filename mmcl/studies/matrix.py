@@ -18,7 +18,8 @@ from mmcl.common.files import atomic_file
 from mmcl.evaluation.directions import meaning_of
 from mmcl.evaluation.reporting.page import table
 from mmcl.evaluation.reporting.pictures import DPI, as_written, save_figure, shortened
-from mmcl.studies.grid import Run, Study
+from mmcl.studies.grid import Study
+from mmcl.studies.run import Run
 
 CALIBRATION = "ece"  # of an evaluation that scores classes, shown beside its main number
 TIMES = Path("frontier") / "frontier.json"  # in the study's folder, where `mmcl bench frontier` was told to write

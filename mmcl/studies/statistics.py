@@ -12,7 +12,8 @@ from mmcl.common.errors import UserError
 from mmcl.evaluation.compare import corrected_interval, paired_bootstrap
 from mmcl.evaluation.directions import Better, meaning_of
 from mmcl.evaluation.reporting.saved import SavedReport, check_same_clips, read_report
-from mmcl.studies.grid import Run, Study
+from mmcl.studies.grid import Study
+from mmcl.studies.run import Run
 
 Reports = Mapping[Run, SavedReport]
 

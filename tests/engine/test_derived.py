@@ -16,7 +16,7 @@ from mmcl.engine.derived import FEWEST_EPOCHS, MOST_EPOCHS, STEPS, Facts, derive
 from mmcl.engine.parsing import parse, read_run_config
 from mmcl.engine.start import configure, configure_contrast
 from mmcl.models.folder import find_model
-from mmcl.studies.grid import Run
+from mmcl.studies.run import Run
 from mmcl.train import main as train
 
 

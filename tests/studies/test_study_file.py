@@ -14,9 +14,10 @@ from mmcl.common.errors import UserError
 from mmcl.engine.parsing import parse
 from mmcl.evaluate import build_parser as evaluate_parser
 from mmcl.evaluation.judging import option_words
-from mmcl.studies.grid import Run, Study
+from mmcl.studies.grid import Study
 from mmcl.studies.matrix import places
 from mmcl.studies.reading import STUDIES, arms_named, changed, read_study, study_names
+from mmcl.studies.run import Run
 from mmcl.study import plan, select, settings_of
 
 GOOD = {

@@ -13,7 +13,8 @@ from scipy.stats import t
 
 from mmcl.common.errors import UserError
 from mmcl.evaluation.compare import corrected_interval, paired_bootstrap
-from mmcl.studies.grid import Run, Study
+from mmcl.studies.grid import Study
+from mmcl.studies.run import Run
 from mmcl.studies.statistics import compare_arms, read_reports
 from mmcl.studies.table import _method, sentences, write_table
 
