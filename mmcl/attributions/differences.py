@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from mmcl.attributions.integrated_gradients import nodes
+from mmcl.attributions.mean_jacobian import MeanJacobian
 from mmcl.encoders.bodies import computing_every_body
 
 _NAMES = {
@@ -34,8 +34,6 @@ _NAMES = {
     "linalg_vector_norm std var atan2 glu scaled_dot_product_attention cosine_similarity prod",
 }
 RULES = {name: rule for rule, names in _NAMES.items() for name in names.split()}  # by name of the operation
-STEPS = 16  # points of the path for operations without a closed form
-SMALL = 1e-6  # differences of inputs below it are rounding: the derivative is taken
 
 
 def difference_gradient(network: Callable[[Tensor], Tensor], x: Tensor, start: Tensor, target: Tensor) -> Tensor:
@@ -115,34 +113,7 @@ class _Replaying(TorchFunctionMode):
             return function(*own, **named)
 
         ends = [leaves[place] for place, _ in moving]
-        return _MeanJacobian.apply(call, kind, [start for _, start in moving], *ends)
-
-
-class _MeanJacobian(torch.autograd.Function):
-    """An operation whose backward pass is the mean of its Jacobian between starts and ends."""
-
-    @staticmethod
-    def forward(ctx: Any, call: Callable[..., Any], kind: str, starts: list[Tensor], *ends: Tensor) -> Any:
-        ctx.call, ctx.kind, ctx.starts = call, kind, starts
-        ctx.save_for_backward(*ends)
-        found = call(*ends)
-        if isinstance(found, Tensor):
-            return found
-        ctx.mark_non_differentiable(*found[1:])
-        return tuple(found)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        ends, wanted = ctx.saved_tensors, gradients[0]
-        if ctx.kind == "elementwise" and len(ends) == 1:
-            found = [_slope(ctx.call, ctx.starts[0], ends[0]) * wanted]
-        elif ctx.kind == "quotient" and len(ends) == 2:
-            found = _quotient(ctx.starts, ends, wanted)
-        elif ctx.kind == "choice":
-            found = _chosen(ctx.call, ctx.starts, ends, wanted)
-        else:
-            found = _mean_jacobian(ctx.call, ctx.starts, ends, wanted, 1 if ctx.kind == "product" else STEPS)
-        return None, None, None, *found
+        return MeanJacobian.apply(call, kind, [start for _, start in moving], *ends)
 
 
 def _layer_norm(
@@ -155,83 +126,6 @@ def _layer_norm(
     found = centred * torch.rsqrt((centred * centred).mean(dim=axes, keepdim=True) + eps)
     found = found if weight is None else found * weight
     return found if bias is None else found + bias
-
-
-def _slope(call: Callable[[Tensor], Tensor], start: Tensor, end: Tensor) -> Tensor:
-    """Difference of outputs over that of inputs, entry by entry; the derivative where inputs hardly differ."""
-    with torch.enable_grad():
-        leaf = end.detach().clone().requires_grad_(True)
-        after = call(leaf)
-        (derivative,) = torch.autograd.grad(after.sum(), leaf)
-    with torch.no_grad():
-        step = end - start
-        near = step.abs() < SMALL
-        return torch.where(near, derivative, (after - call(start)) / torch.where(near, 1.0, step))
-
-
-def _quotient(starts: Sequence[Tensor], ends: Sequence[Tensor], wanted: Tensor) -> list[Tensor]:
-    """The mean Jacobian of a division in closed form, since points on the path miss a divisor that begins near zero."""
-    (a0, b0), (a, b) = starts, ends
-    step, ratio = b - b0, b / b0
-    even = (step.abs() < SMALL * b.abs()) | ~(ratio > 0)  # hardly another divisor, or one that passes through zero
-    mean = torch.where(even, 1 / b, torch.where(even, 1.0, ratio).log() / torch.where(even, 1.0, step))  # of 1 / b
-    rest = (a / b - a0 / b0 - (a - a0) * mean) / torch.where(step == 0, 1.0, step)
-    rest = torch.where(step.abs() < SMALL * b.abs(), -a / b.square(), rest)
-    return [(wanted * mean).sum_to_size(a.shape), (wanted * rest).sum_to_size(b.shape)]
-
-
-def _mean_jacobian(
-    call: Callable[..., Any], starts: Sequence[Tensor], ends: Sequence[Tensor], wanted: Tensor, steps: int = STEPS
-) -> list[Tensor]:
-    """A gradient passed back through an operation at points between starts and ends, and averaged."""
-    total = [torch.zeros_like(end) for end in ends]
-    for way, weight in zip(*nodes(steps), strict=True):
-        with torch.enable_grad():
-            between = [point.requires_grad_(True) for point in _between(starts, ends, float(way))]
-            parts = torch.autograd.grad(_first(call(*between)), between, wanted)
-        for sum_of, part in zip(total, parts, strict=True):
-            sum_of.add_(part, alpha=float(weight))
-    return total
-
-
-def _chosen(call: Callable[..., Any], starts: Sequence[Tensor], ends: Sequence[Tensor], wanted: Tensor) -> list[Tensor]:
-    """The mean Jacobian of a maximum, whose steps no number of points meets exactly.
-
-    What is missing of an output's difference is shared among the entries that are the largest somewhere on the path,
-    in proportion to their squared differences and to how long they are.
-    """
-    steps = [end - start for start, end in zip(starts, ends, strict=True)]
-    squares = [step.square() for step in steps]
-    met, size = torch.zeros_like(wanted), torch.zeros_like(wanted)
-    for way, weight in zip(*nodes(STEPS), strict=True):
-        point = _between(starts, ends, float(way))
-        for sum_of, tangents in ((met, steps), (size, squares)):
-            sum_of.add_(_forward(call, point, tangents), alpha=float(weight))
-    missing = _first(call(*ends)) - _first(call(*starts)) - met
-    share = torch.where(size > 0, missing / torch.where(size > 0, size, 1.0), 0.0)
-    plain = _mean_jacobian(call, starts, ends, wanted)
-    rest = _mean_jacobian(call, starts, ends, wanted * share)
-    return [one + step * other for one, step, other in zip(plain, steps, rest, strict=True)]
-
-
-def _forward(call: Callable[..., Any], point: Sequence[Tensor], tangents: Sequence[Tensor]) -> Tensor:
-    """The Jacobian times tangents, by two backward passes: the first is linear in what it passes back."""
-    with torch.enable_grad():
-        leaves = [each.detach().requires_grad_(True) for each in point]
-        found = _first(call(*leaves))
-        passed = torch.zeros_like(found, requires_grad=True)
-        back = torch.autograd.grad(found, leaves, passed, create_graph=True)
-        (result,) = torch.autograd.grad(back, passed, tangents)
-    return result
-
-
-def _between(starts: Sequence[Tensor], ends: Sequence[Tensor], way: float) -> list[Tensor]:
-    return [torch.lerp(start, end.detach(), way) for start, end in zip(starts, ends, strict=True)]
-
-
-def _first(found: Any) -> Tensor:
-    """The values of an operation that may also say where they stand."""
-    return found if isinstance(found, Tensor) else found[0]
 
 
 def _floats(args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> list[Tensor]:
