@@ -15,7 +15,7 @@ from tasks.made_teachers import made_teacher, write_teacher
 
 from mmcl.bench import main
 from mmcl.benchmarks import frontier_page
-from mmcl.benchmarks.frontier import model_paths
+from mmcl.benchmarks.frontier_networks import model_paths
 from mmcl.benchmarks.frontier_page import Point, draw_frontier, frontier_table, on_frontier
 from mmcl.benchmarks.timing import Timing
 from mmcl.common.errors import UserError
