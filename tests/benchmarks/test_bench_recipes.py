@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mmcl.benchmarks import made_ntu
-from mmcl.benchmarks.recipes import CASES, Case, DryRun, measure, table
+from mmcl.benchmarks.recipes import CASES, Case, measure
+from mmcl.benchmarks.recipes_table import DryRun, table
 from mmcl.benchmarks.step_cost import StepCost
 from mmcl.data.store import open_store
 from mmcl.encoders.counting import count_macs
