@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmcl.common.errors import UserError
+from mmcl.engine.configuring import configure, configure_contrast
 from mmcl.engine.finished import check_complete
 from mmcl.engine.run_folder import check_run
-from mmcl.engine.start import configure, configure_contrast
 from mmcl.models.record import digest_of
 from mmcl.places.job import Job, Step
 

@@ -16,11 +16,11 @@ from mmcl.common.printing import safe_page
 from mmcl.evaluation.directions import meaning_of
 from mmcl.evaluation.reporting.page import table
 from mmcl.evaluation.reporting.pictures import BLUE, DPI, GREY, as_written, save_figure
-from mmcl.studies.differences import judge_alike
 from mmcl.studies.grid import Study
 from mmcl.studies.matrix import Measure, draw_matrix, matrix_table, measures
 from mmcl.studies.power import power_sentences
 from mmcl.studies.run import Run
+from mmcl.studies.sentences import method, name_of, sentences
 from mmcl.studies.statistics import Reports, Row, compare_arms
 
 
@@ -39,7 +39,7 @@ def write_table(
     Returns:
         Table and sentences, to be printed.
     """
-    name = _name_of(study, reports)
+    name = name_of(study, reports)
     said = [*sentences(study, rows), *power_sentences(rows)]
     body = f"{_table(rows, f'{name} %')}\n\n" + "\n".join(f"- {line}" for line in said)
     also, shown, trouble = _beside(out, study, reports)
@@ -75,37 +75,6 @@ def _beside(out: Path, study: Study, reports: Reports) -> tuple[dict[str, list[R
     return also, shown, trouble
 
 
-def sentences(study: Study, rows: Sequence[Row]) -> list[str]:
-    """What each arm's difference to the baseline means, in plain words."""
-    lines = []
-    for row in rows[1:]:
-        if row.value is None:
-            lines.append(f"{row.arm}: no finished run yet.")
-        elif row.difference is None:
-            why = "has no finished run yet" if rows[0].value is None else f"has no {_unit(study)} in common with it yet"
-            lines.append(f"{row.arm}: nothing to compare it with, {study.baseline} {why}.")
-        elif row.low is None:
-            few = f"on one {_unit(study)}: no interval"
-            lines.append(f"{row.arm}: {_points(row.difference)} points to {study.baseline} {few}.")
-        else:
-            lines.append(
-                f"{row.arm}: {row.verdict}, {_points(row.difference)} points against {study.baseline}, 95 % interval "
-                f"{_interval(row)}."
-            )
-    return lines
-
-
-def _unit(study: Study) -> str:
-    """What the runs of two arms have in common."""
-    return "seed" if study.draws is None else "draw"
-
-
-def _name_of(study: Study, reports: Reports) -> str:
-    """Of the number that the runs are judged by."""
-    main = next((report.main for report in reports.values()), next(iter(study.judged_by)))
-    return "top-1" if main == "top1" else main.replace("_", " ")
-
-
 def _also(rows: Sequence[Row], number: str) -> str:
     """The table of another number: shares in per cent, anything else as it is."""
     meaning = meaning_of(number)
@@ -129,14 +98,6 @@ def _cells(row: Row, drawn: bool, scale: int) -> list[Any]:
     return [row.arm, row.seeds, *[row.draws] * drawn, n, mean + spread, difference, " to ".join(ends)]
 
 
-def _points(value: float) -> str:
-    return f"{100 * value:+.2f}"
-
-
-def _interval(row: Row) -> str:
-    return "" if row.low is None or row.high is None else f"{_points(row.low)} to {_points(row.high)}"
-
-
 def _facts(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [{**asdict(row), "verdict": row.verdict} for row in rows]
 
@@ -156,7 +117,7 @@ def _judgement(reports: Reports) -> dict[str, Any]:
 def _page(
     study: Study, body: str, reports: Reports, unfinished: Mapping[str, str], shown: Sequence[Measure]
 ) -> str:  # fmt: skip
-    method = _method(study, reports)
+    how = method(study, reports)
     arms = [[arm, _settings(study.own(arm)) or "as the recipe"] for arm in study.arms]
     blocks = [
         f"# Study {study.name}",
@@ -164,43 +125,13 @@ def _page(
         body,
         "![every run, and differences with intervals](study.png)" if reports else "",
         f"## Matrix\n\n![every measure of every arm](matrix.png)\n\n{matrix_table(study, shown)}" if shown else "",
-        f"{method} Each interval stands by itself: of twenty arms that differ in nothing, one is expected to look as "
+        f"{how} Each interval stands by itself: of twenty arms that differ in nothing, one is expected to look as "
         "if it did. An interval that holds 0 shows no difference; it does not show that there is none.",
         f"## Arms\n\nRecipe {' + '.join(study.recipes)}; for all arms: {_settings(study.set) or 'nothing else'}.\n\n"
         + table(["arm", "settings"], arms),
         "## Not finished\n\n" + "\n".join(f"- {name}: {why}" for name, why in unfinished.items()) if unfinished else "",
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
-
-
-def _method(study: Study, reports: Reports) -> str:
-    """How deviations and intervals were come by."""
-    others = [arm for arm in study.arms if arm != study.baseline] if study.draws is None else []
-    if matched := [arm for arm in others if study.seeds_pair(arm)]:
-        rest = [arm for arm in others if arm not in matched]
-        which = f" of {study.baseline} and {', '.join(matched)}" if rest else ""
-        alone = f" {', '.join(rest)}: the seeds of each side are drawn by themselves." if rest else ""
-        return (
-            f"± is the deviation over seeds. Runs of one seed{which} learn from the same clips, or start from what was "
-            "made with that seed. Intervals: bootstrap over clips and seeds, both arms of a seed together, 10,000 "
-            f"resamples; where a number is no share of clips, paired t over seeds.{alone} A few seeds say little of "
-            "how much seeds matter, so that the true ones are wider."
-        )
-    if study.draws is None:
-        return (
-            "± is the deviation over seeds. Intervals: paired bootstrap over clips and seeds, 10,000 resamples; two "
-            "or three seeds say little of how much seeds matter, so that the true ones are wider."
-        )
-    if reports and judge_alike(reports.values()):
-        return (
-            "± is the deviation over draws, which all judge the same clips. Intervals: bootstrap over clips and draws, "
-            "both arms of a draw together, 10,000 resamples; where a number is no share of clips, paired t over draws, "
-            "which says nothing of other clips. A few draws say little of how much draws matter."
-        )
-    return (
-        "± is the deviation over draws. Intervals: corrected resampled t (Nadeau and Bengio 2003), since random halves "
-        "of one data set are not independent."
-    )
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
@@ -238,7 +169,7 @@ def draw_study(path: Path, study: Study, rows: Sequence[Row], reports: Reports) 
     right.axvline(0, color=GREY, linestyle="--", linewidth=1)
     left.set_yticks(range(len(rows)), [row.arm for row in rows], **as_written(*(row.arm for row in rows)))
     left.set_ylim(len(rows) - 0.5, -0.5)
-    left.set_xlabel(f"{_name_of(study, reports)}, %: every run, and the mean")
+    left.set_xlabel(f"{name_of(study, reports)}, %: every run, and the mean")
     right.set_xlabel(f"difference to {study.baseline}, points, with 95 % interval", **as_written(study.baseline))
     for axes in (left, right):
         axes.grid(axis="x", color="#e4e4e4")

@@ -15,8 +15,9 @@ from mmcl.common.errors import UserError
 from mmcl.evaluation.compare import corrected_interval, paired_bootstrap
 from mmcl.studies.grid import Study
 from mmcl.studies.run import Run
+from mmcl.studies.sentences import method, sentences
 from mmcl.studies.statistics import compare_arms, read_reports
-from mmcl.studies.table import _method, sentences, write_table
+from mmcl.studies.table import write_table
 
 CLIPS = 200
 
@@ -75,7 +76,7 @@ def test_runs_of_a_seed_that_share_clips_or_a_beginning_are_compared_in_pairs(tm
     row = compare_arms(study, reports)[1]
     sides = [np.stack([made[run] for run in made if run.arm == arm and run.seed != 1]) for arm in ("good", "base")]
     assert (row.difference, row.low, row.high) == paired_bootstrap(*sides, matched=True)
-    assert "both arms of a seed together" in _method(study, reports)
+    assert "both arms of a seed together" in method(study, reports)
     differences = sides[0].mean(axis=1) - sides[1].mean(axis=1)
     other = compare_arms(study, reports, "top1")[1]  # as a number of the report, not by clips
     assert (other.difference, other.low, other.high) == pytest.approx(corrected_interval(differences, 0.0))
@@ -94,7 +95,7 @@ def test_an_arm_is_paired_where_it_shares_clips_or_a_beginning_with_the_baseline
     rows = compare_arms(study, reports)
     assert rows[2].low is not None and rows[1].difference is None
     assert sentences(study, rows)[0].endswith("base has no seed in common with it yet.")
-    assert "of base and good learn" in _method(study, reports) and "other: the seeds" in _method(study, reports)
+    assert "of base and good learn" in method(study, reports) and "other: the seeds" in method(study, reports)
 
 
 def test_arms_that_answer_alike_show_no_difference_and_the_page_says_so(tmp_path) -> None:
