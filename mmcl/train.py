@@ -69,9 +69,9 @@ def train_from_contrast(arguments: Sequence[str]) -> int:
     Returns:
         As :func:`train`.
     """
+    from mmcl.engine.configuring import configure, configure_contrast
     from mmcl.engine.launch import end_processes, forget_run
     from mmcl.engine.run_folder import check_run
-    from mmcl.engine.start import configure, configure_contrast
 
     first, own = configure_contrast(arguments)
     check_run(own)  # before the first run, not after it
@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
 
     from mmcl.common.allocator import keep_freed_memory
-    from mmcl.engine.start import configure
+    from mmcl.engine.configuring import configure
 
     config = configure(arguments)
     if not torch.accelerator.is_available():  # on a GPU, it is PyTorch that keeps memory

@@ -116,7 +116,7 @@ def measure(keys: Sequence[str], folder: Path, seconds: float, made_up: bool) ->
     Returns:
         What was measured: seconds, bytes, and ratios to the skeleton-only step.
     """
-    from mmcl.engine.start import configure
+    from mmcl.engine.configuring import configure
 
     config = configure([*keys, f"--out={folder / 'run'}", "--engine.trackers=[]"])
     if config.task_name != "colearn":

@@ -25,10 +25,10 @@ from mmcl.common.interrupts import stop_as_interrupt
 from mmcl.data.protocols import load_protocol
 from mmcl.data.sampler import StepBatches
 from mmcl.engine.config import TrainConfig
+from mmcl.engine.configuring import configure
 from mmcl.engine.parsing import parse
 from mmcl.engine.plan import Plan
 from mmcl.engine.setup import build_task, open_data
-from mmcl.engine.start import configure
 
 EPILOG = """\
 examples:

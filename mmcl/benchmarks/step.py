@@ -111,7 +111,7 @@ def open_run(
         after: stages that are over.
         change: called with the task before anything is trained.
     """
-    from mmcl.engine.start import configure
+    from mmcl.engine.configuring import configure
 
     config = configure([*keys, f"--out={out}", "--engine.trackers=[]"])
     data = open_data(config)

@@ -37,7 +37,7 @@ def parse(argv: Sequence[str], defaults_of: Defaults | None = None, measure: Mea
     Args:
         argv: the command line.
         defaults_of: what is asked for keys that the command line leaves open where it names a ``start.checkpoint``;
-            :func:`mmcl.engine.start.configure` gives it.
+            :func:`mmcl.engine.configuring.configure` gives it.
         measure: what the clips say of keys that are still open, asked where ``derive`` is true; from there, too.
 
     Raises:

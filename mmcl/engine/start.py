@@ -1,13 +1,12 @@
-"""Starting from a trained skeleton branch: what it is, what of it fits, and what is trained on.
+"""Starting from a trained skeleton branch: what of it fits, what is loaded, and what is trained on.
 
-The source says what the encoder looks like: :func:`source_defaults` are the defaults of a configuration that names a
-``start.checkpoint``. Resuming goes by the run's own checkpoints; the source only has to be the same as it was.
+Resuming goes by the run's own checkpoints; the source only has to be the same as it was.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,105 +16,17 @@ from torch import Tensor
 from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
-from mmcl.encoders.base import Encoder, parse_options
+from mmcl.encoders.base import Encoder
 from mmcl.engine.config import TrainConfig
-from mmcl.engine.derived import derived_values
-from mmcl.engine.parsing import parse
+from mmcl.engine.configuring import dotted, encoder_options_of, layout_key, same_joints
 from mmcl.engine.setup import Experiment
 from mmcl.models.folder import SavedModel, find_model
 from mmcl.models.learned import record_of
 from mmcl.models.record import Record
-from mmcl.skeletons.layout import Layout, layout_names, load_layout
 from mmcl.skeletons.preprocess import PreprocessOptions
 from mmcl.tasks import TASKS
 
 RECORD = "start.json"  # in the run folder: what was loaded
-
-
-def configure(argv: Sequence[str]) -> TrainConfig:
-    """The configuration of a command line.
-
-    What it leaves open is that of the ``start.checkpoint`` it may name, and where ``derive`` is true, follows from the
-    clips.
-
-    Raises:
-        UserError: an unknown key, a value of the wrong type, a missing recipe or checkpoint; naming it.
-    """
-    return parse(argv, source_defaults, derived_values)
-
-
-def configure_contrast(argv: Sequence[str]) -> list[TrainConfig]:
-    """The configurations of the two runs that a command line with ``--stars=true`` means.
-
-    The first one learns without labels on the same clips, in OUT-stars; the second one is the command line's own. Words
-    about its task and teachers are not for the first. Where the first run has no model yet, the second is configured
-    without what it starts from.
-
-    Raises:
-        UserError: as :func:`configure`.
-    """
-    words = [*argv, "--stars=false"]
-    own = configure(words)
-    first = f"{own.out.rstrip('/')}-stars"
-    before = configure([*_without_lesson(words), "--config=own_stars", f"--out={first}"])
-    if (Path(own.out) / "config.yaml").is_file() and own.resume:
-        own = configure([*words, f"--start.checkpoint={first}"])
-    return [before, own]
-
-
-def _without_lesson(words: Sequence[str]) -> list[str]:
-    """A command line without what is said of the task and its teachers, each option with its value.
-
-    The value may be a word of its own or not.
-    """
-    kept, skipped = list[str](), False
-    for word in words:
-        option, equals, _ = word.partition("=")
-        if option in ("--task", "--distil") or option.startswith(("--task.", "--distil.")):
-            skipped = not equals
-        elif skipped:
-            skipped = False
-        else:
-            kept.append(word)
-    return kept
-
-
-def source_defaults(path: Path) -> dict[str, Any]:
-    """Dotted keys of a configuration, as the model at that path has them.
-
-    Raises:
-        UserError: there is no model, or one of ONNX graphs alone, which cannot be trained.
-    """
-    source = find_model(path)
-    assert source.weights is not None  # says what is wrong with a bundle of graphs alone
-    description = source.description
-    options = asdict(PreprocessOptions.from_dict(description.preprocess, f"{path} preprocess"))
-    preprocess = {f"preprocess.{key}": value for key, value in options.items()}
-    operations = [asdict(operation) for operation in description.surgeries]
-    return {
-        "encoder.name": description.encoder.name, "data.layout": _layout_key(description.encoder_layout),
-        **_dotted(_options(source)), **preprocess, **({"surgeries": operations} if operations else {}),
-    }  # fmt: skip
-
-
-def _options(source: SavedModel) -> Any:
-    encoder = source.description.encoder
-    return parse_options(encoder.name, encoder.options)
-
-
-def _layout_key(layout: Layout) -> str | None:
-    """What ``data.layout`` calls a layout; None where that needs a file nobody named."""
-    known = layout.name in layout_names() and _same_joints(load_layout(layout.name), layout)
-    return layout.name if known else None
-
-
-def _same_joints(one: Layout, other: Layout) -> bool:
-    return (one.joints, one.parents) == (other.joints, other.parents)
-
-
-def _dotted(encoder_options: Any) -> dict[str, Any]:
-    """Options by their keys in a recipe; the number of channels is none, since it follows from the streams."""
-    return {f"encoder.{key}": value for key, value in asdict(encoder_options).items() if key != "channels"}
 
 
 def start(config: TrainConfig, data: Experiment, encoder: Encoder) -> dict[str, Any] | None:
@@ -204,7 +115,7 @@ def _changed(config: TrainConfig, source: SavedModel) -> dict[str, str]:
     """Preprocessing and options that fit, but are not those the encoder was trained with."""
     now = {"preprocess": asdict(config.preprocess), "encoder": asdict(config.encoder)}
     preprocess = PreprocessOptions.from_dict(source.description.preprocess, f"{source.path} preprocess")
-    before = {"preprocess": asdict(preprocess), "encoder": asdict(_options(source))}
+    before = {"preprocess": asdict(preprocess), "encoder": asdict(encoder_options_of(source))}
     words = [
         f"{section}.{key} {before[section][key]} -> {value}"
         for section in now
@@ -220,12 +131,12 @@ def _check_fit(
     own = {name: t for name, t in encoder.state_dict().items() if not (fresh and encoder.in_head(name))}
     fits = own.keys() == tensors.keys() and all(own[name].shape == tensors[name].shape for name in own)
     name, target = source.description.encoder.name, source.description.encoder_layout
-    same = _same_joints(encoder.layout, target)
+    same = same_joints(encoder.layout, target)
     if fits and config.encoder_name == name and same:
         return
-    layout = _layout_key(target) or f"'{target.name}' (give its .yaml)"
-    was = {"encoder.name": name, **_dotted(_options(source)), "data.layout": layout}
-    now = {"encoder.name": config.encoder_name, **_dotted(config.encoder)}
+    layout = layout_key(target) or f"'{target.name}' (give its .yaml)"
+    was = {"encoder.name": name, **dotted(encoder_options_of(source)), "data.layout": layout}
+    now = {"encoder.name": config.encoder_name, **dotted(config.encoder)}
     now["data.layout"] = layout if same else encoder.layout.name
     pairs = ", ".join(f"--{key}={was[key]} (now {now[key]})" for key in was if key in now and was[key] != now[key])
     if not pairs:

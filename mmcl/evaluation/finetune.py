@@ -148,7 +148,7 @@ def tune(
     Returns:
         arm -> (n,) whether each of the judged clips was answered right.
     """
-    from mmcl.engine.start import configure
+    from mmcl.engine.configuring import configure
     from mmcl.models.folder import open_model
     from mmcl.train import train
 

@@ -12,9 +12,9 @@ from mmcl.common.errors import UserError
 from mmcl.data.protocols import load_protocol
 from mmcl.data.splitting import split
 from mmcl.data.store import open_store
+from mmcl.engine.configuring import configure, configure_contrast
 from mmcl.engine.derived import FEWEST_EPOCHS, MOST_EPOCHS, STEPS, Facts, derive
 from mmcl.engine.parsing import parse, read_run_config
-from mmcl.engine.start import configure, configure_contrast
 from mmcl.models.folder import find_model
 from mmcl.studies.run import Run
 from mmcl.train import main as train

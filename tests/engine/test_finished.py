@@ -10,8 +10,8 @@ import yaml
 
 from mmcl.common.errors import UserError
 from mmcl.engine import finished
+from mmcl.engine.configuring import configure
 from mmcl.engine.finished import check_complete
-from mmcl.engine.start import configure
 from mmcl.train import main as train
 
 

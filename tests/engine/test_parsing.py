@@ -15,9 +15,9 @@ from contracts.token_encoder import TokenOptions
 from mmcl.common.errors import UserError
 from mmcl.encoders import ENCODERS
 from mmcl.encoders.base import build_encoder
+from mmcl.engine.configuring import configure
 from mmcl.engine.parsing import parse, read_run_config
 from mmcl.engine.setup import build_skeleton_branch
-from mmcl.engine.start import configure
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.model import Model
 from mmcl.skeletons.layout import load_layout

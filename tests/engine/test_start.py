@@ -20,9 +20,10 @@ from mmcl.data.store import open_store
 from mmcl.data.thinning import draw_shots, short_classes
 from mmcl.deploy.export import export_run
 from mmcl.encoders.base import build_encoder
+from mmcl.engine.configuring import configure
 from mmcl.engine.loop import Loop
 from mmcl.engine.setup import build_task, open_data
-from mmcl.engine.start import configure, start
+from mmcl.engine.start import start
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.folder import find_model
 from mmcl.models.learned import record_of

@@ -9,8 +9,8 @@ from engine.running import arguments
 from engine.test_start import FOREIGN, make_source
 
 from mmcl.common.errors import UserError
+from mmcl.engine.configuring import configure, configure_contrast
 from mmcl.engine.parsing import parse
-from mmcl.engine.start import configure, configure_contrast
 from mmcl.train import train
 
 CONTRAST = ["--task.name=neighbour_contrast", "--task.queue=8"]

@@ -14,7 +14,7 @@ from mmcl.data.store import open_store
 from mmcl.deploy.export import export_model
 from mmcl.encoders.counting import count_parameters
 from mmcl.encoders.factored import factored_layers
-from mmcl.engine.start import configure
+from mmcl.engine.configuring import configure
 from mmcl.models.bundle import load_bundle
 from mmcl.models.description import read_bundle
 from mmcl.models.folder import open_model

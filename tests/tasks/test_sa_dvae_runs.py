@@ -16,7 +16,7 @@ from mmcl.common.errors import UserError
 from mmcl.data.protocols import load_protocol
 from mmcl.data.splitting import split
 from mmcl.data.store import open_store
-from mmcl.engine.start import configure
+from mmcl.engine.configuring import configure
 from mmcl.engine.steps import Stepper
 from mmcl.models.folder import open_model
 from mmcl.tasks.sa_dvae.backbone import BackboneRows

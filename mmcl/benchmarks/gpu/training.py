@@ -76,8 +76,8 @@ def train_here(arguments: Sequence[str], status: int = 0) -> None:
     Raises:
         UserError: it ended otherwise than with ``status``.
     """
+    from mmcl.engine.configuring import configure
     from mmcl.engine.launch import forget_run
-    from mmcl.engine.start import configure
     from mmcl.train import train
 
     forget_run()  # as a process that trains for the first time
