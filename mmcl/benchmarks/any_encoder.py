@@ -19,7 +19,8 @@ from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.published import published_network
 from mmcl.benchmarks.roof import NO_PRODUCTS, Product, Roof, best_products, compare_under_roofs
 from mmcl.benchmarks.timing import Timing, compare
-from mmcl.encoders.base import Encoder, build_encoder
+from mmcl.encoders.base import Encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.encoders.counting import count_parameters, count_products_of
 from mmcl.skeletons.layout import Layout
 

@@ -20,7 +20,7 @@ from mmcl.benchmarks.machine import in_words, machine
 from mmcl.benchmarks.timing import compare
 from mmcl.common.arguments import AtLeastOne
 from mmcl.common.files import write_json
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.encoders.counting import count_parameters
 from mmcl.evaluation.judging import option_words
 from mmcl.models.bundle import describe

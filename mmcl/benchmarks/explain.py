@@ -19,7 +19,8 @@ from mmcl.benchmarks.machine import in_words, machine
 from mmcl.common.draws import named_seed
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
-from mmcl.encoders.base import build_encoder, lean_form
+from mmcl.encoders.base import lean_form
+from mmcl.encoders.building import build_encoder
 from mmcl.encoders.counting import count_parameters
 from mmcl.skeletons.layout import load_layout
 

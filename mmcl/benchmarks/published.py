@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
 from mmcl.common.registry import Registry
-from mmcl.encoders.base import Encoder, encoder_name
+from mmcl.encoders.base import Encoder
+from mmcl.encoders.building import encoder_name
 from mmcl.encoders.ctrgcn.network import CTRGCN, STAGES, plan_units
 from mmcl.encoders.ctrgcn.official import convert_official
 

@@ -32,7 +32,7 @@ from mmcl.benchmarks.timing import Timing, compare
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.common.interrupts import stop_as_interrupt
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.skeletons.layout import load_layout
 
 LAYOUT, FRAMES, BATCH, PEOPLE = "kinect_v2_25", 64, 4, 8

@@ -23,7 +23,7 @@ def calculate(processes: Sequence[int]) -> dict[str, Any]:
     """
     from torch import nn
 
-    from mmcl.encoders.base import build_encoder
+    from mmcl.encoders.building import build_encoder
     from mmcl.skeletons.layout import load_layout
 
     encoder = build_encoder("ctrgcn", load_layout("kinect_v2_25"), 120, {})

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from mmcl.common.errors import UserError
 from mmcl.deploy.continual import SHARED, State, Stepper
 from mmcl.deploy.stream import Ranking
-from mmcl.encoders.base import Continual, continual_form
+from mmcl.encoders.base import continual_form
+from mmcl.encoders.continual import Continual
 from mmcl.encoders.counting import count_products
 from mmcl.models.model import Model
 from mmcl.skeletons.frames import FramePreprocess, not_of_a_stream

@@ -1,12 +1,10 @@
-"""What every encoder is, and how one is built from a name and options that arrive as plain data."""
+"""What every encoder is: a network from skeletons to features and scores, with what tasks and exports may ask of it."""
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, is_dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -14,53 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
-from mmcl.common.options import fill
-from mmcl.encoders import ENCODERS
+from mmcl.encoders.continual import Continual
 from mmcl.encoders.factored import factored_layers, merge
 from mmcl.skeletons.layout import Layout
 
 LARGEST = 64_000_000  # numbers in whole weights: beyond them a lean form leaves factors as they are
-MOST_STACKED, MOST_WIDE = 100, 16_384  # layers, heads and persons; widths and frames
-STACKED = ("depth", "blocks", "heads", "persons", "channels", "lstms", "subsets", "expansion")
-_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
-
-
-class Continual(nn.Module, ABC):
-    """An encoder that goes through clips step by step: each step takes some frames and what is kept of those before.
-
-    What is kept is a mapping of tensors, one row a body; a stream begins with zeros. Bodies are those of the slots
-    0, 1, … of a clip; slots behind them are empty.
-
-    Attributes:
-        step: frames of a step.
-        forget: frames without a body behind which nothing of it is left in what is kept.
-        persons: M of the encoder.
-    """
-
-    step: int
-    forget: int
-    persons: int
-
-    @abstractmethod
-    def begin(self, bodies: int) -> dict[str, Tensor]:
-        """What is kept of so many bodies before the first frame: zeros."""
-
-    @abstractmethod
-    def forward(self, x: Tensor, phase: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Go on by a step.
-
-        Args:
-            x: (B, step, V, C) preprocessed joints, missing ones zero.
-            phase: (1,) how many steps the stream has gone before.
-            state: what is kept of the frames before.
-
-        Returns:
-            features (D,), those of the whole encoder for all frames up to these, and what is kept of them.
-        """
-
-    @abstractmethod
-    def head(self, features: Tensor) -> Tensor:
-        """(…, D) -> (…, K) unnormalised scores."""
 
 
 class Encoder(nn.Module, ABC):
@@ -90,7 +46,7 @@ class Encoder(nn.Module, ABC):
     head_parts: ClassVar[tuple[str, ...]] = ("classifier",)
     beside_parts: ClassVar[tuple[str, ...]] = ()
     described_parts: ClassVar[tuple[str, ...]] = ()
-    tiny: ClassVar[Mapping[str, Any]] = _DEFAULTS
+    tiny: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     fused: ClassVar[Mapping[str, int]] = MappingProxyType({})
     feature_width: int
 
@@ -191,19 +147,6 @@ class Encoder(nn.Module, ABC):
             )
 
 
-def encoder_name(encoder: Encoder) -> str:
-    """The name in ``ENCODERS`` of an encoder's class.
-
-    Raises:
-        UserError: it is none of those.
-    """
-    for name in ENCODERS:
-        with suppress(UserError):  # of another package, which cannot be imported
-            if ENCODERS[name] is type(encoder):
-                return name
-    raise UserError(f"{type(encoder).__name__} is no registered encoder: choose one of {', '.join(sorted(ENCODERS))}")
-
-
 def lean_form(encoder: Encoder, frames: int | None = None) -> nn.Module:
     """:meth:`Encoder.lean`; of a network that a surgery has altered, a plain copy, which counts on no parts.
 
@@ -232,67 +175,3 @@ def unfactored(encoder: Encoder) -> Encoder | None:
     copied = copy.deepcopy(encoder).eval()
     merge(copied)
     return copied
-
-
-def encoder_options(name: str) -> type:
-    """The dataclass that holds an encoder's options.
-
-    Raises:
-        UserError: no encoder of that name.
-    """
-    return ENCODERS[name].options_type
-
-
-def parse_options(name: str, options: Mapping[str, Any] | object) -> Any:
-    """Turn a mapping (a recipe's, or a bundle's ``config.json``) into an encoder's options; missing keys keep defaults.
-
-    Raises:
-        UserError: an unknown key, a value of the wrong type, or one out of range.
-    """
-    kind = encoder_options(name)
-    return options if isinstance(options, kind) else fill(name, options, kind)
-
-
-def check_size(name: str, options: Any) -> None:
-    """Refuse options of a network that is larger than any: building it would take minutes, or all memory.
-
-    Raises:
-        UserError: naming the option.
-    """
-    for key, value in asdict(options).items():
-        stacked = key.endswith(STACKED) and type(value) in (int, float)
-        numbers = [value] if stacked else _whole_numbers(value)
-        most = MOST_STACKED if stacked else MOST_WIDE
-        if any(abs(number) > most for number in numbers) or len(numbers) > MOST_STACKED:
-            raise UserError(f"{name}.{key} is {value!r:.40}: no number may be above {most}, no list longer than "
-                            f"{MOST_STACKED}")  # fmt: skip
-
-
-def _whole_numbers(value: Any) -> list[int]:
-    """All whole numbers in an option, those of nested lists among them."""
-    if isinstance(value, (list, tuple)):
-        return [number for entry in value for number in _whole_numbers(entry)]
-    return [value] if type(value) is int else []
-
-
-def build_encoder(name: str, layout: Layout, classes: int, options: Mapping[str, Any] | object = _DEFAULTS) -> Encoder:
-    """Build an encoder by name.
-
-    Args:
-        name: a name in ``ENCODERS``.
-        layout: whose joints and edges it works on.
-        classes: K.
-        options: the encoder's own dataclass, or a mapping with any of its fields.
-
-    Raises:
-        UserError: unknown name, or options that are wrong.
-    """
-    parsed = parse_options(name, options)
-    check_size(name, parsed)
-    return ENCODERS[name](layout, classes, parsed)
-
-
-def options_dict(encoder: Encoder) -> dict[str, Any]:
-    """An encoder's options as plain data, for a bundle's ``config.json``."""
-    assert is_dataclass(encoder.options) and not isinstance(encoder.options, type)
-    return asdict(encoder.options)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from mmcl.common.errors import UserError
 from mmcl.common.registry import Registry
-from mmcl.encoders.base import Encoder, build_encoder
+from mmcl.encoders.base import Encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.encoders.conversion import COUNT, Conversion
 from mmcl.skeletons.layout import Layout, load_layout
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mmcl.encoders.base import parse_options
+from mmcl.encoders.building import parse_options
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.derived import derived_values
 from mmcl.engine.parsing import parse

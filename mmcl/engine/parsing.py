@@ -15,7 +15,7 @@ from typing import Any
 
 from mmcl.common.errors import UserError
 from mmcl.common.options import fill, typed
-from mmcl.encoders.base import encoder_options
+from mmcl.encoders.building import encoder_options
 from mmcl.engine.config import Derived, TrainConfig
 from mmcl.engine.older import modernised
 from mmcl.engine.recipes import LOOKED_UP, Recipe, keys_of, read_command_line

@@ -15,7 +15,8 @@ from mmcl.data.split import Split
 from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.data.thinning import draw_share, draw_shots
-from mmcl.encoders.base import Encoder, build_encoder
+from mmcl.encoders.base import Encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.plan import Plan
 from mmcl.engine.run_folder import check_texts, recorded_texts

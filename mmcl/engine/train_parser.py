@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from mmcl.encoders import ENCODERS
-from mmcl.encoders.base import encoder_options
+from mmcl.encoders.building import encoder_options
 from mmcl.engine.config import DataOptions, EngineOptions, OptimiserOptions, StartOptions
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import PreprocessOptions

@@ -22,7 +22,8 @@ from mmcl.common.errors import UserError
 from mmcl.common.limits import GIB, bounded_memory, is_no_memory
 from mmcl.common.printing import safe_page
 from mmcl.encoders import ENCODERS
-from mmcl.encoders.base import Encoder, build_encoder
+from mmcl.encoders.base import Encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.encoders.counting import count_macs, count_parameters
 from mmcl.models.description import (
     CARD,

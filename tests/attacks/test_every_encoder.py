@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmcl.attacks.base import build_attack
 from mmcl.encoders import ENCODERS
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.evaluation.attack_models import defended
 from mmcl.models.bundle import build_network, describe, load_bundle, write_bundle
 from mmcl.models.description import Operation

@@ -12,7 +12,7 @@ from golden import check_double, count_parameters, load_doubles, load_json
 from torch import Tensor
 
 from mmcl.common.errors import UserError
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.skeletons.layout import load_layout
 from mmcl.surgery.posterior import PosteriorHeads
 from mmcl.surgery.posterior_heads import PosteriorHeadsSurgery

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mmcl.benchmarks.any_encoder import enliven
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.models.bundle import describe
 from mmcl.models.model import Model
 from mmcl.skeletons.layout import Layout

@@ -17,7 +17,7 @@ from mmcl.attributions.view import View, content_keys
 from mmcl.benchmarks.any_encoder import enliven
 from mmcl.common.errors import UserError
 from mmcl.encoders import ENCODERS
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.skeletons.layout import load_layout
 
 LAYOUT = load_layout("utd_mhad_20")

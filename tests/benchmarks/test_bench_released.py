@@ -13,7 +13,7 @@ from mmcl.bench import main
 from mmcl.benchmarks import plain_steps, released
 from mmcl.benchmarks.published import published_network
 from mmcl.common.errors import UserError
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.encoders.mamp.blocks import Block
 from mmcl.skeletons.layout import load_layout
 from mmcl.tasks.masked_motion.options import DecoderOptions, MaskedMotionOptions

@@ -13,7 +13,7 @@ from tasks.made_teachers import made_teacher, write_teacher
 
 from mmcl.data.store import open_store
 from mmcl.encoders import ENCODERS
-from mmcl.encoders.base import encoder_options
+from mmcl.encoders.building import encoder_options
 from mmcl.tasks import TASKS
 
 TESTS = Path(__file__).resolve().parent.parent

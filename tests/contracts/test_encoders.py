@@ -12,7 +12,8 @@ from torch import nn
 
 from mmcl.common.options import fill
 from mmcl.encoders import ENCODERS
-from mmcl.encoders.base import Encoder, parse_options
+from mmcl.encoders.base import Encoder
+from mmcl.encoders.building import parse_options
 from mmcl.skeletons.layout import load_layout
 
 CLIPS, PERSONS, FRAMES, CLASSES = 3, 2, 16, 5

@@ -23,7 +23,7 @@ from mmcl.data.selection import Selection
 from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.deploy.export import described
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.engine.configuring import configure
 from mmcl.evaluation import EVALUATIONS
 from mmcl.evaluation.base import Evaluation, Verdict, build_evaluation, make_apply

@@ -17,7 +17,7 @@ from mmcl.data.readers.folder import Folder, FolderOptions
 from mmcl.data.rules import Protocol
 from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.evaluate import main as evaluate
 from mmcl.models.bundle import describe, load_bundle, write_bundle
 from mmcl.models.model import Model

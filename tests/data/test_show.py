@@ -30,7 +30,7 @@ from mmcl.data.readers.naming import file_stem
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.selection import find_clip
 from mmcl.data.store import ClipStore
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.model import Model
 from mmcl.page.clips import as_in_pictures

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmcl.deploy.graphs import GraphClips
 from mmcl.deploy.onnx import agree, export_graph, finish
 from mmcl.deploy.options import ExportOptions
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.models.bundle import describe, load_bundle, write_bundle
 from mmcl.models.description import GRAPHS
 from mmcl.models.familiarity import Familiarity, directions

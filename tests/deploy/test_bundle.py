@@ -21,7 +21,7 @@ from mmcl.common.errors import UserError
 from mmcl.common.files import check_replaceable
 from mmcl.deploy.export import export_model
 from mmcl.deploy.verify import TRAINING_PACKAGES, verify_bundle
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.encoders.counting import count_parameters
 from mmcl.export import main as export
 from mmcl.models.bundle import describe, write_bundle

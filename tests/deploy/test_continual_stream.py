@@ -20,7 +20,7 @@ from mmcl.deploy.step_runner import OnnxStepper
 from mmcl.deploy.stepping import StepGraph, macs_a_frame
 from mmcl.deploy.stream import Stream
 from mmcl.deploy.streams import open_streams
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.models.bundle import describe, load_bundle, write_bundle
 from mmcl.models.description import read_bundle
 from mmcl.models.model import Model

@@ -18,7 +18,7 @@ from mmcl.common.errors import UserError  # noqa: E402
 from mmcl.data.store import open_store  # noqa: E402
 from mmcl.deploy.export import export_run  # noqa: E402
 from mmcl.deploy.options import ExportOptions  # noqa: E402
-from mmcl.encoders.base import build_encoder  # noqa: E402
+from mmcl.encoders.building import build_encoder  # noqa: E402
 from mmcl.engine.configuring import configure  # noqa: E402
 from mmcl.evaluate import main as evaluate  # noqa: E402
 from mmcl.models.bundle import describe, load_bundle, write_bundle  # noqa: E402

@@ -18,7 +18,7 @@ import mmcl
 from mmcl.common.errors import UserError
 from mmcl.deploy.predictor import Predictor
 from mmcl.deploy.verify import verify_bundle, write_probe
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.encoders.counting import count_parameters
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.model import Model

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mmcl.common.errors import UserError
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.skeletons.layout import load_layout
 from mmcl.surgery.adapt import measured_norms, reestimate_batchnorm
 

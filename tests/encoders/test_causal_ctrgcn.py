@@ -9,7 +9,8 @@ from torch import Tensor
 from mmcl.benchmarks.streams import stream_cost
 from mmcl.common.errors import UserError
 from mmcl.deploy.stepping import products_of_steps
-from mmcl.encoders.base import build_encoder, continual_form
+from mmcl.encoders.base import continual_form
+from mmcl.encoders.building import build_encoder
 from mmcl.encoders.counting import count_macs
 from mmcl.encoders.ctrgcn.causal import CausalSpatial, CausalTemporal
 from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions

@@ -11,7 +11,8 @@ import torch
 
 from mmcl.common.errors import UserError
 from mmcl.common.options import fill
-from mmcl.encoders.base import Encoder, build_encoder, encoder_name, encoder_options, options_dict, parse_options
+from mmcl.encoders.base import Encoder
+from mmcl.encoders.building import build_encoder, encoder_name, encoder_options, options_dict, parse_options
 from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions
 from mmcl.encoders.graph import spatial_graph
 from mmcl.skeletons.layout import Layout, load_layout

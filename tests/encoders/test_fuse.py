@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmcl.common.errors import UserError
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.fuse import main as fuse
 from mmcl.models.bundle import describe, load_bundle, write_bundle
 from mmcl.models.folder import open_model

@@ -9,7 +9,7 @@ from plain_network import randomise
 from mmcl.benchmarks.plain_hyperformer import plain_form
 from mmcl.benchmarks.published import published_network
 from mmcl.common.errors import UserError
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.encoders.counting import count_parameters
 from mmcl.encoders.hyperformer import Hyperformer, HyperformerOptions
 from mmcl.encoders.hyperformer.hypergraph import hop_distances, joint_labels

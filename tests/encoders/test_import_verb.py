@@ -12,7 +12,7 @@ from plain_network import randomise
 import mmcl
 from mmcl.benchmarks.published import PLAIN_FORMS, PlainCTRGCN
 from mmcl.common.errors import UserError
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.import_checkpoint import main
 from mmcl.skeletons.layout import load_layout
 

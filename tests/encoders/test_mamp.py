@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmcl.common.errors import UserError
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.encoders.counting import count_macs
 from mmcl.encoders.mamp.network import MAMP
 from mmcl.encoders.mamp.options import MAMPOptions

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from mmcl.benchmarks.published import PLAIN_FORMS, PlainCTRGCN
 from mmcl.common.errors import UserError
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.encoders.ctrgcn.network import CTRGCNOptions
 from mmcl.encoders.ctrgcn.official import convert_official
 from mmcl.encoders.official import read_official

@@ -10,7 +10,7 @@ from golden import count_parameters
 
 from mmcl.benchmarks.published import published_network
 from mmcl.common.errors import UserError
-from mmcl.encoders.base import build_encoder, options_dict
+from mmcl.encoders.building import build_encoder, options_dict
 from mmcl.encoders.counting import count_products
 from mmcl.encoders.skelet.blocks import SpatialUnit
 from mmcl.encoders.skelet.graphs import DynamicGraph, RefinedGraph, StaticGraph

@@ -21,7 +21,7 @@ from mmcl.benchmarks.scale import held_bytes
 from mmcl.benchmarks.traffic import Traffic
 from mmcl.common.distributed import GlobalBatchNorm, globalise_batchnorm
 from mmcl.common.errors import UserError
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.engine.processes import StopCheck, check_norms
 from mmcl.skeletons.layout import load_layout
 from mmcl.tasks.losses import SigLIP, info_nce, nt_xent

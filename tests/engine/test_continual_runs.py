@@ -15,7 +15,7 @@ import torch
 from running import ENVIRONMENT, arguments, launch, records, train, weights
 
 from mmcl.data.store import open_store
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 from mmcl.tasks.continual.replay import compress, inflate

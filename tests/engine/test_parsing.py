@@ -14,7 +14,7 @@ from contracts.token_encoder import TokenOptions
 
 from mmcl.common.errors import UserError
 from mmcl.encoders import ENCODERS
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.engine.configuring import configure
 from mmcl.engine.parsing import parse, read_run_config
 from mmcl.engine.setup import build_skeleton_branch

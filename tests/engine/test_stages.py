@@ -19,7 +19,7 @@ from torch import nn
 
 from mmcl.common.errors import UserError
 from mmcl.data.sampler import StepBatches
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.engine.config import OptimiserOptions
 from mmcl.engine.loop import Loop
 from mmcl.engine.meters import StepMeter

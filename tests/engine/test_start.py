@@ -19,7 +19,7 @@ from mmcl.data.splitting import split
 from mmcl.data.store import open_store
 from mmcl.data.thinning import draw_shots, short_classes
 from mmcl.deploy.export import export_run
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.engine.configuring import configure
 from mmcl.engine.loop import Loop
 from mmcl.engine.setup import build_task, open_data

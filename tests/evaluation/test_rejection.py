@@ -20,7 +20,7 @@ from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.deploy.export import described
 from mmcl.deploy.rejecting import rejection_of
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.evaluation.metrics import softmax
 from mmcl.evaluation.rejection import check_unknown, rejection_metrics, risks, values_of
 from mmcl.models.bundle import describe, load_bundle

@@ -16,7 +16,7 @@ from mmcl.data.protocols import load_protocol
 from mmcl.data.selection import Selection
 from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.evaluation.attack_models import defended, wanted_classes
 from mmcl.evaluation.base import build_evaluation, make_apply
 from mmcl.models.bundle import describe, write_bundle

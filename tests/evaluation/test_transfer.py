@@ -19,7 +19,7 @@ from mmcl.data.protocols import load_protocol
 from mmcl.data.readers import READERS
 from mmcl.data.splitting import split
 from mmcl.data.store import open_store
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.engine.scoring import score_clips
 from mmcl.evaluation.metrics import score_metrics
 from mmcl.evaluation.transfer import load_map, mapped_clips, transfer_facts, transfer_maps

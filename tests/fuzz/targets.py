@@ -27,7 +27,7 @@ from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.deploy.files import LAYOUTS, read_joints
 from mmcl.deploy.follow import Frames
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.encoders.official import read_official
 from mmcl.encoders.state_file import load_state_file
 from mmcl.models.bundle import describe, load_bundle, write_bundle

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from mmcl.common.errors import UserError
 from mmcl.deploy.predictor import ranking_of
 from mmcl.encoders import ENCODERS
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.models.bundle import describe, load_bundle, write_bundle
 from mmcl.models.model import Model
 from mmcl.predict import main as predict

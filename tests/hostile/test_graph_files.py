@@ -15,7 +15,7 @@ pytest.importorskip("onnxruntime")
 
 from mmcl.common.errors import UserError  # noqa: E402
 from mmcl.deploy.onnx_predictor import OnnxPredictor  # noqa: E402
-from mmcl.encoders.base import build_encoder  # noqa: E402
+from mmcl.encoders.building import build_encoder  # noqa: E402
 from mmcl.models.bundle import describe, write_bundle  # noqa: E402
 from mmcl.models.graph_file import check_graph_file  # noqa: E402
 from mmcl.models.model import Model  # noqa: E402

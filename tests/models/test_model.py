@@ -10,7 +10,7 @@ from torch import Tensor
 
 import mmcl
 from mmcl.common.errors import UserError
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.folder import find_model, open_model
 from mmcl.models.model import Model

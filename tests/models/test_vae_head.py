@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 import mmcl
 from mmcl.common.errors import UserError
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.model import Model
 from mmcl.models.text_head import build_text_head

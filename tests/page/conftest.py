@@ -13,7 +13,7 @@ import torch
 from browsing import CHROMIUM, NAMES
 
 from mmcl.common.errors import UserError
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.familiarity import Familiarity, directions
 from mmcl.models.model import Model

@@ -16,7 +16,7 @@ import pytest
 from browsing import NAMES
 
 from mmcl.common.errors import UserError
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.models.bundle import describe, load_bundle, write_bundle
 from mmcl.models.model import Model
 from mmcl.page.server import make_server

@@ -18,7 +18,7 @@ from mmcl.common.errors import BadClip, UserError
 from mmcl.deploy.films import clips_of, judge
 from mmcl.deploy.predictor import Predictor
 from mmcl.deploy.stream import Watched
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.model import Model
 from mmcl.pose import ESTIMATORS

@@ -21,7 +21,7 @@ from mmcl.data.readers.sysu import SYSU
 from mmcl.data.selection import Selection
 from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.engine.configuring import configure
 from mmcl.evaluate import main as evaluate
 from mmcl.models.bundle import describe, load_bundle, write_bundle

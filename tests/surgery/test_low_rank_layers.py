@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mmcl.common.errors import UserError
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.encoders.counting import count_parameters
 from mmcl.encoders.factored import factored
 from mmcl.skeletons.layout import load_layout

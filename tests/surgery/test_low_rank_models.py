@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mmcl.common.errors import UserError
 from mmcl.encoders import ENCODERS
-from mmcl.encoders.base import build_encoder, lean_form
+from mmcl.encoders.base import lean_form
+from mmcl.encoders.building import build_encoder
 from mmcl.encoders.counting import count_macs, count_parameters
 from mmcl.encoders.factored import factored_layers
 from mmcl.models.bundle import build_network, describe, load_bundle, write_bundle

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.model import Model
 from mmcl.models.record import Record

@@ -14,7 +14,7 @@ from mmcl.common.errors import UserError
 from mmcl.data.dataset import ClipDataset, collate
 from mmcl.data.prompts import load_prompts
 from mmcl.data.store import open_store
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 from mmcl.tasks.colearn.alignment import AlignmentOptions

@@ -22,7 +22,7 @@ from mmcl.common.errors import UserError
 from mmcl.data.protocols import load_protocol
 from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.engine.parsing import parse
 from mmcl.engine.setup import build_task, open_data
 from mmcl.models.description import GRAPHS, WEIGHTS

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mmcl.common.draws import clip_keys, step_key
 from mmcl.common.errors import UserError
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.skeletons.layout import load_layout
 from mmcl.tasks.long_tail import part_mix
 from mmcl.tasks.long_tail.mixing import WholeBatch

@@ -9,7 +9,7 @@ from made_tasks import context_of
 from released_mamp import as_batch, build_mamp, own_name, own_state
 
 from mmcl.common.errors import UserError
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.encoders.mamp.network import MAMP
 from mmcl.encoders.mamp.options import MAMPOptions
 from mmcl.encoders.mamp.patches import patchify

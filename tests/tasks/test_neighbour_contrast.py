@@ -12,7 +12,7 @@ from made_tasks import context_of
 from released_mamp import as_batch, build_mamp, own_name, own_state, released_choice
 
 from mmcl.common.errors import UserError
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.skeletons.layout import load_layout
 from mmcl.tasks.masked_motion.options import MaskedMotionOptions
 from mmcl.tasks.masked_motion.task import MaskedMotion

@@ -7,7 +7,7 @@ from tasks.made_tasks import context_of
 
 from mmcl.common.errors import UserError
 from mmcl.data.prompts import load_prompts
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.skeletons.layout import load_layout
 from mmcl.tasks.part_texts.task import PartTexts, PartTextsOptions
 from mmcl.tasks.part_texts.texts import part_text, texts_of_parts

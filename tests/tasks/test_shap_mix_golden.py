@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from golden import load_arrays, load_case
 
-from mmcl.encoders.base import build_encoder
+from mmcl.encoders.building import build_encoder
 from mmcl.encoders.ctrgcn.official import convert_official
 from mmcl.evaluation.base import Verdict
 from mmcl.evaluation.groups import GroupsOptions, by_groups

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmcl.encoders.base import Continual
 from mmcl.encoders.body_encoder import BodyEncoder
+from mmcl.encoders.continual import Continual
 from mmcl.encoders.ctrgcn.causal import HOLD, PAST, STEP, CausalSpatial, CausalUnit, past_views, seen_after
 from mmcl.encoders.ctrgcn.lean_units import LeanSpatial, LeanTemporal, LeanUnit
 from mmcl.encoders.graph import SUBSETS

@@ -16,8 +16,8 @@ from torch import Tensor
 from mmcl.common.draws import named_seed, uniform
 from mmcl.common.errors import UserError
 from mmcl.common.precision import widen
-from mmcl.encoders.base import encoder_name
 from mmcl.encoders.bodies import present_bodies
+from mmcl.encoders.building import encoder_name
 from mmcl.encoders.mamp.patches import patchify
 from mmcl.encoders.masking import kept_count, mask_by_score
 from mmcl.encoders.tokens import TokenEncoder, whole_groups

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mmcl.common.errors import UserError
 from mmcl.common.precision import widen
-from mmcl.encoders.base import encoder_name
+from mmcl.encoders.building import encoder_name
 from mmcl.tasks.base import Task
 from mmcl.tasks.context import Context
 from mmcl.tasks.part_texts.loss import text_losses
