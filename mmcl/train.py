@@ -88,8 +88,9 @@ def _train(config: TrainConfig, accelerator: Accelerator) -> int:
 
     from mmcl.common.distributed import globalise_batchnorm
     from mmcl.common.files import write_json
+    from mmcl.engine.checks import check_norms
     from mmcl.engine.loop import Loop
-    from mmcl.engine.processes import check_norms, step_batches
+    from mmcl.engine.processes import step_batches
     from mmcl.engine.run_folder import check_joints, check_shared, start_run
     from mmcl.engine.setup import build_task, open_data
     from mmcl.engine.start import start, write_start

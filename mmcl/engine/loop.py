@@ -10,31 +10,30 @@ Collective calls are made on every process; files are written by the main proces
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
 from torch import Tensor
 from tqdm import tqdm
 
-from mmcl.common.distributed import purpose, share_statistics
+from mmcl.common.distributed import share_statistics
 from mmcl.common.errors import UserError
 from mmcl.common.interrupts import stop_requests
-from mmcl.common.printing import complain, one_line
 from mmcl.data.dataset import ClipDataset, loader
 from mmcl.engine.checkpoint import Checkpoints
+from mmcl.engine.checks import check_compared, check_groups
 from mmcl.engine.config import TrainConfig
-from mmcl.engine.meters import MetricsFile
 from mmcl.engine.optimiser import RunOptimiser
 from mmcl.engine.plan import Plan, PlannedStage, Trainable
 from mmcl.engine.position import Position
-from mmcl.engine.processes import StopCheck, check_compared, check_groups, step_batches, to_device
-from mmcl.engine.scoring import score_clips
+from mmcl.engine.processes import StopCheck, step_batches, to_device
+from mmcl.engine.run_log import RunLog
+from mmcl.engine.scoring import score_together
 from mmcl.engine.setup import Experiment
 from mmcl.engine.steps import Stepper
 from mmcl.tasks.base import Task
@@ -82,8 +81,7 @@ class Loop:
         if self.resumes:
             self.checkpoints.load_random()
         self.stop_check = StopCheck(accelerator)
-        self.folder, self.already_said = folder, set[str]()
-        self.metrics = MetricsFile(folder / "metrics.jsonl", self.position.metrics, accelerator.is_main_process)
+        self.log = RunLog(accelerator, task, folder, self.position)
 
     @property
     def current(self) -> PlannedStage:
@@ -99,7 +97,7 @@ class Loop:
         hidden, position = not self.accelerator.is_main_process, self.position
         bar = tqdm(total=self.plan.steps, initial=position.steps, desc="training", unit="step", disable=hidden)
         with stop_requests() as stops, bar:
-            self._show()
+            self.log.show(self.plan.epochs)
             while not position.complete:
                 while position.epoch < self.current.epochs:
                     self.enter()
@@ -110,7 +108,7 @@ class Loop:
                     if position.epoch < self.current.epochs:
                         self._validate()
                     self.checkpoints.save(self.optimiser)
-                    self._show()
+                    self.log.show(self.plan.epochs)
                 self.leave()
         return True
 
@@ -197,36 +195,14 @@ class Loop:
 
     def _log(self, values: dict[str, float], bar: Any) -> None:
         rates = {f"rate/{name}": rate for name, rate in self.optimiser.rates().items()}
-        self._record("train", values | rates)
-        for words in self.task.remarks(values):
-            if (about := words.partition(":")[0]) not in self.already_said:
-                self.already_said.add(about)
-                if self.accelerator.is_main_process:
-                    complain("note", words)
+        self.log.record("train", values | rates, self.current.stage.name)
+        self.log.remark(values)
         if not math.isfinite(values["loss"]):  # the same on all processes
             raise UserError(
                 f"the loss is {values['loss']} at step {self.position.steps}: training has diverged; "
                 f"{self.checkpoints.advice()}"
             )
         bar.set_postfix(epoch=self.position.epochs + 1, loss=f"{values['loss']:.3f}", refresh=False)
-
-    @torch.no_grad()
-    def _show(self) -> None:
-        """Let the task show how it is getting on, now and then."""
-        accelerator, epochs = self.accelerator, self.position.epochs
-        sharded = accelerator.is_fsdp2 or accelerator.distributed_type == DistributedType.DEEPSPEED
-        if not accelerator.is_main_process or sharded or (epochs & (epochs - 1) and epochs != self.plan.epochs):
-            return
-        self.task.eval()
-        for line in self.task.show(self.folder, epochs):
-            tqdm.write(one_line(line), file=sys.stdout)
-
-    def _record(self, kind: str, values: dict[str, float]) -> None:
-        """One line of metrics.jsonl, and the same numbers to the trackers."""
-        position = self.position
-        place = {"step": position.steps, "epoch": position.epochs, "stage": self.current.stage.name}
-        position.metrics = self.metrics.write({"kind": kind, **place, **values})
-        self.accelerator.log({f"{kind}/{key}": value for key, value in values.items()}, step=position.steps)
 
     def _asked_to_stop(self, stops: list[int]) -> bool:
         return self.stop_check(bool(stops))
@@ -242,7 +218,7 @@ class Loop:
         with torch.no_grad():
             values = self.task.validation(self.apply, clips, labels)
         position.metric, position.last = next(iter(values.items()))
-        self._record("validation", values)
+        self.log.record("validation", values, self.current.stage.name)
         if position.stage == last_stage and (position.best is None or position.last > position.best):
             position.best = position.last
             self.checkpoints.save(self.optimiser, "best")
@@ -262,16 +238,9 @@ class Loop:
         Returns:
             (clips, ...), the same on all processes.
         """
-        clips = np.asarray(clips)
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        padded = np.concatenate([clips, clips[-1:].repeat(-len(clips) % world)])
-        dtype = self.task.preprocess.dtype
-        # A stretch each, so that of a store behind a URL nobody fetches everything.
-        mine = score_clips(
-            lambda joints, lengths: self.task.applied(function, joints.to(dtype), lengths), self.data.store,
-            padded.reshape(world, -1)[rank], self.accelerator.device, self.config.data.eval_batch_size,
-            self.config.data.workers,
-        )  # fmt: skip
-        with purpose("validation"):
-            everyone = self.accelerator.gather(torch.from_numpy(mine).to(self.accelerator.device)).cpu().numpy()
-        return np.asarray(everyone[: len(clips)])
+        score = partial(self._scored, function)
+        return score_together(score, self.data.store, np.asarray(clips), self.accelerator, self.config.data)
+
+    def _scored(self, function: Callable[[Tensor, Tensor], Tensor], joints: Tensor, lengths: Tensor) -> Tensor:
+        result: Tensor = self.task.applied(function, joints.to(self.task.preprocess.dtype), lengths)
+        return result

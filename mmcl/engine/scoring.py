@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mmcl.common.distributed import purpose
 from mmcl.common.precision import widen
 from mmcl.data.dataset import ClipDataset, loader, plain_batches, to_device
 from mmcl.data.store import ClipStore
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from mmcl.engine.config import DataOptions
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -51,3 +58,28 @@ def score_clips(
 def _exact(values: Tensor) -> Tensor:
     """What NumPy knows of a result: it has no bfloat16."""
     return widen(values) if values.is_floating_point() else values
+
+
+def score_together(
+    scores: ScoreFunction, store: ClipStore, clips: np.ndarray, accelerator: Accelerator, options: DataOptions
+) -> np.ndarray:  # fmt: skip
+    """What :func:`score_clips` gives, shared by all processes; collective.
+
+    Args:
+        scores: see there.
+        store: the clips.
+        clips: positions in the store, at least one.
+        accelerator: the processes.
+        options: how many clips at once, and how they are loaded.
+
+    Returns:
+        (clips, ...), the same on all processes.
+    """
+    world, rank = accelerator.num_processes, accelerator.process_index
+    padded = np.concatenate([clips, clips[-1:].repeat(-len(clips) % world)])
+    # A stretch each, so that of a store behind a URL nobody fetches everything.
+    own = padded.reshape(world, -1)[rank]
+    mine = score_clips(scores, store, own, accelerator.device, options.eval_batch_size, options.workers)
+    with purpose("validation"):
+        everyone = accelerator.gather(torch.from_numpy(mine).to(accelerator.device)).cpu().numpy()
+    return np.asarray(everyone[: len(clips)])

@@ -22,7 +22,8 @@ from mmcl.benchmarks.traffic import Traffic
 from mmcl.common.distributed import GlobalBatchNorm, globalise_batchnorm
 from mmcl.common.errors import UserError
 from mmcl.encoders.building import build_encoder
-from mmcl.engine.processes import StopCheck, check_norms
+from mmcl.engine.checks import check_norms
+from mmcl.engine.processes import StopCheck
 from mmcl.skeletons.layout import load_layout
 from mmcl.tasks.losses import SigLIP, info_nce, nt_xent
 

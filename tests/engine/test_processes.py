@@ -7,8 +7,8 @@ from running import arguments, records, train, weights
 
 from mmcl.common.errors import UserError
 from mmcl.data.sampler import StepBatches
+from mmcl.engine.checks import check_empty_bodies
 from mmcl.engine.parsing import parse
-from mmcl.engine.processes import check_empty_bodies
 from mmcl.engine.setup import open_data
 
 

@@ -20,13 +20,13 @@ from torch import nn
 from mmcl.common.errors import UserError
 from mmcl.data.sampler import StepBatches
 from mmcl.encoders.building import build_encoder
+from mmcl.engine.checks import check_groups
 from mmcl.engine.config import OptimiserOptions
 from mmcl.engine.loop import Loop
 from mmcl.engine.meters import StepMeter
 from mmcl.engine.optimiser import RunOptimiser
 from mmcl.engine.parsing import parse
 from mmcl.engine.plan import Plan, Trainable
-from mmcl.engine.processes import check_groups
 from mmcl.skeletons.layout import load_layout
 from mmcl.tasks.stages import ParameterGroup, ScheduleOptions, Stage, Update, schedule_factor
 from mmcl.train import train
