@@ -257,7 +257,9 @@ def test_shuffled_pairs_show_every_clip_another_clips_video(demo_store, options,
 
 @pytest.mark.parametrize("options", ["tiny-llava"], indirect=True)
 def test_the_oracle_shows_each_clip_its_class_s_text_and_asks_for_no_video(demo_store, options, monkeypatch) -> None:
-    monkeypatch.setattr("mmcl.tasks.colearn.task.require_video", lambda context: pytest.fail("no video is needed"))
+    monkeypatch.setattr(
+        "mmcl.tasks.colearn.accompanied.require_video", lambda context: pytest.fail("no video is needed")
+    )
     alone = replace(options, refinement=RefinementOptions(weight=0), alignment=AlignmentOptions(witness="class_text"))
     task, prompts = build(demo_store, replace(alone, cache=False)), load_prompts("demo")
     tower = ClipTower(options.clip, text=True)
