@@ -15,29 +15,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcl.common.distributed import gather_rows
 from mmcl.common.draws import uniform
 from mmcl.common.errors import UserError
 from mmcl.common.precision import widen
 from mmcl.data.dataset import ExtraInputs
 from mmcl.encoders.sttformer.decoder import TupleDecoder
 from mmcl.encoders.sttformer.network import STTFormer
-from mmcl.tasks.base import Apply, Task
+from mmcl.tasks.base import Apply
 from mmcl.tasks.colearn.alignment import Alignment
 from mmcl.tasks.colearn.cached_towers import clip_features, describe_tower
 from mmcl.tasks.colearn.tower_inputs import TowerInputs, require_video
 from mmcl.tasks.context import Context
 from mmcl.tasks.continual.options import ContinualOptions
-from mmcl.tasks.continual.recollection import Recollection, Rows
-from mmcl.tasks.continual.replay import ReplayMemory, completion_loss, masked_pass, replay_loss
+from mmcl.tasks.continual.recollection import Rows
+from mmcl.tasks.continual.remembering import PROBE, Remembering, probes
+from mmcl.tasks.continual.replay import completion_loss, masked_pass, replay_loss
 from mmcl.tasks.stages import ParameterGroup, Stage, Update
 from mmcl.towers.clip import ClipTower
 
-PROBE = "probe"  # how stages of the classifier alone begin
-AT_ONCE = 64  # remembered clips that are passed through the network together
 
-
-class Continual(Task):
+class Continual(Remembering):
     """One stage a part of the classes, and for charon one of probing behind each; a memory goes along.
 
     Args:
@@ -53,26 +50,20 @@ class Continual(Task):
     arrived: Tensor
 
     def __init__(self, context: Context, options: ContinualOptions) -> None:
-        super().__init__(context)
         options.check()
-        self._words: dict[str, str] = {}
         if not context.stream:
             raise UserError(
                 "task continual needs a protocol whose classes arrive in parts (a rule with 'stream'), for instance "
                 "--data.protocol=utd_mhad/stream_9x3/0; `mmcl zero-shot --list-protocols` prints them"
             )
-        self.settings, self.parts = options, context.stream
-        self.training_clips = context.training_clips
-        self.labels = np.searchsorted(context.classes, context.store.labels[self.training_clips])
+        super().__init__(context, options)
+        self.parts = context.stream
+        self._words: dict[str, str] = {}
         # Of the outputs, which have been trained: what is judged on held-out clips.
         self.register_buffer("arrived", torch.zeros(len(context.classes), dtype=torch.bool))
-        self.memory = None
-        if options.replays:
-            self.memory = ReplayMemory(options.memory * options.kept_interval, len(context.classes))
         self.decoder = None
         if options.method == "charon" and options.ratio and isinstance(self.encoder, STTFormer):
             self.decoder = TupleDecoder(self.encoder, options.decoder)
-        self.recollection = Recollection(self, options)
         self.inputs = TowerInputs()
         self.alignment: Alignment | None = None
         if options.alignment.weight:
@@ -104,9 +95,9 @@ class Continual(Task):
 
     def _part(self, number: int, outputs: np.ndarray) -> list[Stage]:
         clips = self.training_clips[np.isin(self.labels, outputs)]
-        probes = self.settings.method == "charon" and self.settings.probe_epochs
-        found = [Stage(f"part{number}", clips=clips, keep=not probes)]
-        if probes:
+        probed = self.settings.method == "charon" and self.settings.probe_epochs
+        found = [Stage(f"part{number}", clips=clips, keep=not probed)]
+        if probed:
             epochs = self.settings.probe_epochs
             found.append(Stage(f"{PROBE}{number}", clips=clips, epochs=epochs, train=("head",), keep=True))
         return found
@@ -147,7 +138,7 @@ class Continual(Task):
                     features, scores = seen, found
         assert features is not None and scores is not None
         loss = replay_loss(terms["stream"], terms.get("logits"), terms.get("labels"), *self.settings.weights)
-        if self._probes(batch["stage"]):
+        if probes(batch["stage"]):
             loss = loss + self.idle(self.decoder, self.alignment)
         elif self.alignment is not None:
             terms["alignment"] = self.alignment(features, batch["image_features"], batch["labels"])
@@ -155,14 +146,11 @@ class Continual(Task):
         parts = {f"loss_{name}": term.detach() for name, term in terms.items()}
         return {"loss": loss, **parts, "scores": scores}
 
-    def _probes(self, stage: str) -> bool:
-        return stage.startswith(PROBE)
-
     def _pass(self, batch: dict[str, Any], rows: list[Rows]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """One pass through the network: features, scores and losses of each of the terms."""
         x, sizes = torch.cat([one.x for one in rows]), [len(one.x) for one in rows]
         completed: list[Tensor] | None = None
-        if self.decoder is not None and not self._probes(batch["stage"]):
+        if self.decoder is not None and not probes(batch["stage"]):
             encoder = self.encoder
             assert isinstance(encoder, STTFormer)
             tuples = -(-x.shape[2] // encoder.options.tuple_frames)
@@ -186,57 +174,11 @@ class Continual(Task):
             losses.append(loss)
         return list(features.split(sizes)), scores, losses
 
-    def after_step(
-        self, stage: Stage, batches: list[dict[str, Any]], outputs: list[dict[str, Tensor]]
-    ) -> None:  # fmt: skip
-        """``released``: offer the step's clips to the memory, with the scores of the moment."""
-        charon = self.settings.method == "charon" and self.settings.probe_epochs
-        if self.memory is None or not self.settings.released or (charon and not self._probes(stage.name)):
-            return
-        for batch, given in zip(batches, outputs, strict=True):
-            clips, labels = gather_rows(batch["clips"], "memory"), gather_rows(batch["labels"], "memory")
-            scores = gather_rows(given["scores"], "memory")
-            draws = self.dice(batch, f"offer {batch['micro']}").uniform(len(clips)).to(clips.device)
-            self.memory.offer(clips, labels, scores, draws)
-
     def begin(self, stage: Stage, apply: Apply) -> None:
         """Before a part: its classes count from now on, so that validation asks for the same ones all through it."""
         assert stage.clips is not None
         outputs = self.labels[np.isin(self.training_clips, stage.clips)]
         self.arrived[torch.from_numpy(np.unique(outputs)).to(self.arrived.device)] = True
-
-    def end(self, stage: Stage, apply: Apply) -> None:
-        """After a part: offer its clips to the memory, once each, and refresh the logits of all that are held."""
-        assert stage.clips is not None
-        if not stage.keep:
-            return
-        if self.memory is None:
-            return
-        if not self.settings.released:
-            self._offer(stage, apply)
-        held = self.memory.clips[: len(self.memory)]
-        if len(held):
-            self.memory.logits[: len(held)] = self._fresh_logits(held, stage, apply)
-
-    def _offer(self, stage: Stage, apply: Apply) -> None:
-        assert self.memory is not None and stage.clips is not None
-        generator = self.generator(f"offers of {stage.name}")
-        clips = torch.from_numpy(stage.clips)[torch.randperm(len(stage.clips), generator=generator)]
-        labels = torch.from_numpy(self.labels[np.searchsorted(self.training_clips, clips.numpy())])
-        logits = torch.zeros(len(clips), self.memory.logits.shape[1])  # all are refreshed right after
-        self.memory.offer(clips, labels, logits, torch.rand(len(clips), generator=generator, dtype=torch.float64))
-
-    def _fresh_logits(self, held: Tensor, stage: Stage, apply: Apply) -> Tensor:
-        """(n, K) scores of clips as the memory gives them back (``released``: augmented)."""
-        assert self.memory is not None
-        if not self.settings.released:
-            return torch.from_numpy(apply(self._memory_scores, held.cpu().numpy())).to(self.memory.logits)
-        chunks = [self.recollection.clips(clips, 0, f"refresh {stage.name}")[0] for clips in held.split(AT_ONCE)]
-        return torch.cat([self.applied(self.encoder, x) for x in chunks]).to(self.memory.logits)
-
-    def _memory_scores(self, joints: Tensor, lengths: Tensor) -> Tensor:
-        """Scores (N, K) of clips as the memory gives them back, but for what an augmentation changes in place."""
-        return self.encoder(self.recollection.plain(joints, lengths))
 
     def validation(self, apply: Apply, clips: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """``top1`` among held-out clips of the classes that have arrived, any output being an answer."""
