@@ -6,15 +6,13 @@ import argparse
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from mmcl.common.errors import UserError, run
 from mmcl.common.stack import require_packages
-from mmcl.data.clip import Reader
 from mmcl.data.readers import READERS
-from mmcl.data.readers.options import add_flags, flag, given, options_type
+from mmcl.data.readers.named import complaint, dataset_in, options_of, reader_of
+from mmcl.data.readers.options import add_flags
 from mmcl.places.options import add_place_options, open_place
 
 MOST, DAY = 1_000_000, 86_400  # of frames, pixels, processes, shards; seconds
@@ -66,24 +64,8 @@ def build_parser(dataset: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--shards", type=_count, metavar="N", help="with --on ray or slurm: as N jobs, then joined")
     add_place_options(parser, "shard")
     if dataset is not None:
-        add_flags(parser, dataset, _options_of(dataset))
+        add_flags(parser, dataset, options_of(dataset))
     return parser
-
-
-def _options_of(dataset: str) -> type[Any]:
-    """What can be said to a reader; of the demo, what it is generated with."""
-    if dataset == "demo":
-        from mmcl.data.demo import Options
-
-        return Options
-    return options_type(READERS[dataset])
-
-
-def _dataset_in(words: Sequence[str]) -> str | None:
-    """The data set that a command line names: one that stands behind an option may be the option's value."""
-    names = [place for place, word in enumerate(words) if word in READERS]
-    alone = [place for place in names if not (place and words[place - 1].startswith("--"))]
-    return next((words[place] for place in (*alone, *names)), None)
 
 
 def _count(text: str) -> int:
@@ -103,10 +85,10 @@ def _shard(text: str) -> tuple[int, int]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare a store and print what it came to. Returns the exit status: 130 after Ctrl-C or SIGTERM."""
     words = sys.argv[1:] if argv is None else list(argv)
-    dataset = _dataset_in(words)
+    dataset = dataset_in(words)
     args, strange = build_parser(dataset).parse_known_args(words)
     if strange:
-        raise UserError(_complaint(args.dataset, strange[0]))
+        raise UserError(complaint(args.dataset, strange[0]))
     if not 0 < args.timeout <= DAY:
         raise UserError(f"--timeout {args.timeout:g}: give the seconds that a clip may take, above 0 and at most {DAY}")
     require_packages()
@@ -120,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         summary = prepare(
-            _reader(args),
+            reader_of(args),
             args.out,
             video=video,
             frames_per_clip=args.frames,
@@ -160,7 +142,7 @@ def _in_shards(args: argparse.Namespace, words: list[str], video: bool) -> int:
     from mmcl.data.preparation.work import Work
     from mmcl.places.performing import perform
 
-    reader = _reader(args)
+    reader = reader_of(args)
     work = Work.of(reader, video=video, frames_per_clip=args.frames, crop_size=args.crop_size)
     args.cpus = args.cpus or args.workers or 1
     command = ["prepare", *_own_words(words), "--workers", str(args.workers or args.cpus)]
@@ -187,37 +169,6 @@ def _own_words(words: list[str]) -> list[str]:
         parser.add_argument(name)
     parser.add_argument("--overwrite", action="store_true")
     return parser.parse_known_args(words)[1]
-
-
-def _complaint(dataset: str, word: str) -> str:
-    """What to do about a word that the command line of a data set does not know."""
-    name = word.partition("=")[0]
-    takers = [other for other in READERS if name in map(flag, (entry.name for entry in fields(_options_of(other))))]
-    if takers:
-        return f"{name} is for {', '.join(takers)}, not for {dataset}"
-    return f"unknown option '{word:.80}': `mmcl prepare {dataset} --help` lists what there is"
-
-
-def _reader(args: argparse.Namespace) -> Reader:
-    """The dataset's reader, with its options; generates the recordings of the demo."""
-    kind, options = READERS[args.dataset], _options_of(args.dataset)
-    values = given(args, options)
-    if args.dataset == "demo":
-        return kind(_generated(args, values), args.video)
-    if args.source is None:
-        raise UserError(f"{args.dataset}: --source ROOT is missing, the dataset's own folder or file")
-    return kind(args.source, args.video, *([options(**values)] if fields(options) else []))
-
-
-def _generated(args: argparse.Namespace, values: dict[str, Any]) -> Path:
-    """Where the demo's recordings lie, once they do."""
-    from mmcl.data.demo import ensure_generated
-    from mmcl.data.preparation.pool import default_workers
-
-    source = args.source or args.out.with_name(args.out.name + ".raw")
-    if values or not (source / "demo.json").is_file():
-        ensure_generated(source, workers=args.workers or default_workers(), **values)
-    return source
 
 
 if __name__ == "__main__":
