@@ -7,40 +7,26 @@ them or not.
 
 from __future__ import annotations
 
-import math
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from mmcl.common.errors import UserError
-from mmcl.encoders.arn_lstm.objects import Windows, arrange, central_window, joint_identity, sliding_windows
-from mmcl.encoders.arn_lstm.options import BETWEEN_BODIES, ARNLSTMOptions
-from mmcl.encoders.arn_lstm.relations import (
-    AttentionPooling,
-    MeanPooling,
-    RelationMLP,
-    Stream,
-    pair_groups,
-    released_mixture,
-)  # fmt: skip
-from mmcl.encoders.arn_lstm.tail import Tail
+from mmcl.encoders.arn_lstm.objects import (
+    Windows,
+    arrange,
+    central_window,
+    find_joints,
+    joint_identity,
+    sliding_windows,
+)
+from mmcl.encoders.arn_lstm.options import ARNLSTMOptions
+from mmcl.encoders.arn_lstm.relations import Stream, stream_of
+from mmcl.encoders.arn_lstm.tail import AveragedClassifiers, Tail, tail_of
 from mmcl.encoders.base import Encoder
 from mmcl.encoders.bodies import each_is_computed
 from mmcl.skeletons.layout import Layout
-
-IDENTITY = 2  # numbers that say which joint an object is
-
-
-class AveragedClassifiers(nn.ModuleList):
-    """Classifiers of equal parts of the features, whose probabilities are averaged."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, D) -> (N, K), logarithms of the average."""
-        parts = features.chunk(len(self), dim=-1)
-        rows = torch.stack([layer(part).log_softmax(dim=-1) for layer, part in zip(self, parts, strict=True)])
-        return rows.logsumexp(dim=0) - math.log(len(self))
 
 
 class ARNLSTM(Encoder):
@@ -70,15 +56,15 @@ class ARNLSTM(Encoder):
     def __init__(self, layout: Layout, classes: int, options: ARNLSTMOptions | None = None) -> None:
         options = options or ARNLSTMOptions()
         super().__init__(layout, classes, options)
-        joints = _find_joints(layout, options.joints)
+        joints = find_joints(layout, options.joints)
         self.register_buffer("chosen", torch.tensor(joints) if options.joints else None, persistent=False)
         named = joint_identity(layout, joints, options.persons, options.released) if options.identity else None
         self.register_buffer("identity", named, persistent=False)
-        streams: dict[str, Stream] = {name: _stream(name, len(joints), options) for name in options.streams}
+        streams: dict[str, Stream] = {name: stream_of(name, len(joints), options) for name in options.streams}
         widths = [stream.pooled_width for stream in streams.values()]
         inputs = {"pooled": [sum(widths)], "dense": [len(widths) * options.dense_widths[0]], "average": widths}
-        tails = [_tail(width, options) for width in inputs[options.fusion]]
-        firsts = [_tail(width, options, first=True) for width in widths if options.fusion == "dense"]
+        tails = [tail_of(width, options) for width in inputs[options.fusion]]
+        firsts = [tail_of(width, options, first=True) for width in widths if options.fusion == "dense"]
         self.streams, self.firsts, self.tails = nn.ModuleDict(streams), nn.ModuleList(firsts), nn.ModuleList(tails)
         heads = 1 if options.lstms else len(tails)  # each has a classifier where their probabilities are averaged
         self.feature_width = tails[0].width * heads
@@ -195,38 +181,3 @@ class ARNLSTM(Encoder):
 
 def _has_parameters(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
-
-
-def _find_joints(layout: Layout, names: tuple[str, ...]) -> list[int]:
-    if unknown := [name for name in names if name not in layout.joints]:
-        raise UserError(f"arn_lstm.joints names {', '.join(unknown)}, which the layout {layout.name} does not have")
-    joints = [place for place, name in enumerate(layout.joints) if not names or name in names]
-    if len(joints) < 2:
-        raise UserError(f"arn_lstm relates joints to each other: {len(joints)} is too few")
-    return joints
-
-
-def _stream(name: str, joints: int, options: ARNLSTMOptions) -> Stream:
-    """The relation network and pooling of one stream."""
-    bodies = name in BETWEEN_BODIES
-    points = {"joint": options.frames * options.persons, "temporal": joints * options.persons}.get(name, options.frames)
-    relation = RelationMLP(
-        points * options.channels + IDENTITY * (bodies and options.identity), options.relation_widths,
-        options.relations, points, options.channels, bodies and options.distances, int(bodies and options.motion),
-    )  # fmt: skip
-    groups = pair_groups(name, options.persons, options.frames if name == "temporal" else joints)
-    if name == "inter" and options.released and options.lstms and len(options.streams) > 1:
-        groups = released_mixture(groups, joints)
-    width = options.relation_widths[-1]
-    pool: nn.Module = MeanPooling()
-    if options.pooling == "attention" and not (bodies and options.released):
-        pool = AttentionPooling(width, options.attention_width or width)
-    return Stream(relation, pool, groups if options.relations else None)
-
-
-def _tail(width: int, options: ARNLSTMOptions, first: bool = False) -> Tail:
-    """All that follows pooled relations of a width, or its first dense layer alone."""
-    return Tail(
-        width, options.dense_widths[:1] if first else options.dense_widths, 0 if first else options.lstms,
-        options.lstm_width, options.dropout, options.dense_dropout, options.masked and not options.released,
-    )  # fmt: skip

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmcl.common.errors import UserError
 from mmcl.skeletons.layout import Layout
 
 SCALE = 10.0  # released: numbers of joints and parts are divided by it
@@ -111,3 +112,17 @@ def joint_identity(layout: Layout, joints: list[int], persons: int, released: bo
     sources = range(len(joints)) if released else joints
     rows = [[number, part.get(joint, len(names))] for number, joint in enumerate(sources)]
     return torch.tensor(rows, dtype=torch.float32).div(SCALE).repeat(persons, 1)
+
+
+def find_joints(layout: Layout, names: tuple[str, ...]) -> list[int]:
+    """Positions of the joints of these names, of all where there are none.
+
+    Raises:
+        UserError: the layout lacks one, or they are too few.
+    """
+    if unknown := [name for name in names if name not in layout.joints]:
+        raise UserError(f"arn_lstm.joints names {', '.join(unknown)}, which the layout {layout.name} does not have")
+    joints = [place for place, name in enumerate(layout.joints) if not names or name in names]
+    if len(joints) < 2:
+        raise UserError(f"arn_lstm relates joints to each other: {len(joints)} is too few")
+    return joints

@@ -14,6 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmcl.encoders.arn_lstm.options import BETWEEN_BODIES, ARNLSTMOptions
+
+IDENTITY = 2  # numbers that say which joint an object is
+
 Pairs = list[tuple[int, int]]
 ROWS = {"cpu": 1024}  # pairs that go through at once where no gradient is needed: what they need stays in the cache
 MOST_ROWS = 1 << 18  # on other devices
@@ -175,3 +179,21 @@ class Stream(nn.Module):
         if self.sizes is None:
             return self.pool(relations)
         return torch.cat([self.pool(group) for group in relations.split(self.sizes, dim=1)], dim=-1)
+
+
+def stream_of(name: str, joints: int, options: ARNLSTMOptions) -> Stream:
+    """The relation network and pooling of one stream."""
+    bodies = name in BETWEEN_BODIES
+    points = {"joint": options.frames * options.persons, "temporal": joints * options.persons}.get(name, options.frames)
+    relation = RelationMLP(
+        points * options.channels + IDENTITY * (bodies and options.identity), options.relation_widths,
+        options.relations, points, options.channels, bodies and options.distances, int(bodies and options.motion),
+    )  # fmt: skip
+    groups = pair_groups(name, options.persons, options.frames if name == "temporal" else joints)
+    if name == "inter" and options.released and options.lstms and len(options.streams) > 1:
+        groups = released_mixture(groups, joints)
+    width = options.relation_widths[-1]
+    pool: nn.Module = MeanPooling()
+    if options.pooling == "attention" and not (bodies and options.released):
+        pool = AttentionPooling(width, options.attention_width or width)
+    return Stream(relation, pool, groups if options.relations else None)

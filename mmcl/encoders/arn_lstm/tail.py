@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from mmcl.encoders.arn_lstm.options import ARNLSTMOptions
 
 
 class LSTM(nn.Module):
@@ -102,3 +105,21 @@ def _last_come_last(x: Tensor, last: Tensor) -> Tensor:
     L = x.shape[1]
     place = (torch.arange(L, device=x.device) + 1 + last[:, None]) % L
     return x[torch.arange(x.shape[0], device=x.device)[:, None], place]
+
+
+def tail_of(width: int, options: ARNLSTMOptions, first: bool = False) -> Tail:
+    """All that follows pooled relations of a width, or its first dense layer alone."""
+    return Tail(
+        width, options.dense_widths[:1] if first else options.dense_widths, 0 if first else options.lstms,
+        options.lstm_width, options.dropout, options.dense_dropout, options.masked and not options.released,
+    )  # fmt: skip
+
+
+class AveragedClassifiers(nn.ModuleList):
+    """Classifiers of equal parts of the features, whose probabilities are averaged."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, D) -> (N, K), logarithms of the average."""
+        parts = features.chunk(len(self), dim=-1)
+        rows = torch.stack([layer(part).log_softmax(dim=-1) for layer, part in zip(self, parts, strict=True)])
+        return rows.logsumexp(dim=0) - math.log(len(self))
