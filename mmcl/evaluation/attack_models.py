@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from mmcl.common.errors import UserError
+from mmcl.common.files import absolute
 from mmcl.data.selection import Selection
 from mmcl.data.store import ClipStore
+from mmcl.evaluation.attack_tables import ARROW, SMOOTHED
 from mmcl.evaluation.base import Apply
+from mmcl.evaluation.robustness_options import RobustnessOptions
 from mmcl.models.model import Model
 from mmcl.skeletons.preprocess import Preprocess
 
@@ -83,3 +86,28 @@ def wanted_of(source: Participant, target: Participant, seed: int) -> np.ndarray
     """(n,) outputs of a target that stand for the classes asked of a surrogate."""
     asked = wanted_classes(source.model, seed).numpy()[source.labels]
     return np.array([target.model.class_names.index(source.model.class_names[output]) for output in asked])
+
+
+def models_by_name(options: RobustnessOptions, model: Model, data: Selection) -> dict[str, list[Model]]:
+    """All models by name, seeds of one thing together, the one that is judged first."""
+    from mmcl.models.folder import open_model
+
+    def opened(folder: str) -> Model:
+        return open_model(folder, layout=data.store.layout, device=model.device)
+
+    own = options.name or (model.path.name if model.path is not None else "model")
+    if ARROW in own or SMOOTHED in own:
+        raise UserError(f"the model attacked cannot be called '{own}' in a report: give another --name")
+    groups = {own: [model, *(opened(folder) for folder in options.seeds)]}
+    for name, folders in options.models.items():
+        if name in groups or ARROW in name or SMOOTHED in name:
+            raise UserError(f"'{name}' is the name of another model here, or cannot be one: write NAME=FOLDER")
+        groups[name] = [opened(folder) for folder in ([folders] if isinstance(folders, str) else folders)]
+    for name, models in groups.items():
+        paths = [absolute(one.path) for one in models if one.path is not None]
+        if len({*paths}) < len(paths):
+            raise UserError(f"'{name}' holds a model twice, which are no two seeds: {', '.join(map(str, paths))}")
+    for deviation in options.smoothing:
+        groups |= {f"{name}{SMOOTHED}{deviation:g}": [defended(one, deviation) for one in members]
+                   for name, members in groups.items() if SMOOTHED not in name}  # fmt: skip
+    return groups

@@ -16,15 +16,14 @@ from torch import Tensor
 from mmcl.attacks.base import Attack
 from mmcl.attacks.measures import MEASURES, measures
 from mmcl.common.errors import UserError
-from mmcl.common.files import absolute
 from mmcl.data.selection import Selection
 from mmcl.data.store import ClipStore
 from mmcl.evaluation.attack_models import (
     NO_GRADIENTS,
     Participant,
-    defended,
     frame_shape,
     judge_clean,
+    models_by_name,
     padded,
     wanted_classes,
     wanted_of,
@@ -75,7 +74,7 @@ class Robustness(Evaluation):
             raise UserError(NO_GRADIENTS)
         clips = self._chosen(data)
         groups = {name: [judge_clean(one, data, clips, apply) for one in members]
-                  for name, members in self._groups(model, data).items()}  # fmt: skip
+                  for name, members in models_by_name(self.options, model, data).items()}  # fmt: skip
         own = next(iter(groups))
         sources = [name for name in groups if options.every_pair or name.partition(SMOOTHED)[0] == own]
         cells: list[Cell] = []
@@ -97,30 +96,6 @@ class Robustness(Evaluation):
         """(n,) positions of the clips, the same for all models."""
         order = np.random.default_rng(self.options.seed).permutation(data.clips)
         return np.sort(order[: self.options.clips])
-
-    def _groups(self, model: Model, data: Selection) -> dict[str, list[Model]]:
-        """All models by name, seeds of one thing together, the one that is judged first."""
-        from mmcl.models.folder import open_model
-
-        def opened(folder: str) -> Model:
-            return open_model(folder, layout=data.store.layout, device=model.device)
-
-        own = self.options.name or (model.path.name if model.path is not None else "model")
-        if ARROW in own or SMOOTHED in own:
-            raise UserError(f"the model attacked cannot be called '{own}' in a report: give another --name")
-        groups = {own: [model, *(opened(folder) for folder in self.options.seeds)]}
-        for name, folders in self.options.models.items():
-            if name in groups or ARROW in name or SMOOTHED in name:
-                raise UserError(f"'{name}' is the name of another model here, or cannot be one: write NAME=FOLDER")
-            groups[name] = [opened(folder) for folder in ([folders] if isinstance(folders, str) else folders)]
-        for name, models in groups.items():
-            paths = [absolute(one.path) for one in models if one.path is not None]
-            if len({*paths}) < len(paths):
-                raise UserError(f"'{name}' holds a model twice, which are no two seeds: {', '.join(map(str, paths))}")
-        for deviation in self.options.smoothing:
-            groups |= {f"{name}{SMOOTHED}{deviation:g}": [defended(one, deviation) for one in members]
-                       for name, members in groups.items() if SMOOTHED not in name}  # fmt: skip
-        return groups
 
     def _attacked(
         self, name: str, groups: Mapping[str, list[Participant]], data: Selection, clips: np.ndarray, apply: Apply
