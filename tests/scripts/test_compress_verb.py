@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mmcl.common.errors import UserError
-from mmcl.compress import _name, asked, build_parser, compress, main
+from mmcl.compress import build_parser, main
 from mmcl.data.store import open_store
 from mmcl.deploy.export import export_model
 from mmcl.encoders.counting import count_parameters
@@ -19,6 +19,7 @@ from mmcl.models.bundle import load_bundle
 from mmcl.models.description import read_bundle
 from mmcl.models.folder import open_model
 from mmcl.skeletons.layout import load_layout
+from mmcl.surgery.compressing import asked, compress, name_of
 from mmcl.train import train
 
 SMALL = [
@@ -40,7 +41,7 @@ def run(demo_store, tmp_path_factory) -> Path:
 def sizes(run) -> Path:
     """Two sizes of it, whose exports nobody has to verify once more in a process of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mmcl.compress.SECONDS", 0.1)
+        patch.setattr("mmcl.surgery.compressing.SECONDS", 0.1)
         patch.setattr("mmcl.deploy.export.verify_bundle", lambda *arguments: None)
         words = ["--energy", "0.8,0.4", "--basis", "svd", "--statistics", "--out", str(run.parent / "sizes")]
         assert main([str(run), *words]) == 0
@@ -74,7 +75,7 @@ def test_a_sweep_writes_a_bundle_for_each_size_and_one_page(run, sizes) -> None:
 
 def test_directions_are_those_of_outputs_where_training_clips_are_known(run, tmp_path, monkeypatch) -> None:
     """Without being asked, the verb looks at the training side, and answers stay closer than with singular vectors."""
-    monkeypatch.setattr("mmcl.compress.SECONDS", 0.05)
+    monkeypatch.setattr("mmcl.surgery.compressing.SECONDS", 0.05)
     monkeypatch.setattr("mmcl.deploy.export.verify_bundle", lambda *arguments: None)
     changed, off = {}, {}
     original = open_model(run)
@@ -131,7 +132,7 @@ def test_mistakes_are_said_before_anything_is_written(run, tmp_path, words, comp
 
 
 def test_a_bundle_keeps_its_joints_and_a_sweep_that_fails_leaves_nothing(run, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("mmcl.compress.SECONDS", 0.1)
+    monkeypatch.setattr("mmcl.surgery.compressing.SECONDS", 0.1)
     monkeypatch.setattr("mmcl.deploy.export.verify_bundle", lambda *arguments: None)
     own, other = open_model(run), load_layout("kinect_v1_20")
     bundle, out = tmp_path / "bundle", tmp_path / "out"
@@ -151,5 +152,5 @@ def test_a_bundle_keeps_its_joints_and_a_sweep_that_fails_leaves_nothing(run, tm
 
 def test_sizes_that_differ_by_one_parameter_have_names_of_their_own() -> None:
     words = ["run", "--parameters", "1000001,1000002,0.5", "--out", "sizes"]
-    names = [_name(options) for options in asked(build_parser().parse_args(words))]
+    names = [name_of(options) for options in asked(build_parser().parse_args(words))]
     assert names == ["parameters-1000001", "parameters-1000002", "parameters-0.5"]
