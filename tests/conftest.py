@@ -175,7 +175,7 @@ def graphs(make_once: Callable[..., Path]) -> Path:
     def make(folder: Path) -> None:
         from deploy.making import ALL, known_clips, write_small
 
-        from mmcl.deploy.graphs import write_graph_files
+        from mmcl.deploy.graph_writing import write_graph_files
 
         bundle = write_small(folder / "bundle", familiar=True)
         probe, clips = folder / "probe.safetensors", known_clips(bundle)

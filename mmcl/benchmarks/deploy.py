@@ -25,7 +25,7 @@ from mmcl.benchmarks.tables import deploy_table
 from mmcl.benchmarks.throughput import throughput
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
-from mmcl.deploy.graphs import make_graph
+from mmcl.deploy.graph_writing import make_graph
 from mmcl.deploy.onnx import export_graph, finish, require_onnx
 from mmcl.encoders.counting import count_parameters
 from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions

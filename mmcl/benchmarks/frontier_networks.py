@@ -14,7 +14,7 @@ import torch
 from mmcl.benchmarks.frontier_page import PRECISIONS
 from mmcl.benchmarks.published import published_network
 from mmcl.common.errors import UserError
-from mmcl.deploy.graphs import GraphClips, checked_agreement, make_graph
+from mmcl.deploy.graph_writing import GraphClips, checked_agreement, make_graph
 from mmcl.deploy.known_clips import compared_clips
 from mmcl.deploy.onnx import INPUT, export_graph
 from mmcl.deploy.options import ExportOptions

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import atomic_folder
-from mmcl.deploy.graphs import write_graph_files
+from mmcl.deploy.graph_writing import write_graph_files
 from mmcl.deploy.known_clips import graph_clips
 from mmcl.deploy.options import ExportOptions
 from mmcl.deploy.rejecting import rejection_of

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmcl.common.errors import UserError
 from mmcl.data.split import Split
 from mmcl.data.store import ClipStore
-from mmcl.deploy.graphs import MOST_COMPARED, GraphClips, evenly
+from mmcl.deploy.graph_writing import MOST_COMPARED, GraphClips, evenly
 from mmcl.models.bundle import load_bundle
 from mmcl.models.model import Model
 from mmcl.models.rejection import read_rejection

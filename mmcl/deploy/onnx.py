@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
-from mmcl.deploy.graph import OUTPUTS, Eager, Graph
+from mmcl.deploy.graph_network import OUTPUTS, Eager, Graph
 from mmcl.deploy.thin import thinned
 from mmcl.deploy.verify import relative_difference
 from mmcl.encoders.factored import factored_layers

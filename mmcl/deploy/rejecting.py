@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmcl.common.errors import UserError
 from mmcl.data.selection import Selection
-from mmcl.deploy.graphs import evenly
+from mmcl.deploy.graph_writing import evenly
 from mmcl.deploy.known_clips import ClipFunction, applied, judged, sides_of
 from mmcl.models.familiarity import Familiarity, directions
 from mmcl.models.learned import known_clips

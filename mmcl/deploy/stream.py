@@ -1,4 +1,7 @@
-"""Prediction while frames arrive: a ring buffer of the last ones, and a label every so many. Needs numpy alone."""
+"""Prediction while frames arrive: a ring buffer of the last ones, and a label every so many. Needs numpy alone.
+
+Which kind of stream a model gets is decided in :mod:`mmcl.deploy.streams`, which opens it.
+"""
 
 from __future__ import annotations
 

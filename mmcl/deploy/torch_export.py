@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmcl.common.errors import UserError
-from mmcl.deploy.graph import Eager, Graph
+from mmcl.deploy.graph_network import Eager, Graph
 from mmcl.deploy.onnx import INPUT, TOLERANCE, dynamic_shapes, probe_samples
 from mmcl.deploy.verify import relative_difference, run_fresh
 from mmcl.models.bundle import load_bundle

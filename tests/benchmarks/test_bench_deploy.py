@@ -17,7 +17,7 @@ from mmcl.benchmarks import deploy, roof  # noqa: E402
 from mmcl.benchmarks.deploy_forms import made_clip  # noqa: E402
 from mmcl.benchmarks.operators import operators_of, operators_table  # noqa: E402
 from mmcl.benchmarks.roof import Roof, best_products, compare_under_roofs, roofs_in_words  # noqa: E402
-from mmcl.deploy.graph import Graph  # noqa: E402
+from mmcl.deploy.graph_network import Graph  # noqa: E402
 from mmcl.encoders import lean  # noqa: E402
 from mmcl.encoders.counting import count_products  # noqa: E402
 from mmcl.encoders.ctrgcn import lean_units  # noqa: E402

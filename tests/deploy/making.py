@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mmcl.deploy.graphs import GraphClips
+from mmcl.deploy.graph_writing import GraphClips
 from mmcl.deploy.onnx import agree, export_graph, finish
 from mmcl.deploy.options import ExportOptions
 from mmcl.encoders.building import build_encoder

@@ -14,7 +14,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from mmcl.common.errors import UserError  # noqa: E402
-from mmcl.deploy.graphs import checked_agreement, evenly, write_graph_files  # noqa: E402
+from mmcl.deploy.graph_writing import checked_agreement, evenly, write_graph_files  # noqa: E402
 from mmcl.deploy.onnx import agree, dynamic_shapes  # noqa: E402
 from mmcl.deploy.options import ExportOptions, parse_precisions  # noqa: E402
 from mmcl.deploy.verify import relative_difference  # noqa: E402
@@ -188,7 +188,7 @@ def test_a_graph_beyond_its_bounds_is_refused_and_not_written(made, tmp_path, mo
     with pytest.raises(UserError, match=r"int8 graph names the network's class for 0\.00% of 12 clips of own train"):
         checked_agreement(graph, "int8", clips, ExportOptions(min_agreement=0.5, max_difference=1.0))
     exported = onnx.load(base / "bundle" / "model.onnx")  # of the same weights
-    monkeypatch.setattr("mmcl.deploy.graphs.export_graph", lambda model: exported)
+    monkeypatch.setattr("mmcl.deploy.graph_writing.export_graph", lambda model: exported)
     write_small(tmp_path / "bundle")
     strict = ExportOptions(onnx=("int8",), min_agreement=0.0, max_difference=1e-6)  # int8 never is that near
     with pytest.raises(UserError, match=r"a probability differs by 0\.\d+ \(--max-difference 1e-06\): nothing was"):

@@ -19,7 +19,7 @@ pytest.importorskip("onnxruntime")
 
 import mmcl.deploy.predictor as predictor_module  # noqa: E402
 from mmcl.common.errors import BadClip, UserError  # noqa: E402
-from mmcl.deploy.graphs import write_graph_files  # noqa: E402
+from mmcl.deploy.graph_writing import write_graph_files  # noqa: E402
 from mmcl.deploy.onnx_predictor import OnnxPredictor, choose_graph, same_joints  # noqa: E402
 from mmcl.deploy.options import ExportOptions  # noqa: E402
 from mmcl.deploy.predictor import Predictor  # noqa: E402

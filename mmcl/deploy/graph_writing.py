@@ -1,4 +1,4 @@
-"""The ONNX graphs of a bundle: each is compared with the network on clips that it may know before it is written.
+"""Writes the graphs of a bundle: each is compared with the network on clips that it may know before it is written.
 
 No label takes part, and no test clip: a graph is judged by whether it answers as the network does.
 """
