@@ -50,9 +50,9 @@ def adapt(arguments: argparse.Namespace) -> dict[str, Any]:
         UserError: no such model, store or protocol, joints that cannot be converted, or an encoder without batch norm.
     """
     from mmcl.common.device import pick_device
+    from mmcl.data.apply_protocol import split
     from mmcl.data.protocols import load_protocol
     from mmcl.data.selection import Selection
-    from mmcl.data.splitting import split
     from mmcl.data.store import open_store
     from mmcl.deploy.export import export_model
     from mmcl.models.folder import find_model

@@ -114,8 +114,8 @@ def fitting_splits(store: ClipStore) -> dict[str, Split]:
 
     Open-vocabulary protocols have the sides of others, and leave some clips out of them.
     """
+    from mmcl.data.apply_protocol import split
     from mmcl.data.protocols import load_protocol, protocol_names
-    from mmcl.data.splitting import split
 
     splits = {}
     for protocol in map(load_protocol, protocol_names(store)):

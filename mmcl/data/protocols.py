@@ -1,4 +1,4 @@
-"""Protocols: named rules that say which clips train and which test. Data, in ``data/splits/*.yaml``.
+"""Protocols: named rules that say which clips train and which test. Data, in ``data/split_rules/*.yaml``.
 
 What a rule can say is in :mod:`mmcl.data.rules`. Of a random one, ``/0``, ``/1`` … after the name choose the draw. A
 validation split is always taken from the *training* side, so that a model can be selected without seeing a test clip.
@@ -26,7 +26,7 @@ from mmcl.data.rules import ANY, Protocol, Rule, parse_protocol
 from mmcl.data.store import ClipStore
 from mmcl.data.thinning import LongTail
 
-BUILTIN = Path(__file__).parent / "splits"
+BUILTIN = Path(__file__).parent / "split_rules"
 _FILE = re.compile(r"(.+\.ya?ml)(?:([:/])(.*))?", re.DOTALL)  # file.yaml, file.yaml:rule, file.yaml/draw
 
 _SHAPE = re.compile(r"(.+)/(?:long_tail-(\d{1,9})(?:-(\d{1,9}))?|stream-(\d{1,9}))(?:/(\d{1,9}))?", re.DOTALL)

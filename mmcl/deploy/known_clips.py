@@ -22,8 +22,8 @@ ClipFunction = Callable[[Tensor, Tensor], Tensor]  # (joints (N, M, T, V, C), le
 
 def sides_of(model: Model, data: str | None, protocol: str | None) -> tuple[ClipStore, Split, str]:
     """Store, split and protocol of the clips that a model was trained on, or of those named."""
+    from mmcl.data.apply_protocol import split
     from mmcl.data.protocols import load_protocol
-    from mmcl.data.splitting import split
     from mmcl.data.store import open_store
 
     own = model.description.provenance

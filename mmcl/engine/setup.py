@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.prompts import Prompts, load_prompts, plain_prompts, prompt_names
 from mmcl.data.protocols import load_protocol
 from mmcl.data.split import Split
-from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.data.thinning import draw_share, draw_shots
 from mmcl.encoders.base import Encoder

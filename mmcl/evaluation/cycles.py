@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
 from mmcl.data.selection import Selection
 from mmcl.data.split import outputs_of
-from mmcl.data.splitting import split
 from mmcl.deploy.texts import class_texts, known_classes
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
 from mmcl.evaluation.gate import choices

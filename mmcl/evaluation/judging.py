@@ -13,9 +13,9 @@ from mmcl.common.documents import parse_yaml
 from mmcl.common.errors import UserError
 from mmcl.common.files import absolute, check_replaceable
 from mmcl.common.printing import complain
+from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
 from mmcl.data.selection import SIDES, Selection
-from mmcl.data.splitting import split
 from mmcl.data.store import open_store
 from mmcl.evaluation.base import Evaluation, make_apply
 from mmcl.evaluation.report import write_report

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from mmcl.common.documents import read_yaml
 from mmcl.common.files import is_file
+from mmcl.data.apply_protocol import by_labels, divide_classes
 from mmcl.data.prompts import class_names
 from mmcl.data.protocols import builtin_protocols, load_protocol
 from mmcl.data.rules import Protocol
-from mmcl.data.splitting import by_labels, divide_classes
 from mmcl.evaluation.transfer import transfer_maps
 
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
 from mmcl.data.split import Split
-from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore
 from mmcl.models.description import Description
 from mmcl.models.record import Record

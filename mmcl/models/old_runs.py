@@ -14,9 +14,9 @@ from torch import Tensor
 
 from mmcl.common.documents import read_json, read_mapping
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.prompts import Prompts, load_prompts, prompt_names
 from mmcl.data.protocols import load_protocol
-from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.models.bundle import read_tensors
 from mmcl.models.description import Description, parse_description

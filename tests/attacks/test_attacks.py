@@ -22,9 +22,9 @@ from mmcl.attacks.tasar import one_gradient, separate_gradients
 from mmcl.attacks.walk import around, keep_bones
 from mmcl.common.draws import Draws
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
 from mmcl.data.selection import Selection
-from mmcl.data.splitting import split
 from mmcl.data.store import open_store
 from mmcl.surgery.posterior import PosteriorHeads
 

@@ -21,8 +21,8 @@ from mmcl.attributions.pictures import Explained, strip
 from mmcl.attributions.shares import target_of
 from mmcl.attributions.sources import find_source, gathered, open_model_for
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
-from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.models.bundle import write_bundle
 from mmcl.models.description import GRAPHS, WEIGHTS

@@ -18,9 +18,9 @@ from mmcl.attacks.base import Attack, build_attack
 from mmcl.attributions import ATTRIBUTIONS
 from mmcl.attributions.base import build_attribution
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
 from mmcl.data.selection import Selection
-from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.deploy.export import described
 from mmcl.encoders.building import build_encoder

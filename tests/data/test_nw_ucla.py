@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.preparation.build import prepare
 from mmcl.data.preparation.finish import read_skipped
 from mmcl.data.protocols import load_protocol
 from mmcl.data.readers.nw_ucla import NWUCLA
-from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore
 
 

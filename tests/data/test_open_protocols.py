@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import divide_classes, split
 from mmcl.data.protocols import load_protocol, protocol_names
 from mmcl.data.split import outputs_of
-from mmcl.data.splitting import divide_classes, split
 from mmcl.data.store import ClipStore, open_store
 
 # SynSE's and SMIE's lists as the literature gives them, labels from 0.

@@ -12,10 +12,10 @@ from own_clips import LAYOUT, RNG, listed, person, write
 
 from mmcl.check import main as check
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers.folder import Folder, FolderOptions
 from mmcl.data.rules import Protocol
-from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.encoders.building import build_encoder
 from mmcl.evaluate import main as evaluate

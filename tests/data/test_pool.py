@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
 from mmcl.data.readers.pool import Pool, PoolOptions, converted
-from mmcl.data.splitting import split
 from mmcl.data.store import open_store
 from mmcl.models.record import ClipSet
 from mmcl.prepare import main as prepare

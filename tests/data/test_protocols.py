@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import UnknownProtocol, load_protocol, protocol_names
-from mmcl.data.splitting import split
 from mmcl.data.store import open_store
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
-from mmcl.data.splitting import split
 from mmcl.data.thinning import LongTail
 
 # What the papers print of every published list: total, and clips of the rarest class.

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
-from mmcl.data.splitting import split
 from mmcl.data.store import open_store
 from mmcl.deploy import files
 from mmcl.deploy.files import Reading

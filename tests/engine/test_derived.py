@@ -9,8 +9,8 @@ import yaml
 from forked import train_forked
 
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
-from mmcl.data.splitting import split
 from mmcl.data.store import open_store
 from mmcl.engine.configuring import configure, configure_contrast
 from mmcl.engine.derived import FEWEST_EPOCHS, MOST_EPOCHS, STEPS, Facts, derive

@@ -13,9 +13,9 @@ from running import SMALL, arguments, weights
 from safetensors.torch import load_file, save_file
 
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
 from mmcl.data.split import Split
-from mmcl.data.splitting import split
 from mmcl.data.store import open_store
 from mmcl.data.thinning import draw_shots, short_classes
 from mmcl.deploy.export import export_run

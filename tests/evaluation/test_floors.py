@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mmcl import check
+from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
-from mmcl.data.splitting import split
 from mmcl.data.store import open_store
 from mmcl.evaluation import floors as room
 from mmcl.evaluation.floors import CHANGES, FRAMES, RIDGE, kernel_ridge, measure_floors, nearest

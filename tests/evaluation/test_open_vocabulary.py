@@ -11,8 +11,8 @@ import pytest
 from open_runs import WITHHELD, naive_cosines
 
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
-from mmcl.data.splitting import split
 from mmcl.data.store import open_store
 from mmcl.evaluation.cycles import CyclesOptions
 from mmcl.evaluation.gate import TEMPERATURES, THRESHOLDS

@@ -15,8 +15,8 @@ from golden import load_arrays
 from scipy.stats import ttest_rel
 
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
-from mmcl.data.splitting import split
 from mmcl.data.store import open_store
 from mmcl.data.thinning import draw_share
 from mmcl.engine.parsing import parse

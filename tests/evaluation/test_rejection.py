@@ -14,9 +14,9 @@ import torch
 
 import mmcl.models.rejection as rejection
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.rules import Protocol
 from mmcl.data.selection import Selection
-from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.deploy.export import described
 from mmcl.deploy.rejecting import rejection_of

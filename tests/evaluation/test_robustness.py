@@ -12,9 +12,9 @@ import torch
 from mmcl.attack import attack_options, build_parser, main, targets
 from mmcl.attacks.base import build_attack
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
 from mmcl.data.selection import Selection
-from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.encoders.building import build_encoder
 from mmcl.evaluation.attack_models import defended, wanted_classes

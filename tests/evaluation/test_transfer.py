@@ -13,11 +13,11 @@ import torch
 from scipy.io import loadmat, savemat
 
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.preparation.build import prepare
 from mmcl.data.prompts import class_names
 from mmcl.data.protocols import load_protocol
 from mmcl.data.readers import READERS
-from mmcl.data.splitting import split
 from mmcl.data.store import open_store
 from mmcl.encoders.building import build_encoder
 from mmcl.engine.scoring import score_clips

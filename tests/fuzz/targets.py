@@ -19,11 +19,11 @@ from made_stores import write_store
 from mutated_clips import csvs, jsons, mat, npy, npz
 from safetensors.torch import save_file
 
+from mmcl.data.apply_protocol import split
 from mmcl.data.inspection.checks import check
 from mmcl.data.protocols import load_protocol
 from mmcl.data.readers import READERS
 from mmcl.data.readers.folder import FolderOptions
-from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.deploy.files import LAYOUTS, read_joints
 from mmcl.deploy.follow import Frames

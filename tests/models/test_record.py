@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
 from mmcl.data.split import Split
-from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.models.learned import overlap, record_before_format_1, unlearned
 from mmcl.models.record import MOST_RECORDS, ClipSet, Record, digest_of, tensors_digest

@@ -15,11 +15,11 @@ from scipy.io import savemat
 
 from mmcl.adapt import main as adapt
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.preparation.build import prepare
 from mmcl.data.protocols import load_protocol
 from mmcl.data.readers.sysu import SYSU
 from mmcl.data.selection import Selection
-from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.encoders.building import build_encoder
 from mmcl.engine.configuring import configure

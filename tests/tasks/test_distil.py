@@ -19,8 +19,8 @@ from tasks.made_teachers import made_teacher, write_teacher
 
 from mmcl.common.draws import clip_keys
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
-from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore, open_store
 from mmcl.encoders.building import build_encoder
 from mmcl.engine.parsing import parse

@@ -13,8 +13,8 @@ from evaluation.open_runs import PSEUDO, WITHHELD
 from safetensors.torch import load_file
 
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
-from mmcl.data.splitting import split
 from mmcl.data.store import open_store
 from mmcl.engine.configuring import configure
 from mmcl.engine.steps import Stepper

@@ -7,13 +7,13 @@ from collections import Counter, defaultdict
 import numpy as np
 
 from mmcl.common.errors import UserError
+from mmcl.data.apply_protocol import split
 from mmcl.data.inspection.findings import BAD, NOTE, WARN, Report, Splits
 from mmcl.data.inspection.geometry import geometry
 from mmcl.data.inspection.measures import column, gather
 from mmcl.data.preparation.finish import read_skipped, unmatched
 from mmcl.data.protocols import list_names, load_protocol, protocol_names
 from mmcl.data.readers.naming import alike
-from mmcl.data.splitting import split
 from mmcl.data.store import ClipStore
 
 FEW_FRAMES = 8  # a shorter clip is hardly an action

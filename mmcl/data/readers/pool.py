@@ -102,8 +102,8 @@ class Pool:
 
     def _lists(self) -> dict[int, tuple[str, ...]]:
         """Position of a clip in the first store -> the pool's list that it is on."""
+        from mmcl.data.apply_protocol import split
         from mmcl.data.protocols import load_protocol
-        from mmcl.data.splitting import split
 
         first = self.stores[0]
         sides = split(first, load_protocol(self.options.protocol))

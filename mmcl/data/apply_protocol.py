@@ -1,4 +1,4 @@
-"""A protocol applied to a store."""
+"""Applies a protocol to a store: which of its clips train, which are held out, which test."""
 
 from __future__ import annotations
 
