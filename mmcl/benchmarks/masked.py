@@ -18,7 +18,7 @@ from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.encoders.mamp.network import MAMP
 from mmcl.encoders.mamp.options import MAMPOptions
-from mmcl.skeletons.augment import Augmentation
+from mmcl.skeletons.augmentations.combined import Augmentation
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 from mmcl.tasks.context import Context

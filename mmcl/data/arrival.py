@@ -15,8 +15,8 @@ from mmcl.data.split import Split
 class Stream:
     """In which order classes arrive, and how many at a time.
 
-    CHARON's lists for Split NTU-60 and NTU-120 stand in ``split_rules/streams.yaml``. The paper's appendix prints the order
-    of the classes; the released code takes the same numbers as the new number of each class, which is the inverse
+    CHARON's lists for Split NTU-60 and NTU-120 stand in ``split_rules/streams.yaml``. The paper's appendix prints the
+    order of the classes; the released code takes the same numbers as the new number of each class, which is the inverse
     permutation and makes other parts of them (``inverse``).
 
     Attributes:

@@ -11,7 +11,7 @@ from typing import Any
 from mmcl.encoders import ENCODERS
 from mmcl.encoders.building import encoder_options
 from mmcl.engine.config import DataOptions, EngineOptions, OptimiserOptions, StartOptions
-from mmcl.skeletons.augment import Augmentation
+from mmcl.skeletons.augmentations.combined import Augmentation
 from mmcl.skeletons.preprocess import PreprocessOptions
 from mmcl.tasks import TASKS
 from mmcl.tasks.distil import DistilOptions

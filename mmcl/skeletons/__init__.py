@@ -6,13 +6,13 @@ from mmcl.common.registry import Registry
 AUGMENTATIONS = Registry(
     "augmentation",
     {
-        "crop": "mmcl.skeletons.augmentations:Crop",
-        "rotation": "mmcl.skeletons.augmentations:Rotation",
-        "shear": "mmcl.skeletons.augmentations:Shear",
-        "scale": "mmcl.skeletons.augmentations:Scale",
-        "flip": "mmcl.skeletons.augmentations:Flip",
-        "noise": "mmcl.skeletons.augmentations:Noise",
-        "swap": "mmcl.skeletons.augmentations:Swap",
+        "crop": "mmcl.skeletons.augmentations.crop:Crop",
+        "rotation": "mmcl.skeletons.augmentations.coordinates:Rotation",
+        "shear": "mmcl.skeletons.augmentations.coordinates:Shear",
+        "scale": "mmcl.skeletons.augmentations.coordinates:Scale",
+        "flip": "mmcl.skeletons.augmentations.exchanges:Flip",
+        "noise": "mmcl.skeletons.augmentations.coordinates:Noise",
+        "swap": "mmcl.skeletons.augmentations.exchanges:Swap",
     },
     "mmcl.augmentations",
 )

@@ -26,7 +26,7 @@ from mmcl.skeletons.streams import ancestors, channels, check_stream, to_stream
 from mmcl.skeletons.window import Timing, evaluated_span, frame_times, look
 
 if TYPE_CHECKING:  # a prediction augments nothing, and need not wait for it
-    from mmcl.skeletons.augment import Augmentation
+    from mmcl.skeletons.augmentations.combined import Augmentation
 
 Scaling = Literal["none", "box"]
 Gaps = Literal["interpolate", "zero"]

@@ -21,7 +21,7 @@ from mmcl.common.precision import widen
 from mmcl.encoders.base import lean_form
 from mmcl.models.model import Model
 from mmcl.models.record import Record
-from mmcl.skeletons.augment import Augmentation
+from mmcl.skeletons.augmentations.combined import Augmentation
 from mmcl.skeletons.preprocess import Preprocess
 
 

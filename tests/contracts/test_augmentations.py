@@ -12,8 +12,8 @@ from torch import Tensor
 from mmcl.common.draws import clip_keys
 from mmcl.common.errors import UserError
 from mmcl.skeletons import AUGMENTATIONS
-from mmcl.skeletons.augment import Augmentation
-from mmcl.skeletons.augmentations import Noise
+from mmcl.skeletons.augmentations.combined import Augmentation
+from mmcl.skeletons.augmentations.coordinates import Noise
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 

@@ -9,8 +9,10 @@ from scipy.spatial.transform import Rotation
 from mmcl.common.draws import clip_keys
 from mmcl.common.errors import UserError
 from mmcl.skeletons import AUGMENTATIONS
-from mmcl.skeletons.augment import Augmentation
-from mmcl.skeletons.augmentations import Crop, mirror, one_sided, rotation_matrices
+from mmcl.skeletons.augmentations.combined import Augmentation
+from mmcl.skeletons.augmentations.coordinates import rotation_matrices
+from mmcl.skeletons.augmentations.crop import Crop
+from mmcl.skeletons.augmentations.exchanges import mirror, one_sided
 from mmcl.skeletons.layout import Layout, layout_names, load_layout
 from mmcl.skeletons.masks import Skeletons
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions

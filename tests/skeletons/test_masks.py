@@ -15,7 +15,7 @@ from scipy.io import loadmat
 
 from mmcl.common.draws import clip_keys
 from mmcl.skeletons import AUGMENTATIONS
-from mmcl.skeletons.augment import Augmentation
+from mmcl.skeletons.augmentations.combined import Augmentation
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.masks import Skeletons, fill_gaps, present

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from mmcl.common.draws import clip_keys
 from mmcl.common.errors import UserError
 from mmcl.models.description import current_preprocess
-from mmcl.skeletons.augment import Augmentation
+from mmcl.skeletons.augmentations.combined import Augmentation
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.masks import Skeletons
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from golden import load_doubles
 
-from mmcl.skeletons.augmentations import rotation_matrices
+from mmcl.skeletons.augmentations.coordinates import rotation_matrices
 from mmcl.skeletons.window import Span, crop_span, evaluated_span, frame_times, look
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mmcl.encoders.base import Encoder
-from mmcl.skeletons.augment import Augmentation
+from mmcl.skeletons.augmentations.combined import Augmentation
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 from mmcl.tasks.context import Context
 

@@ -28,7 +28,7 @@ from mmcl.engine.setup import build_task, open_data
 from mmcl.models.description import GRAPHS, WEIGHTS
 from mmcl.models.folder import open_model
 from mmcl.models.record import Record
-from mmcl.skeletons.augment import Augmentation
+from mmcl.skeletons.augmentations.combined import Augmentation
 from mmcl.skeletons.layout import load_layout
 from mmcl.tasks.distil import DistilOptions, Teachers, distillation_loss
 from mmcl.tasks.supervised import Supervised, SupervisedOptions

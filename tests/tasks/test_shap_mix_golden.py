@@ -12,7 +12,7 @@ from mmcl.encoders.building import build_encoder
 from mmcl.encoders.ctrgcn.official import convert_official
 from mmcl.evaluation.base import Verdict
 from mmcl.evaluation.groups import GroupsOptions, by_groups
-from mmcl.skeletons.augmentations import rotation_matrices
+from mmcl.skeletons.augmentations.coordinates import rotation_matrices
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.window import Span, crop_span, evaluated_span, frame_times, look
 

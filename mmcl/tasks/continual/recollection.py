@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmcl.common.distributed import rank, world_size
 from mmcl.common.draws import clip_keys, derived_keys
-from mmcl.skeletons.augment import Augmentation
+from mmcl.skeletons.augmentations.combined import Augmentation
 from mmcl.tasks.base import Task
 from mmcl.tasks.continual.options import ContinualOptions
 from mmcl.tasks.continual.replay import ReplayMemory, compress, inflate
