@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mmcl.common.documents import parse_json
+from mmcl.common.errors import UserError
 from mmcl.common.options import typed
 from mmcl.common.printing import LONGEST_ID, LONGEST_NAME, with_controls
 from mmcl.data.clip import MOST_FPS
@@ -48,6 +50,21 @@ _MORE = {
     "subject_names": dict[str, int], "unmatched": dict[str, list[Any]], "shard": ShardFacts | None,
     "plan": dict[str, Any],
 }  # fmt: skip
+
+
+def read_facts(content: str, location: str) -> dict[str, Any]:
+    """What the ``store.json`` of a store says, checked.
+
+    Raises:
+        UserError: no JSON, another format, or a value of another type. ValueError: naming the key.
+    """
+    info = parse_json(content, f"{location}/store.json")
+    if isinstance(info, dict) and info.get("format") not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        found = f"{info.get('format')!r:.20}"
+        raise UserError(f"{location}: format {found}, this mmcl reads {known}; prepare it again")
+    check_facts(info)
+    return info  # type: ignore[no-any-return]
 
 
 def check_facts(info: Any) -> None:

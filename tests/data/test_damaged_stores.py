@@ -14,10 +14,11 @@ import pytest
 from mmcl.check import main as check
 from mmcl.common.errors import UserError
 from mmcl.data.clip import ClipSource
+from mmcl.data.clip_parts import DamagedClip
 from mmcl.data.columns import map_file, stream
 from mmcl.data.dataset import ClipDataset, loader, plain_batches
 from mmcl.data.preparation.sources import check_ids
-from mmcl.data.store import ClipStore, DamagedClip, open_store
+from mmcl.data.store import ClipStore, open_store
 from mmcl.train import main as train
 
 
@@ -123,7 +124,7 @@ def test_a_store_of_format_3_is_read(made, copy) -> None:
     store = open_store(copy)
     assert store.fingerprint == made.fingerprint and read_all(copy) == read_all(made.path)
     assert store.confidence(3) is None and made.confidence(3) is None
-    assert store.dimensions == 3 and store.damaged_parts() == []
+    assert store.dimensions == 3 and store.parts.damaged_files() == []
     (copy / "store.json").write_text(json.dumps({**facts, "format": 5}))
     with pytest.raises(UserError, match="format 5, this mmcl reads 3 and 4"):
         open_store(copy)

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from mmcl.common.errors import UserError, run
-from mmcl.data import store as store_module
+from mmcl.data import clip_parts
 from mmcl.data.columns import WHOLE_NUMBERS
 from mmcl.data.dataset import ClipDataset, loader, plain_batches
 from mmcl.data.preparation import parts
@@ -66,8 +66,8 @@ def test_opening_touches_no_part_and_a_clip_maps_its_own(copy: Path) -> None:
         part = copy / "clips" / f"part-{number:05d}.arrow"
         part.write_bytes(b"\xff" * part.stat().st_size)
     store = open_store(copy)
-    assert len(store) == 1000 and store.labels.sum() == 2000 and store._maps == {}
-    assert store.joints(5).shape == (1, 20, 25, 3) and list(store._maps) == [0]
+    assert len(store) == 1000 and store.labels.sum() == 2000 and store.parts.maps == {}
+    assert store.joints(5).shape == (1, 20, 25, 3) and list(store.parts.maps) == [0]
     with pytest.raises(UserError, match=r"part-00001.arrow: damaged"):
         store.joints(64)
 
@@ -76,7 +76,7 @@ def test_pickles_small_however_many_clips(made: ClipStore) -> None:
     made.joints(3)
     data = pickle.dumps(made)
     assert len(data) < 300
-    assert pickle.loads(data)._maps == {} and pickle.loads(data).ids == made.ids
+    assert pickle.loads(data).parts.maps == {} and pickle.loads(data).ids == made.ids
 
 
 def test_the_fingerprint_is_that_of_the_content(made: ClipStore) -> None:
@@ -102,7 +102,7 @@ def resident(kind: str = "rss") -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_reading_a_store_does_not_grow_the_process(large: ClipStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "RESIDENT", 8 * MB)
+    monkeypatch.setattr(clip_parts, "RESIDENT", 8 * MB)
     store = open_store(large.path)
     store.joints(0).sum()
     before, kept, sizes = resident(), store.joints(1), []

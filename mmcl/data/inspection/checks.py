@@ -32,7 +32,7 @@ def check(store: ClipStore, splits: Splits | None = None, progress: bool = True,
         progress: show a progress bar on stderr.
         full: also read every byte of the store's files and compare it with what was written.
     """
-    damaged_files = store.damaged_parts() if full else []
+    damaged_files = store.parts.damaged_files() if full else []
     measures, damaged = gather(store, progress)
     report = Report(store, measures, splits or {}, read_skipped(store)[2])
     advice = "a damaged disk or copy: prepare the store again with --overwrite, or copy it again"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmcl.data.store import ClipStore, DamagedClip
+from mmcl.data.clip_parts import DamagedClip
+from mmcl.data.store import ClipStore
 from mmcl.skeletons.believable import Remark, look
 from mmcl.skeletons.believable.boxes import boxes, present
 from mmcl.skeletons.believable.posture import Posture, posture

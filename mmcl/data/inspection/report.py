@@ -8,8 +8,8 @@ import numpy as np
 
 from mmcl.common.files import atomic_file, write_text
 from mmcl.common.printing import page_cell, safe_page
+from mmcl.data.clip_parts import DamagedClip
 from mmcl.data.inspection.findings import BAD, OK, WARN, Report
-from mmcl.data.store import DamagedClip
 
 MEANING = {
     OK: "nothing found that stands against training on it",
