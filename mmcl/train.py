@@ -96,7 +96,7 @@ def _train(config: TrainConfig, accelerator: Accelerator) -> int:
     from mmcl.engine.start import start, write_start
     from mmcl.engine.summary import describe_run, opening, write_summary
     from mmcl.engine.trackers import begin_tracking
-    from mmcl.models.folder import RUN_MODEL
+    from mmcl.models.run_checkpoints import RUN_MODEL
 
     data = open_data(config)
     step_batches(config, accelerator, data)  # refuses what it can before towers are loaded and caches filled

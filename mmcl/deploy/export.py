@@ -22,9 +22,10 @@ from mmcl.deploy.verify import Verified, verify_bundle, write_probe
 from mmcl.encoders.counting import count_macs, count_parameters
 from mmcl.models.bundle import read_tensors, write_bundle
 from mmcl.models.description import Description, is_bundle
-from mmcl.models.folder import PROBE, find_model
+from mmcl.models.folder import find_model
 from mmcl.models.model import Model
 from mmcl.models.record import tensors_digest
+from mmcl.models.run_checkpoints import PROBE
 from mmcl.models.vocabulary import require_vocabulary
 
 NOTHING = ExportOptions()

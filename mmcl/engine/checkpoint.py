@@ -30,8 +30,8 @@ from mmcl.engine.optimiser import RunOptimiser
 from mmcl.engine.optimiser_states import whole
 from mmcl.engine.position import Position, read_position
 from mmcl.engine.random_states import random_states, restore_random_states
-from mmcl.models.folder import ENCODER, LEARNED, POSITION, PROBE, find_checkpoint
 from mmcl.models.probe import made_up_clips
+from mmcl.models.run_checkpoints import ENCODER, LEARNED, POSITION, PROBE, find_checkpoint
 from mmcl.tasks.base import Task
 
 TRAINING = "training.pt"

@@ -15,8 +15,9 @@ from mmcl.engine.config import TrainConfig
 from mmcl.engine.setup import open_data
 from mmcl.engine.start import RECORD, file_digest
 from mmcl.models.description import read_description
-from mmcl.models.folder import RUN_MODEL, find_model
+from mmcl.models.folder import find_model
 from mmcl.models.learned import record_of
+from mmcl.models.run_checkpoints import RUN_MODEL
 
 KNOWN: dict[str, tuple[str, str]] = {}  # what was opened already: the runs of a study have their clips in common
 ADVICE = "bring back what it was, or choose another --out"

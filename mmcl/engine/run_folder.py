@@ -15,7 +15,7 @@ from mmcl.engine.config import FREE_KEYS, TrainConfig
 from mmcl.engine.parsing import read_run_config
 from mmcl.engine.position import refuse_earlier
 from mmcl.models.description import Description, read_description
-from mmcl.models.folder import RUN_MODEL
+from mmcl.models.run_checkpoints import RUN_MODEL
 
 TEXTS = "texts.yaml"  # a prompts file: all that was said about the data set when the run was begun
 LOCK, WRITER = ".lock", ".writer.json"

@@ -13,9 +13,10 @@ from mmcl.data.split import Split
 from mmcl.data.store import ClipStore
 from mmcl.engine.config import TrainConfig
 from mmcl.models.description import read_description
-from mmcl.models.folder import RUN_MODEL, SavedModel, find_model
+from mmcl.models.folder import SavedModel, find_model
 from mmcl.models.learned import known_clips, record_of
 from mmcl.models.record import Record
+from mmcl.models.run_checkpoints import RUN_MODEL
 from mmcl.tasks.base import Task
 from mmcl.tasks.distil import Teachers
 

@@ -20,8 +20,9 @@ from mmcl.evaluation.readouts import random_encoder
 from mmcl.evaluation.reporting.pictures import draw_stream
 from mmcl.evaluation.stream_matrix import part_accuracies, stream_metrics
 from mmcl.models.bundle import read_tensors
-from mmcl.models.folder import LEARNED, open_model
+from mmcl.models.folder import open_model
 from mmcl.models.model import Model
+from mmcl.models.run_checkpoints import LEARNED
 from mmcl.tasks.continual.replay import DROPPED
 
 PICTURE = "parts.png"

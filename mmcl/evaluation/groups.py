@@ -19,8 +19,8 @@ from mmcl.evaluation.base import Apply, Evaluation, Verdict
 from mmcl.evaluation.reporting.pictures import BLUE, GREY, ORANGE, draw_table, save_figure
 from mmcl.evaluation.top1 import Top1, Top1Options
 from mmcl.models.bundle import read_tensors
-from mmcl.models.folder import LEARNED
 from mmcl.models.model import Model
+from mmcl.models.run_checkpoints import LEARNED
 
 CURVE = "classes_by_size.png"
 SALIENCY = "saliency.png"

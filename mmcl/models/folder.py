@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
 from mmcl.common.files import absolute
 from mmcl.common.limits import GIB, bounded_memory
@@ -24,14 +22,11 @@ from mmcl.models.bundle import build_network, fill_encoder, load_bundle, read_te
 from mmcl.models.description import CONFIG, WEIGHTS, Description, read_bundle, read_description
 from mmcl.models.hub import local
 from mmcl.models.model import Model
+from mmcl.models.recorded_scores import check_probe
+from mmcl.models.run_checkpoints import ENCODER, LEARNED, RUN_MODEL, find_checkpoint, find_run, progress
 from mmcl.models.vocabulary import Vocabulary, make_vocabulary
 from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.preprocess import Preprocess
-
-RUN_MODEL = "model.json"  # in a run folder: the description of what it trains, without facts of a checkpoint
-LEARNED, PROBE, POSITION = "learned.safetensors", "probe.safetensors", "position.json"  # of a checkpoint
-ENCODER = "encoder."  # prefix of the encoder's tensors in a checkpoint
-TOLERANCE = 1e-4  # relative, of the probe's scores: another machine's rounding, and never another network
 
 
 @dataclass(frozen=True)
@@ -170,7 +165,7 @@ def find_model(path: str | Path, which: str = "last") -> SavedModel:
         from mmcl.models.old_runs import describe_old_run  # needs the clip store, which needs more than inference does
 
         description = describe_old_run(folder, checkpoint)
-    provenance = {**description.provenance, **_progress(folder, checkpoint, description)}
+    provenance = {**description.provenance, **progress(folder, checkpoint, description)}
     return SavedModel(folder, description.changed(provenance=provenance), checkpoint)
 
 
@@ -197,98 +192,3 @@ def open_model(
 
         return GraphModel(saved.path, saved.description, layout)  # type: ignore[return-value]
     return saved.load(layout, device)
-
-
-def find_run(path: Path, which: str = "last") -> tuple[Path, str]:
-    """The run folder, and the name of the checkpoint, that a run folder or one of its checkpoints stands for.
-
-    Raises:
-        UserError: it is neither.
-    """
-    if (path / LEARNED).is_file():
-        path, which = path.parent.parent, path.name
-    if not (path / "config.yaml").is_file():
-        raise UserError(f"{path} is neither a bundle (config.json) nor a run folder (config.yaml)")
-    return path, which
-
-
-def find_checkpoint(folder: Path, name: str = "last") -> Path:
-    """The folder of one checkpoint of a run.
-
-    Args:
-        folder: ``RUN/checkpoints``.
-        name: ``last`` or ``best``.
-
-    Raises:
-        UserError: it is not there.
-    """
-    path = folder / name
-    if not path.exists() and (folder / f".{name}.old").is_dir():  # killed between two renames: the older one is whole
-        path = folder / f".{name}.old"
-    if not (path / LEARNED).is_file():
-        raise UserError(
-            f"no checkpoint at {path}: has the run saved one? (give the run folder, see `mmcl train --help`)"
-        )
-    return path
-
-
-def _progress(folder: Path, checkpoint: Path, description: Description) -> dict[str, Any]:
-    """What a checkpoint adds to the provenance of its run: where it is, how it was chosen, whether the run is done."""
-    done = description.provenance
-    try:
-        position = read_json(checkpoint / POSITION)
-        epochs = int(position.get("epochs", position.get("epoch")))  # of the run; before there were stages, of the run
-    except (UserError, ValueError, AttributeError, TypeError, OverflowError) as error:
-        raise UserError(f"{checkpoint / POSITION} is damaged: {error}") from error
-    finished, name = (folder / "summary.json").is_file(), checkpoint.name.strip(".").removesuffix(".old")
-    complete = bool(position.get("complete", finished))
-    if name == "best":
-        selection = f"best on validation clips {done.get('validation') or {}}"
-    elif name != "last":  # a stage's own, which is as it should be once the run has gone on to its end
-        selection, complete = f"kept after stage {name} (epoch {epochs})", finished
-    else:
-        selection = "last epoch" if complete else f"epoch {epochs}: the run is not complete"
-    return {"checkpoint": str(checkpoint), "selection": selection, "complete": complete}
-
-
-def check_probe(encoder: Encoder, preprocess: Preprocess, checkpoint: Path) -> None:
-    """Whether a network gives the scores that were recorded with its checkpoint: one forward pass of a few clips.
-
-    Weights that fit are not enough: a description that was edited, or code that changed since, makes another network of
-    them.
-
-    Args:
-        encoder: filled, in evaluation mode, on the CPU, as it was when the scores were recorded.
-        preprocess: from the joints of the run's store.
-        checkpoint: folder of the checkpoint.
-
-    Raises:
-        UserError: it gives others, or the record is damaged.
-    """
-    probe = read_tensors(checkpoint / PROBE)
-    if missing := {"joints", "lengths", "scores"} - probe.keys():
-        raise UserError(f"{checkpoint / PROBE} is damaged: it lacks {', '.join(sorted(missing))}")
-    joints, lengths, expected = probe["joints"], probe["lengths"], probe["scores"].float()
-    if not _are_clips(joints, lengths):
-        raise UserError(f"{checkpoint / PROBE} is damaged: it holds no clips with their lengths")
-    words = "the joints recorded with it are others"
-    if joints.shape[3] == preprocess.source.joint_count:
-        with torch.no_grad():
-            found = preprocess.averaged(encoder, joints, lengths)
-        scale = max(1.0, float(expected.nan_to_num().abs().amax())) if expected.numel() else 1.0
-        if found.shape == expected.shape and torch.allclose(found, expected, rtol=0, atol=TOLERANCE * scale):
-            return
-        words = "the scores recorded with it differ"
-        if found.shape == expected.shape:
-            words += f" by {float((found - expected).abs().max()):.1g}"
-    raise UserError(
-        f"{checkpoint}: the network is not what it was when it was trained ({words}): {RUN_MODEL} or mmcl has changed "
-        "since; put it back"
-    )
-
-
-def _are_clips(joints: Tensor, lengths: Tensor) -> bool:
-    """Whether tensors of a stranger are clips (N, M, T, V, C) and whole numbers (N,)."""
-    clips = joints.dim() == 5 and joints.numel() > 0 and joints.is_floating_point() and 2 <= joints.shape[4] <= 4
-    whole = not (lengths.is_floating_point() or lengths.is_complex())
-    return clips and whole and lengths.shape == (len(joints),)

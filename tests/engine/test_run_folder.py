@@ -36,8 +36,8 @@ from mmcl.engine.summary import describe_run
 from mmcl.engine.writer import sole_writer
 from mmcl.evaluate import main as evaluate
 from mmcl.export import main as export
-from mmcl.models.folder import check_probe
 from mmcl.models.probe import made_up_clips
+from mmcl.models.recorded_scores import check_probe
 from mmcl.skeletons.layout import layout_names, load_layout
 from mmcl.tasks.supervised import Supervised
 from mmcl.train import train

@@ -12,7 +12,7 @@ from golden import under
 from mmcl.common.errors import UserError
 from mmcl.engine.parsing import parse
 from mmcl.models.bundle import read_tensors
-from mmcl.models.folder import LEARNED
+from mmcl.models.run_checkpoints import LEARNED
 from mmcl.tasks.colearn.alignment import AlignmentOptions
 from mmcl.tasks.continual.options import ContinualOptions
 from mmcl.train import train
