@@ -30,7 +30,8 @@ from mmcl.deploy.onnx import export_graph, finish, require_onnx
 from mmcl.encoders.counting import count_parameters
 from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions
 from mmcl.models.bundle import describe, load_bundle, write_bundle
-from mmcl.models.description import CARD, CONFIG, GRAPHS, WEIGHTS, graphs_in
+from mmcl.models.description import CARD, GRAPHS, WEIGHTS, graphs_in
+from mmcl.models.description_file import CONFIG
 from mmcl.models.hub import local
 from mmcl.models.model import Model
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions

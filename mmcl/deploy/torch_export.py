@@ -14,7 +14,8 @@ from mmcl.deploy.graph_network import Eager, Graph
 from mmcl.deploy.onnx import INPUT, TOLERANCE, dynamic_shapes, probe_samples
 from mmcl.deploy.verify import relative_difference, run_fresh
 from mmcl.models.bundle import load_bundle
-from mmcl.models.description import CONFIG, EXPORTED
+from mmcl.models.description import EXPORTED
+from mmcl.models.description_file import CONFIG
 from mmcl.models.model import Model
 
 # The fresh process cannot import mmcl: what it computes, the file says.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from mmcl.common.errors import UserError
-from mmcl.models.description import Operation
+from mmcl.models.description_file import Operation
 from mmcl.skeletons.augmentations.combined import Augmentation
 from mmcl.skeletons.preprocess import PreprocessOptions
 from mmcl.tasks.distil import DistilOptions

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmcl.common.options import without
-from mmcl.models.description import current_preprocess
+from mmcl.models.description_file import current_preprocess
 
 GONE = ("data.sharded", "task.refinement.every")  # keys that there are no more
 

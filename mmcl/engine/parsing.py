@@ -20,7 +20,7 @@ from mmcl.engine.config import Derived, TrainConfig
 from mmcl.engine.older import modernised
 from mmcl.engine.recipes import LOOKED_UP, Recipe, keys_of, read_command_line
 from mmcl.engine.train_parser import DEFAULT_NAMES, SECTIONS, parser_of
-from mmcl.models.description import Operation
+from mmcl.models.description_file import Operation
 from mmcl.tasks import TASKS
 
 _PLAIN = {"out": str, "seed": int, "resume": bool, "derive": bool, "stars": bool, "surgeries": list[Operation]}

@@ -25,17 +25,8 @@ from mmcl.encoders import ENCODERS
 from mmcl.encoders.base import Encoder
 from mmcl.encoders.building import build_encoder
 from mmcl.encoders.counting import count_macs, count_parameters
-from mmcl.models.description import (
-    CARD,
-    CONFIG,
-    MOST_JOINTS,
-    WEIGHTS,
-    Description,
-    NamedOptions,
-    Operation,
-    graphs_in,
-    read_bundle,
-)
+from mmcl.models.description import CARD, MOST_JOINTS, WEIGHTS, Description, graphs_in, read_bundle
+from mmcl.models.description_file import CONFIG, NamedOptions, Operation
 from mmcl.models.familiarity import read_familiarity, write_familiarity
 from mmcl.models.model import Model
 from mmcl.models.rejection import FAMILIARITY, read_rejection

@@ -19,7 +19,8 @@ from mmcl.common.limits import GIB, bounded_memory
 from mmcl.data.prompts import fingerprint
 from mmcl.encoders.base import Encoder
 from mmcl.models.bundle import build_network, fill_encoder, load_bundle, read_tensors, source_layout
-from mmcl.models.description import CONFIG, WEIGHTS, Description, read_bundle, read_description
+from mmcl.models.description import WEIGHTS, Description, read_bundle, read_description
+from mmcl.models.description_file import CONFIG
 from mmcl.models.hub import local
 from mmcl.models.model import Model
 from mmcl.models.recorded_scores import check_probe

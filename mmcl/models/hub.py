@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.common.errors import UserError
-from mmcl.models.description import CARD, CONFIG, FAMILIAR, GRAPHS, STEPS, VOCABULARY, WEIGHTS, read_bundle
+from mmcl.models.description import CARD, FAMILIAR, GRAPHS, STEPS, VOCABULARY, WEIGHTS, read_bundle
+from mmcl.models.description_file import CONFIG
 
 FILES = (CONFIG, WEIGHTS, VOCABULARY, FAMILIAR, CARD, STEPS, *GRAPHS.values())
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"

@@ -12,7 +12,8 @@ import numpy as np
 
 from mmcl.common.errors import UserError
 from mmcl.common.limits import GIB, bounded_memory
-from mmcl.models.description import CONFIG, Description, current_preprocess
+from mmcl.models.description import Description
+from mmcl.models.description_file import CONFIG, current_preprocess
 from mmcl.models.graph_file import check_graph_file
 from mmcl.models.time_limit import ended_after
 from mmcl.skeletons.layout import Layout

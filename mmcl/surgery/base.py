@@ -11,7 +11,7 @@ from mmcl.common.errors import UserError
 from mmcl.common.method import Method
 from mmcl.encoders.base import Encoder
 from mmcl.encoders.counting import count_macs, count_parameters
-from mmcl.models.description import Operation
+from mmcl.models.description_file import Operation
 from mmcl.models.model import Model
 from mmcl.surgery import SURGERIES
 

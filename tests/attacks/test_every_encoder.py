@@ -13,7 +13,7 @@ from mmcl.encoders import ENCODERS
 from mmcl.encoders.building import build_encoder
 from mmcl.evaluation.attack_models import defended
 from mmcl.models.bundle import build_network, describe, load_bundle, write_bundle
-from mmcl.models.description import Operation
+from mmcl.models.description_file import Operation
 from mmcl.models.model import Model
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from mmcl.common.draws import clip_keys
 from mmcl.common.errors import UserError
-from mmcl.models.description import current_preprocess
+from mmcl.models.description_file import current_preprocess
 from mmcl.skeletons.augmentations.combined import Augmentation
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.masks import Skeletons
