@@ -30,7 +30,8 @@ from mmcl.models.description_file import CONFIG, NamedOptions, Operation
 from mmcl.models.familiarity import read_familiarity, write_familiarity
 from mmcl.models.model import Model
 from mmcl.models.rejection import FAMILIARITY, read_rejection
-from mmcl.models.vocabulary import Vocabulary, read_vocabulary, write_vocabulary
+from mmcl.models.vocabulary import Vocabulary
+from mmcl.models.vocabulary_file import read_vocabulary, write_vocabulary
 from mmcl.skeletons.layout import Layout, load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
 from mmcl.skeletons.streams import channels

@@ -25,7 +25,8 @@ from mmcl.models.hub import local
 from mmcl.models.model import Model
 from mmcl.models.recorded_scores import check_probe
 from mmcl.models.run_checkpoints import ENCODER, LEARNED, RUN_MODEL, find_checkpoint, find_run, progress
-from mmcl.models.vocabulary import Vocabulary, make_vocabulary
+from mmcl.models.vocabulary import Vocabulary
+from mmcl.models.vocabulary_file import make_vocabulary
 from mmcl.skeletons.layout import Layout
 from mmcl.skeletons.preprocess import Preprocess
 

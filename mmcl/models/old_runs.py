@@ -20,7 +20,7 @@ from mmcl.data.protocols import load_protocol
 from mmcl.data.store import ClipStore, open_store
 from mmcl.models.bundle import read_tensors
 from mmcl.models.description import Description, parse_description
-from mmcl.models.vocabulary import TEXT_HEAD
+from mmcl.models.vocabulary_file import TEXT_HEAD
 from mmcl.skeletons.layout import load_layout
 
 CONTROL = "every class was given the text of another one"

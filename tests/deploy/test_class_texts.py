@@ -13,7 +13,8 @@ from mmcl.data.prompts import Prompts, load_prompts
 from mmcl.deploy import texts
 from mmcl.deploy.texts import class_texts, known_classes, named_classes
 from mmcl.models.projection import ProjectionHead, ProjectionOptions
-from mmcl.models.vocabulary import Vocabulary, read_vocabulary, write_vocabulary
+from mmcl.models.vocabulary import Vocabulary
+from mmcl.models.vocabulary_file import read_vocabulary, write_vocabulary
 
 D, CPU = 6, torch.device("cpu")
 TEXT = {"source": "sentence", "model": "made", "clip_model": None, "clip_pretrained": None}

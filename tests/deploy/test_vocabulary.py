@@ -23,7 +23,8 @@ from mmcl.encoders.counting import count_parameters
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.model import Model
 from mmcl.models.projection import ProjectionHead, ProjectionOptions
-from mmcl.models.vocabulary import Vocabulary, write_vocabulary
+from mmcl.models.vocabulary import Vocabulary
+from mmcl.models.vocabulary_file import write_vocabulary
 from mmcl.predict import main as predict
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
