@@ -22,8 +22,9 @@ from mmcl.deploy.onnx_predictor import same_joints
 from mmcl.deploy.stepping import StepGraph, TorchStepper, goes_step_by_step
 from mmcl.deploy.stream import Ranking
 from mmcl.models.bundle import load_bundle
+from mmcl.models.clip_checks import check_finite
 from mmcl.models.description import read_bundle
-from mmcl.models.model import Model, check_finite
+from mmcl.models.model import Model
 from mmcl.models.vocabulary import Vocabulary, require_vocabulary
 from mmcl.skeletons.layout import Layout
 

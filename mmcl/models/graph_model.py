@@ -11,8 +11,9 @@ from torch.nn.functional import pad
 
 from mmcl.common.errors import UserError
 from mmcl.models.bundle import source_layout
+from mmcl.models.clip_checks import check_clips
 from mmcl.models.description import Description, graphs_in
-from mmcl.models.model import Check, check_clips
+from mmcl.models.model import Check
 from mmcl.models.session import open_checked_session, run_graph
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import Layout
