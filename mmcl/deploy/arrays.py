@@ -36,7 +36,7 @@ class ArrayCheck:
         """Clips as they should be read; those in which nothing had to be mended are the same to the bit.
 
         Args:
-            joints: (N, M, T, V, C), which :func:`mmcl.models.model.check_clips` found good.
+            joints: (N, M, T, V, C), which :func:`mmcl.models.clip_checks.check_clips` found good.
             lengths: (N,), or None.
 
         Returns:

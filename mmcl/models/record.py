@@ -9,7 +9,6 @@ anew.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import re
@@ -17,15 +16,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
-
 from mmcl.common.errors import UserError
 from mmcl.data.split import Split
 from mmcl.data.store import ClipStore
+from mmcl.models.clip_set import ClipSet, read_clips
 
 FORMAT = 1
-HASHED = 6  # bytes of a clip's hash: among a million clips, one in 280 million others is taken for one of them
-MOST_CLIPS = 1 << 22
 MOST_RECORDS = 64  # a model with all that it descends from
 LONGEST = 300  # characters of a name
 DIGESTS = ("store", "split", "test_side", "texts", "classes", "config", "weights")
@@ -47,29 +43,6 @@ def tensors_digest(tensors: Mapping[str, Any]) -> str:
         total.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
-
-
-@dataclass(frozen=True)
-class ClipSet:
-    """Clips by name: for each, six bytes of the hash of its data set's name and its id, ascending.
-
-    Attributes:
-        hashes: of all clips, one after the other.
-    """
-
-    hashes: bytes = b""
-
-    @classmethod
-    def of(cls, store: ClipStore, clips: np.ndarray) -> ClipSet:
-        """The clips at these positions of a store."""
-        return cls(b"".join(sorted(_hashes(store, clips))))
-
-    def __len__(self) -> int:
-        return len(self.hashes) // HASHED
-
-    def holds(self, store: ClipStore, clips: np.ndarray) -> np.ndarray:
-        """(n,) bool: which of the clips at these positions of a store are in the set."""
-        return np.isin(_numbers(b"".join(_hashes(store, clips))), _numbers(self.hashes))
 
 
 @dataclass(frozen=True)
@@ -189,32 +162,6 @@ def _read(content: Any, left: list[int]) -> Record:
     if not isinstance(content["parents"], list):
         raise ValueError("parents is no list")
     plain = {name: content[name] for name in ("dataset", "protocol", *DIGESTS)}
-    trained, selected = (_read_clips(name, content[name]) for name in ("trained", "selected"))
+    trained, selected = (read_clips(name, content[name]) for name in ("trained", "selected"))
     parents = tuple(_read(parent, left) for parent in content["parents"])
     return Record(**plain, trained=trained, selected=selected, parents=parents)
-
-
-def _read_clips(name: str, content: Any) -> ClipSet | None:
-    if content is None:
-        return None
-    if not isinstance(content, str) or len(content) > MOST_CLIPS * HASHED * 4 // 3 + 4:
-        raise ValueError(f"{name} is no list of clips")
-    try:
-        hashes = base64.b64decode(content, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ValueError(f"{name} is no list of clips") from error
-    if len(hashes) % HASHED:
-        raise ValueError(f"{name} is cut off")
-    return ClipSet(hashes)
-
-
-def _hashes(store: ClipStore, clips: np.ndarray) -> list[bytes]:
-    names = (f"{store.dataset}\0{store.ids[clip]}".encode(errors="surrogateescape") for clip in clips)
-    return [hashlib.blake2b(name, digest_size=HASHED).digest() for name in names]
-
-
-def _numbers(hashes: bytes) -> np.ndarray:
-    """Hashes one after the other -> (n,) uint64."""
-    padded = np.zeros((len(hashes) // HASHED, 8), dtype=np.uint8)
-    padded[:, :HASHED] = np.frombuffer(hashes, dtype=np.uint8).reshape(-1, HASHED)
-    return padded.view("<u8").reshape(-1)

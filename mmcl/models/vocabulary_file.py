@@ -1,4 +1,4 @@
-"""Writes the open vocabulary of a model beside its weights, and reads it again, from strangers, too, and in either format."""
+"""Writes the open vocabulary of a model beside its weights, and reads it again: of strangers, too, in either format."""
 
 from __future__ import annotations
 

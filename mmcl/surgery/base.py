@@ -104,7 +104,8 @@ class Surgery(Method):
 
 def _record(model: Model, encoder: Encoder, data: Selection | None) -> Record:
     """What the changed model learned from: the clips it was shown, and all that its parent knows."""
-    from mmcl.models.record import ClipSet, Record, tensors_digest
+    from mmcl.models.clip_set import ClipSet
+    from mmcl.models.record import Record, tensors_digest
 
     parent = replace(model.record, weights=tensors_digest(model.encoder.state_dict()))
     weights = tensors_digest(encoder.state_dict())

@@ -15,7 +15,7 @@ from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
 from mmcl.data.readers.pool import Pool, PoolOptions, converted
 from mmcl.data.store import open_store
-from mmcl.models.record import ClipSet
+from mmcl.models.clip_set import ClipSet
 from mmcl.prepare import main as prepare
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import load_layout

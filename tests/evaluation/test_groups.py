@@ -13,7 +13,7 @@ from mmcl.common.errors import UserError
 from mmcl.evaluation.base import Verdict
 from mmcl.evaluation.groups import CURVE, Groups, GroupsOptions, by_groups, part_saliency, trained_clips
 from mmcl.evaluation.reporting.pictures import draw_table
-from mmcl.models.record import ClipSet
+from mmcl.models.clip_set import ClipSet
 from mmcl.models.run_checkpoints import LEARNED
 from mmcl.skeletons.layout import load_layout
 from mmcl.tasks.long_tail.coalitions import Coalitions

@@ -24,10 +24,11 @@ from mmcl.encoders.building import build_encoder
 from mmcl.evaluation.metrics import softmax
 from mmcl.evaluation.rejection import check_unknown, rejection_metrics, risks, values_of
 from mmcl.models.bundle import describe, load_bundle
+from mmcl.models.clip_set import ClipSet
 from mmcl.models.description import parse_description, read_bundle
 from mmcl.models.familiarity import Familiarity, directions, write_familiarity
 from mmcl.models.model import Model
-from mmcl.models.record import ClipSet, Record
+from mmcl.models.record import Record
 from mmcl.models.rejection import FAMILIARITY, fit_rejection, read_rejection
 from mmcl.predict import main as predict
 from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions

@@ -15,8 +15,9 @@ from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
 from mmcl.data.split import Split
 from mmcl.data.store import ClipStore, open_store
+from mmcl.models.clip_set import ClipSet
 from mmcl.models.learned import overlap, record_before_format_1, unlearned
-from mmcl.models.record import MOST_RECORDS, ClipSet, Record, digest_of, tensors_digest
+from mmcl.models.record import MOST_RECORDS, Record, digest_of, tensors_digest
 
 ONE, OTHER = {"subject": [1, 3]}, {"subject": [2, 4]}
 
