@@ -26,7 +26,7 @@ from mmcl.tasks.colearn.alignment import Alignment
 from mmcl.tasks.colearn.refinement import Refinement
 from mmcl.tasks.colearn.task import CoLearning
 from mmcl.tasks.supervised import SupervisedOptions
-from mmcl.towers.cache import FeatureCache
+from mmcl.towers.feature_cache import FeatureCache
 
 CLIP_WIDTH, LLM_WIDTH = 512, 2048  # of ViT-B/32 and of a language model of one to three billion parameters
 LEAST = 3  # rounds

@@ -17,7 +17,7 @@ import torch
 
 from mmcl.common.errors import UserError
 from mmcl.data.store import ClipStore, open_store
-from mmcl.towers.cache import FeatureCache
+from mmcl.towers.feature_cache import FeatureCache
 from mmcl.towers.rows import ENTRY, KEY, RowFolder, RowWriter
 
 CLIPS = np.array([2, 5, 7, 30])
@@ -170,7 +170,7 @@ def test_processes_share_the_work_and_each_row_is_made_once(start):
 
 
 def test_a_disk_without_room_is_named_and_no_row_is_written(store, monkeypatch):
-    monkeypatch.setattr("mmcl.towers.cache.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr("mmcl.towers.cache_progress.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
     compute, _ = counting()
     with pytest.raises(UserError, match="caching rows needs .* GiB in .*features.*, or task.cache=false"):
         FeatureCache(store, CLIPS, ["no room"], compute, "rows")

@@ -12,7 +12,7 @@ import torch
 from mmcl.check import main as check
 from mmcl.common.errors import UserError
 from mmcl.data.store import ClipStore, open_store
-from mmcl.towers.cache import FeatureCache
+from mmcl.towers.feature_cache import FeatureCache
 
 CLIPS = np.arange(10)
 

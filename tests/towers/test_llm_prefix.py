@@ -234,7 +234,7 @@ def test_a_disk_without_room_is_named_before_anything_is_written(tower_folder, s
     tower = tuned(tower_folder("tiny-llava"))
     tower.cut(tower.encode(pictures(store)[:2], QUESTION))
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("mmcl.towers.cache.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("mmcl.towers.cache_progress.shutil.disk_usage", lambda _: usage)
     before = sorted((store.path / "features").glob("*")) if (store.path / "features").is_dir() else []
     with pytest.raises(
         UserError, match=r"needs 0\.00 GiB in .*features, where 0\.00 GiB are free: .*choose task.cache_pre"

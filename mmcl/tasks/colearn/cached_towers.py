@@ -14,6 +14,7 @@ from mmcl.data.dataset import load_crops
 from mmcl.tasks.context import Context
 from mmcl.towers.cache import FeatureCache, Pictures, tower_fingerprint
 from mmcl.towers.clip import ClipTower
+from mmcl.towers.feature_cache import FeatureCache, Pictures
 from mmcl.towers.llm import LLMTower
 from mmcl.towers.prefix import CannotCut
 from mmcl.towers.prefix_cache import PrefixCache, Question

@@ -19,7 +19,7 @@ from mmcl.towers.text import TextOptions
 
 
 class ClassTexts:
-    """The text embedding of each clip's class, asked for as :class:`mmcl.towers.cache.FeatureCache` is.
+    """The text embedding of each clip's class, asked for as :class:`mmcl.towers.feature_cache.FeatureCache` is.
 
     Args:
         rows: (K, D) texts of the trained classes, on the processor.

@@ -17,6 +17,7 @@ from mmcl.tasks.colearn.oracle import ClassTexts
 from mmcl.tasks.context import Context
 from mmcl.towers.cache import FeatureCache
 from mmcl.towers.clip import ClipPreprocess
+from mmcl.towers.feature_cache import FeatureCache
 from mmcl.towers.prefix_cache import PrefixCache
 from mmcl.towers.views import draw_view, view
 
