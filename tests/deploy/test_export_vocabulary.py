@@ -23,7 +23,7 @@ from mmcl.deploy import texts
 from mmcl.export import main as export
 from mmcl.models.folder import open_model
 from mmcl.predict import main as predict
-from mmcl.towers.text import SentenceTower
+from mmcl.towers.sentence import SentenceTower
 from mmcl.zero_shot import main as zero_shot
 
 WITHHELD = [1, 6]

@@ -9,7 +9,8 @@ from torch import nn
 from mmcl.common.errors import UserError
 from mmcl.towers import mini
 from mmcl.towers.clip import ClipOptions, ClipTower
-from mmcl.towers.text import SentenceTower, TextOptions, build_text_tower, class_rows
+from mmcl.towers.sentence import SentenceTower
+from mmcl.towers.text import TextOptions, build_text_tower, class_rows
 
 PARAPHRASES = [
     ("a person waves the right hand", "somebody is waving", "a person sits down on a chair"),
@@ -92,7 +93,7 @@ def test_many_texts_and_long_ones(tiny, monkeypatch):
     tower = SentenceTower(str(tiny))
     texts = ["wave", "sit down", "wave sit", "down"] * 3
     at_once = tower.encode_text(texts)
-    monkeypatch.setattr("mmcl.towers.text.TEXTS_PER_STEP", 5)
+    monkeypatch.setattr("mmcl.towers.sentence.TEXTS_PER_STEP", 5)
     torch.testing.assert_close(tower.encode_text(texts), at_once, rtol=0, atol=1e-6)
     long, cut = tower.encode_text(["wave " * 40, "wave " * 6])  # six positions: more cannot be embedded
     torch.testing.assert_close(long, cut)
