@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmcl.common.errors import UserError
-from mmcl.data.prompts import class_key
+from mmcl.data.class_texts import class_key
 from mmcl.data.protocols import by_lists, protocol_names
 from mmcl.data.rules import ANY, ATTRIBUTES, Protocol, Rule
 from mmcl.data.split import Split

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from mmcl.common.errors import UserError
-from mmcl.data.prompts import Prompts, class_key, fingerprint, load_prompts, prompt_names
+from mmcl.data.class_texts import Prompts, class_key, fingerprint
+from mmcl.data.prompts import load_prompts, prompt_names
 from mmcl.models.vocabulary import Vocabulary, quoted
 
 OWN = "own"

@@ -10,7 +10,8 @@ from mmcl.common.documents import read_mapping
 from mmcl.common.errors import UserError
 from mmcl.common.files import absolute, check_place, is_file, write_text
 from mmcl.common.options import differences
-from mmcl.data.prompts import Prompts, load_prompts, write_prompts
+from mmcl.data.class_texts import Prompts
+from mmcl.data.prompts import load_prompts, write_prompts
 from mmcl.engine.config import FREE_KEYS, TrainConfig
 from mmcl.engine.parsing import read_run_config
 from mmcl.engine.position import refuse_earlier

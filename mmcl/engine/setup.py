@@ -10,7 +10,8 @@ import torch
 
 from mmcl.common.errors import UserError
 from mmcl.data.apply_protocol import split
-from mmcl.data.prompts import Prompts, load_prompts, plain_prompts, prompt_names
+from mmcl.data.class_texts import Prompts, plain_prompts
+from mmcl.data.prompts import load_prompts, prompt_names
 from mmcl.data.protocols import load_protocol
 from mmcl.data.split import Split
 from mmcl.data.store import ClipStore, open_store

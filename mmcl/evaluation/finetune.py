@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mmcl.common.errors import UserError
-from mmcl.data.prompts import fingerprint
+from mmcl.data.class_texts import fingerprint
 from mmcl.data.selection import Selection
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
 from mmcl.evaluation.compare import paired_bootstrap

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from mmcl.common.errors import UserError
-from mmcl.data.prompts import class_key
+from mmcl.data.class_texts import class_key
 from mmcl.data.selection import Selection
 from mmcl.deploy.texts import class_texts, named_classes
 from mmcl.evaluation.base import Apply, Evaluation, Verdict

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mmcl.common.errors import UserError
-from mmcl.data.prompts import class_key
+from mmcl.data.class_texts import class_key
 from mmcl.data.selection import Selection
 from mmcl.data.store import ClipStore
 from mmcl.deploy.known_clips import judged

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmcl.common.errors import UserError
 from mmcl.common.printing import page_cell
-from mmcl.data.prompts import class_key
+from mmcl.data.class_texts import class_key
 from mmcl.models.description import Description
 from mmcl.models.rejection import PROBABILITY
 

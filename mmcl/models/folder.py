@@ -16,7 +16,7 @@ from torch import Tensor
 from mmcl.common.errors import UserError
 from mmcl.common.files import absolute
 from mmcl.common.limits import GIB, bounded_memory
-from mmcl.data.prompts import fingerprint
+from mmcl.data.class_texts import fingerprint
 from mmcl.encoders.base import Encoder
 from mmcl.models.bundle import build_network, fill_encoder, load_bundle, read_tensors, source_layout
 from mmcl.models.description import WEIGHTS, Description, read_bundle, read_description

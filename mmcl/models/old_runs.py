@@ -15,7 +15,8 @@ from torch import Tensor
 from mmcl.common.documents import read_json, read_mapping
 from mmcl.common.errors import UserError
 from mmcl.data.apply_protocol import split
-from mmcl.data.prompts import Prompts, load_prompts, prompt_names
+from mmcl.data.class_texts import Prompts
+from mmcl.data.prompts import load_prompts, prompt_names
 from mmcl.data.protocols import load_protocol
 from mmcl.data.store import ClipStore, open_store
 from mmcl.models.bundle import read_tensors

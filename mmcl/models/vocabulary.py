@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcl.common.errors import UserError
-from mmcl.data.prompts import Prompts, class_key, same_names
+from mmcl.data.class_texts import Prompts, class_key, same_names
 from mmcl.models import TEXT_HEADS
 from mmcl.models.text_head import TextHead
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mmcl.common.errors import UserError
-from mmcl.data.prompts import Prompts
+from mmcl.data.class_texts import Prompts
 from mmcl.models.description import VOCABULARY
 from mmcl.models.text_head import build_text_head
 from mmcl.models.vocabulary import Vocabulary

@@ -23,7 +23,8 @@ class FeatureCache:
     Args:
         store: where the clips are.
         clips: positions of the clips covered.
-        identity: from :func:`mmcl.towers.cache.tower_fingerprint` and whatever else the features depend on, views included.
+        identity: from :func:`mmcl.towers.cache.tower_fingerprint` and whatever else the features depend on, views
+            included.
         compute: pictures of n clips -> (n, D) features.
         name: what is computed, for people.
         batch_size: pictures of so many clips (or views) at once.

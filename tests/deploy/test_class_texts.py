@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from mmcl.common.errors import UserError
-from mmcl.data.prompts import Prompts, load_prompts
+from mmcl.data.class_texts import Prompts
+from mmcl.data.prompts import load_prompts
 from mmcl.deploy import texts
 from mmcl.deploy.texts import class_texts, known_classes, named_classes
 from mmcl.models.projection import ProjectionHead, ProjectionOptions

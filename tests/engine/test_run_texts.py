@@ -16,7 +16,8 @@ import yaml
 from running import arguments, train
 
 from mmcl.common.errors import UserError
-from mmcl.data.prompts import Prompts, load_prompts, prompt_names, write_prompts
+from mmcl.data.class_texts import Prompts
+from mmcl.data.prompts import load_prompts, prompt_names, write_prompts
 from mmcl.data.store import open_store
 from mmcl.engine.parsing import parse
 from mmcl.engine.run_folder import check_texts, read_run_config, recorded_texts, start_run

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mmcl.common.distributed import gather_rows, rank
 from mmcl.common.errors import UserError
 from mmcl.common.precision import widen
-from mmcl.data.prompts import Prompts
+from mmcl.data.class_texts import Prompts
 from mmcl.towers.clip import ClipOptions
 from mmcl.towers.text import TextOptions, build_text_tower, class_rows
 

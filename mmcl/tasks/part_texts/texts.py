@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mmcl.data.prompts import Prompts
+from mmcl.data.class_texts import Prompts
 
 # Which words speak of a part of the body; of any other part, its own name does.
 WORDS = {
