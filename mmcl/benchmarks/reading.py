@@ -78,7 +78,8 @@ def time_loader(store: ClipStore, workers: int) -> dict[str, float]:
     Returns:
         clips, batch (clips), seconds, and clips_per_second from the first batch on (before it the workers start).
     """
-    from mmcl.data.dataset import ClipDataset, loader
+    from mmcl.data.dataset import ClipDataset
+    from mmcl.data.loader import loader
     from mmcl.data.sampler import StepBatches
 
     batches = StepBatches(np.arange(len(store)), min(BATCH, len(store) // 2))

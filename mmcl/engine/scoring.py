@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from mmcl.common.distributed import purpose
 from mmcl.common.precision import widen
-from mmcl.data.dataset import ClipDataset, loader, plain_batches, to_device
+from mmcl.data.dataset import ClipDataset, plain_batches, to_device
+from mmcl.data.loader import loader
 from mmcl.data.store import ClipStore
 
 if TYPE_CHECKING:

@@ -68,7 +68,8 @@ def inputs_of(model: Model, data: Selection, batch_size: int, seed: int) -> Iter
 
     No batch is of one clip, whose statistics would be no one else's, unless there is one clip alone.
     """
-    from mmcl.data.dataset import ClipDataset, loader
+    from mmcl.data.dataset import ClipDataset
+    from mmcl.data.loader import loader
 
     order = np.random.default_rng(seed).permutation(data.clips)
     parts = np.array_split(order, max(1, min(-(-len(order) // batch_size), len(order) // 2)))

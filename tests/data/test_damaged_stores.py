@@ -16,7 +16,8 @@ from mmcl.common.errors import UserError
 from mmcl.data.clip import ClipSource
 from mmcl.data.clip_parts import DamagedClip
 from mmcl.data.columns import map_file, stream
-from mmcl.data.dataset import ClipDataset, loader, plain_batches
+from mmcl.data.dataset import ClipDataset, plain_batches
+from mmcl.data.loader import loader
 from mmcl.data.preparation.sources import check_ids
 from mmcl.data.store import ClipStore, open_store
 from mmcl.train import main as train

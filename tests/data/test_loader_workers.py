@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mmcl.data.dataset import ClipDataset, _workers, loader, plain_batches
+from mmcl.data.dataset import ClipDataset, plain_batches
+from mmcl.data.loader import _workers, loader
 from mmcl.data.store import open_store
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers begin anew, and inherit no mask")

@@ -17,9 +17,10 @@ from own_clips import person as one_person
 from recordings import person
 
 from mmcl.common.errors import BadClip, UserError
-from mmcl.data.dataset import ClipDataset, loader, plain_batches
+from mmcl.data.dataset import ClipDataset, plain_batches
 from mmcl.data.inspection.checks import check
 from mmcl.data.inspection.contact_sheet import contact_sheet
+from mmcl.data.loader import loader
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers import READERS
 from mmcl.data.readers.folder import Folder, FolderOptions

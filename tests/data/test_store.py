@@ -20,7 +20,8 @@ import pytest
 from mmcl.common.errors import UserError, run
 from mmcl.data import clip_parts
 from mmcl.data.columns import WHOLE_NUMBERS
-from mmcl.data.dataset import ClipDataset, loader, plain_batches
+from mmcl.data.dataset import ClipDataset, plain_batches
+from mmcl.data.loader import loader
 from mmcl.data.preparation import parts
 from mmcl.data.store import ClipStore, open_store
 

@@ -11,7 +11,8 @@ import torch
 from forked import reset_accelerate, train_forked
 from running import arguments, assert_alike, records, weights
 
-from mmcl.data.dataset import ClipDataset, loader
+from mmcl.data.dataset import ClipDataset
+from mmcl.data.loader import loader
 from mmcl.data.prompts import load_prompts
 from mmcl.data.store import open_store
 from mmcl.engine.checkpoint import Checkpoints

@@ -21,7 +21,7 @@ from mmcl.common.errors import UserError, run
 from mmcl.common.files import atomic_file, atomic_folder
 from mmcl.common.interrupts import stop_as_interrupt
 from mmcl.common.limits import bounded_memory, is_no_memory
-from mmcl.data import dataset
+from mmcl.data import loader
 from mmcl.engine.checkpoint import Checkpoints
 from mmcl.engine.position import Position
 
@@ -186,7 +186,7 @@ def test_too_little_shared_memory_is_said_before_workers_wait_for_ever(monkeypat
     needed = 4 * 125 * 25 * 3 * 64 * 2
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(needed - 1))
     with pytest.raises(UserError, match=r"2 loader workers take 4\.8 MB"):
-        dataset.check_shared_memory(store_type(), 64, 2)
-    dataset.check_shared_memory(store_type(), 64, 0)
+        loader.check_shared_memory(store_type(), 64, 2)
+    loader.check_shared_memory(store_type(), 64, 0)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(needed))
-    dataset.check_shared_memory(store_type(), 64, 2)
+    loader.check_shared_memory(store_type(), 64, 2)
