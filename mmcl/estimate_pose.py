@@ -14,7 +14,8 @@ from mmcl.common.printing import complain
 from mmcl.pose.flags import add_pose_flags, estimator_of, refinement_of
 
 if TYPE_CHECKING:
-    from mmcl.pose.job import Estimation, PoseFolder, Video
+    from mmcl.pose.job import Estimation, PoseFolder
+    from mmcl.pose.videos import Video
 
 ABOUT = """Find the people in videos and write their skeletons as clips: one array a clip, a list
 (clips.csv), a contact sheet of skeletons drawn over frames, and for each video a verdict
@@ -66,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.source is None or arguments.out is None:
         raise UserError("give a video, a folder or a camera, and --out DIR")
     from mmcl.pose.film import is_camera
-    from mmcl.pose.job import Estimation, PoseFolder, find_recordings
+    from mmcl.pose.job import Estimation, PoseFolder
+    from mmcl.pose.videos import find_recordings
 
     camera = is_camera(arguments.source)
     if arguments.seconds is not None and not camera:
@@ -88,7 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def look_at(folder: PoseFolder, video: Video) -> bool:
     """One video, unless it is done already; whether there are clips of it."""
-    from mmcl.pose.job import bad, quality_of
+    from mmcl.pose.job import quality_of
+    from mmcl.pose.videos import bad
 
     record, again = folder.done(video), "already there, "
     if record is not None:
@@ -111,7 +114,8 @@ def film(folder: PoseFolder, work: Estimation, arguments: argparse.Namespace) ->
     Raises:
         UserError: the camera cannot be opened, or nobody was before it.
     """
-    from mmcl.pose.job import Video, record_of
+    from mmcl.pose.job import record_of
+    from mmcl.pose.videos import Video
     from mmcl.pose.worker import Watch
 
     video = Video(time.strftime("camera_%Y%m%d_%H%M%S"), Path(arguments.source), arguments.label or "unknown")

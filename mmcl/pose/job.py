@@ -10,47 +10,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from tqdm import tqdm
 
-from mmcl.common.errors import BadClip, UserError
+from mmcl.common.errors import UserError
 from mmcl.common.files import absolute, atomic_file, check_place, write_json, write_text
 from mmcl.common.printing import complain
 from mmcl.data.readers.clip_list import LIST, read_list
 from mmcl.data.readers.folder import FACTS
-from mmcl.data.readers.naming import unique_ids
 from mmcl.pose.base import Estimator
-from mmcl.pose.film import Facts, is_video
+from mmcl.pose.film import Facts
 from mmcl.pose.listing import CLIPS, free_name, write_list
 from mmcl.pose.quality import Quality, judge
 from mmcl.pose.recording import Recording, Refinement, gather
 from mmcl.pose.sheet import strip, write_sheet
 from mmcl.pose.timing import runs
+from mmcl.pose.videos import Video
+from mmcl.pose.watching import watched
 from mmcl.pose.worker import TIMEOUT, Glance, Watch
 from mmcl.skeletons.layout import load_layout
 
 RECORDS, PICTURES, SHEET = "recordings", "pictures", "contact_sheet.jpg"
-UNKNOWN = "unknown"
-LOST, LOST_SHARE = 5, 0.05  # frames that a video may have fewer than it announces before that is said
-
-
-@dataclass(frozen=True)
-class Video:
-    """A recording to look at: its id, its file (or the name of a camera), and what it shows.
-
-    ``told``: the label was given for it now, and stands above what an earlier call or the list of clips says.
-    """
-
-    id: str
-    path: Path
-    label: str
-    told: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,71 +64,6 @@ class Estimation:
         states = [(state.st_size, state.st_mtime_ns) for state in files]
         facts = [self.name, asdict(self.estimator.options), asdict(self.how), self.cut, states]
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def find_recordings(source: Path, label: str | None = None) -> list[Video]:
-    """A video alone, or all of a folder and its folders, by name.
-
-    Args:
-        source: file or folder.
-        label: what they show; None: the name of the folder inside ``source`` that a video is in, or unknown.
-
-    Raises:
-        UserError: there are none.
-    """
-    if source.is_file():
-        return [Video(unique_ids([source.stem])[0], source, label or UNKNOWN, bool(label))]
-    if not source.is_dir():
-        raise UserError(f"{source}: no such video, folder or camera (camera, camera:1 …)")
-    paths = sorted(path for path in source.rglob("*") if is_video(path) and path.is_file())
-    if not paths:
-        raise UserError(f"{source}: no videos in this folder")
-    inner = [path.relative_to(source) for path in paths]
-    ids = unique_ids(str(path.with_suffix("")).replace(os.sep, "_") for path in inner)
-    labels = [label or (path.parts[0] if len(path.parts) > 1 else UNKNOWN) for path in inner]
-    return [Video(*row, told=bool(label)) for row in zip(ids, paths, labels, strict=True)]
-
-
-def watched(
-    watch: Watch, title: str, progress: bool, enough: Callable[[Glance], bool] | None = None
-) -> Iterator[Glance]:
-    """The frames of a film as they come, with a progress bar; Ctrl-C ends a camera's film, and nothing else."""
-    bar = tqdm(desc=title, unit="frame", disable=not progress, leave=False)
-    frames, seen, last = iter(watch), 0, 0.0
-    try:
-        for glance in frames:
-            if bar.total is None and watch.facts.frames:
-                bar.total = watch.facts.frames
-            seen, last = glance.frame + 1, glance.seconds
-            bar.update(seen - bar.n)
-            yield glance
-            if enough is not None and enough(glance):
-                return
-        if lost := _lost(watch, seen, last):
-            complain("warning", f"{watch.source}: the video ends or breaks after frame {seen}{lost}")
-    except KeyboardInterrupt:
-        if enough is None:
-            raise
-    finally:
-        bar.close()
-        frames.close()  # type: ignore[attr-defined]
-
-
-def _lost(watch: Watch, seen: int, last: float) -> str:
-    """What is missing of a film of which so many frames were seen, the last at that second; "" where nothing is.
-
-    The last frames of a film that is looked at in steps are not missing.
-    """
-    facts, more = watch.facts, watch.every - 1
-    if facts.frames:
-        missing = facts.frames - seen
-        few = missing <= max(LOST, LOST_SHARE * facts.frames) + more
-        return "" if few else f" of {facts.frames}: {missing} are missing"
-    if facts.seconds:  # Matroska counts no frames
-        step = 1 / (facts.rate or 30.0)
-        few = facts.seconds - last - step <= max(LOST * step, LOST_SHARE * facts.seconds) + more * step
-        return "" if few else f", at {last:.1f} s of {facts.seconds:.1f} s"
-    return f" ({watch.broken})" if watch.broken else ""
 
 
 def record_of(
@@ -285,9 +205,3 @@ def quality_of(record: dict[str, Any]) -> Quality:
     """The quality that a record holds."""
     facts = dict(record["quality"])
     return Quality(**{**facts, "reasons": tuple(facts["reasons"])})
-
-
-def bad(error: BadClip, video: Video) -> str:
-    """A line about a video that is left out."""
-    words = str(error)
-    return words if words.startswith(str(video.path)) else f"{video.path}: {words}"

@@ -29,8 +29,10 @@ from mmcl.estimate_pose import main as pose
 from mmcl.pose import ESTIMATORS
 from mmcl.pose.base import build_estimator
 from mmcl.pose.film import Film, is_camera
-from mmcl.pose.job import Estimation, Video, _lost
+from mmcl.pose.job import Estimation
 from mmcl.pose.recording import Refinement
+from mmcl.pose.videos import Video
+from mmcl.pose.watching import _lost
 from mmcl.pose.worker import Watch
 
 CROSSING = [list(range(60, 260, 4)), list(range(260, 60, -4))]  # columns of 50 frames
