@@ -24,8 +24,8 @@ from mmcl.models.description import Description
 from mmcl.models.rejection import Rejection
 from mmcl.pose.base import Estimator
 from mmcl.pose.flags import estimator_of, refinement_of
+from mmcl.pose.gathering import gather
 from mmcl.pose.live import Live
-from mmcl.pose.recording import gather
 from mmcl.pose.watching import watched
 from mmcl.pose.worker import Watch
 from mmcl.skeletons.layout import load_layout

@@ -25,9 +25,10 @@ from mmcl.data.readers.clip_list import LIST, read_list
 from mmcl.data.readers.folder import FACTS
 from mmcl.pose.base import Estimator
 from mmcl.pose.film import Facts
+from mmcl.pose.gathering import gather
 from mmcl.pose.listing import CLIPS, free_name, write_list
 from mmcl.pose.quality import Quality, judge
-from mmcl.pose.recording import Recording, Refinement, gather
+from mmcl.pose.recording import Recording, Refinement
 from mmcl.pose.sheet import strip, write_sheet
 from mmcl.pose.timing import runs
 from mmcl.pose.videos import Video

@@ -22,8 +22,9 @@ from mmcl.encoders.building import build_encoder
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.model import Model
 from mmcl.pose import ESTIMATORS
+from mmcl.pose.gathering import gather
 from mmcl.pose.live import Live
-from mmcl.pose.recording import Refinement, exchanged, gather
+from mmcl.pose.recording import Refinement, exchanged
 from mmcl.pose.worker import Watch
 from mmcl.predict import main as predict
 from mmcl.skeletons.believable import fill, mend

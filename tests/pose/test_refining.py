@@ -11,9 +11,10 @@ from made_people import FIGURE, HEIGHT, LAYOUT, WIDTH, seen_from
 
 from mmcl.common.errors import BadClip, UserError
 from mmcl.pose.base import Poses, check_poses, nobody
+from mmcl.pose.gathering import gather
 from mmcl.pose.path import focal_length, places, smooth_path
 from mmcl.pose.quality import judge
-from mmcl.pose.recording import Refinement, exchanged, gather
+from mmcl.pose.recording import Refinement, exchanged
 from mmcl.pose.smoothing import OneEuro, parse_smoothing
 from mmcl.pose.timing import at_times, fill_gaps, runs, steady_times
 from mmcl.pose.worker import Glance
