@@ -14,8 +14,8 @@ from mmcl.benchmarks.machine import in_words
 from mmcl.benchmarks.timing import Timing
 from mmcl.common.files import atomic_folder, write_json
 from mmcl.common.printing import safe_page
+from mmcl.evaluation.reporting.figures import BLUE, DPI, GREY, ORANGE, as_written, save_figure, shortened
 from mmcl.evaluation.reporting.page import table
-from mmcl.evaluation.reporting.pictures import BLUE, DPI, GREY, ORANGE, as_written, save_figure, shortened
 
 MARK = "frontier.json"
 PRECISIONS = ("fp32", "int8")

@@ -16,7 +16,8 @@ from mmcl.common.errors import UserError
 from mmcl.data.selection import Selection
 from mmcl.data.store import ClipStore
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
-from mmcl.evaluation.reporting.pictures import BLUE, GREY, ORANGE, draw_table, save_figure
+from mmcl.evaluation.reporting.figures import BLUE, GREY, ORANGE, save_figure
+from mmcl.evaluation.reporting.pictures import draw_table
 from mmcl.evaluation.top1 import Top1, Top1Options
 from mmcl.models.bundle import read_tensors
 from mmcl.models.model import Model

@@ -26,7 +26,7 @@ from mmcl.deploy.known_clips import judged
 from mmcl.deploy.rejecting import familiarity_of
 from mmcl.evaluation.base import Apply, Evaluation, Verdict
 from mmcl.evaluation.metrics import softmax
-from mmcl.evaluation.reporting.pictures import BLUE, GREY, ORANGE, save_figure
+from mmcl.evaluation.reporting.figures import BLUE, GREY, ORANGE, save_figure
 from mmcl.evaluation.top1 import Top1, Top1Options
 from mmcl.models.graph_model import GraphModel
 from mmcl.models.model import Model

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from mmcl.common.errors import UserError
 from mmcl.skeletons.layout import Layout
-
-if TYPE_CHECKING:
-    pass
 
 
 def check_finite(found: Tensor) -> None:

@@ -16,6 +16,7 @@ from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
 from mmcl.common.files import atomic_file
 from mmcl.evaluation.directions import meaning_of
+from mmcl.evaluation.reporting.figures import DPI, as_written, save_figure, shortened
 from mmcl.evaluation.reporting.page import table
 from mmcl.evaluation.reporting.pictures import DPI, as_written, save_figure, shortened
 from mmcl.studies.grid import Study

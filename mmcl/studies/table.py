@@ -14,6 +14,7 @@ from mmcl.common.errors import UserError
 from mmcl.common.files import atomic_file, write_json, write_text
 from mmcl.common.printing import safe_page
 from mmcl.evaluation.directions import meaning_of
+from mmcl.evaluation.reporting.figures import BLUE, DPI, GREY, as_written, save_figure
 from mmcl.evaluation.reporting.page import table
 from mmcl.evaluation.reporting.pictures import BLUE, DPI, GREY, as_written, save_figure
 from mmcl.studies.grid import Study

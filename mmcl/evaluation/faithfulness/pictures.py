@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmcl.evaluation.base import Verdict
-from mmcl.evaluation.reporting.pictures import BLUE, GREY, ORANGE, save_figure
+from mmcl.evaluation.reporting.figures import BLUE, GREY, ORANGE, save_figure
 
 TITLES = {
     "deletion": "joints taken away", "insertion": "joints alone", "edge_zero": "edge importance at zero",

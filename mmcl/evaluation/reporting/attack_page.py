@@ -10,8 +10,8 @@ import numpy as np
 
 from mmcl.evaluation.attack_tables import SMOOTHED
 from mmcl.evaluation.base import Verdict
+from mmcl.evaluation.reporting.figures import DPI, as_written, save_figure, shortened
 from mmcl.evaluation.reporting.page import table
-from mmcl.evaluation.reporting.pictures import DPI, as_written, save_figure, shortened
 
 MAPS, CURVES = "transfer.png", "budget.png"
 

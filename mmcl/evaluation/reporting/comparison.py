@@ -10,8 +10,8 @@ from typing import Any
 from mmcl.common.files import atomic_folder, write_json
 from mmcl.common.printing import safe_page
 from mmcl.evaluation.compare import RESAMPLES, Row, mean_and_deviation
+from mmcl.evaluation.reporting.figures import BLUE, DPI, GREY, ORANGE, as_written, save_figure, shortened
 from mmcl.evaluation.reporting.page import table
-from mmcl.evaluation.reporting.pictures import BLUE, DPI, GREY, ORANGE, as_written, save_figure, shortened
 from mmcl.evaluation.reporting.saved import RULE, SavedReport, caveats
 
 MARK = "comparison.json"

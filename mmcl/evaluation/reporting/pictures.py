@@ -1,57 +1,17 @@
-"""Pictures of a report: confusion matrix, accuracy by class, reliability. Sized so that every name can be read.
-
-Drawn on bare figures, never through pyplot, so that nothing global changes in the process that evaluates.
-"""
+"""Pictures of a report: confusion matrix, accuracy by class, reliability. Sized so that every name can be read."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from mmcl.common.fonts import families, quiet_boxes
 from mmcl.evaluation.calibration import Calibration
+from mmcl.evaluation.reporting.figures import BLUE, DPI, GREY, ORANGE, as_written, name_axis, new_figure, save_figure
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-DPI = 110
-NAME_LENGTH = 34  # characters of a class name that are shown
 FEW, SOME, MANY = 15, 30, 60  # classes: where cells and letters become smaller
 FOREIGN = 12  # columns for answers that are the true class of no clip; the rest of them share one
-BLUE, ORANGE, GREY = "#2f6db3", "#d9772b", "#8a8a8a"
-
-
-def shortened(name: str) -> str:
-    """A class name that fits beside a picture."""
-    return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1].rstrip() + "…"
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure with one set of axes of that size in inches; the file grows by whatever is written around them."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DPI)
-    return figure, figure.add_axes((0, 0, 1, 1))
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure with all that stands around its axes."""
-    with quiet_boxes():
-        figure.savefig(path, bbox_inches="tight", pad_inches=0.15, format="png")
-
-
-def as_written(*texts: str) -> dict[str, Any]:
-    """Options with which matplotlib shows texts of others: in their script, and a dollar sign begins no formula."""
-    return {"parse_math": False, "fontfamily": families(*texts)}
-
-
-def _name_axis(axis: Any, names: list[str], size: float, **options: Any) -> None:
-    """Class names as tick labels."""
-    shown = [shortened(name) for name in names]
-    axis.set_ticks(range(len(names)), shown, fontsize=size, **as_written(*shown), **options)
 
 
 def confusion_table(predicted: np.ndarray, labels: np.ndarray, names: list[str]) -> tuple[np.ndarray, list[int], int]:
@@ -92,11 +52,11 @@ def draw_confusion(path: Path, predicted: np.ndarray, labels: np.ndarray, names:
     share = 100 * table / table.sum(axis=1, keepdims=True)
     cell = 0.46 if width <= FEW else 0.34 if width <= SOME else 0.24 if width <= MANY else 0.17
     letters = min(10.0, cell * 72 * 0.62)
-    figure, axes = _figure(cell * width, cell * rows)
+    figure, axes = new_figure(cell * width, cell * rows)
     axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, 0, 100), aspect="auto")  # a few per cent can be seen, too
     columns_named = [names[column] for column in columns] + ([f"{shared} other classes"] if shared else [])
-    _name_axis(axes.xaxis, columns_named, letters, rotation=90)
-    _name_axis(axes.yaxis, [names[row] for row in columns[:rows]], letters)
+    name_axis(axes.xaxis, columns_named, letters, rotation=90)
+    name_axis(axes.yaxis, [names[row] for row in columns[:rows]], letters)
     if width > SOME:  # far from the names: lines to follow
         axes.tick_params(top=True, labeltop=True, right=True, labelright=True)
     axes.set_xticks(np.arange(width + 1) - 0.5, minor=True)
@@ -127,14 +87,14 @@ def draw_classes(path: Path, rows: list[dict[str, Any]], mean: float, title: str
     shown = sorted((row for row in rows if row["clips"]), key=lambda row: (row["recall"], row["label"]))
     line = 0.3 if len(shown) <= SOME else 0.22 if len(shown) <= MANY else 0.17
     letters = min(10.0, line * 72 * 0.66)
-    figure, axes = _figure(6.0, line * (len(shown) + 0.6))
+    figure, axes = new_figure(6.0, line * (len(shown) + 0.6))
     recall = [100 * row["recall"] for row in shown]
     axes.barh(range(len(shown)), recall, height=0.74, color=BLUE)
     axes.axvline(100 * mean, color=ORANGE, linewidth=1.5, linestyle="--")
     for position, row in enumerate(shown):
         counts = f"{row['correct']} / {row['clips']}"
         axes.text(101, position, counts, va="center", fontsize=letters, color="#404040", clip_on=False)
-    _name_axis(axes.yaxis, [row["name"] for row in shown], letters)
+    name_axis(axes.yaxis, [row["name"] for row in shown], letters)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlim(0, 100)
     axes.set_xlabel(f"clips answered right, % (dashed: mean over classes, {mean:.1%})", fontsize=10)
@@ -147,7 +107,7 @@ def draw_classes(path: Path, rows: list[dict[str, Any]], mean: float, title: str
 
 def draw_reliability(path: Path, found: Calibration, title: str) -> None:
     """Draw accuracy against confidence, bin by bin, and below it how many clips each bin holds."""
-    figure, axes = _figure(4.6, 4.0)
+    figure, axes = new_figure(4.6, 4.0)
     centres, width = (found.edges[1:] + found.edges[:-1]) / 2, found.edges[1] - found.edges[0]
     full = found.counts > 0
     accuracy, confidence = found.accuracy[full], found.confidence[full]
@@ -181,12 +141,12 @@ def draw_table(path: Path, values: np.ndarray, rows: list[str], columns: list[st
     from matplotlib.colors import LinearSegmentedColormap
 
     cell = 0.24 if len(rows) <= MANY else 0.17
-    figure, axes = _figure(0.8 * len(columns), cell * len(rows))
+    figure, axes = new_figure(0.8 * len(columns), cell * len(rows))
     most = float(np.abs(values).max()) or 1.0
     colours = LinearSegmentedColormap.from_list("both ways", [ORANGE, "white", BLUE])
     axes.imshow(values, cmap=colours, vmin=-most, vmax=most, aspect="auto")
-    _name_axis(axes.xaxis, columns, 8)
-    _name_axis(axes.yaxis, rows, cell * 72 * 0.5)
+    name_axis(axes.xaxis, columns, 8)
+    name_axis(axes.yaxis, rows, cell * 72 * 0.5)
     for (row, column), value in np.ndenumerate(values):
         ink = "white" if abs(value) > 0.6 * most else "black"
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=cell * 72 * 0.42, color=ink)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mmcl.encoders.counting import count_macs, count_parameters
 from mmcl.evaluation.base import build_evaluation, make_apply
-from mmcl.evaluation.reporting.pictures import BLUE, DPI, GREY, save_figure
+from mmcl.evaluation.reporting.figures import BLUE, DPI, GREY, save_figure
 from mmcl.models.model import Model
 from mmcl.surgery.low_rank.measure import graph_latencies, latencies
 
