@@ -61,7 +61,8 @@ def ensemble(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from mmcl.evaluation.fusion import check_fitting, check_scored, ensemble_facts, fit_weights, fuse
     from mmcl.evaluation.report import write_report
-    from mmcl.evaluation.reporting.saved import check_given_once, check_same_clips, clips_of, read_report
+    from mmcl.evaluation.reporting.same_clips import check_given_once, check_same_clips
+    from mmcl.evaluation.reporting.saved import clips_of, read_report
     from mmcl.evaluation.top1 import scored
 
     check_replaceable(arguments.out, "report.json")

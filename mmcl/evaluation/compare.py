@@ -10,7 +10,8 @@ import numpy as np
 
 from mmcl.common.errors import UserError
 from mmcl.evaluation.metrics import score_metrics
-from mmcl.evaluation.reporting.saved import SavedReport, check_given_once, check_same_clips
+from mmcl.evaluation.reporting.same_clips import check_given_once, check_same_clips
+from mmcl.evaluation.reporting.saved import SavedReport
 
 RESAMPLES = 10000
 Pairing = Mapping[str, Mapping[Path, int]]  # group -> report folder -> number that belongs to one of the first group's

@@ -15,7 +15,8 @@ import numpy as np
 
 from mmcl.common.errors import UserError
 from mmcl.evaluation.reporting.page import NUMBERS
-from mmcl.evaluation.reporting.saved import CAVEATS, RULE, SavedReport, caveats, check_given_once, check_same_clips
+from mmcl.evaluation.reporting.same_clips import RULE, check_given_once, check_same_clips
+from mmcl.evaluation.reporting.saved import CAVEATS, SavedReport, caveats
 
 Kind = Literal["probabilities", "scores"]
 KINDS: dict[Kind, str] = {

@@ -17,7 +17,8 @@ from mmcl.compare import main
 from mmcl.evaluation.compare import compare, mean_and_deviation, paired_bootstrap
 from mmcl.evaluation.reporting.comparison import comparison_text
 from mmcl.evaluation.reporting.groups import read_groups, read_pairing
-from mmcl.evaluation.reporting.saved import check_same_clips, read_report
+from mmcl.evaluation.reporting.same_clips import check_same_clips
+from mmcl.evaluation.reporting.saved import read_report
 from mmcl.studies.grid import Study
 from mmcl.studies.statistics import compare_arms, read_reports
 from mmcl.studies.table import write_table

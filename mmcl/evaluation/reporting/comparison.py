@@ -12,7 +12,8 @@ from mmcl.common.printing import safe_page
 from mmcl.evaluation.compare import RESAMPLES, Row, mean_and_deviation
 from mmcl.evaluation.reporting.figures import BLUE, DPI, GREY, ORANGE, as_written, save_figure, shortened
 from mmcl.evaluation.reporting.page import table
-from mmcl.evaluation.reporting.saved import RULE, SavedReport, caveats
+from mmcl.evaluation.reporting.same_clips import RULE
+from mmcl.evaluation.reporting.saved import SavedReport, caveats
 
 MARK = "comparison.json"
 

@@ -1,9 +1,9 @@
-"""Reports read again: their scores by clip id, and whether several of them judged the same clips."""
+"""Reads reports again: their scores by clip id, what they warn of, and the store that they judged."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,11 @@ from typing import Any
 import numpy as np
 
 from mmcl.common.errors import UserError
-from mmcl.common.files import absolute
 from mmcl.common.printing import one_line
 from mmcl.data.store import ClipStore, open_store
-from mmcl.evaluation.reporting.saved_files import check_kinds, names_of, read_files
+from mmcl.evaluation.reporting.saved_files import check_kinds, names_of, read_files, some
 
-RULE = ("protocol", "split", "data_fingerprint", "evaluation")  # what two reports must share to be of one judgement
 CAVEATS = ("warning", "control", "note")  # what must be known of a report before its number is believed
-FEW = 3  # names in a message
 NEAR = 1e-3  # between a metric and the share of clips that are right
 LONGEST_CAVEAT = 1000  # characters
 
@@ -135,7 +132,7 @@ def read_report(where: Path, split: str = "test") -> SavedReport:
     order = np.argsort(arrays["ids"], kind="stable")
     ids = [ids[i] for i in order]
     if twice := sorted({a for a, b in zip(ids, ids[1:], strict=False) if a == b}):
-        raise UserError(f"{folder}: {len(twice)} clips are in scores.npz more than once ({_some(twice)})")
+        raise UserError(f"{folder}: {len(twice)} clips are in scores.npz more than once ({some(twice)})")
     if not np.isfinite(scores).all():
         raise UserError(f"{folder}: scores.npz holds scores that are not finite")
     right = None if correct is None else correct[order]
@@ -156,60 +153,6 @@ def _check_main(facts: Mapping[str, Any]) -> None:
         raise ValueError(f"top1 is {value:g}, which is no share")
 
 
-def check_same_clips(reports: Sequence[SavedReport]) -> None:
-    """Make sure that reports judged the same clips by the same rule, so that their rows belong together.
-
-    Raises:
-        UserError: naming the first report that does not fit the first one, and the clips.
-    """
-    first = reports[0]
-    for other in reports[1:]:
-        pair = f"{first.path} and {other.path}"
-        for key in RULE:
-            older = key == "evaluation" and not (first.facts.get(key) and other.facts.get(key))  # did not say
-            if not older and first.facts.get(key) != other.facts.get(key):
-                raise UserError(
-                    f"{pair} differ in {key.replace('_', ' ')}: {first.facts.get(key)} and {other.facts.get(key)}"
-                )
-        if (one := main_attack(first)) != (two := main_attack(other)):
-            raise UserError(f"{pair} differ in the main attack: {_unlike(one, two)} and {_unlike(two, one)}")
-        if first.class_names != other.class_names:
-            raise UserError(f"{pair} differ in their classes: {_difference(first.class_names, other.class_names)}")
-        if first.ids != other.ids:
-            raise UserError(f"{pair} did not judge the same clips: {_difference(first.ids, other.ids)}")
-        if (wrong := np.flatnonzero(first.labels != other.labels)).size:
-            raise UserError(f"{pair} differ in the labels of {wrong.size} clips ({_some(first.ids[i] for i in wrong)})")
-
-
-def main_attack(report: SavedReport) -> dict[str, Any]:
-    """What the main number of a report of attacks is by: the attack, its budget and its options; else nothing."""
-    rows, options = report.facts.get("attacks"), report.facts.get("attack_options")
-    if not (isinstance(rows, list) and rows and isinstance(rows[0], Mapping)):
-        return {}
-    name = str(rows[0].get("attack"))
-    own = options.get(name) if isinstance(options, Mapping) else None
-    return {"attack": name, "epsilon": rows[0].get("epsilon"), **(own if isinstance(own, Mapping) else {})}
-
-
-def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """What the first has that the second has not, in words."""
-    own = [f"{key} {value}" for key, value in one.items() if key not in other or other[key] != value]
-    return ", ".join(own) or "none"
-
-
-def check_given_once(reports: Iterable[SavedReport]) -> None:
-    """Make sure that no report is given twice.
-
-    Raises:
-        UserError: naming it.
-    """
-    seen: set[Path] = set()
-    for report in reports:
-        if absolute(report.path) in seen:
-            raise UserError(f"{report.path} is given twice")
-        seen.add(absolute(report.path))
-
-
 def clips_of(report: SavedReport) -> ClipStore | None:
     """The store that a report judged, where it is still at hand and still the same."""
     try:
@@ -220,16 +163,3 @@ def clips_of(report: SavedReport) -> ClipStore | None:
     except (UserError, OSError, KeyError):
         return None
     return store if store.fingerprint == report.facts.get("data_fingerprint") else None
-
-
-def _difference(first: Sequence[str], second: Sequence[str]) -> str:
-    only = [sorted(set(first) - set(second)), sorted(set(second) - set(first))]
-    if not any(only):
-        return "the same names in another order"
-    sides = zip(("first", "second"), only, strict=True)
-    return ", ".join(f"{len(names)} only in the {side} ({_some(names)})" for side, names in sides if names)
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:FEW]) + (", …" if len(names) > FEW else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -14,6 +15,7 @@ from mmcl.common.errors import UserError
 from mmcl.common.files import exists, is_file
 from mmcl.common.limits import bounded_memory
 
+FEW = 3  # names in a message
 MOST_BYTES = 256 << 20  # of what scores.npz unpacks to
 # What the arrays of a report hold, by numpy's letter for their type: 1.9 is no class, and "no" is no answer.
 KINDS = {"scores": ("f", "real numbers"), "labels": ("iu", "whole numbers"), "correct": ("b", "True and False")}
@@ -72,3 +74,9 @@ def names_of(array: np.ndarray, what: str) -> list[str]:
         raise ValueError(f"{what} hold what is no text")
     names: list[str] = array.tolist()
     return names
+
+
+def some(names: Iterable[str]) -> str:
+    """The first names, for a message."""
+    names = list(names)
+    return ", ".join(names[:FEW]) + (", …" if len(names) > FEW else "")
