@@ -126,7 +126,7 @@ def check_flags(arguments: argparse.Namespace) -> None:
 def summary(out: Path, description: Description, verified: Verified) -> list[str]:
     """What was written, line by line."""
     from mmcl.skeletons.frames import not_of_a_stream
-    from mmcl.skeletons.preprocess import PreprocessOptions
+    from mmcl.skeletons.preprocess_options import PreprocessOptions
 
     size = sum(file.stat().st_size for file in out.iterdir()) / 2**20
     lines = [

@@ -71,7 +71,8 @@ def import_checkpoint(arguments: argparse.Namespace) -> tuple[str, Description, 
     from mmcl.models.bundle import describe
     from mmcl.models.model import Model
     from mmcl.skeletons.layout import load_layout
-    from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+    from mmcl.skeletons.preprocess import Preprocess
+    from mmcl.skeletons.preprocess_options import PreprocessOptions
 
     network = read_official(load_state_file(arguments.file))
     if arguments.bone_model and network.name != "step_catformer":

@@ -26,7 +26,8 @@ from mmcl.evaluation.judging import option_words
 from mmcl.models.bundle import describe
 from mmcl.models.model import Model
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.surgery.posterior import PosteriorHeads, posterior_of
 from mmcl.surgery.posterior_heads import PosteriorHeadsSurgery
 

@@ -34,7 +34,8 @@ from mmcl.models.description import CARD, GRAPHS, WEIGHTS, graphs_in
 from mmcl.models.description_file import CONFIG
 from mmcl.models.hub import local
 from mmcl.models.model import Model
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 CLASSES, SECONDS, STARTS = 120, 8.0, 3
 ABOUT = """\

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from mmcl.common.errors import UserError
 from mmcl.models.description_file import Operation
 from mmcl.skeletons.augmentations.combined import Augmentation
-from mmcl.skeletons.preprocess import PreprocessOptions
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.tasks.distil import DistilOptions
 from mmcl.tasks.stages import ScheduleOptions
 

@@ -12,7 +12,7 @@ from mmcl.encoders import ENCODERS
 from mmcl.encoders.building import encoder_options
 from mmcl.engine.config import DataOptions, EngineOptions, OptimiserOptions, StartOptions
 from mmcl.skeletons.augmentations.combined import Augmentation
-from mmcl.skeletons.preprocess import PreprocessOptions
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.tasks import TASKS
 from mmcl.tasks.distil import DistilOptions
 from mmcl.tasks.stages import ScheduleOptions

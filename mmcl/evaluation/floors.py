@@ -20,7 +20,8 @@ from mmcl.data.split import Split
 from mmcl.data.store import ClipStore
 from mmcl.evaluation.base import ClipFunction, make_apply
 from mmcl.skeletons.layout import Layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 FRAMES = 32
 CHANGES = 3.0  # weight of changes beside coordinates

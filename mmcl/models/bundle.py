@@ -33,7 +33,8 @@ from mmcl.models.rejection import FAMILIARITY, read_rejection
 from mmcl.models.vocabulary import Vocabulary
 from mmcl.models.vocabulary_file import read_vocabulary, write_vocabulary
 from mmcl.skeletons.layout import Layout, load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.skeletons.streams import channels
 from mmcl.surgery import SURGERIES
 

@@ -32,7 +32,7 @@ class Description:
         class_names: K names in the order of the scores.
         layout: joints that the model takes.
         encoder_layout: joints that the encoder was built for.
-        preprocess: fields of :class:`mmcl.skeletons.preprocess.PreprocessOptions`, as JSON has them.
+        preprocess: fields of :class:`mmcl.skeletons.preprocess_options.PreprocessOptions`, as JSON has them.
         surgeries: what it went through since it was built, in order.
         counts: parameters of the encoder, of the text head, and multiply-accumulates, where they were counted.
         provenance: where the weights come from, for people and for reports: data set, protocol, task, and so on.

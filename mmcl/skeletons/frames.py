@@ -10,7 +10,8 @@ from mmcl.common.errors import UserError
 from mmcl.skeletons.convert import convert
 from mmcl.skeletons.masks import Skeletons, present
 from mmcl.skeletons.placing import centre, clip_origin
-from mmcl.skeletons.preprocess import WITH_CONFIDENCE, Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import WITH_CONFIDENCE, Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.skeletons.streams import to_stream
 
 MEAN = 0.5  # how well an origin is known that is the mean of some joints

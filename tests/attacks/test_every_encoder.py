@@ -16,7 +16,8 @@ from mmcl.models.bundle import build_network, describe, load_bundle, write_bundl
 from mmcl.models.description_file import Operation
 from mmcl.models.model import Model
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.surgery.posterior import posterior_of
 from mmcl.surgery.posterior_heads import PosteriorHeadsSurgery
 

@@ -12,7 +12,8 @@ from mmcl.encoders.building import build_encoder
 from mmcl.models.bundle import describe
 from mmcl.models.model import Model
 from mmcl.skeletons.layout import Layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 
 def small_model(

@@ -27,7 +27,7 @@ from mmcl.data.store import ClipStore, open_store
 from mmcl.models.bundle import write_bundle
 from mmcl.models.description import GRAPHS, WEIGHTS
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import PreprocessOptions
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 
 @pytest.fixture(scope="module")

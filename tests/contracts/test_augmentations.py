@@ -15,7 +15,8 @@ from mmcl.skeletons import AUGMENTATIONS
 from mmcl.skeletons.augmentations.combined import Augmentation
 from mmcl.skeletons.augmentations.coordinates import Noise
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 LAYOUT, CLIPS, WINDOW = load_layout("kinect_v2_25"), 6, 12
 HEAD = LAYOUT.joints.index("head")

@@ -35,7 +35,8 @@ from mmcl.models.folder import open_model
 from mmcl.models.model import Model
 from mmcl.models.projection import ProjectionHead
 from mmcl.models.vocabulary import Vocabulary
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.surgery import SURGERIES
 from mmcl.surgery.base import build_surgery
 from mmcl.train import train

@@ -22,7 +22,8 @@ from mmcl.evaluate import main as evaluate
 from mmcl.models.bundle import describe, load_bundle, write_bundle
 from mmcl.models.model import Model
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 CLASSES = ["bow", "jump", "wave"]
 

@@ -32,7 +32,8 @@ from mmcl.export import main as export
 from mmcl.predict import main as predict
 from mmcl.prepare import build_parser
 from mmcl.prepare import main as prepare_verb
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.train import main as train
 
 

@@ -34,7 +34,8 @@ from mmcl.encoders.building import build_encoder
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.model import Model
 from mmcl.page.clips import as_in_pictures
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 SCRIPT = Path(show.__file__)
 

@@ -19,7 +19,8 @@ from mmcl.models.familiarity import Familiarity, directions
 from mmcl.models.model import Model
 from mmcl.models.rejection import Rejection, read_rejection
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 SOURCE, TARGET = load_layout("utd_mhad_20"), load_layout("kinect_v2_25")
 NAMES = ["wave", "throw a ball", "sit down", "jump", "walk", "fall"]

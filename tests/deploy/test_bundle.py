@@ -31,7 +31,8 @@ from mmcl.models.model import Model
 from mmcl.predict import main as predict
 from mmcl.skeletons.convert import conversion_matrix
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 pytestmark = pytest.mark.usefixtures("real_fresh_processes")
 SOURCE, TARGET = load_layout("utd_mhad_20"), load_layout("kinect_v2_25")

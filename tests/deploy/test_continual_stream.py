@@ -27,7 +27,8 @@ from mmcl.models.model import Model
 from mmcl.models.session import open_session
 from mmcl.predict import main as predict
 from mmcl.skeletons.frames import FramePreprocess, not_of_a_stream
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 STREAMED = {"timing": "pad", "crop": 1.0, "centring": "every_frame", "gaps": "zero"}
 CAUSAL = {"width": 8, "depth": 3, "persons": 2, "causal": True, "memory": 16}

@@ -26,7 +26,8 @@ from mmcl.models.folder import open_model  # noqa: E402
 from mmcl.models.model import Model  # noqa: E402
 from mmcl.models.session import open_session  # noqa: E402
 from mmcl.skeletons.layout import load_layout  # noqa: E402
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions  # noqa: E402
+from mmcl.skeletons.preprocess import Preprocess  # noqa: E402
+from mmcl.skeletons.preprocess_options import PreprocessOptions  # noqa: E402
 
 
 @pytest.fixture(scope="module")

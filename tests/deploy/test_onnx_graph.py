@@ -22,7 +22,8 @@ from mmcl.export import main as export  # noqa: E402
 from mmcl.models.bundle import load_bundle  # noqa: E402
 from mmcl.models.description import read_bundle  # noqa: E402
 from mmcl.models.session import open_session  # noqa: E402
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions  # noqa: E402
+from mmcl.skeletons.preprocess import Preprocess  # noqa: E402
+from mmcl.skeletons.preprocess_options import PreprocessOptions  # noqa: E402
 
 
 @pytest.fixture(scope="module")

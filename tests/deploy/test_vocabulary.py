@@ -27,7 +27,8 @@ from mmcl.models.vocabulary import Vocabulary
 from mmcl.models.vocabulary_file import write_vocabulary
 from mmcl.predict import main as predict
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 LAYOUT = load_layout("utd_mhad_20")
 TRAINED = ["wave", "sit down", "jump"]

@@ -15,7 +15,8 @@ from mmcl.models.folder import open_model
 from mmcl.models.model import Model
 from mmcl.models.record import Record
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.surgery.base import build_surgery
 
 LAYOUT, NAMES = load_layout("kinect_v1_20"), ["wave", "kick", "jump"]

@@ -17,7 +17,8 @@ from running import ENVIRONMENT, arguments, launch, records, train, weights
 from mmcl.data.store import open_store
 from mmcl.encoders.building import build_encoder
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.tasks.continual.replay import compress, inflate
 
 CHARON = [

@@ -21,7 +21,8 @@ from mmcl.engine.setup import build_skeleton_branch
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.model import Model
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.tasks.colearn.options import CoLearningOptions
 from mmcl.tasks.supervised import SupervisedOptions
 

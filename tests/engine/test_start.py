@@ -29,7 +29,8 @@ from mmcl.models.folder import find_model
 from mmcl.models.learned import record_of
 from mmcl.models.model import Model
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.train import train
 
 FOREIGN = ["sit", "stand", "hop"]

@@ -31,7 +31,8 @@ from mmcl.models.model import Model
 from mmcl.models.record import Record
 from mmcl.models.rejection import FAMILIARITY, fit_rejection, read_rejection
 from mmcl.predict import main as predict
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "deploy"))
 from making import people, write_small  # noqa: E402

@@ -21,7 +21,8 @@ from mmcl.evaluation.attack_models import defended, wanted_classes
 from mmcl.evaluation.base import build_evaluation, make_apply
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.model import Model
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.surgery.base import build_surgery
 
 CPU = torch.device("cpu")

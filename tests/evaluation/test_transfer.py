@@ -26,7 +26,8 @@ from mmcl.evaluation.transfer import load_map, mapped_clips, transfer_facts, tra
 from mmcl.models.learned import unlearned
 from mmcl.models.record import Record
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 NTU120 = class_names("ntu120")
 SIX = {3: 22, 6: 95, 7: 62, 24: 8, 25: 7, 27: 79}  # UTD-MHAD action (from 1) -> NTU RGB+D label (from 0)

@@ -33,7 +33,8 @@ from mmcl.encoders.state_file import load_state_file
 from mmcl.models.bundle import describe, load_bundle, write_bundle
 from mmcl.models.model import Model
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 LAYOUT = load_layout("kinect_v1_20")
 RNG = np.random.default_rng(0)

@@ -20,7 +20,8 @@ from mmcl.models.bundle import describe, write_bundle  # noqa: E402
 from mmcl.models.graph_file import check_graph_file  # noqa: E402
 from mmcl.models.model import Model  # noqa: E402
 from mmcl.skeletons.layout import load_layout  # noqa: E402
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions  # noqa: E402
+from mmcl.skeletons.preprocess import Preprocess  # noqa: E402
+from mmcl.skeletons.preprocess_options import PreprocessOptions  # noqa: E402
 
 LAYOUT = load_layout("kinect_v1_20")
 JOINTS = np.random.default_rng(0).normal(size=(1, 6, 20, 3)).astype(np.float32)

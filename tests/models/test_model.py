@@ -15,7 +15,8 @@ from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.folder import find_model, open_model
 from mmcl.models.model import Model
 from mmcl.skeletons.layout import Layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 FIVE = Layout.from_dict(
     {"name": "five", "joints": list("abcde"), "parents": {"a": "b", "c": "b", "d": "c", "e": "d"}, "centre": "b"}

@@ -19,7 +19,8 @@ from mmcl.models.vae_head import VAEHead, VAEOptions
 from mmcl.models.vocabulary import Vocabulary
 from mmcl.predict import main as predict
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 LAYOUT = load_layout("utd_mhad_20")
 TABLE = ["wave", "sit down", "jump", "juggle"]  # the last one was never trained

@@ -21,7 +21,8 @@ from mmcl.page.server import make_server
 from mmcl.page.vendor import vendored
 from mmcl.page.write import write_page
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,8 @@ from mmcl.page.vendor import PACKAGES, unpack
 from mmcl.page.write import is_page, write_page
 from mmcl.serve import main as serve
 from mmcl.skeletons.layout import Layout, load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 
 def test_a_browser_that_goes_away_is_nothing_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,8 @@ from mmcl.pose.worker import Watch
 from mmcl.predict import main as predict
 from mmcl.skeletons.believable import fill, mend
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "deploy"))
 from making import write_small  # noqa: E402

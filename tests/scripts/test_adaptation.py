@@ -28,7 +28,8 @@ from mmcl.models.bundle import describe, load_bundle, write_bundle
 from mmcl.models.folder import find_model
 from mmcl.models.model import Model
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.surgery.adapt import inputs_of
 from mmcl.train import train
 

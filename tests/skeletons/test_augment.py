@@ -15,7 +15,8 @@ from mmcl.skeletons.augmentations.crop import Crop
 from mmcl.skeletons.augmentations.exchanges import mirror, one_sided
 from mmcl.skeletons.layout import Layout, layout_names, load_layout
 from mmcl.skeletons.masks import Skeletons
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 LAYOUT = load_layout("kinect_v2_25")
 

@@ -19,7 +19,8 @@ from mmcl.skeletons.augmentations.combined import Augmentation
 from mmcl.skeletons.convert import conversion_matrix, convert
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.masks import Skeletons, fill_gaps, present
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 UTD, KINECT = load_layout("utd_mhad_20"), load_layout("kinect_v2_25")
 UCLA = load_layout("ctrgcn_ucla_20")

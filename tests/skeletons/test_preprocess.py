@@ -11,7 +11,8 @@ from mmcl.models.description_file import current_preprocess
 from mmcl.skeletons.augmentations.combined import Augmentation
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.masks import Skeletons
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.skeletons.streams import ancestors, check_stream, to_stream
 from mmcl.skeletons.window import crop_span, evaluated_span, frame_times, look
 

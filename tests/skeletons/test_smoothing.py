@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmcl.common.errors import UserError
-from mmcl.skeletons.preprocess import PreprocessOptions
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.skeletons.smoothing import smooth
 
 

@@ -18,7 +18,8 @@ from mmcl.models.bundle import build_network, describe, load_bundle, write_bundl
 from mmcl.models.description import parse_description
 from mmcl.models.model import Model
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.surgery.base import build_surgery
 from mmcl.surgery.low_rank.measure import latencies
 from mmcl.surgery.low_rank.table import layer_table

@@ -12,7 +12,8 @@ from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.model import Model
 from mmcl.models.record import Record
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 
 def made_teacher(

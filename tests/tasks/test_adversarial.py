@@ -13,7 +13,8 @@ from mmcl.common.errors import UserError
 from mmcl.encoders.building import build_encoder
 from mmcl.skeletons.augment import Augmentation
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.tasks.adversarial import AdversarialOptions, attacked, build_adversary
 from mmcl.tasks.context import Context
 from mmcl.tasks.supervised import Supervised, SupervisedOptions
