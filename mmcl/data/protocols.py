@@ -22,7 +22,8 @@ from mmcl.common.documents import read_yaml
 from mmcl.common.errors import UserError
 from mmcl.common.files import is_file
 from mmcl.data.arrival import Stream
-from mmcl.data.rules import ANY, Protocol, Rule, parse_protocol
+from mmcl.data.parse_protocol import parse_protocol
+from mmcl.data.rules import ANY, Protocol, Rule
 from mmcl.data.store import ClipStore
 from mmcl.data.thinning import LongTail
 
