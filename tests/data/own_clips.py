@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mmcl.data.readers.folder import Folder, FolderOptions
+from mmcl.data.readers.folder import Folder
+from mmcl.data.readers.folder_options import FolderOptions
 
 RNG = np.random.default_rng(0)
 LAYOUT = "kinect_v1_20"

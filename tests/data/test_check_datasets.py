@@ -25,7 +25,8 @@ from mmcl.data.inspection.geometry import AGREE
 from mmcl.data.inspection.measures import measure
 from mmcl.data.inspection.report import as_text
 from mmcl.data.preparation.build import prepare
-from mmcl.data.readers.folder import Folder, FolderOptions
+from mmcl.data.readers.folder import Folder
+from mmcl.data.readers.folder_options import FolderOptions
 from mmcl.data.readers.ntu import NTU60
 from mmcl.data.readers.nw_ucla import NWUCLA
 from mmcl.data.readers.sysu import SYSU, SYSUOptions

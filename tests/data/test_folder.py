@@ -13,7 +13,8 @@ from scipy.io import loadmat
 
 from mmcl.common.errors import BadClip
 from mmcl.data.preparation.build import prepare
-from mmcl.data.readers.folder import Folder, FolderOptions
+from mmcl.data.readers.folder import Folder
+from mmcl.data.readers.folder_options import FolderOptions
 
 
 def test_the_store_holds_real_recordings_in_every_form(test_data: Path, tmp_path: Path) -> None:

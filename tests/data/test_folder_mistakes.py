@@ -10,7 +10,8 @@ from own_clips import LAYOUT, listed, made, read, text
 
 from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import check_joints
-from mmcl.data.readers.folder import Folder, FolderOptions
+from mmcl.data.readers.folder import Folder
+from mmcl.data.readers.folder_options import FolderOptions
 
 WRONG_LISTS = {
     "id,label": "no clips in it",

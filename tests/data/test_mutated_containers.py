@@ -18,7 +18,7 @@ from mutations import damaged, damaged_text, no_file, prepared
 
 from mmcl.data.clip import Reader
 from mmcl.data.readers import READERS
-from mmcl.data.readers.folder import FolderOptions
+from mmcl.data.readers.folder_options import FolderOptions
 
 TWENTY_FIVE = np.abs(np.random.default_rng(1).normal(size=(2, 9, 25, 3))).astype(np.float32) + 0.1
 

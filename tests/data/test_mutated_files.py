@@ -17,7 +17,7 @@ from mutations import NO_FILES, no_file, prepared
 
 from mmcl.data.clip import Reader
 from mmcl.data.readers import READERS
-from mmcl.data.readers.folder import FolderOptions
+from mmcl.data.readers.folder_options import FolderOptions
 
 
 @dataclass(frozen=True)

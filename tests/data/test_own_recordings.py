@@ -14,7 +14,8 @@ from mmcl.check import main as check
 from mmcl.common.errors import UserError
 from mmcl.data.apply_protocol import split
 from mmcl.data.preparation.build import prepare
-from mmcl.data.readers.folder import Folder, FolderOptions
+from mmcl.data.readers.folder import Folder
+from mmcl.data.readers.folder_options import FolderOptions
 from mmcl.data.rules import Protocol
 from mmcl.data.store import ClipStore, open_store
 from mmcl.encoders.building import build_encoder

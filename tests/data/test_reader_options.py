@@ -23,7 +23,8 @@ from mmcl.data.inspection.contact_sheet import contact_sheet
 from mmcl.data.loader import loader
 from mmcl.data.preparation.build import prepare
 from mmcl.data.readers import READERS
-from mmcl.data.readers.folder import Folder, FolderOptions
+from mmcl.data.readers.folder import Folder
+from mmcl.data.readers.folder_options import FolderOptions
 from mmcl.data.readers.options import option
 from mmcl.data.readers.pyskl import PySKLOptions
 from mmcl.data.store import open_store

@@ -23,7 +23,7 @@ from mmcl.data.apply_protocol import split
 from mmcl.data.inspection.checks import check
 from mmcl.data.protocols import load_protocol
 from mmcl.data.readers import READERS
-from mmcl.data.readers.folder import FolderOptions
+from mmcl.data.readers.folder_options import FolderOptions
 from mmcl.data.store import ClipStore, open_store
 from mmcl.deploy.files import LAYOUTS, read_joints
 from mmcl.deploy.follow import Frames

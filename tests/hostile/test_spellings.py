@@ -15,7 +15,8 @@ from mmcl.data.location import Mirror, locate
 from mmcl.data.preparation.build import prepare
 from mmcl.data.prompts import class_names
 from mmcl.data.readers.clip_list import ClipList
-from mmcl.data.readers.folder import Folder, FolderOptions
+from mmcl.data.readers.folder import Folder
+from mmcl.data.readers.folder_options import FolderOptions
 from mmcl.data.readers.naming import alike, spelling
 from mmcl.data.readers.pyskl import PySKL
 

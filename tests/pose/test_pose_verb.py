@@ -23,7 +23,8 @@ from PIL import Image
 
 from mmcl.common.errors import BadClip, UserError
 from mmcl.data.preparation.build import prepare
-from mmcl.data.readers.folder import Folder, FolderOptions
+from mmcl.data.readers.folder import Folder
+from mmcl.data.readers.folder_options import FolderOptions
 from mmcl.data.store import open_store
 from mmcl.estimate_pose import main as pose
 from mmcl.pose import ESTIMATORS

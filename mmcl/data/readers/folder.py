@@ -21,50 +21,33 @@ recognised (:mod:`mmcl.data.readers.array_order`). C is 3 (x, y, z in ``unit``, 
 a coordinate that is NaN (``null``, ``NA``, an empty cell) or without a positive confidence is missing: it becomes zero,
 as missing joints are in mmcl.
 
-``ROOT/folder.yaml``, which `mmcl pose` writes, may hold layout, fps, name, unit, axes and columns: they are taken where
-the command line leaves an option at its default.
+``ROOT/folder.yaml`` may hold options of its own (:mod:`mmcl.data.readers.folder_options`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import unicodedata
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
-from mmcl.common.documents import read_yaml
 from mmcl.common.errors import BadClip, UserError
 from mmcl.common.files import absolute, exists
-from mmcl.common.options import fill
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.readers.clip_file import SUFFIXES, Columns, read_clip
 from mmcl.data.readers.clip_list import LIST, ClipList, Line
 from mmcl.data.readers.files import find_videos, require_folder
+from mmcl.data.readers.folder_options import DEFAULTS, FACTS, FolderOptions, Unit, with_facts
 from mmcl.data.readers.joints import UNITS, Axes, check_fps, clip_in_plane, clip_in_space
 from mmcl.data.readers.naming import safe_name
-from mmcl.data.readers.options import option
 from mmcl.skeletons.layout import layout_names, load_layout
 
 _FORMS = (str, partial(unicodedata.normalize, "NFD"))  # of names: as in the list, and as macOS keeps them
 LOOKED_AT = 20  # clips, for one that can be read
-FACTS = "folder.yaml"  # options that belong to a folder
-Unit = Literal["m", "cm", "mm"]
-
-
-@dataclass(frozen=True)
-class FolderOptions:
-    """Options of the reader."""
-
-    layout: str | None = option(None, "joints of the files, in their order: a layout's name or .yaml file", "NAME")
-    fps: float = option(30.0, "frames per second", "F")
-    name: str | None = option(None, "name of the dataset, for protocols and prompts (the folder's own)", "NAME")
-    unit: Unit = option("m", "of coordinates in space")
-    axes: str = option("xyz", "columns of coordinates in space, - where one grows the other way: --axes=-x-yz", "XYZ")
-    columns: Columns | None = option(None, "numbers of a joint; c is its confidence. By default xyz, or xy in pixels")
 
 
 class Folder:
@@ -85,10 +68,10 @@ class Folder:
     name = "folder"
     options_type = FolderOptions
 
-    def __init__(self, source: Path, video: Path | None = None, options: FolderOptions = FolderOptions()) -> None:
+    def __init__(self, source: Path, video: Path | None = None, options: FolderOptions = DEFAULTS) -> None:
         if not source.is_dir():
             raise UserError(f"{source}: no such folder; --source is the folder that holds clips.csv")
-        options = _with_facts(options, source / FACTS)
+        options = with_facts(options, source / FACTS)
         require_folder(video, "the video folder")
         if options.layout is None:
             raise UserError(
@@ -184,24 +167,6 @@ class Folder:
     def pixels(self, joints: np.ndarray, width: int, height: int) -> None:
         """None: the camera is not known. Joints with two coordinates bring their pixels along."""
         return None
-
-
-def _with_facts(options: FolderOptions, path: Path) -> FolderOptions:
-    """Options with those of the folder's own file in place of defaults.
-
-    Raises:
-        UserError: the file holds something else.
-    """
-    if not path.is_file():
-        return options
-    facts: FolderOptions = fill(str(path), read_yaml(path), FolderOptions)
-    defaults = FolderOptions()
-    chosen = {
-        field.name: getattr(options, field.name)
-        for field in fields(options)
-        if getattr(options, field.name) != getattr(defaults, field.name)
-    }
-    return replace(facts, **chosen)
 
 
 def _place(folder: Path, cell: str) -> str:
