@@ -21,8 +21,9 @@ import yaml
 from mmcl.common.errors import UserError
 from mmcl.common.files import absolute, atomic_file, check_place, write_json, write_text
 from mmcl.common.printing import complain
-from mmcl.data.readers.clip_list import LIST, read_list
+from mmcl.data.readers.clip_list import LIST
 from mmcl.data.readers.folder_options import FACTS
+from mmcl.data.readers.list_files import read_list
 from mmcl.pose.base import Estimator
 from mmcl.pose.film import Facts
 from mmcl.pose.gathering import gather

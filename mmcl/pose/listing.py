@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.common.files import write_text
-from mmcl.data.readers.clip_list import read_list
+from mmcl.data.readers.list_files import read_list
 
 CLIPS = "skeletons"  # where the clips of such a folder lie
 COLUMNS = ("id", "label", "file", "video", "width", "height")

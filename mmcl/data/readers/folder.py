@@ -39,10 +39,11 @@ from mmcl.common.errors import BadClip, UserError
 from mmcl.common.files import absolute, exists
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.readers.clip_file import SUFFIXES, Columns, read_clip
-from mmcl.data.readers.clip_list import LIST, ClipList, Line
+from mmcl.data.readers.clip_list import LIST, ClipList
 from mmcl.data.readers.files import find_videos, require_folder
 from mmcl.data.readers.folder_options import DEFAULTS, FACTS, FolderOptions, Unit, with_facts
 from mmcl.data.readers.joints import UNITS, Axes, check_fps, clip_in_plane, clip_in_space
+from mmcl.data.readers.list_files import Line
 from mmcl.data.readers.naming import safe_name
 from mmcl.skeletons.layout import layout_names, load_layout
 
