@@ -22,7 +22,8 @@ from mmcl.deploy.export import described
 from mmcl.deploy.rejecting import rejection_of
 from mmcl.encoders.building import build_encoder
 from mmcl.evaluation.metrics import softmax
-from mmcl.evaluation.rejection import check_unknown, rejection_metrics, risks, values_of
+from mmcl.evaluation.rejection import check_unknown
+from mmcl.evaluation.rejection_numbers import rejection_metrics, risks, values_of
 from mmcl.models.bundle import describe, load_bundle
 from mmcl.models.clip_set import ClipSet
 from mmcl.models.description import parse_description, read_bundle
