@@ -16,7 +16,8 @@ from mmcl.data.protocols import load_protocol
 from mmcl.data.store import open_store
 from mmcl.evaluation.cycles import CyclesOptions
 from mmcl.evaluation.gate import TEMPERATURES, THRESHOLDS
-from mmcl.evaluation.open_vocabulary import OpenScores, OpenVocabularyOptions, _fit_gate, _fit_released
+from mmcl.evaluation.open_scores import OpenScores
+from mmcl.evaluation.open_vocabulary import OpenVocabularyOptions, _fit_gate, _fit_released
 from mmcl.models.folder import open_model
 from mmcl.zero_shot import main
 
