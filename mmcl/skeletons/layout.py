@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mmcl.common.documents import read_yaml
 from mmcl.common.errors import UserError
 from mmcl.common.files import is_file
+from mmcl.skeletons.joint_rules import with_common_rules
 from mmcl.skeletons.layout_values import read_joints, read_links, read_members, read_pairs, read_pools, read_rules
 
 BUILTIN = Path(__file__).parent / "layouts"
-COMMON_RULES = Path(__file__).parent / "joints.yaml"
 
 
 @dataclass(frozen=True)
@@ -200,33 +199,4 @@ def load_layout(name: str | Path | Layout) -> Layout:
     if not isinstance(facts, dict):
         raise UserError(f"{path}: a layout file holds keys and values; see `mmcl/skeletons/layouts/`")
     layout = Layout.from_dict({"name": path.stem, **facts}, where=str(path))
-    return replace(layout, derived=_with_common_rules(layout))
-
-
-def _with_common_rules(layout: Layout) -> dict[str, tuple[Mapping[str, float], ...]]:
-    """A layout's own rules, and the common ones that lead to its joints."""
-    common, derived = common_rules(), dict(layout.derived)
-    wanted = [*layout.joints, *(name for rules in layout.derived.values() for rule in rules for name in rule)]
-    while wanted:
-        joint = wanted.pop()
-        if joint in common and joint not in derived:
-            derived[joint] = common[joint]
-            wanted += [name for rule in common[joint] for name in rule]
-    return derived
-
-
-@cache
-def common_rules() -> dict[str, tuple[Mapping[str, float], ...]]:
-    """Rules of ``joints.yaml``; those of a left joint hold for the right one, too."""
-    rules: dict[str, tuple[Mapping[str, float], ...]] = {}
-    for joint, written in read_yaml(COMMON_RULES).items():
-        rules[joint] = read_rules(joint, written, str(COMMON_RULES))
-        if joint.startswith("left_"):
-            rules[_right(joint)] = tuple(
-                {_right(name): weight for name, weight in rule.items()} for rule in rules[joint]
-            )
-    return rules
-
-
-def _right(joint: str) -> str:
-    return "right_" + joint[5:] if joint.startswith("left_") else joint
+    return replace(layout, derived=with_common_rules(layout.joints, layout.derived))
