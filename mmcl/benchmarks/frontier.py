@@ -22,7 +22,8 @@ from mmcl.deploy.onnx import require_onnx
 from mmcl.encoders.counting import count_macs, count_parameters
 from mmcl.evaluation.compare import paired_bootstrap
 from mmcl.evaluation.reporting.groups import read_groups
-from mmcl.evaluation.reporting.saved import SavedReport, check_given_once, check_same_clips
+from mmcl.evaluation.reporting.same_clips import check_given_once, check_same_clips
+from mmcl.evaluation.reporting.saved import SavedReport
 
 ABOUT = """\
 One table and one picture of finished runs: accuracy of the judged clips, with a 95 % interval over clips and seeds;

@@ -20,7 +20,8 @@ from mmcl.encoders.mamp.network import MAMP
 from mmcl.encoders.mamp.options import MAMPOptions
 from mmcl.skeletons.augmentations.combined import Augmentation
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.tasks.context import Context
 from mmcl.tasks.masked_motion.options import DecoderOptions, MaskedMotionOptions
 from mmcl.tasks.masked_motion.task import MaskedMotion

@@ -17,7 +17,7 @@ from mmcl.engine.derived import derived_values
 from mmcl.engine.parsing import parse
 from mmcl.models.folder import SavedModel, find_model
 from mmcl.skeletons.layout import Layout, layout_names, load_layout
-from mmcl.skeletons.preprocess import PreprocessOptions
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 
 
 def configure(argv: Sequence[str]) -> TrainConfig:

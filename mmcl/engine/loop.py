@@ -24,7 +24,8 @@ from tqdm import tqdm
 from mmcl.common.distributed import share_statistics
 from mmcl.common.errors import UserError
 from mmcl.common.interrupts import stop_requests
-from mmcl.data.dataset import ClipDataset, loader
+from mmcl.data.dataset import ClipDataset
+from mmcl.data.loader import loader
 from mmcl.engine.checkpoint import Checkpoints
 from mmcl.engine.checks import check_compared, check_groups
 from mmcl.engine.config import TrainConfig

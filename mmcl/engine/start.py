@@ -23,7 +23,7 @@ from mmcl.engine.setup import Experiment
 from mmcl.models.folder import SavedModel, find_model
 from mmcl.models.learned import record_of
 from mmcl.models.record import Record
-from mmcl.skeletons.preprocess import PreprocessOptions
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.tasks import TASKS
 
 RECORD = "start.json"  # in the run folder: what was loaded

@@ -14,7 +14,7 @@ from mmcl.common.device import pick_device
 from mmcl.common.documents import MOST_YAML, read_document
 from mmcl.common.errors import UserError
 from mmcl.common.files import absolute
-from mmcl.data.prompts import fingerprint
+from mmcl.data.class_texts import fingerprint
 from mmcl.data.protocols import UnknownProtocol, load_protocol
 from mmcl.data.selection import Selection
 from mmcl.data.store import open_store

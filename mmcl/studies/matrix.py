@@ -18,7 +18,6 @@ from mmcl.common.files import atomic_file
 from mmcl.evaluation.directions import meaning_of
 from mmcl.evaluation.reporting.figures import DPI, as_written, save_figure, shortened
 from mmcl.evaluation.reporting.page import table
-from mmcl.evaluation.reporting.pictures import DPI, as_written, save_figure, shortened
 from mmcl.studies.grid import Study
 from mmcl.studies.run import Run
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from mmcl.common.errors import UserError
 from mmcl.evaluation.directions import Better, meaning_of
-from mmcl.evaluation.reporting.saved import SavedReport, check_same_clips, read_report
+from mmcl.evaluation.reporting.same_clips import check_same_clips
+from mmcl.evaluation.reporting.saved import SavedReport, read_report
 from mmcl.studies.differences import Judged, Values, over_clips, over_draws, over_seeds, seed_differences, value_by_draw
 from mmcl.studies.grid import Study
 from mmcl.studies.run import Run

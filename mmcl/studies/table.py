@@ -16,7 +16,6 @@ from mmcl.common.printing import safe_page
 from mmcl.evaluation.directions import meaning_of
 from mmcl.evaluation.reporting.figures import BLUE, DPI, GREY, as_written, save_figure
 from mmcl.evaluation.reporting.page import table
-from mmcl.evaluation.reporting.pictures import BLUE, DPI, GREY, as_written, save_figure
 from mmcl.studies.grid import Study
 from mmcl.studies.matrix import Measure, draw_matrix, matrix_table, measures
 from mmcl.studies.power import power_sentences

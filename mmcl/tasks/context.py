@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mmcl.data.prompts import Prompts
+from mmcl.data.class_texts import Prompts
 from mmcl.data.store import ClipStore
 from mmcl.encoders.base import Encoder
-from mmcl.skeletons.augment import Augmentation
+from mmcl.skeletons.augmentations.combined import Augmentation
 from mmcl.skeletons.preprocess import Preprocess
 
 

@@ -10,7 +10,8 @@ import torch
 
 from mmcl.encoders.base import Encoder
 from mmcl.skeletons.augmentations.combined import Augmentation
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.tasks.context import Context
 
 

@@ -11,7 +11,7 @@ import torch
 from mmcl.common.draws import clip_keys
 from mmcl.common.errors import UserError
 from mmcl.encoders.building import build_encoder
-from mmcl.skeletons.augment import Augmentation
+from mmcl.skeletons.augmentations.combined import Augmentation
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.preprocess import Preprocess
 from mmcl.skeletons.preprocess_options import PreprocessOptions

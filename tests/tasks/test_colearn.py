@@ -15,8 +15,9 @@ from mmcl.data.dataset import ClipDataset, collate
 from mmcl.data.prompts import load_prompts
 from mmcl.data.store import open_store
 from mmcl.encoders.building import build_encoder
-from mmcl.skeletons.augment import Augmentation
-from mmcl.skeletons.preprocess import Preprocess, PreprocessOptions
+from mmcl.skeletons.augmentations.combined import Augmentation
+from mmcl.skeletons.preprocess import Preprocess
+from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.tasks.colearn.alignment import AlignmentOptions
 from mmcl.tasks.colearn.options import CoLearningOptions
 from mmcl.tasks.colearn.refinement import Refinement, RefinementOptions

@@ -16,7 +16,7 @@ from released_sttformer import build_sttformer, load_official, own_name
 from mmcl.common.draws import clip_keys, step_key
 from mmcl.common.errors import UserError
 from mmcl.encoders.building import build_encoder
-from mmcl.skeletons.augment import Augmentation
+from mmcl.skeletons.augmentations.combined import Augmentation
 from mmcl.skeletons.layout import load_layout
 from mmcl.tasks.base import Apply
 from mmcl.tasks.continual import recollection

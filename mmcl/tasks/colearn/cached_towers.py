@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmcl.data.dataset import load_crops
 from mmcl.tasks.context import Context
-from mmcl.towers.cache import FeatureCache, Pictures, tower_fingerprint
+from mmcl.towers.cache import tower_fingerprint
 from mmcl.towers.clip import ClipTower
 from mmcl.towers.feature_cache import FeatureCache, Pictures
 from mmcl.towers.llm import LLMTower

@@ -15,7 +15,6 @@ from mmcl.common.errors import UserError
 from mmcl.data.dataset import Sample
 from mmcl.tasks.colearn.oracle import ClassTexts
 from mmcl.tasks.context import Context
-from mmcl.towers.cache import FeatureCache
 from mmcl.towers.clip import ClipPreprocess
 from mmcl.towers.feature_cache import FeatureCache
 from mmcl.towers.prefix_cache import PrefixCache
