@@ -137,6 +137,7 @@ def test_python_exits_though_workers_are_left(made: ClipStore) -> None:
     """A loader that something still holds at the end, as a traceback does."""
     code = (
         "import sys; from mmcl.data.dataset import *; from mmcl.data.store import open_store\n"
+        "from mmcl.data.loader import loader\n"
         "held = iter(loader(ClipDataset(open_store(sys.argv[1])), plain_batches(range(8), 4), workers=1)); next(held)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(made.path)], timeout=120).returncode == 0
