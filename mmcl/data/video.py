@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from mmcl.common.errors import BadClip
-from mmcl.common.files import exists, is_file, is_folder
+from mmcl.common.files import is_folder
+from mmcl.data.opening import check_film, local_name, open_film
 from mmcl.data.readers.files import PICTURE_SUFFIXES
 
 Indices = Sequence[int] | np.ndarray
@@ -52,8 +53,7 @@ def read_frames(
     path = Path(path)
     if is_folder(path):
         return _read_pictures(path, indices)
-    if not is_file(path):  # opening a pipe would wait for somebody who writes into it
-        raise BadClip(f"{path}: {'a pipe or a device, not a video file' if exists(path) else 'no such video file'}")
+    check_film(path)
     total, size = _count(path, expected)
     wanted = _clamped(indices, total)
     _check_room(path, len(wanted), *size)
@@ -83,12 +83,12 @@ def _count(path: Path, expected: int) -> tuple[int, tuple[int, int]]:
     import av
 
     av.logging.set_level(None)
+    container, stream = open_film(path)
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
-            stream = container.streams.video[0]
+        with container:
             hidden = [packet.is_discard for packet in container.demux(stream) if packet.size]
             kind, announced, size = container.format.name, stream.frames, (stream.width, stream.height)
-    except (av.FFmpegError, IndexError, ValueError, OSError) as error:
+    except (av.FFmpegError, ValueError, OSError) as error:
         raise BadClip(f"{path}: not a readable video ({error})") from error
     if kind == "image2" or kind.endswith("_pipe"):
         raise BadClip(f"{path}: not a readable video (a single picture)")
@@ -115,7 +115,7 @@ def _read_decord(path: Path, wanted: list[int], total: int) -> np.ndarray | None
     reader: Any = None
     try:
         # One thread: more of them decode ahead of the reader and hold those frames in memory.
-        reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
+        reader = decord.VideoReader(local_name(path), ctx=decord.cpu(0), num_threads=1)
         if len(reader) != total:  # it counts what is not to be shown, and numbers frames by that
             return None
         # One by one: it is quicker than get_batch, and free of its endless loop on some files.
@@ -133,7 +133,7 @@ def _read_av(path: Path, wanted: list[int], total: int) -> np.ndarray:
 
     def frames() -> Iterator[tuple[int, np.ndarray]]:
         # An error ends the file here: what comes after it could not be told by its number.
-        with contextlib.suppress(av.FFmpegError), av.open(str(path), metadata_errors="ignore") as container:
+        with contextlib.suppress(av.FFmpegError), open_film(path)[0] as container:
             for index, frame in enumerate(container.decode(video=0)):
                 if index in wanted:
                     # Telephones store how a picture is to be turned; decord turns it by itself.

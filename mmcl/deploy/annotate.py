@@ -12,6 +12,7 @@ import numpy as np
 from mmcl.common.errors import BadClip
 from mmcl.common.files import atomic_file
 from mmcl.data.inspection.drawing import TINTS, draw_skeleton, write
+from mmcl.data.opening import local_name
 from mmcl.deploy.segments import TOGETHER, Segment
 from mmcl.pose.film import Film
 from mmcl.pose.recording import Recording
@@ -51,7 +52,7 @@ def annotate(
     rate = Fraction(film.facts.rate or 30.0).limit_denominator(1001)
     bar = tqdm(film, total=film.facts.frames or None, desc="drawing", unit="frame", leave=False, disable=not progress)
     kind = {".mkv": "matroska"}.get(out.suffix.lower(), out.suffix.lower()[1:])
-    with atomic_file(out) as temporary, av.open(str(temporary), "w", format=kind) as container:
+    with atomic_file(out) as temporary, av.open(local_name(temporary), "w", format=kind) as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
         for number, seconds, picture in bar:
             height, width = (side // 2 * 2 for side in picture.shape[:2])

@@ -16,6 +16,7 @@ import numpy as np
 from mmcl.common.errors import BadClip, UserError
 from mmcl.common.files import write_text
 from mmcl.common.printing import complain, one_line
+from mmcl.data.opening import check_film
 from mmcl.deploy.films import FilmLabels, judge
 from mmcl.deploy.segments import NONE, Segment, WindowLabel, to_csv, to_srt
 from mmcl.deploy.stream import Ranking, Watched
@@ -92,8 +93,7 @@ def look_at(path: Path, estimator: Estimator, arguments: argparse.Namespace) -> 
         BadClip: it cannot be read, or nobody is in it.
     """
     how = refinement_of(arguments)
-    if not path.is_file():
-        raise BadClip(f"{path}: no such video file")
+    check_film(path)
     watch = Watch(estimator, path, how.fps, arguments.timeout)
     glances = list(watched(watch, path.name, sys.stderr.isatty()))
     return gather(glances, (watch.facts.width, watch.facts.height), load_layout(estimator.layout), how)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mmcl.common.errors import BadClip
+from mmcl.data.opening import check_film, open_film, with_pictures
 from mmcl.data.readers.files import VIDEO_SUFFIXES
 
 LONGEST = 1280  # pixels of a picture's longer side; larger ones tell an estimator nothing more
@@ -74,13 +75,12 @@ class Film:
         import av
 
         av.logging.set_level(None)
-        if not is_camera(source) and not source.is_file():
-            raise BadClip(f"{source}: no such video file")
-        try:
-            self._container: Any = _open_camera(source) if is_camera(source) else av.open(str(source))
-            self._stream = self._container.streams.video[0]
-        except (av.FFmpegError, IndexError, ValueError, OSError) as error:
-            raise BadClip(f"{source}: not a readable {'camera' if is_camera(source) else 'video'} ({error})") from error
+        if is_camera(source):
+            opened = _open_camera(source)
+        else:
+            check_film(source)
+            opened = open_film(source)
+        self._container, self._stream = opened
         self._stream.thread_type = "AUTO"
         self._longest, self._source, self.broken = longest, source, ""
         self._frames = self._decoded()
@@ -159,10 +159,13 @@ def _turned(frame: Any) -> tuple[int, int]:
     return (frame.width, frame.height) if _quarters(frame) % 2 else (frame.height, frame.width)
 
 
-def _open_camera(source: Path) -> Any:
+def _open_camera(source: Path) -> tuple[Any, Any]:
     import av
 
     kind, name = DEVICES.get(sys.platform, DEVICES["linux"])
     found = CAMERA.fullmatch(str(source))
     assert found is not None
-    return av.open(name.format(found.group(1) or found.group(2) or 0), format=kind)
+    try:
+        return with_pictures(av.open(name.format(found.group(1) or found.group(2) or 0), format=kind), source)
+    except (av.FFmpegError, ValueError, OSError) as error:
+        raise BadClip(f"{source}: not a readable camera ({error})") from error

@@ -13,6 +13,7 @@ from mmcl.data.demo.figures import Figure, Shape, prop_shapes
 from mmcl.data.demo.props import FRAME_RATE, PROPS, place
 from mmcl.data.demo.render import film
 from mmcl.data.demo.scene import Scene
+from mmcl.data.opening import local_name
 from mmcl.skeletons.layout import load_layout
 
 QUANTISER, FF_QP2LAMBDA = 3, 118  # of 1 to 31; FFmpeg counts quality in lambda units
@@ -52,7 +53,7 @@ def write_video(path: Path, pictures: Iterable[np.ndarray]) -> None:
     """Encode pictures (height, width, 3) uint8 as MPEG-4 part 2, which every FFmpeg has, the same bytes each time."""
     import av
 
-    with av.open(str(path), "w", container_options={"fflags": "+bitexact"}) as container:
+    with av.open(local_name(path), "w", container_options={"fflags": "+bitexact"}) as container:
         stream: Any = None
         for picture in pictures:
             if stream is None:
