@@ -126,7 +126,7 @@ def film(folder: PoseFolder, work: Estimation, arguments: argparse.Namespace) ->
         recording = record_of(watch, work, video.id, folder.progress, lambda glance: glance.seconds >= last)
     except BadClip as error:
         raise UserError(str(error)) from error
-    folder.keep(video, recording, watch.tiles, video.id)
+    folder.keep(video, recording, watch, video.id)
     return 1
 
 

@@ -14,7 +14,7 @@ from mmcl.common.files import atomic_file
 from mmcl.data.inspection.drawing import TINTS, draw_skeleton, write
 from mmcl.data.opening import local_name
 from mmcl.deploy.segments import TOGETHER, Segment
-from mmcl.pose.film import Film
+from mmcl.pose.film import USUAL_RATE, Film
 from mmcl.pose.recording import Recording
 from mmcl.pose.sheet import visible
 from mmcl.skeletons.layout import Layout
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
 WIDEST, LETTERS, MARGIN = 960, 18, 16  # pixels of the drawn video's longer side, of its letters, and around people
+UNIT, UNITS = Fraction(1, 90_000), {"matroska": Fraction(1, 1000)}  # seconds in which a film counts when a frame comes
 HEAD = 0.09  # of a person's height that may be above the highest joint: many layouts end at the eyes
 
 
@@ -49,17 +50,22 @@ def annotate(
     film = Film(source, WIDEST)
     if min(film.facts.width, film.facts.height) < 2:
         raise BadClip(f"{source}: pictures of {film.facts.width} x {film.facts.height} pixels cannot be drawn on")
-    rate = Fraction(film.facts.rate or 30.0).limit_denominator(1001)
+    rate = Fraction(film.facts.rate or USUAL_RATE).limit_denominator(1001)
     bar = tqdm(film, total=film.facts.frames or None, desc="drawing", unit="frame", leave=False, disable=not progress)
     kind = {".mkv": "matroska"}.get(out.suffix.lower(), out.suffix.lower()[1:])
     with atomic_file(out) as temporary, av.open(local_name(temporary), "w", format=kind) as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
+        unit = stream.codec_context.time_base = UNITS.get(kind, UNIT)
+        last = -1
         for number, seconds, picture in bar:
             height, width = (side // 2 * 2 for side in picture.shape[:2])
             if number == 0:
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             drawn = draw_frame(Image.fromarray(picture[:height, :width]), recording, segments, seconds)
-            container.mux(stream.encode(av.VideoFrame.from_image(drawn)))
+            frame = av.VideoFrame.from_image(drawn)
+            frame.pts, frame.time_base = max(round(seconds / unit), last + 1), unit
+            last = frame.pts
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
     film.close()
 

@@ -27,7 +27,7 @@ from mmcl.pose.base import Estimator
 from mmcl.pose.flags import estimator_of, refinement_of
 from mmcl.pose.gathering import gather
 from mmcl.pose.live import Live
-from mmcl.pose.watching import watched
+from mmcl.pose.watching import missing, watched
 from mmcl.pose.worker import Watch
 from mmcl.skeletons.layout import load_layout
 
@@ -191,6 +191,8 @@ def follow_film(
                 if said is not None and said.ranking:
                     ranking, window = said.ranking, (one.times[0], glance.seconds)
                     print_label(str(arguments.follow), number + 1, window, ranking, rejects(ranking), arguments, only)
+        if lost := missing(watch.facts, watch.end):
+            complain("warning", f"{arguments.follow}: {lost}")
     except BadClip as error:
         raise UserError(str(error)) from error
     except KeyboardInterrupt:

@@ -17,6 +17,7 @@ from mmcl.data.readers.files import VIDEO_SUFFIXES
 
 LONGEST = 1280  # pixels of a picture's longer side; larger ones tell an estimator nothing more
 CAMERA = re.compile(r"camera(?::([0-9]+))?|/dev/video([0-9]+)")
+USUAL_RATE, BELIEVED, MOST = 30.0, 240.0, 10_000.0  # frames a second: of a film that says none, of a guess, of any film
 LENGTH = re.compile(r"([0-9]{1,4}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,9})?)")
 # What PyAV opens a camera by: (format, name of the first camera)
 DEVICES = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
@@ -65,10 +66,11 @@ class Film:
 
     Attributes:
         facts: what its header says.
-        broken: what the decoder said where it gave up before the film's end; else nothing.
+        broken: what the decoder said last of what it could not decode; else nothing.
+        failed: packets, of a frame each, that could not be decoded so far.
 
     Raises:
-        BadClip: it cannot be opened, or shows no pictures.
+        BadClip: it cannot be opened, shows no pictures, or no times that can be.
     """
 
     def __init__(self, source: Path, longest: int = LONGEST) -> None:
@@ -83,27 +85,29 @@ class Film:
         self._container, self._stream = opened
         self._stream.thread_type = "AUTO"
         self._longest, self._source, self.broken = longest, source, ""
+        self.failed = 0
         self._frames = self._decoded()
         self._first = next(self._frames, None)
         if self._first is None:
             raise BadClip(f"{source}: the video has no frames")
         _refuse_flipped(source, self._first)
         height, width = _turned(self._first)
-        rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
         frames, length = (0, 0.0) if is_camera(source) else (int(self._stream.frames), self._length(self._first))
-        self.facts = Facts(width, height, rate, frames, length)
+        self.facts = Facts(width, height, self._rate(), frames, length)
 
     def __iter__(self) -> Iterator[tuple[int, float, np.ndarray]]:
-        """Number, seconds since the first frame, and (h, w, 3) uint8 RGB of each; damage ends it."""
-        begin, last, number = None, -1.0, 0
-        frame: Any = self._first
+        """Number, seconds since the first frame, and (h, w, 3) uint8 RGB of each; what cannot be decoded is passed by.
+
+        Frames that say no time lie a frame of the header's rate behind the one before.
+        """
+        step, begin, last = 1 / (self.facts.rate or USUAL_RATE), None, None
+        frame, number = self._first, 0
         while frame is not None:
-            step = 1 / (self.facts.rate or 30.0)
-            at = frame.time if frame.time is not None else last + step
-            begin = at if begin is None else begin
-            seconds = at - begin
-            if seconds <= last:  # some containers repeat times, or go back
-                seconds = last + step
+            if begin is None and frame.time is not None:
+                begin = frame.time - number * step
+            seconds = 0.0 if last is None else last + step
+            if frame.time is not None and (last is None or frame.time - begin > last):  # some repeat times, or go back
+                seconds = frame.time - begin
             yield number, seconds, self._picture(frame)
             last, number, frame = seconds, number + 1, next(self._frames, None)
 
@@ -115,9 +119,34 @@ class Film:
         import av
 
         try:
-            yield from self._container.decode(self._stream)
+            for packet in self._container.demux(self._stream):
+                try:
+                    frames = packet.decode()
+                except av.FFmpegError as error:  # of this packet alone: those behind it may be whole
+                    self.failed, self.broken = self.failed + 1, _words(error)
+                    continue
+                yield from frames
         except av.FFmpegError as error:
-            self.broken = " ".join(str(error.strerror or error).split())[:100]
+            self.broken = _words(error)
+
+    def _rate(self) -> float:
+        """Frames a second by the header, 0 where that says nothing.
+
+        Where a film counts no mean rate, FFmpeg's guess may be the unit of its times; where it says no times, the mean
+        is FFmpeg's own, and the guess that of the pictures.
+
+        Raises:
+            BadClip: no camera takes so many, so that its times mean nothing.
+        """
+        mean, guess = (float(rate or 0) for rate in (self._stream.average_rate, self._stream.guessed_rate))
+        if mean > MOST:
+            raise BadClip(
+                f"{self._source}: its header says {mean:.0f} frames a second, so its times are damaged: write it anew "
+                "with its own rate (ffmpeg -r 30 -i OLD NEW)"
+            )
+        guess = guess if guess <= BELIEVED else 0.0
+        timeless = self._first is not None and self._first.time is None
+        return (guess or mean) if timeless else (mean or guess)
 
     def _length(self, first: Any) -> float:
         """Seconds from the first frame to the end that the header announces: that of the pictures, or else of all."""
@@ -134,6 +163,10 @@ class Film:
             width, height = (max(2, round(side * share / 2) * 2) for side in (frame.width, frame.height))
             frame = frame.reformat(width=width, height=height)
         return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), _quarters(frame)))
+
+
+def _words(error: Any) -> str:
+    return " ".join(str(error.strerror or error).split())[:100]
 
 
 def _refuse_flipped(source: Path, frame: Any) -> None:

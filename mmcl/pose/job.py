@@ -33,7 +33,7 @@ from mmcl.pose.recording import Recording, Refinement
 from mmcl.pose.sheet import strip, write_sheet
 from mmcl.pose.timing import runs
 from mmcl.pose.videos import Video
-from mmcl.pose.watching import watched
+from mmcl.pose.watching import share, watched
 from mmcl.pose.worker import TIMEOUT, Glance, Watch
 from mmcl.skeletons.layout import load_layout
 
@@ -139,11 +139,11 @@ class PoseFolder:
         """
         watch = Watch(self.work.estimator, video.path, self.work.how.fps, self.work.timeout)
         recording = record_of(watch, self.work, video.id, self.progress)
-        return self.keep(video, recording, watch.tiles, self.work.key(video))
+        return self.keep(video, recording, watch, self.work.key(video))
 
-    def keep(self, video: Video, recording: Recording, tiles: dict[int, bytes], key: str) -> dict[str, Any]:
+    def keep(self, video: Video, recording: Recording, watch: Watch, key: str) -> dict[str, Any]:
         """Write a recording's clips and its record, the record last."""
-        quality = judge(recording)
+        quality = judge(recording, share(watch.facts, watch.end))
         parts = runs(np.asarray(recording.there.any(axis=0))) if self.work.cut else [slice(None)]
         others = {name for name, owner in self._owners.items() if owner != video.id}
         clips: list[dict[str, Any]] = []
@@ -161,7 +161,7 @@ class PoseFolder:
             })  # fmt: skip
         if self.work.sheet:
             with atomic_file(self.path / PICTURES / f"{video.id}.jpg") as temporary:
-                strip(recording, tiles, video.id, str(quality)).save(temporary, "JPEG", quality=88)
+                strip(recording, watch.tiles, video.id, str(quality)).save(temporary, "JPEG", quality=88)
         self._forget(video, {clip["id"] for clip in clips})
         record = {"key": key, "estimator": self.work.name, "clips": clips, "quality": quality.to_json()}
         write_json(self.path / RECORDS / f"{video.id}.json", record)

@@ -24,6 +24,7 @@ LIMITS: dict[str, tuple[float, float, bool, str]] = {
     "tremble": (0.005, 0.009, False, "joints tremble from frame to frame"),
     "jumps": (0.005, 0.02, False, "joints jump"),
 }
+SEEN = (0.95, 0.5)  # share of a film's frames that could be decoded: below it is doubtful, or bad
 LIMBS = ("elbow", "wrist", "knee", "ankle")  # ends of the bones that are measured
 FAST = 10.0  # metres a second, or body heights of 1.7 m: no joint does that but the end of a throwing arm
 
@@ -63,8 +64,13 @@ class Quality:
         return f"{self.verdict} ({measured})" + (f": {'; '.join(self.reasons)}" if self.reasons else "")
 
 
-def judge(recording: Recording) -> Quality:
-    """Measure a recording."""
+def judge(recording: Recording, seen: float = 1.0) -> Quality:
+    """Measure a recording.
+
+    Args:
+        recording: the people of a film.
+        seen: how much of the film could be looked at.
+    """
     values = recording.pixels if recording.joints is None else recording.joints
     there = np.asarray(recording.confidence > 0)
     values = np.where(there[..., None], values, np.nan)
@@ -76,7 +82,8 @@ def judge(recording: Recording) -> Quality:
         "tremble": _mean([_tremble(person) / size for person, size in zip(values, sizes, strict=True)]),
         "jumps": _mean([_jumps(person, size, step) for person, size in zip(values, sizes, strict=True)]),
     }
-    reasons, worst = [], 0
+    worst = sum(seen < limit for limit in SEEN)
+    reasons = [f"{seen:.0%} of the video could be looked at"] if worst else []
     for name, (good, doubtful, more, words) in LIMITS.items():
         value = measured[name]
         beyond = sum(value < limit if more else value > limit for limit in (good, doubtful))

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from tqdm import tqdm
 
 from mmcl.common.printing import complain
-from mmcl.pose.worker import Glance, Watch
+from mmcl.pose.film import USUAL_RATE, Facts
+from mmcl.pose.worker import End, Glance, Watch
 
 LOST, LOST_SHARE = 5, 0.05  # frames that a video may have fewer than it announces before that is said
 
@@ -17,18 +18,17 @@ def watched(
 ) -> Iterator[Glance]:
     """The frames of a film as they come, with a progress bar; Ctrl-C ends a camera's film, and nothing else."""
     bar = tqdm(desc=title, unit="frame", disable=not progress, leave=False)
-    frames, seen, last = iter(watch), 0, 0.0
+    frames = iter(watch)
     try:
         for glance in frames:
             if bar.total is None and watch.facts.frames:
                 bar.total = watch.facts.frames
-            seen, last = glance.frame + 1, glance.seconds
-            bar.update(seen - bar.n)
+            bar.update(glance.frame + 1 - bar.n)
             yield glance
             if enough is not None and enough(glance):
                 return
-        if lost := _lost(watch, seen, last):
-            complain("warning", f"{watch.source}: the video ends or breaks after frame {seen}{lost}")
+        if said := missing(watch.facts, watch.end):
+            complain("warning", f"{watch.source}: {said}")
     except KeyboardInterrupt:
         if enough is None:
             raise
@@ -37,18 +37,32 @@ def watched(
         frames.close()  # type: ignore[attr-defined]
 
 
-def _lost(watch: Watch, seen: int, last: float) -> str:
-    """What is missing of a film of which so many frames were seen, the last at that second; "" where nothing is.
+def missing(facts: Facts, end: End) -> str:
+    """What is missing of a film; "" where nothing is."""
+    said = [_behind(facts, end)]
+    if end.failed:
+        frames = facts.frames or end.frames + end.failed
+        said.append(f"{end.failed} of {frames} frames could not be decoded and are left out ({end.broken})")
+    return "; ".join(filter(None, said))
 
-    The last frames of a film that is looked at in steps are not missing.
-    """
-    facts, more = watch.facts, watch.every - 1
+
+def _behind(facts: Facts, end: End) -> str:
+    """What is missing of its end."""
+    came = end.frames + end.failed
+    ends = f"the video ends or breaks after frame {came}"
     if facts.frames:
-        missing = facts.frames - seen
-        few = missing <= max(LOST, LOST_SHARE * facts.frames) + more
-        return "" if few else f" of {facts.frames}: {missing} are missing"
+        lost = facts.frames - came
+        few = lost <= max(LOST, LOST_SHARE * facts.frames)
+        return "" if few else f"{ends} of {facts.frames}: {lost} are missing"
     if facts.seconds:  # Matroska counts no frames
-        step = 1 / (facts.rate or 30.0)
-        few = facts.seconds - last - step <= max(LOST * step, LOST_SHARE * facts.seconds) + more * step
-        return "" if few else f", at {last:.1f} s of {facts.seconds:.1f} s"
-    return f" ({watch.broken})" if watch.broken else ""
+        step = 1 / (facts.rate or USUAL_RATE)
+        few = facts.seconds - end.seconds - step <= max(LOST * step, LOST_SHARE * facts.seconds)
+        return "" if few else f"{ends}, at {end.seconds:.1f} s of {facts.seconds:.1f} s"
+    return f"{ends} ({end.broken})" if end.broken and not end.failed else ""
+
+
+def share(facts: Facts, end: End) -> float:
+    """How much of a film could be looked at, 0 to 1; 1 where nothing says how long it is."""
+    decoded = end.frames / max(1, end.frames + end.failed, facts.frames)
+    long = end.seconds / facts.seconds if facts.seconds and not facts.frames and _behind(facts, end) else 1.0
+    return min(decoded, long)

@@ -7,6 +7,7 @@ with a limit, and ends the process where none comes.
 from __future__ import annotations
 
 import io
+import math
 import multiprocessing
 import os
 import signal
@@ -29,7 +30,6 @@ from mmcl.skeletons.layout import load_layout
 TIMEOUT = 60.0  # seconds for one frame, or for opening a film and loading weights
 TILE = 480  # pixels, height of the small pictures that are kept of a film
 WIDE = 4  # heights that a small picture may be wide
-Looked = tuple[dict[int, bytes], str]
 KEPT = 16  # small pictures of a film; when there are more, every second one goes
 
 
@@ -50,6 +50,23 @@ class Glance:
     picture: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class End:
+    """What there was of a film when it was over.
+
+    Attributes:
+        frames: that were decoded, looked at or not.
+        seconds: of the last of them.
+        failed: how many could not be decoded.
+        broken: what the decoder said last of what it could not decode; else nothing.
+    """
+
+    frames: int = 0
+    seconds: float = 0.0
+    failed: int = 0
+    broken: str = ""
+
+
 @dataclass
 class Watch:
     """How a film is to be watched.
@@ -62,7 +79,7 @@ class Watch:
         pictures: hand on the pictures, too.
         facts: of the film, once the first frame has come.
         tiles: frame -> JPEG of small pictures, spread over the film, once it is over.
-        broken: what the decoder said where it gave up before the film's end, once it is over; else nothing.
+        end: what there was of it, once it is over.
     """
 
     estimator: Estimator
@@ -72,12 +89,7 @@ class Watch:
     pictures: bool = False
     facts: Facts = field(default_factory=lambda: Facts(0, 0, 0.0, 0))
     tiles: dict[int, bytes] = field(default_factory=dict)
-    broken: str = ""
-
-    @property
-    def every(self) -> int:
-        """Every how manieth frame is looked at, once the facts are there."""
-        return step_of(self.facts, self.fps)
+    end: End = field(default_factory=lambda: End())
 
     def __iter__(self) -> Iterator[Glance]:
         """Frames as they come; ending the iteration ends the process.
@@ -116,7 +128,7 @@ class Watch:
             elif kind == "facts":
                 self.facts = content
             elif kind == "end":
-                self.tiles, self.broken = content
+                self.tiles, self.end = content
                 return
             else:
                 raise {"bad": BadClip, "user": UserError}[kind](content)
@@ -140,16 +152,18 @@ def _watch(pipe: Connection, estimator: Estimator, source: Path, fps: float, pic
             pipe.send(("bad", f"{source}: unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"))
 
 
-def _look(pipe: Connection, estimator: Estimator, source: Path, fps: float, pictures: bool) -> Looked:
-    """Send what is found in a film; the small pictures, and what its decoder said where it gave up."""
+def _look(
+    pipe: Connection, estimator: Estimator, source: Path, fps: float, pictures: bool
+) -> tuple[dict[int, bytes], End]:
+    """Send what is found in a film; the small pictures, and what there was of it."""
     film = Film(source, LONGEST)
     pipe.send(("facts", film.facts))
-    every = step_of(film.facts, fps)
     joint_count = load_layout(estimator.layout).joint_count
     estimator.open(source)
-    tiles, spacing = {}, 1
+    tiles, spacing, looked, chosen = {}, 1, 0, Chosen(fps)
+    number, seconds = -1, 0.0
     for number, seconds, picture in film:
-        if number % every:
+        if not chosen(seconds):
             continue
         with ESTIMATORS.blamed(type(estimator)):
             poses = estimator.find(picture, number, seconds)
@@ -157,18 +171,34 @@ def _look(pipe: Connection, estimator: Estimator, source: Path, fps: float, pict
         scale = film.facts.width / picture.shape[1]
         poses = replace(poses, pixels=np.asarray(poses.pixels * scale, dtype=np.float32))
         pipe.send(("glance", Glance(number, seconds, poses, picture if pictures else None)))
-        if number // every % spacing == 0:
+        if looked % spacing == 0:
             tiles[number] = _tile(picture)
             if len(tiles) > KEPT:
                 tiles, spacing = dict(list(tiles.items())[::2]), spacing * 2
+        looked += 1
     estimator.close()
     film.close()
-    return tiles, film.broken
+    return tiles, End(number + 1, seconds, film.failed, film.broken)
 
 
-def step_of(facts: Facts, fps: float) -> int:
-    """Every how manieth frame of a film is looked at, so that ``fps`` of them are left of a second."""
-    return max(1, int(facts.rate / fps + 0.01)) if facts.rate else 1
+class Chosen:
+    """Chooses the frames of a film that are looked at, by their times alone, so that ``fps`` of a second are left.
+
+    A frame is passed by where the one behind it, which comes as much later as this one came, is soon enough.
+    """
+
+    def __init__(self, fps: float) -> None:
+        self._apart = 1 / fps + min(0.001, 0.05 / fps)  # many files count whole milliseconds
+        self._last = self._before = -math.inf
+
+    def __call__(self, seconds: float) -> bool:
+        """Whether the frame of this time is looked at; times increase."""
+        following = 2 * seconds - self._before
+        self._before = seconds
+        if following - self._last <= self._apart:
+            return False
+        self._last = seconds
+        return True
 
 
 def _tile(picture: np.ndarray) -> bytes:

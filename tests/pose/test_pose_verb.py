@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import os
 import re
 import struct
 import time
-from dataclasses import replace
-from functools import partial
-from types import SimpleNamespace
 from unittest.mock import patch
 
-import av
 import numpy as np
 import pytest
 import yaml
@@ -33,7 +28,6 @@ from mmcl.pose.film import Film, is_camera
 from mmcl.pose.job import Estimation
 from mmcl.pose.recording import Refinement
 from mmcl.pose.videos import Video
-from mmcl.pose.watching import _lost
 from mmcl.pose.worker import Watch
 
 CROSSING = [list(range(60, 260, 4)), list(range(260, 60, -4))]  # columns of 50 frames
@@ -321,22 +315,6 @@ def test_a_film_that_counts_no_frames_is_measured_by_its_seconds(tmp_path, capsy
     assert pose([str(film), "--estimator", "squares", "--no-sheet", "--out", str(tmp_path / "o")]) == 0
     said = r"film\.mkv: the video ends or breaks after frame \d+, at [01]\.\d s of 2\.7 s"
     assert bool(re.search(said, capsys.readouterr().err)) is (share < 1)
-
-
-def test_what_the_decoder_says_is_kept(tmp_path) -> None:
-    """A film that says nothing of its length, and breaks."""
-
-    def broken(container, stream):
-        yield from itertools.islice(decode(container, stream), 30)
-        raise av.InvalidDataError(1, "Invalid data found")
-
-    film = Film(write_walk(tmp_path / "film.mkv", [[100] * 60]))
-    decode = type(film._container).decode
-    film._container = SimpleNamespace(decode=partial(broken, film._container))
-    film._frames = film._decoded()
-    assert len(list(film)) == 31 and film.broken == "Invalid data found"
-    watch = SimpleNamespace(facts=replace(film.facts, seconds=0.0, frames=0), every=1, broken=film.broken)
-    assert _lost(watch, 31, 1.0) == " (Invalid data found)"
 
 
 def test_other_joints_go_into_another_folder(videos, made) -> None:
