@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from mmcl.common.arguments import AtLeastOne, add_model
+from mmcl.common.arguments import AtLeastOne, add_model, out_path
 from mmcl.common.errors import UserError, run
 from mmcl.common.files import check_replaceable
 from mmcl.models.description import is_bundle
@@ -34,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_model(parser)
     parser.add_argument("--data", required=True, metavar="DIR", help="clip store of the target data set")
     parser.add_argument("--protocol", required=True, metavar="P", help="whose training clips are shown to it")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="bundle folder to write")
+    parser.add_argument("--out", required=True, type=out_path, metavar="DIR", help="bundle folder to write")
     parser.add_argument(
         "--batch-size", type=int, action=AtLeastOne, default=64, metavar="N", help="clips at once (default: 64)"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.attacks import ATTACKS
-from mmcl.common.arguments import AtLeastOne
+from mmcl.common.arguments import AtLeastOne, in_path, out_path
 from mmcl.common.errors import UserError, run
 
 ABOUT = """\
@@ -39,7 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mmcl attack", description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="run folder, checkpoint or bundle with its weights")
+    parser.add_argument(
+        "model", type=in_path, metavar="MODEL", help="run folder, checkpoint or bundle with its weights"
+    )
     parser.add_argument(
         "--target", action="append", default=[], metavar="[NAME=]MODEL[,MODEL…]",
         help="another model to judge, several folders being seeds of one; may be repeated",
@@ -77,7 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--protocol", metavar="P", help="protocol (default: the run's own)")
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="report folder (default: RUN/report-robustness-SPLIT)")
+    parser.add_argument(
+        "--out", type=out_path, metavar="DIR", help="report folder (default: RUN/report-robustness-SPLIT)"
+    )
     parser.add_argument(
         "--batch-size", type=int, action=AtLeastOne, default=64, metavar="N", help="clips at once (default: 64)"
     )

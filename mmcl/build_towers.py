@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
+from mmcl.common.arguments import out_path
 from mmcl.common.errors import run
 
 KINDS = """\
@@ -32,7 +32,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("kind", metavar="KIND", help="what to build: see below")
-    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="folder to make; must not exist yet")
+    parser.add_argument(
+        "--out", required=True, type=out_path, metavar="FOLDER", help="folder to make; must not exist yet"
+    )
     return parser
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmcl.common.arguments import out_path
 from mmcl.common.errors import UserError, run
 from mmcl.common.printing import complain
 from mmcl.common.stack import require_packages
@@ -36,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mmcl check", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("store", metavar="DIR", help="a store made by `mmcl prepare`")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (DIR/check)")
+    parser.add_argument("--out", type=out_path, metavar="DIR", help="folder of the report (DIR/check)")
     parser.add_argument("--full", action="store_true", help="read every byte and compare it with what was written")
     parser.add_argument(
         "--prune-features", nargs="?", const="", metavar="NAME",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
+from mmcl.common.arguments import out_path
 from mmcl.common.errors import run
 from mmcl.common.stack import require_packages
 
@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mmcl compare", description=ABOUT, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("groups", nargs="+", metavar="GROUP", help="the first one is what others are compared with")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for comparison.md, .json and .png")
+    parser.add_argument("--out", type=out_path, metavar="DIR", help="folder for comparison.md, .json and .png")
     return parser
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from mmcl.common.arguments import AtLeastOne
+from mmcl.common.arguments import AtLeastOne, in_path, out_path
 from mmcl.common.errors import run
 from mmcl.common.files import check_replaceable
 from mmcl.surgery.compressing import AMOUNTS, asked, compress, result_of
@@ -31,8 +30,10 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mmcl compress", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG,
         description="Put two thin factors in the place of a trained model's matrices, by the directions that matter.",
     )  # fmt: skip
-    parser.add_argument("checkpoint", type=Path, metavar="RUN|BUNDLE", help="run folder, checkpoint or bundle")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="bundle to write; of a sweep, a folder")
+    parser.add_argument("checkpoint", type=in_path, metavar="RUN|BUNDLE", help="run folder, checkpoint or bundle")
+    parser.add_argument(
+        "--out", required=True, type=out_path, metavar="DIR", help="bundle to write; of a sweep, a folder"
+    )
     policy = parser.add_mutually_exclusive_group(required=True)
     for name, words in AMOUNTS.items():
         flags = [f"--{name}", "--ratios"] if name == "ratio" else [f"--{name}"]

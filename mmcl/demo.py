@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmcl.common.arguments import AtLeastOne
+from mmcl.common.arguments import AtLeastOne, out_path
 from mmcl.common.errors import UserError, run
 from mmcl.common.files import check_replaceable
 
@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Keys of the recipe, such as --encoder.width=16, are given to the training.",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("demo"), metavar="DIR", help="where everything goes (default: demo)"
+        "--out", type=out_path, default=Path("demo"), metavar="DIR", help="where everything goes (default: demo)"
     )
     parser.add_argument("--subjects", type=int, default=8, metavar="N", help="people in the training set (default: 8)")
     parser.add_argument("--takes", type=int, default=3, metavar="N", help="of each class by each person (default: 3)")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from mmcl.common.arguments import in_path, out_path
 from mmcl.common.errors import UserError, run
 from mmcl.common.files import absolute, check_replaceable
 from mmcl.common.stack import require_packages
@@ -38,12 +38,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mmcl ensemble", description=ABOUT, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("reports", nargs="+", type=Path, metavar="REPORT", help="members: report or run folders")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the ensemble's report")
+    parser.add_argument("reports", nargs="+", type=in_path, metavar="REPORT", help="members: report or run folders")
+    parser.add_argument("--out", type=out_path, required=True, metavar="DIR", help="folder of the ensemble's report")
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--weights", nargs="+", type=float, metavar="W", help="one a member; ratios (default: equal)")
     chosen.add_argument(
-        "--fit", nargs="+", type=Path, metavar="REPORT", help="the members' validation reports, to fit the weights on"
+        "--fit",
+        nargs="+",
+        type=in_path,
+        metavar="REPORT",
+        help="the members' validation reports, to fit the weights on",
     )
     parser.add_argument(
         "--fuse", choices=("probabilities", "scores"), default="probabilities", help="what is averaged (probabilities)"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmcl.common.arguments import in_path, out_path
 from mmcl.common.errors import BadClip, UserError, run
 from mmcl.common.printing import complain
 from mmcl.pose.flags import add_pose_flags, estimator_of, refinement_of
@@ -44,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "source", metavar="VIDEO|FOLDER|camera", nargs="?", help="what to look at (camera:1: the second)"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the clips")
+    parser.add_argument("--out", type=out_path, metavar="DIR", help="folder of the clips")
     add_pose_flags(parser)
     parser.add_argument("--label", metavar="NAME", help="what the videos show (default: the folder that each is in)")
     parser.add_argument("--cut", action="store_true", help="a clip of each stretch with somebody, where nobody is "
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     camera = is_camera(arguments.source)
     if arguments.seconds is not None and not camera:
         raise UserError("--seconds belongs to a camera")
-    videos = [] if camera else find_recordings(Path(arguments.source), arguments.label)
+    videos = [] if camera else find_recordings(in_path(arguments.source), arguments.label)
     work = Estimation(arguments.estimator, estimator_of(arguments), refinement_of(arguments), arguments.cut,
                       arguments.timeout, not arguments.no_sheet)  # fmt: skip
     folder = PoseFolder(arguments.out, work, sys.stderr.isatty(), videos)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmcl.common.arguments import AtLeastOne, add_model
+from mmcl.common.arguments import AtLeastOne, add_model, out_path
 from mmcl.common.errors import run
 from mmcl.evaluation import EVALUATIONS
 
@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=out_path,
         metavar="DIR",
         help="report folder (default: RUN/report-SPLIT, of another protocol or store a longer name; or reports/)",
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from mmcl.attributions import ATTRIBUTIONS
-from mmcl.common.arguments import AtLeastOne
+from mmcl.common.arguments import AtLeastOne, in_path, out_path
 from mmcl.common.errors import run
 from mmcl.deploy.reading_flags import add_reading_flags
 
@@ -31,9 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mmcl explain", description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="run folder, checkpoint or bundle with weights")
+    parser.add_argument("model", type=in_path, metavar="MODEL", help="run folder, checkpoint or bundle with weights")
     parser.add_argument("clips", nargs="+", metavar="CLIP", help="a clip store, or skeleton files")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write")
+    parser.add_argument("--out", required=True, type=out_path, metavar="DIR", help="folder to write")
     parser.add_argument(
         "--method", default="deep_lift", metavar="NAME",
         help=f"how shares are computed: {', '.join(ATTRIBUTIONS)} (default: deep_lift, for every joint and frame; "

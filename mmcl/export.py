@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmcl.common.arguments import add_model
+from mmcl.common.arguments import add_model, out_path
 from mmcl.common.errors import UserError, run
 from mmcl.common.files import check_replaceable
 from mmcl.common.stack import require_packages
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model(parser, "--run")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="bundle folder to write")
+    parser.add_argument("--out", required=True, type=out_path, metavar="DIR", help="bundle folder to write")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint (default: last)")
     parser.add_argument(
         "--onnx",
@@ -96,7 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
         "Templates are the run's",
     )
     parser.add_argument(
-        "--page", type=Path, metavar="DIR",
+        "--page", type=out_path, metavar="DIR",
         help="also write a page that runs the bundle in the browser, as static files (`mmcl serve` shows it)",
     )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is already there")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
+from mmcl.common.arguments import in_path, out_path
 from mmcl.common.errors import run
 from mmcl.common.files import check_replaceable
 from mmcl.models.description import is_bundle
@@ -27,8 +27,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mmcl fuse", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG,
         description="Put the trained streams of several ARN-LSTM models into one network.",
     )  # fmt: skip
-    parser.add_argument("models", nargs="+", type=Path, metavar="X", help="run folders, checkpoints or bundles")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="bundle folder to write")
+    parser.add_argument("models", nargs="+", type=in_path, metavar="X", help="run folders, checkpoints or bundles")
+    parser.add_argument("--out", required=True, type=out_path, metavar="DIR", help="bundle folder to write")
     parser.add_argument(
         "--fusion", choices=("pooled", "dense", "average"), default="pooled",
         help="where streams meet: at their pooled relations, behind a dense layer of each, or at their ends (pooled)",

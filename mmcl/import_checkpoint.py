@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmcl.common.arguments import in_path, out_path
 from mmcl.common.errors import UserError, run
 from mmcl.common.files import check_replaceable
 from mmcl.models.description import is_bundle
@@ -33,8 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
         "52 equal parts and each part's middle is blended from two frames.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="official checkpoint")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="bundle folder to write")
+    parser.add_argument("file", type=in_path, metavar="FILE", help="official checkpoint")
+    parser.add_argument("--out", required=True, type=out_path, metavar="DIR", help="bundle folder to write")
     parser.add_argument("--stream", default="joint", help="stream it was trained on (default: joint)")
     parser.add_argument("--bone-model", action="store_true",
                         help="STEP-CATFormer: of the bone model, which makes bones of joints inside")  # fmt: skip

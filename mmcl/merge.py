@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
+from mmcl.common.arguments import out_path
 from mmcl.common.errors import run
 from mmcl.common.stack import require_packages
 
@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mmcl merge", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("shards", nargs="+", metavar="SHARD", help="all the shards' stores, in any order")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the whole store")
+    parser.add_argument("--out", type=out_path, required=True, metavar="DIR", help="folder of the whole store")
     parser.add_argument("--overwrite", action="store_true", help="replace a store that is there")
     return parser
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-from mmcl.common.arguments import AtLeastOne
+from mmcl.common.arguments import AtLeastOne, in_path
 from mmcl.common.errors import UserError, run
 from mmcl.common.printing import complain
 from mmcl.deploy.answers import explained, show
@@ -58,9 +57,13 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that mmcl export wrote, or hf://user/name")
-    parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="skeleton files, or videos")
-    parser.add_argument("--follow", type=Path, metavar="SOURCE", help="classify frames as they come: file, -, camera")
+    parser.add_argument(
+        "bundle", type=in_path, metavar="BUNDLE", help="folder that mmcl export wrote, or hf://user/name"
+    )
+    parser.add_argument("files", type=in_path, nargs="*", metavar="FILE", help="skeleton files, or videos")
+    parser.add_argument(
+        "--follow", type=in_path, metavar="SOURCE", help="classify frames as they come: file, -, camera"
+    )
     parser.add_argument("--tail", action="store_true", help="with --follow: wait for what is appended to the file")
     parser.add_argument("--span", type=int, metavar="N", help="frames judged together (default: the model's window)")
     parser.add_argument("--hop", type=int, metavar="N", help="frames from label to label (default: a quarter of that)")

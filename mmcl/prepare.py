@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmcl.common.arguments import in_path, out_path
 from mmcl.common.errors import UserError, run
 from mmcl.common.stack import require_packages
 from mmcl.data.readers import READERS
@@ -50,9 +51,9 @@ def build_parser(dataset: str | None = None) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )  # fmt: skip
     parser.add_argument("dataset", choices=sorted(READERS), help="which dataset the folder holds")
-    parser.add_argument("--source", type=Path, metavar="ROOT", help="the dataset's own folder (demo: OUT.raw)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the store to make")
-    parser.add_argument("--video", type=Path, metavar="DIR",
+    parser.add_argument("--source", type=in_path, metavar="ROOT", help="the dataset's own folder (demo: OUT.raw)")
+    parser.add_argument("--out", type=out_path, required=True, metavar="DIR", help="folder of the store to make")
+    parser.add_argument("--video", type=in_path, metavar="DIR",
                         help="folder of the video files, where it is not in ROOT; none: read no video")  # fmt: skip
     parser.add_argument("--frames", type=_count, default=5, metavar="M", help="frames to take from each video (5)")
     parser.add_argument("--crop-size", type=_count, default=224, metavar="PX", help="side of a person crop (224)")

@@ -6,8 +6,8 @@ import argparse
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
+from mmcl.common.arguments import out_path
 from mmcl.common.errors import run
 
 ABOUT = """Fetch a bundle from the Hugging Face hub. It is kept in the hub library's cache, from
@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("repo", metavar="user/name[/folder][@revision]", help="bundle on the hub")
     parser.add_argument("--revision", metavar="R", help="branch, tag or commit (default: main)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to copy it into (default: the cache alone)")
+    parser.add_argument("--out", type=out_path, metavar="DIR", help="folder to copy it into (default: the cache alone)")
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is already there")
     return parser
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
+from mmcl.common.arguments import in_path
 from mmcl.common.errors import run
 
 ABOUT = """Upload a bundle to the Hugging Face hub, in one commit: weights, config, graphs, and
@@ -24,7 +24,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mmcl push", description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that mmcl export wrote, or hf://user/name")
+    parser.add_argument(
+        "bundle", type=in_path, metavar="BUNDLE", help="folder that mmcl export wrote, or hf://user/name"
+    )
     parser.add_argument("repo", metavar="user/name", help="repository; it is made where it is not there")
     parser.add_argument(
         "--licence", "--license", required=True, metavar="ID",
@@ -32,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
         "that they learned from allows",
     )  # fmt: skip
     parser.add_argument(
-        "--report", type=Path, action="append", default=[], metavar="DIR",
+        "--report", type=in_path, action="append", default=[], metavar="DIR",
         help="report folder of mmcl evaluate whose numbers the card shall have; may be repeated",
     )  # fmt: skip
     parser.add_argument("--folder", default="", metavar="DIR", help="inside the repository (default: the whole of it)")

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmcl.common.arguments import in_path, out_path
 from mmcl.common.errors import UserError, run
 from mmcl.common.files import absolute
 
@@ -27,8 +28,10 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mmcl serve", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG,
         description="Show a bundle at work in the browser.",
     )  # fmt: skip
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of an exported bundle, or hf://user/name")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write the page there, and serve nothing")
+    parser.add_argument(
+        "bundle", type=in_path, metavar="BUNDLE", help="folder of an exported bundle, or hf://user/name"
+    )
+    parser.add_argument("--out", type=out_path, metavar="DIR", help="write the page there, and serve nothing")
     parser.add_argument("--port", type=int, default=8765, metavar="N", help="of this machine, 0 for any (8765)")
     parser.add_argument("--weights", metavar="FILE", help="pose weights, a .task file (those of `mmcl pose`)")
     return parser

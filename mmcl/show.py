@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmcl.common.arguments import AtLeastOne
+from mmcl.common.arguments import AtLeastOne, out_path
 from mmcl.common.errors import UserError, run
 from mmcl.common.stack import require_packages
 
@@ -43,7 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("clip", metavar="CLIP", help="id or position of the clip")
     parser.add_argument("--data", required=True, metavar="DIR", help="a store made by `mmcl prepare`")
-    parser.add_argument("--out", type=Path, metavar="FILE", help=".gif, .mp4 or .html to write (CLIP.gif, CLIP.html)")
+    parser.add_argument(
+        "--out", type=out_path, metavar="FILE", help=".gif, .mp4 or .html to write (CLIP.gif, CLIP.html)"
+    )
     parser.add_argument("--speed", type=_factor, default=1.0, metavar="X", help="0.5: half as fast as it was (1)")
     page = parser.add_argument_group("of pages")
     page.add_argument("--html", action="store_true", help="write CLIP.html, a page, where --out does not say a name")

@@ -6,9 +6,9 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmcl.common.arguments import out_path
 from mmcl.common.errors import UserError, run
 from mmcl.common.stack import require_packages
 from mmcl.places.options import add_place_options, open_place
@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         "[--section.key=value …]",
     )  # fmt: skip
     parser.add_argument("--config", required=True, metavar="STUDY", help="study file, or the name of one in mmcl")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of runs and table")
+    parser.add_argument("--out", required=True, type=out_path, metavar="DIR", help="folder of runs and table")
     parser.add_argument("--baseline", metavar="ARM", help="compare the others with this arm (the first of the file)")
     parser.add_argument("--only", nargs="+", metavar="ARM", help="run these arms, by name or as "
                         "'*.supervised' (the table has all that is finished)")  # fmt: skip

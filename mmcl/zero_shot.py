@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from mmcl.common.arguments import AtLeastOne, add_model
+from mmcl.common.arguments import AtLeastOne, add_model, in_path, out_path
 from mmcl.common.errors import UserError, run
 
 ABOUT = """Three things are called zero-shot in this field. mmcl never mixes them up:
@@ -44,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--classes", metavar="C", help="open vocabulary among these: names separated by commas, or a prompts .yaml file"
     )
     parser.add_argument(
-        "--gate", type=Path, metavar="RUN", help="run of P/gate: fits the gate of generalised zero-shot"
+        "--gate", type=in_path, metavar="RUN", help="run of P/gate: fits the gate of generalised zero-shot"
     )
     parser.add_argument(
         "--cycles", action="store_true", help="of a run of sa_dvae: judge the cycle that is best on the gate's run"
@@ -53,7 +52,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--gate-temperature", type=float, metavar="T", help="of the gate (default: chosen by fitting)")
     parser.add_argument("--gate-threshold", type=float, metavar="P", help="of the gate (default: chosen by fitting)")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="report folder (default: RUN/report-…, or reports/)")
+    parser.add_argument(
+        "--out", type=out_path, metavar="DIR", help="report folder (default: RUN/report-…, or reports/)"
+    )
     parser.add_argument(
         "--batch-size", type=int, action=AtLeastOne, default=64, metavar="N", help="clips at once (default: 64)"
     )

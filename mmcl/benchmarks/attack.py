@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from mmcl.attacks.tasar import TASAR, TASAROptions, separate_gradients
 from mmcl.benchmarks.any_encoder import enliven, random_clips
 from mmcl.benchmarks.machine import in_words, machine
 from mmcl.benchmarks.timing import compare
-from mmcl.common.arguments import AtLeastOne
+from mmcl.common.arguments import AtLeastOne, out_path
 from mmcl.common.files import write_json
 from mmcl.encoders.building import build_encoder
 from mmcl.encoders.counting import count_parameters
@@ -55,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--samples", type=int, action=AtLeastOne, default=20, metavar="S", help="of each head (20)")
     parser.add_argument("--batch", type=int, action=AtLeastOne, default=8, metavar="N", help="clips of a step (8)")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"for all rounds ({SECONDS:g})")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
+    parser.add_argument("--json", type=out_path, metavar="FILE", help="write the numbers there, too")
     return parser
 
 

@@ -16,6 +16,7 @@ from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.steps import SteppedRun
 from mmcl.benchmarks.tables import colearn_table
 from mmcl.benchmarks.timing import compare
+from mmcl.common.arguments import out_path
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.common.interrupts import stop_as_interrupt
@@ -58,8 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--seconds", type=float, default=45.0, metavar="S", help="for the rounds that count (45)")
     parser.add_argument("--threads", type=int, metavar="N", help="of torch (as many as it takes by itself)")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="where the temporary folder is made")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
+    parser.add_argument("--folder", type=out_path, metavar="DIR", help="where the temporary folder is made")
+    parser.add_argument("--json", type=out_path, metavar="FILE", help="write the numbers there, too")
     return parser
 
 

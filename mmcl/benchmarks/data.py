@@ -16,6 +16,7 @@ from mmcl.benchmarks.data_table import table
 from mmcl.benchmarks.machine import PeakMemory, machine
 from mmcl.benchmarks.reading import time_loader, time_open, time_parse, time_training
 from mmcl.benchmarks.recordings import link_recordings
+from mmcl.common.arguments import in_path, out_path
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.common.interrupts import stop_as_interrupt
@@ -43,11 +44,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mmcl bench data", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--source", type=Path, metavar="DIR", help="folder of real .skeleton files (made-up ones)")
+    parser.add_argument("--source", type=in_path, metavar="DIR", help="folder of real .skeleton files (made-up ones)")
     parser.add_argument("--clips", type=int, default=1000, metavar="N", help="clips to prepare (1000)")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that prepare and load (one a processor)")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="where the temporary folder is made")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
+    parser.add_argument("--folder", type=out_path, metavar="DIR", help="where the temporary folder is made")
+    parser.add_argument("--json", type=out_path, metavar="FILE", help="write the numbers there, too")
     return parser
 
 

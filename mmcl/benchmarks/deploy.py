@@ -23,6 +23,7 @@ from mmcl.benchmarks.roof import best_products
 from mmcl.benchmarks.streams import stream_cost
 from mmcl.benchmarks.tables import deploy_table
 from mmcl.benchmarks.throughput import throughput
+from mmcl.common.arguments import in_path, out_path
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.deploy.graph_writing import make_graph
@@ -63,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument(
-        "bundle", nargs="?", type=Path, metavar="BUNDLE", help="with weights and ONNX graphs, or hf://user/name"
+        "bundle", nargs="?", type=in_path, metavar="BUNDLE", help="with weights and ONNX graphs, or hf://user/name"
     )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="one table each (1 2)")
     parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="for each comparison (8)")
@@ -72,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="also print what each graph spends its time on with one body on one thread, operator by operator, and in "
         "which numbers: of an int8 graph, what is left in single precision",
     )  # fmt: skip
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
+    parser.add_argument("--json", type=out_path, metavar="FILE", help="write the numbers there, too")
     return parser
 
 

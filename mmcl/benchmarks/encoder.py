@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +27,7 @@ from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.published import published_network
 from mmcl.benchmarks.roof import Product, best_products, compare_under_roofs
 from mmcl.benchmarks.tables import encoder_table
+from mmcl.common.arguments import out_path
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.encoders.counting import count_products_of
@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--encoder", metavar="NAME", help="any encoder, in use only: against its released formulation")
     parser.add_argument("--options", type=json.loads, default={}, metavar="JSON", help="of that encoder")
     parser.add_argument("--layout", default="kinect_v2_25", metavar="NAME", help="its joints (kinect_v2_25)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
+    parser.add_argument("--json", type=out_path, metavar="FILE", help="write the numbers there, too")
     return parser
 
 

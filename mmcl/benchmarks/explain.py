@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from mmcl.attributions.coalitions import antithetic_orders
 from mmcl.attributions.view import View
 from mmcl.benchmarks.any_encoder import enliven
 from mmcl.benchmarks.machine import in_words, machine
+from mmcl.common.arguments import out_path
 from mmcl.common.draws import named_seed
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--window", type=int, default=32, metavar="T", help="frames that the network sees (32)")
     parser.add_argument("--width", type=int, default=32, metavar="W", help="of the network (32)")
     parser.add_argument("--rows", type=int, default=64, metavar="N", help="coalitions in a batch (64)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
+    parser.add_argument("--json", type=out_path, metavar="FILE", help="write the numbers there, too")
     return parser
 
 

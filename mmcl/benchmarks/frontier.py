@@ -16,6 +16,7 @@ from mmcl.benchmarks.frontier_networks import Network, make_network, model_paths
 from mmcl.benchmarks.frontier_page import BASELINE, MARK, PRECISIONS, Point, frontier_table, write_frontier
 from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.timing import Timing, compare
+from mmcl.common.arguments import out_path
 from mmcl.common.errors import UserError
 from mmcl.common.files import check_replaceable
 from mmcl.deploy.onnx import require_onnx
@@ -50,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("groups", nargs="+", metavar="GROUP", help="rows of the table")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of table and picture")
+    parser.add_argument("--out", type=out_path, required=True, metavar="DIR", help="folder of table and picture")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of each graph (1)")
     parser.add_argument("--seconds", type=float, default=4.0, metavar="S", help="of timing for each graph (4)")
     return parser

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from mmcl.benchmarks.machine import in_words, machine
 from mmcl.benchmarks.timing import compare
+from mmcl.common.arguments import out_path
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.encoders.mamp.network import MAMP
@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--depth", type=int, default=8, metavar="B", help="blocks of the encoder (8)")
     parser.add_argument("--decoder", type=int, default=3, metavar="B", help="blocks of the decoder (3)")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="clips of a step (8)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
+    parser.add_argument("--json", type=out_path, metavar="FILE", help="write the numbers there, too")
     return parser
 
 

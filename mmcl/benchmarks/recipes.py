@@ -19,6 +19,7 @@ from mmcl.benchmarks.made_ntu import SIDES, make_ntu
 from mmcl.benchmarks.recipes_table import DryRun, table
 from mmcl.benchmarks.step import open_run
 from mmcl.benchmarks.step_cost import step_cost
+from mmcl.common.arguments import out_path
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.common.interrupts import stop_as_interrupt
@@ -82,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", metavar="RECIPE", choices=names, default=names, help=", ".join(names))
     parser.add_argument("--batch", type=int, default=4, metavar="N", help="clips of the steps that are taken (4)")
     parser.add_argument("--tflops", type=float, default=10.0, metavar="R", help="assumed to be sustained by a GPU (10)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
+    parser.add_argument("--json", type=out_path, metavar="FILE", help="write the numbers there, too")
     return parser
 
 

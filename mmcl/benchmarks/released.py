@@ -29,6 +29,7 @@ from mmcl.benchmarks.released_systems import ATTACKED, EXPLAINED, NETWORKS, OTHE
 from mmcl.benchmarks.step import open_run
 from mmcl.benchmarks.tables import times_faster
 from mmcl.benchmarks.timing import Timing, compare
+from mmcl.common.arguments import out_path
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.common.interrupts import stop_as_interrupt
@@ -60,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--frames", type=int, default=FRAMES, metavar="T", help=f"of a clip ({FRAMES})")
     parser.add_argument("--batch", type=int, default=BATCH, metavar="N", help=f"clips of a training step ({BATCH})")
     parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help=f"of each comparison ({SECONDS:g})")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
+    parser.add_argument("--json", type=out_path, metavar="FILE", help="write the numbers there, too")
     return parser
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.scale_table import calculate, table
+from mmcl.common.arguments import out_path
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 
@@ -40,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4], metavar="N", help="how many (1 2 4)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
+    parser.add_argument("--json", type=out_path, metavar="FILE", help="write the numbers there, too")
     return parser
 
 

@@ -15,6 +15,7 @@ import torch
 from mmcl.benchmarks.machine import in_words, machine
 from mmcl.benchmarks.steps import SteppedRun
 from mmcl.benchmarks.timing import compare
+from mmcl.common.arguments import out_path
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.common.interrupts import stop_as_interrupt
@@ -51,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--after", type=int, default=0, metavar="N", help="stages that are over, one step each (0)")
     parser.add_argument("--seconds", type=float, default=45.0, metavar="S", help="for the rounds that count (45)")
     parser.add_argument("--threads", type=int, metavar="N", help="of torch (as many as it takes by itself)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
+    parser.add_argument("--json", type=out_path, metavar="FILE", help="write the numbers there, too")
     return parser
 
 

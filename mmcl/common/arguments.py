@@ -3,10 +3,42 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from mmcl.common.errors import UserError
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # and no drive of Windows, which is one letter
+
+
+def out_path(text: str) -> Path:
+    """The place of a file or folder that is to be written: the ``type`` of an option.
+
+    Raises:
+        UserError: an address, of which a ``Path`` would make a folder here that is called ``s3:``.
+    """
+    return _here(text, "results are written on this machine: name a folder or file here, and copy it afterwards")
+
+
+def in_path(text: str) -> Path:
+    """The place of a file or folder that is to be read, or ``hf://user/name``: the ``type`` of an option.
+
+    Raises:
+        UserError: another address.
+    """
+    return Path(text) if text.startswith("hf://") else _here(text, "it is not fetched: download it first, and name the "
+                                                             "file or folder here")  # fmt: skip
+
+
+def _here(text: str, instead: str) -> Path:
+    if not _ADDRESS.match(text):
+        return Path(text)
+    parts = urlsplit(text)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
+        return Path(unquote(parts.path))
+    raise UserError(f"{text} is an address; {instead}")
 
 
 def add_model(parser: argparse.ArgumentParser, flag: str = "--checkpoint", required: bool = True) -> None:
@@ -18,9 +50,9 @@ def add_model(parser: argparse.ArgumentParser, flag: str = "--checkpoint", requi
         required: whether the verb does nothing without.
     """
     group, dest = parser.add_mutually_exclusive_group(required=required), flag.removeprefix("--")
-    group.add_argument(dest, nargs="?", type=Path, action=_IfGiven, metavar="RUN|BUNDLE",
+    group.add_argument(dest, nargs="?", type=in_path, action=_IfGiven, metavar="RUN|BUNDLE",
                        help="run folder (--out of mmcl train), checkpoint or bundle")  # fmt: skip
-    group.add_argument(flag, type=Path, metavar="X", help="the same, by name")
+    group.add_argument(flag, type=in_path, metavar="X", help="the same, by name")
 
 
 class _IfGiven(argparse.Action):

@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from mmcl.common.arguments import out_path
 from mmcl.common.errors import UserError
 from mmcl.common.files import absolute, exists, is_folder
 
@@ -17,9 +18,9 @@ def add_film_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("of videos")
     group.add_argument("--together", action="store_true", help="one label for all people at once (two who shake hands)")
     group.add_argument("--windows", action="store_true", help="print a label a window instead of joined segments")
-    group.add_argument("--csv", type=Path, metavar="FILE", help="write the segments of all videos as a table")
-    group.add_argument("--srt", type=Path, metavar="FILE", help="write them as subtitles, of one video")
-    group.add_argument("--draw", type=Path, metavar="FILE", help="write the video with skeletons and labels (.mp4)")
+    group.add_argument("--csv", type=out_path, metavar="FILE", help="write the segments of all videos as a table")
+    group.add_argument("--srt", type=out_path, metavar="FILE", help="write them as subtitles, of one video")
+    group.add_argument("--draw", type=out_path, metavar="FILE", help="write the video with skeletons and labels (.mp4)")
 
 
 def _check_outputs(arguments: argparse.Namespace, written: list[str]) -> None:

@@ -6,6 +6,7 @@ import platform
 import time
 from pathlib import Path
 
+from mmcl.common.arguments import out_path
 from mmcl.common.documents import read_mapping
 from mmcl.common.errors import UserError
 from mmcl.common.files import absolute, check_place, is_file, write_text
@@ -33,6 +34,8 @@ def check_run(config: TrainConfig) -> None:
     import yaml
 
     folder = Path(config.out)
+    if out_path(config.out) != folder:
+        raise UserError(f"--out {config.out} is an address: give the path of the folder, {out_path(config.out)}")
     check_place(folder)
     if not (folder / "config.yaml").is_file():
         if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {LOCK, WRITER}):

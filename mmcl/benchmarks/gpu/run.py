@@ -18,6 +18,7 @@ from mmcl.benchmarks.gpu.launches import measure_deepspeed, measure_fsdp
 from mmcl.benchmarks.gpu.part import Part, Place, perform
 from mmcl.benchmarks.gpu.training import measure_fp16, measure_resume
 from mmcl.benchmarks.machine import in_words, machine
+from mmcl.common.arguments import in_path, out_path
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
 from mmcl.common.interrupts import stop_as_interrupt
@@ -55,12 +56,14 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help="these alone")
-    parser.add_argument("--bundle", type=Path, metavar="BUNDLE", help="its graph in the part `graph` (random weights)")
+    parser.add_argument(
+        "--bundle", type=in_path, metavar="BUNDLE", help="its graph in the part `graph` (random weights)"
+    )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu to try it (cuda)")
     parser.add_argument("--tiny", action="store_true", help="networks as small as can be")
     parser.add_argument("--limit", type=float, default=LIMIT, metavar="S", help="seconds of all parts (480)")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="where the temporary folder is made: 6 GB free")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
+    parser.add_argument("--folder", type=out_path, metavar="DIR", help="where the temporary folder is made: 6 GB free")
+    parser.add_argument("--json", type=out_path, metavar="FILE", help="write the numbers there, too")
     return parser
 
 
