@@ -147,6 +147,7 @@ class PoseFolder:
         parts = runs(np.asarray(recording.there.any(axis=0))) if self.work.cut else [slice(None)]
         others = {name for name, owner in self._owners.items() if owner != video.id}
         clips: list[dict[str, Any]] = []
+        place = _listed(video.path)
         for number, frames in enumerate(parts, 1):
             name = free_name(video.id if len(parts) == 1 else f"{video.id}-{number}", others)
             part = recording.part(frames)
@@ -155,7 +156,7 @@ class PoseFolder:
                 np.save(file, part.columns())
             clips.append({
                 "id": name, "label": video.label, "file": f"{CLIPS}/{name}.npy", "persons": len(part.pixels),
-                "video": str(absolute(video.path)) if whole and video.path.is_file() else "",
+                "video": place if whole else "",
                 "begin": round(float(part.seconds[0]), 4), "end": round(float(part.seconds[-1]), 4),
                 "width": recording.picture[0], "height": recording.picture[1],
             })  # fmt: skip
@@ -201,6 +202,15 @@ class PoseFolder:
             else:
                 complain("warning", f"{path} is damaged: what it says is left out")
         return found
+
+
+def _listed(path: Path) -> str:
+    """A video as the list of clips names it; "" where that is no line of text, or the video is a camera's."""
+    place = str(absolute(path)) if path.is_file() else ""
+    if place.isprintable():
+        return place
+    complain("warning", f"{path}: its path has letters that no list can hold: its clips are listed without their video")
+    return ""
 
 
 def quality_of(record: dict[str, Any]) -> Quality:

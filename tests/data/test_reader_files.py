@@ -74,6 +74,41 @@ def test_a_tar_of_the_current_folder(tmp_path: Path) -> None:
     assert archive.names() == sorted(CONTENT) and archive.read("a.txt") == b"first"
 
 
+@pytest.mark.parametrize("name", ["some.tar", "some.tar.gz"])
+def test_hard_links_of_a_tar_are_files_and_what_is_none_is_said(tmp_path: Path, capsys, name: str) -> None:
+    path = tmp_path / name
+    with tarfile.open(path, "w:gz" if name.endswith("gz") else "w") as archive:
+        info = tarfile.TarInfo("./a.txt")
+        info.size = 5
+        archive.addfile(info, io.BytesIO(b"first"))
+        for name, kind, target in (("b.txt", tarfile.LNKTYPE, "a.txt"), ("./in/c.txt", tarfile.LNKTYPE, "./b.txt"),
+                                   ("gone.txt", tarfile.LNKTYPE, "nowhere"),
+                                   ("out.txt", tarfile.LNKTYPE, "/etc/passwd"),
+                                   ("soft.txt", tarfile.SYMTYPE, "a.txt"), ("pipe", tarfile.FIFOTYPE, "")):  # fmt: skip
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            archive.addfile(info)
+    opened = Archive(path)
+    assert opened.names() == ["a.txt", "b.txt", "in/c.txt"] and opened.read("in/c.txt") == b"first"
+    said = capsys.readouterr().err
+    assert "4 symbolic links, pipes or other special files are left out (gone.txt, out.txt, soft.txt, …)" in said
+    pickle.loads(pickle.dumps(opened)).read("b.txt")
+    assert not capsys.readouterr().err  # a worker does not say it again
+
+
+def test_a_zip_with_backslashes_is_read_and_one_with_a_password_is_said(tmp_path: Path) -> None:
+    path = write_zip(
+        tmp_path / "back.zip", {"in\\a.txt": b"first", "..\\out.txt": b"x", "in\\..\\..\\x": b"x", "\\y": b"x"}
+    )
+    opened = Archive(path)
+    assert opened.names() == ["in/a.txt"] and opened.read("in/a.txt") == b"first"
+    content = bytearray(write_zip(tmp_path / "locked.zip", {"a.txt": b"first"}).read_bytes())
+    content[content.rindex(b"PK\1\2") + 8] |= 1
+    (tmp_path / "locked.zip").write_bytes(content)
+    with pytest.raises(UserError, match=r"locked\.zip: encrypted; unpack it with its password, and give the folder"):
+        Archive(tmp_path / "locked.zip")
+
+
 def test_a_forked_process_opens_the_archive_for_itself(tmp_path: Path) -> None:
     archive = Archive(write_zip(tmp_path / "x.zip", {f"{i}": np.random.default_rng(i).bytes(3000) for i in range(50)}))
     expected = [archive.read(name) for name in archive.names()]

@@ -27,7 +27,7 @@ from mmcl.pose.base import build_estimator
 from mmcl.pose.film import Film, is_camera
 from mmcl.pose.job import Estimation
 from mmcl.pose.recording import Refinement
-from mmcl.pose.videos import Video
+from mmcl.pose.videos import Video, find_recordings
 from mmcl.pose.worker import Watch
 
 CROSSING = [list(range(60, 260, 4)), list(range(260, 60, -4))]  # columns of 50 frames
@@ -315,6 +315,33 @@ def test_a_film_that_counts_no_frames_is_measured_by_its_seconds(tmp_path, capsy
     assert pose([str(film), "--estimator", "squares", "--no-sheet", "--out", str(tmp_path / "o")]) == 0
     said = r"film\.mkv: the video ends or breaks after frame \d+, at [01]\.\d s of 2\.7 s"
     assert bool(re.search(said, capsys.readouterr().err)) is (share < 1)
+
+
+def test_an_odd_name_costs_the_list_nothing_but_a_path(tmp_path, capsys) -> None:
+    for name in (b"new\nline.mp4", b"odd\xff.mp4", b"new\nclass/plain.mp4", b"wave/plain.mp4"):
+        write_walk(tmp_path / "v" / os.fsdecode(name), [[100] * 12])
+    out, words = tmp_path / "o", ["--estimator", "squares", "--no-sheet", "--out", str(tmp_path / "o")]
+    for _ in range(2):
+        assert pose([str(tmp_path / "v"), *words]) == 0
+    assert capsys.readouterr().err.count("are listed without their video") == 3
+    found = rows(out)
+    assert {row["label"] for row in found.values()} == {"new class", "wave", "unknown"}
+    assert [bool(found[name]["video"]) for name in ("odd_", "new_line", "wave_plain")] == [False, False, True]
+    assert len(Folder(out).scan()) == 4
+
+
+def test_hidden_files_are_no_videos_and_others_are_named(tmp_path, capsys) -> None:
+    for name in ("a.mp4", "b.TS", "in/c.flv"):
+        write_walk(tmp_path / name, [[100] * 12])
+    for name in ("._a.mp4", "in/.hidden.mp4", ".Trash/d.mp4", "__MACOSX/a.mp4", "notes.txt", "e.rm"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"no video")
+    found = [video.path.relative_to(tmp_path).as_posix() for video in find_recordings(tmp_path)]
+    assert found == ["a.mp4", "b.TS", "in/c.flv"]
+    assert "2 files are no videos by their names, and are passed over (1 .rm, 1 .txt)" in capsys.readouterr().err
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match=r"no videos in this folder \(their names end in .*\.3gp"):
+        find_recordings(tmp_path / "none")
 
 
 def test_other_joints_go_into_another_folder(videos, made) -> None:

@@ -13,7 +13,8 @@ from mmcl.common.errors import BadClip, UserError
 from mmcl.data.readers.packed import open_tar, open_zip, read_tar, read_zip, wanted
 
 FILE_LIMIT = 256 << 20  # bytes of one clip's file; beyond that it is no clip
-VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv")
+VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv", ".ts", ".mts", ".m2ts",
+                  ".3gp", ".flv", ".ogv", ".vob", ".asf", ".gif", ".h264")  # fmt: skip
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
@@ -101,7 +102,7 @@ class Archive:
         self.kind = _kind(path)
         self._opened: tuple[int, Any, dict[str, Any]] | None = None
         if self.kind != "folder":
-            self._open()
+            self._open(said=True)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "kind": self.kind, "_opened": None}
@@ -143,11 +144,11 @@ class Archive:
             raise BadClip(f"damaged in {self.path.name} (more or fewer bytes than announced)")
         return data
 
-    def _open(self) -> tuple[Any, dict[str, Any]]:
-        """The opened archive of this process, and its members by name."""
+    def _open(self, said: bool = False) -> tuple[Any, dict[str, Any]]:
+        """The opened archive of this process, and its members by name; whether it says what of a tar is left out."""
         if self._opened is None or self._opened[0] != os.getpid():  # a forked process must not share the file position
             try:
-                opened = open_zip(self.path) if self.kind == "zip" else open_tar(self.path, self.kind)
+                opened = open_zip(self.path) if self.kind == "zip" else open_tar(self.path, self.kind, said)
             except UserError:
                 raise
             except Exception as error:
