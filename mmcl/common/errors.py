@@ -8,6 +8,9 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+# A full disk, a limit on the size of files, and one on what somebody may keep.
+NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
 
 class UserError(Exception):
     """Bad input. The message says what is wrong, where, and what to do; no traceback is shown."""
@@ -65,7 +68,7 @@ def _of_the_world(error: Exception) -> str | None:
     if is_no_memory(error):
         return f"out of memory ({said or type(error).__name__}): smaller batches, fewer workers or another machine help"
     if isinstance(error, OSError):  # a full disk, a folder without permission: the message names the file
-        return f"{said}; make room, and run the same command again" if error.errno == errno.ENOSPC else said
+        return f"{said}; make room, and run the same command again" if error.errno in NO_ROOM else said
     if "DataLoader" in said and any(words in said for words in ("killed", "exited", "timed out")):
         return (
             f"a loader worker was ended by the system, or gave nothing ({said}): too little memory or shared memory "

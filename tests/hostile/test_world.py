@@ -11,7 +11,9 @@ from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -22,6 +24,7 @@ from mmcl.common.files import atomic_file, atomic_folder
 from mmcl.common.interrupts import stop_as_interrupt
 from mmcl.common.limits import bounded_memory, is_no_memory
 from mmcl.data import loader
+from mmcl.data.preparation.parts import Parts
 from mmcl.engine.checkpoint import Checkpoints
 from mmcl.engine.position import Position
 
@@ -74,6 +77,23 @@ def test_a_file_that_found_no_room_is_not_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("lost", ["part-00000.arrow", "journal.jsonl"])
+def test_a_preparation_that_found_no_room_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    def full(file: Any) -> None:
+        if file.name.endswith(lost):
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")  # names no file
+
+    monkeypatch.setattr(
+        "mmcl.data.preparation.parts.batch_of", lambda rows, schema: pa.RecordBatch.from_pylist([], schema)
+    )
+    monkeypatch.setattr("mmcl.data.preparation.parts.clip_digest", lambda row: "0")
+    monkeypatch.setattr("mmcl.data.preparation.parts._to_disk", full)
+    with pytest.raises(UserError, match=f"no room left to write .*{lost}"):
+        Parts(tmp_path, ["mark"]).append([{"id": "a"}], [])
+
+
 def test_a_checkpoint_that_found_no_room_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = object.__new__(Checkpoints)
     checkpoints.folder, checkpoints.position = tmp_path, Position("d", "s")
@@ -105,6 +125,8 @@ def test_a_checkpoint_that_found_no_room_leaves_the_last_one(tmp_path: Path, mon
         (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "--data.workers=0"),
         (RuntimeError("DataLoader timed out after 900 seconds"), "/dev/shm"),
         (OSError(errno.ENOSPC, "No space left on device", "x.bin"), "make room"),
+        (OSError(errno.EFBIG, "File too large", "x.bin"), "make room"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "x.bin"), "make room"),
         (PermissionError(errno.EACCES, "Permission denied", "x.bin"), "x.bin"),
     ],
 )

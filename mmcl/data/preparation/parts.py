@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from mmcl.common.errors import UserError
-from mmcl.common.files import write_text
+from mmcl.common.files import room_for, write_text
 from mmcl.data.columns import batch_of, clip_digest, schema
 
 GROUP_CLIPS = 64  # written and flushed at once: a crash loses at most this many clips of work
@@ -63,7 +63,7 @@ class Parts:
         clips, size = self.sizes.get(name, (0, 0))
         if rows:
             batch = batch_of([{**row, "digest": clip_digest(row)} for row in rows], self.schema)
-            with open(self.clips / name, "ab") as file:
+            with room_for(self.clips / name), open(self.clips / name, "ab") as file:
                 if file.tell() == 0:
                     file.write(self.schema.serialize())
                 file.write(batch.serialize())
@@ -72,7 +72,7 @@ class Parts:
         mended = [(row["id"], what, kind) for row in rows for kind, what in row.get("remarks", ())]
         entry = {"mark": self.marks[self.done], "part": name, "clips": clips, "bytes": size, "skipped": skipped}
         entry |= {"mended": mended} if mended else {}
-        with open(self.journal, "a", encoding="utf-8") as file:
+        with room_for(self.journal), open(self.journal, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
             _to_disk(file)
         self._note(entry)

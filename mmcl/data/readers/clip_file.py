@@ -14,6 +14,7 @@ from mmcl.common.errors import BadClip
 from mmcl.data.readers.array_order import MOST_PERSONS, arranged
 from mmcl.data.readers.arrays import parse_npy, parse_npz
 from mmcl.data.readers.files import FILE_LIMIT, read_bytes
+from mmcl.data.readers.plain_text import refuse_packed, without_separator
 from mmcl.data.readers.table_columns import by_header, coordinates, lines_of_people
 from mmcl.data.readers.text_table import parse_table
 from mmcl.skeletons.believable import Remark
@@ -65,8 +66,10 @@ def read_clip(path: Path, layout: Layout, columns: str | None = None) -> ClipNum
     if suffix not in SUFFIXES:
         raise BadClip(f"{path.name}: files of clips end in {', '.join(SUFFIXES)}")
     data = read_bytes(path, FILE_LIMIT if suffix in (".npy", ".npz") else TEXT_LIMIT)
+    if suffix in (".csv", ".json"):
+        refuse_packed(data)
     if suffix == ".csv":
-        return _table(data, layout, columns)
+        return _table(without_separator(data), layout, columns)
     if suffix == ".npy":
         values = parse_npy(data)
     else:
@@ -108,10 +111,21 @@ def _table(data: bytes, layout: Layout, columns: str | None) -> ClipNumbers:
     return replace(held, values=values, remarks=[*held.remarks, *said])
 
 
+def _is_lines(data: bytes) -> bool:
+    """Whether the first two lines that are not empty are JSON, each for itself."""
+    lines = [line for line in data.split(b"\n", 20) if line.strip()][:2]
+    try:
+        return len([json.loads(line) for line in lines]) == 2
+    except (ValueError, RecursionError):
+        return False
+
+
 def _parse_json(data: bytes, joint_count: int) -> np.ndarray:
     try:
         content: Any = json.loads(data)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError, too
+        if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data" and _is_lines(data):
+            raise BadClip("one JSON value a line: put the frames into one list, [FRAME, FRAME, …]") from error
         if "integer string conversion" in str(error):  # Python's own words speak of its settings
             raise BadClip("not an array of numbers (a whole number of thousands of digits is in it)") from error
         raise BadClip(f"not a JSON file ({type(error).__name__}: {error})") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from mmcl.common.errors import BadClip, UserError
 from mmcl.data.readers.files import read_bytes
 from mmcl.data.readers.naming import MAX_CLASSES, spelling
+from mmcl.data.readers.plain_text import refuse_packed
 
 CLASSES = "classes.txt"
 _NUMBERED = re.compile(r"([0-9]{1,6})[\s.,:;)=-]+(\S.*)")
@@ -40,11 +41,15 @@ def read_list(path: Path) -> tuple[list[str], list[Line]]:
         UserError: no text, or a line of more or fewer cells than the header has.
     """
     text = _text(path)
-    header = text.partition("\n")[0]
-    separator = max(",;\t", key=header.count)  # spreadsheets of half of Europe write semicolons
+    first = text.partition("\n")[0]
+    told = re.fullmatch(r"sep=([,;\t])\r?", first, re.IGNORECASE)  # for Excel, which does not show this line
+    # Spreadsheets of half of Europe write semicolons.
+    separator = told[1] if told else max(",;\t", key=first.count)
     rows = csv.reader(io.StringIO(text), delimiter=separator)
     lines = []
     try:
+        if told:
+            next(rows)
         columns = [cell.strip().lower() for cell in next(rows, [])]
         for row in rows:
             cells = [unicodedata.normalize("NFC", cell.strip()) for cell in row]  # macOS writes ü as u and two dots
@@ -91,7 +96,9 @@ def _without_numbers(lines: list[str], path: Path) -> list[str]:
 
 def _text(path: Path) -> str:
     try:
-        return read_bytes(path).decode("utf-8-sig")  # spreadsheets put a mark before the text
+        data = read_bytes(path)
+        refuse_packed(data)
+        return data.decode("utf-8-sig")  # spreadsheets put a mark before the text
     except (BadClip, UnicodeDecodeError) as error:
         reason = error if isinstance(error, BadClip) else "not UTF-8 text; save it as CSV UTF-8"
         raise UserError(f"{path}: {reason}") from error
