@@ -65,12 +65,13 @@ def ensemble(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from mmcl.evaluation.fusion import check_fitting, check_scored, ensemble_facts, fit_weights, fuse
     from mmcl.evaluation.report import write_report
+    from mmcl.evaluation.reporting.outdated import refuse_outdated
     from mmcl.evaluation.reporting.same_clips import check_given_once, check_same_clips
     from mmcl.evaluation.reporting.saved import clips_of, read_report
     from mmcl.evaluation.top1 import scored
 
     check_replaceable(arguments.out, "report.json")
-    members = [read_report(path) for path in arguments.reports]
+    members = [refuse_outdated(read_report(path)) for path in arguments.reports]
     if len(members) < 2:
         raise UserError("an ensemble needs at least two reports")
     check_given_once(members)
@@ -83,7 +84,7 @@ def ensemble(arguments: argparse.Namespace) -> dict[str, Any]:
             raise UserError(f"--weights needs {len(members)} numbers, none negative and not all 0")
         weights = weights / weights.max()  # ratios: their sum must not overflow
     elif arguments.fit is not None:
-        held = [read_report(path, "validation") for path in arguments.fit]
+        held = [refuse_outdated(read_report(path, "validation")) for path in arguments.fit]
         check_fitting(members, held)
         weights = fit_weights([report.scores for report in held], held[0].labels, arguments.fuse)
         chosen = (

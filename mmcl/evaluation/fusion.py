@@ -141,6 +141,11 @@ def check_fitting(members: Sequence[SavedReport], held: Sequence[SavedReport]) -
                 f"{report.path} is a report of {report.facts.get('split') or 'test'} clips: weights are fitted on "
                 "clips held out of training, `mmcl evaluate --split validation`"
             )
+        if _other_state(report.facts, member.facts):
+            raise UserError(
+                f"{report.path} and {member.path} are of two states of {member.facts.get('checkpoint')}: run `mmcl "
+                "evaluate` again for both"
+            )
         if not _same_model(report.facts, member.facts):
             raise UserError(
                 f"{report.path} is of {report.facts.get('checkpoint')}, but {member.path} in the same place is of "
@@ -166,6 +171,12 @@ def _same_model(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     a, b = (PurePath(str(facts["checkpoint"])).parts for facts in (one, other))
     shorter = min(len(a), len(b))
     return a[-shorter:] == b[-shorter:]
+
+
+def _other_state(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two reports of what looks like one model name different networks; older ones name none."""
+    networks = {facts["network"] for facts in (one, other) if facts.get("network")}
+    return len(networks) > 1 and _same_model(one, other)
 
 
 def ensemble_facts(

@@ -11,6 +11,7 @@ from mmcl.models.description import Description
 
 RUN_MODEL = "model.json"  # in a run folder: the description of what it trains, without facts of a checkpoint
 LEARNED, PROBE, POSITION = "learned.safetensors", "probe.safetensors", "position.json"  # of a checkpoint
+UNFINISHED = "the run is not complete"  # ends how a checkpoint was chosen that another one will follow
 ENCODER = "encoder."  # prefix of the encoder's tensors in a checkpoint
 
 
@@ -62,5 +63,5 @@ def progress(folder: Path, checkpoint: Path, description: Description) -> dict[s
     elif name != "last":  # a stage's own, which is as it should be once the run has gone on to its end
         selection, complete = f"kept after stage {name} (epoch {epochs})", finished
     else:
-        selection = "last epoch" if complete else f"epoch {epochs}: the run is not complete"
+        selection = "last epoch" if complete else f"epoch {epochs}: {UNFINISHED}"
     return {"checkpoint": str(checkpoint), "selection": selection, "complete": complete}

@@ -18,6 +18,11 @@ class Step:
     words: tuple[str, ...]
     proof: Path | None = None
 
+    @property
+    def done(self) -> bool:
+        """Whether it need not be done (again)."""
+        return self.proof is not None and self.proof.is_file()
+
 
 @dataclass(frozen=True)
 class Job:
@@ -37,9 +42,9 @@ class Job:
     def commands(self) -> list[list[str]]:
         """Words after ``mmcl`` of what is still to be done; empty when finished.
 
-        The proof of a step stands for those before it, too.
+        A step that is done stands for those before it, too.
         """
-        done = [number for number, step in enumerate(self.steps, 1) if step.proof is not None and step.proof.is_file()]
+        done = [number for number, step in enumerate(self.steps, 1) if step.done]
         return [list(step.words) for step in self.steps[max(done, default=0) :]]
 
 

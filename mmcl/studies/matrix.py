@@ -53,7 +53,7 @@ def measures(study: Study, runs: Iterable[Run], out: Path) -> list[Measure]:
     """
     found: dict[tuple[str, str], dict[str, list[float]]] = {}
     for run in runs:
-        for judge in (run.judge, *run.beside):
+        for judge in filter(run.judged, (run.judge, *run.beside)):
             facts = _facts(run.folder / judge.report / "report.json")
             for key in (str(facts.get("main", "top1")), CALIBRATION):
                 if isinstance(facts.get(key), int | float):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
 from mmcl.engine.configuring import configure, configure_contrast
 from mmcl.engine.finished import check_complete
 from mmcl.engine.run_folder import check_run
+from mmcl.evaluation.reporting.outdated import is_outdated
 from mmcl.models.record import digest_of
 from mmcl.places.job import Job, Step
 
@@ -41,6 +43,25 @@ class Judge:
         words = [] if self.evaluation == "top1" else ["--evaluation", self.evaluation]
         words += [word for key, value in self.options for word in ("--option", f"{key}={value}")]
         return words + [f"--{key}={value}" for key, value in self.clips]
+
+
+@dataclass(frozen=True)
+class Judging(Step):
+    """The judging of a run, whose proof is a report; one of what the run was before it was complete is none."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the run is complete and was judged then."""
+        if self.proof is None or not (self.proof.is_file() and (self.proof.parents[1] / "summary.json").is_file()):
+            return False
+        try:
+            facts = read_json(self.proof)
+        except UserError:  # whoever reads the report says so
+            return True
+        try:
+            return not (isinstance(facts, dict) and is_outdated(self.proof.parent, facts))
+        except UserError:  # `mmcl evaluate` says what is wrong with the checkpoint
+            return False
 
 
 @dataclass(frozen=True)
@@ -84,14 +105,18 @@ class Run:
     def job(self) -> Job:
         """What is to be done for it, wherever."""
         judged = [self._judging(judge) for judge in (self.judge, *self.beside)]
-        # The proof of a step stands for those before it: what is new to the study must come behind the others.
-        judged.sort(key=lambda step: not (step.proof is not None and step.proof.is_file()))
+        # A step that is done stands for those before it: what is new to the study must come behind the others.
+        judged.sort(key=lambda step: not step.done)
         return Job(self.name, self.log, (Step(("train", *self.arguments), self.folder / "summary.json"), *judged))
 
-    def _judging(self, judge: Judge) -> Step:
+    def judged(self, judge: Judge) -> bool:
+        """Whether it is complete, and was judged so since."""
+        return self._judging(judge).done
+
+    def _judging(self, judge: Judge) -> Judging:
         out = self.folder / judge.report
         words = ("evaluate", f"--checkpoint={self.folder}", f"--out={out}", *judge.words)
-        return Step(words, out / "report.json")
+        return Judging(words, out / "report.json")
 
     @property
     def commands(self) -> list[list[str]]:

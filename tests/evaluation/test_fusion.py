@@ -174,6 +174,14 @@ def test_weights_are_never_fitted_on_what_is_judged(reports: dict[str, Path], tm
         fit(reports["va"])
     with pytest.raises(UserError, match="in the order of the members"):
         fit(reports["vb"], reports["va"])
+    states = [
+        save(tmp_path / name, *invented(2), seed=2, network=network, checkpoint="runs/c/checkpoints/last", **more)
+        for name, network, more in (
+            ("now", "aa", {}), ("then", "bb", {"split": "validation", "ids": ids_of(200, "held")}),
+        )
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="then and .*now are of two states of runs/c/checkpoints/last: run `mmcl eval"):
+        call(states[0], reports["a"], "--fit", states[1], reports["va"], "--out", tmp_path / "out")
     leaked = [*ids_of(199, "held"), "clip007"]  # a rule that calls a test clip validation
     pair = []
     for seed, name in enumerate("ab"):

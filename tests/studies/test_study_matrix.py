@@ -18,7 +18,9 @@ STUDY = Study(
 
 
 def save(report: Path, **facts: object) -> None:
+    """A report of a complete run."""
     report.mkdir(parents=True)
+    (report.parent / "summary.json").touch()
     (report / "report.json").write_text(json.dumps(facts))
 
 
@@ -47,6 +49,14 @@ def test_measures_are_means_over_finished_runs_and_times_are_read_where_they_wer
     last = measures(STUDY, runs.values(), tmp_path)[-1]
     assert last.values == {"tcn.plain": 4.0} and last.less
     assert not measures(replace(STUDY, arms={"x": {}}), [], tmp_path)
+
+
+def test_what_a_run_was_judged_by_before_it_is_complete_is_no_measure(tmp_path) -> None:
+    (run,) = replace(STUDY, arms={"a": {}}, seeds=[0]).runs(tmp_path)
+    save(run.report, main="top1", top1=0.5)
+    assert measures(STUDY, [run], tmp_path)
+    (run.folder / "summary.json").unlink()
+    assert not measures(STUDY, [run], tmp_path)
 
 
 def test_judges_with_a_number_of_one_name_have_columns_of_their_own(tmp_path) -> None:

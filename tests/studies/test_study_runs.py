@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,13 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mmcl.common.errors import UserError
 from mmcl.engine.parsing import parse
+from mmcl.ensemble import main as ensemble
 from mmcl.evaluate import main as evaluate
 from mmcl.evaluation.reporting.groups import read_groups
+from mmcl.evaluation.reporting.outdated import is_outdated
+from mmcl.models.record import tensors_digest
 from mmcl.places.job import Job
 from mmcl.places.local import Local
 from mmcl.places.performing import perform
@@ -155,6 +160,48 @@ def test_killed_then_stopped_then_finished_as_if_nothing_had_happened(settings, 
     assert study([*words, "--only", "joint"]) == 0 and run.with_name("0.log").read_text() == log  # nothing left to do
     with pytest.raises(UserError, match="run joint/0: cannot resume.*encoder.width was 8 and is now 16"):
         study(write(tmp_path / "own.yaml", {**settings, "encoder.width": 16}, {"joint": {}}))
+
+
+def test_a_look_at_a_run_on_its_way_is_no_judgement_of_it(settings, tmp_path, capsys) -> None:
+    """`mmcl evaluate` of an interrupted run leaves a report where the study would put the last one."""
+    words = write(tmp_path / "own.yaml", settings, {"joint": {}})
+    run = read_study(words[1]).runs(tmp_path / "out")[0]
+    with ctrl_c_at(run.folder, 3):
+        assert study(words) == 130
+    assert evaluate(["--checkpoint", str(run.folder)]) == 0
+    early = tmp_path / "early" / "report-test"
+    shutil.copytree(run.report, early)
+    assert [command[0] for command in run.commands] == ["train", "evaluate"]
+    read_groups([f"a={run.folder}", f"b={early}"])  # of what there is, it is a good report
+    assert study(words) == 0 and not run.commands
+    read_groups([f"a={run.folder}", f"b={early}"])  # elsewhere, one may be kept of any state
+    assert json.loads((run.report / "report.json").read_text())["selection"] == "last epoch"
+
+    shutil.rmtree(run.report)
+    shutil.copytree(early, run.report)
+    assert [command[0] for command in run.commands] == ["evaluate"]
+    facts = json.loads((early / "report.json").read_text())
+    for change in ({"selection": "last epoch"}, {"network": None}):  # each of the two gives it away
+        (run.report / "report.json").write_text(json.dumps(facts | change))
+        assert [command[0] for command in run.commands] == ["evaluate"]
+        with pytest.raises(UserError, match=r"report-test is of an earlier state of .*run `mmcl evaluate"):
+            read_groups([f"a={run.folder}", f"b={early}"])
+        with pytest.raises(UserError, match="report-test is of an earlier state of"):
+            ensemble([str(run.folder), str(early), "--out", str(tmp_path / "fused")])
+    assert study(words) == 0 and not run.commands and "1 of 1 runs finished" in capsys.readouterr().out
+    shutil.rmtree(run.folder / "checkpoints")
+    assert not run.commands  # a table can be made without them
+
+
+def test_a_report_of_a_run_in_double_precision_is_known_by_what_it_was_judged_in(tmp_path) -> None:
+    last = tmp_path / "checkpoints" / "last"
+    last.mkdir(parents=True)
+    (tmp_path / "config.yaml").touch()
+    weight = torch.randn(3, dtype=torch.float64)
+    save_file({"encoder.weight": weight, "bank": weight.clone()}, last / "learned.safetensors")
+    facts = {"checkpoint": "elsewhere/checkpoints/last", "network": tensors_digest({"weight": weight.float()})}
+    assert not is_outdated(tmp_path / "report-test", facts)
+    assert is_outdated(tmp_path / "report-test", facts | {"network": tensors_digest({"weight": weight.half()})})
 
 
 def test_arms_are_judged_by_other_evaluations_than_accuracy(settings, tmp_path) -> None:

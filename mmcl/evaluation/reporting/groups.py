@@ -9,6 +9,7 @@ from typing import Any
 
 from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
+from mmcl.evaluation.reporting.outdated import refuse_outdated
 from mmcl.evaluation.reporting.saved import SavedReport, read_report
 
 STUDY = "study.json"  # in the folder of a study: which runs were finished, and of which arm each is
@@ -22,14 +23,14 @@ def read_groups(words: Sequence[str], least: int = 2) -> dict[str, list[SavedRep
         least: groups that there must be.
 
     Raises:
-        UserError: fewer groups, a name that comes twice, or a path that holds no report.
+        UserError: fewer groups, a name that comes twice, or a path that holds no report, or an outdated one.
     """
     groups: dict[str, list[SavedReport]] = {}
     for word in words:
         for name, paths in _named(word):
             if name in groups:
                 raise UserError(f"two groups are called '{name}': write NAME=PATH,PATH,… with names of your own")
-            groups[name] = [read_report(path) for path in paths]
+            groups[name] = [refuse_outdated(read_report(path)) for path in paths]
     if len(groups) < least:
         raise UserError("nothing to compare: give at least two groups (NAME=PATH,PATH,… holds the seeds of one)")
     return groups
