@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.common.errors import UserError
+from mmcl.common.leftovers import beside, held, remove, remove_leftovers
 
 _NO_ROOM = ("no space left on device", "file too large", "disk quota exceeded", "os error 28", "os error 27",
             "os error 122", "inline_container", "failed writing file")  # the last two: of torch.save  # fmt: skip
@@ -70,18 +69,17 @@ def room_for(path: Path) -> Iterator[None]:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; it replaces ``path`` when the block ends, and vanishes if it raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(path)
+    remove_leftovers(path)
+    temporary = beside(path)
     try:
         with room_for(path):
-            yield temporary
-        os.replace(temporary, path)
+            temporary.touch()
+        with held(temporary):
+            with room_for(path):
+                yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _beside(path: Path) -> Path:
-    """A name that no other process uses, on whatever machine: process numbers repeat, in containers above all."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -140,13 +138,13 @@ def atomic_folder(path: Path, ours: str | Callable[[Path], bool]) -> Iterator[Pa
     Raises:
         UserError: ``path`` holds something else.
     """
-    path = path.absolute()
     check_replaceable(path, ours)
+    path = absolute(path)  # where it is a link, what it leads to is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
-    temporary = _beside(path)
+    remove_leftovers(path)
+    temporary = beside(path)
     temporary.mkdir()
-    with _held(temporary):
+    with held(temporary):
         try:
             with room_for(path):
                 yield temporary
@@ -155,44 +153,14 @@ def atomic_folder(path: Path, ours: str | Callable[[Path], bool]) -> Iterator[Pa
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-@contextmanager
-def _held(folder: Path) -> Iterator[bool]:
-    """Hold a folder for as long as this process lives, where the system can; False where another process holds it."""
-    try:
-        import fcntl
-
-        handle = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
-        yield False
-        return
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # held, or a file system that knows no such thing
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(handle)
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove temporary folders that killed processes have left beside ``path``; whoever still writes holds his."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        if leftover.is_dir() and not leftover.is_symlink():
-            with _held(leftover) as nobody_writes:
-                if nobody_writes:
-                    shutil.rmtree(leftover, ignore_errors=True)
-
-
 def replace_folder(new: Path, path: Path) -> None:
     """Put ``new`` in the place of ``path``. Killed in between, ``path`` or ``.<name>.old`` is there, each whole."""
     old = path.with_name(f".{path.name}.old")
     if path.exists():
-        shutil.rmtree(old, ignore_errors=True)
+        remove(old)
         os.rename(path, old)
     os.rename(new, path)
-    shutil.rmtree(old, ignore_errors=True)
+    remove(old)  # of a link, the link alone
 
 
 def recover_folder(path: Path) -> None:

@@ -10,6 +10,7 @@ from mmcl.common.arguments import out_path
 from mmcl.common.documents import read_mapping
 from mmcl.common.errors import UserError
 from mmcl.common.files import absolute, check_place, is_file, write_text
+from mmcl.common.leftovers import meant_for
 from mmcl.common.options import differences
 from mmcl.data.class_texts import Prompts
 from mmcl.data.prompts import load_prompts, write_prompts
@@ -38,7 +39,7 @@ def check_run(config: TrainConfig) -> None:
         raise UserError(f"--out {config.out} is an address: give the path of the folder, {out_path(config.out)}")
     check_place(folder)
     if not (folder / "config.yaml").is_file():
-        if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {LOCK, WRITER}):
+        if folder.exists() and (not folder.is_dir() or not all(map(_of_a_beginning, folder.iterdir()))):
             raise UserError(f"{folder} exists and is no run folder: choose another --out")
         if inside := [place for place in absolute(folder).parents if is_file(place / "store.json")]:
             raise UserError(
@@ -58,6 +59,13 @@ def check_run(config: TrainConfig) -> None:
                 f"cannot resume {folder}: {key} was {was} and is now {now}; "
                 "resume with the same configuration, or choose another --out"
             )
+
+
+def _of_a_beginning(path: Path) -> bool:
+    """Whether a run may have left this that was killed before it had its ``config.yaml``."""
+    if path.name == TEXTS:  # elsewhere, it may be anybody's
+        return path.with_name(LOCK).is_file()
+    return path.name in (LOCK, WRITER) or meant_for(path.name) in (WRITER, TEXTS, "config.yaml")
 
 
 def check_joints(folder: Path, description: Description) -> None:

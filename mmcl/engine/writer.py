@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
 from mmcl.common.files import write_json
+from mmcl.common.leftovers import meant_for
 from mmcl.engine.config import TrainConfig
 from mmcl.engine.run_folder import LOCK, TEXTS, WRITER, check_run, has_saved
 
@@ -38,6 +39,9 @@ def sole_writer(config: TrainConfig) -> Iterator[None]:
     try:
         write_json(folder / WRITER, {"process": os.getpid(), "host": platform.node(), "since": time.ctime()})
         check_run(config)  # once more: until now, another process may have written
+        for path in list(folder.iterdir()):
+            if meant_for(path.name) in (*_OURS, WRITER):  # whoever was writing it has been killed
+                path.unlink(missing_ok=True)
         if not has_saved(folder):
             for name in _OURS:
                 (folder / name).unlink(missing_ok=True)
