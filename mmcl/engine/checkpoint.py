@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,13 @@ from mmcl.common.distributed import purpose
 from mmcl.common.errors import UserError
 from mmcl.common.files import recover_folder, replace_folder, room_for, write_json
 from mmcl.common.torch_files import read_torch
+from mmcl.engine.digests import FILES, check_digests, digests
 from mmcl.engine.optimiser import RunOptimiser
-from mmcl.engine.optimiser_states import whole
+from mmcl.engine.optimiser_states import tensors_in, whole
 from mmcl.engine.position import Position, read_position
-from mmcl.engine.random_states import random_states, restore_random_states
+from mmcl.engine.random_states import random_file, random_states, restore_random_states
 from mmcl.models.probe import made_up_clips
+from mmcl.models.recorded_scores import check_probe
 from mmcl.models.run_checkpoints import ENCODER, LEARNED, POSITION, PROBE, find_checkpoint
 from mmcl.tasks.base import Task
 
@@ -73,7 +75,7 @@ class Checkpoints:
         training = {"optimiser": optimiser.state_dict(), "scaler": None}
         if self.accelerator.scaler is not None:
             training["scaler"] = self.accelerator.scaler.state_dict()
-        self._check_finite({**learned, **dict(_tensors(training["optimiser"], "optimiser"))})
+        self._check_finite({**learned, **dict(tensors_in(training["optimiser"], "optimiser"))})
         if self.accelerator.is_main_process:
             shutil.rmtree(temporary, ignore_errors=True)  # what a killed process may have left
             temporary.mkdir(parents=True)
@@ -86,18 +88,19 @@ class Checkpoints:
             raise
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
+            with room_for(self.folder / name):  # last, when the files of all processes are there
+                write_json(temporary / POSITION, {**self.position.state_dict(), FILES: digests(temporary)})
             replace_folder(temporary, self.folder / name)
         self.accelerator.wait_for_everyone()
 
     def _write(self, folder: Path, learned: dict[str, Tensor], training: dict[str, Any]) -> None:
         """This process's share of a checkpoint's files."""
-        torch.save(random_states(), folder / _random(self.accelerator.process_index))
+        torch.save(random_states(), folder / random_file(self.accelerator.process_index))
         if self.accelerator.is_main_process:
             learned = {key: tensor.cpu().contiguous().clone() for key, tensor in learned.items()}
             save_file(learned, folder / LEARNED)
             torch.save(training, folder / TRAINING)
             save_file(self._probe(learned), folder / PROBE)
-            write_json(folder / POSITION, self.position.state_dict())
 
     def _check_finite(self, tensors: Mapping[str, Tensor]) -> None:
         """Refuse to save what has diverged; the same on all processes, which hold the same whole tensors."""
@@ -128,21 +131,25 @@ class Checkpoints:
 
         They are no recordings: a checkpoint may be passed on where a data set may not.
         """
-        self.encoder.load_state_dict(
-            {key.removeprefix(ENCODER): tensor for key, tensor in learned.items() if key.startswith(ENCODER)}
-        )
+        self._fill_encoder(learned)
         probe = made_up_clips(self.preprocess.source, channels=self.task.store.channels)
         with torch.no_grad():
             scores = self.preprocess.averaged(self.encoder, probe["joints"], probe["lengths"])
         return {**probe, "scores": scores.float()}
 
+    def _fill_encoder(self, learned: dict[str, Tensor]) -> None:
+        self.encoder.load_state_dict(
+            {key.removeprefix(ENCODER): tensor for key, tensor in learned.items() if key.startswith(ENCODER)}
+        )
+
     def load_learned(self, name: str = "last") -> None:
         """Restore what was learned, before the task is wrapped or sharded.
 
         Raises:
-            UserError: there is no checkpoint, or it does not fit the task.
+            UserError: there is no checkpoint, it is not what was saved, or it does not fit the task.
         """
         folder = find_checkpoint(self.folder, name)
+        sealed = check_digests(folder)
         try:
             learned = load_file(folder / LEARNED)
             self.task.load_state_dict(learned)
@@ -150,6 +157,9 @@ class Checkpoints:
             raise UserError(f"{folder} is damaged or of another model: {error}") from error
         if bad := [key for key, tensor in learned.items() if not tensor.isfinite().all()]:  # none such is ever saved
             raise UserError(f"{folder} is damaged: {len(bad)} of {len(learned)} tensors are not finite ({bad[0]})")
+        if not sealed and (folder / PROBE).is_file():
+            self._fill_encoder(learned)
+            check_probe(self.encoder, self.preprocess, folder)
 
     def load_random(self, name: str = "last") -> None:
         """Restore this process's random states; another number of processes than before draws anew.
@@ -159,7 +169,7 @@ class Checkpoints:
         """
         folder = find_checkpoint(self.folder, name)
         if read_position(folder)["processes"] == self.accelerator.num_processes:
-            restore_random_states(folder / _random(self.accelerator.process_index))
+            restore_random_states(folder / random_file(self.accelerator.process_index))
         else:
             set_seed(self.seed + self.position.steps, device_specific=True)
 
@@ -178,24 +188,10 @@ class Checkpoints:
             state = read_torch(file)
             if optimiser is not None:
                 optimiser.load_state_dict(state["optimiser"])
+                if not (self.position.begins_stage() or optimiser.remembers(state["optimiser"])):
+                    raise UserError("nothing in it that an optimiser remembers")
             if self.accelerator.scaler is not None and state["scaler"] is not None:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
         except (UserError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
             words = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"cannot resume: {file} is missing or damaged ({words:.100})") from error
-
-
-def _random(process: int) -> str:
-    return f"random_{process}.pt"
-
-
-def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in nested mappings and lists, by where it is."""
-    if isinstance(value, Tensor):
-        yield name, value
-    elif isinstance(value, Mapping):
-        for key, entry in value.items():
-            yield from _tensors(entry, f"{name}.{key}")
-    elif isinstance(value, list | tuple):
-        for number, entry in enumerate(value):
-            yield from _tensors(entry, f"{name}.{number}")

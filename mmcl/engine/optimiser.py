@@ -138,6 +138,11 @@ class RunOptimiser(Optimizer):
         for part, group in self._each():
             self.states.write(part, group, state_dict["states"][group["name"]])
 
+    def remembers(self, state_dict: dict[str, Any]) -> bool:
+        """Whether it has something of a step in it, as every optimiser leaves but plain gradient descent."""
+        plain = all(isinstance(part, SGD) and not part.defaults["momentum"] for part in self.parts)
+        return plain or any(entry for entries in state_dict["states"].values() for entry in entries)
+
     def _each(self) -> list[tuple[Optimizer, dict[str, Any]]]:
         """Every group with the optimiser that updates it."""
         return [(part, group) for part in self.parts for group in part.param_groups]

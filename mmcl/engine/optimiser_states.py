@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -45,6 +46,18 @@ def check_states(name: str, entries: list[dict[str, Any]], shapes: list[torch.Si
         for key, value in entry.items():
             if isinstance(value, Tensor) and not ((key == STEP or value.shape == shape) and value.isfinite().all()):
                 raise UserError(f"{key} of group {name} is of another shape or not finite")
+
+
+def tensors_in(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in nested mappings and lists, by where it is."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from tensors_in(entry, f"{name}.{key}")
+    elif isinstance(value, list | tuple):
+        for number, entry in enumerate(value):
+            yield from tensors_in(entry, f"{name}.{number}")
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -15,6 +15,11 @@ from mmcl.common.torch_files import read_torch
 WORDS = 624  # of the state of a Mersenne Twister
 
 
+def random_file(process: int) -> str:
+    """Name of the file of a checkpoint that holds those of one process."""
+    return f"random_{process}.pt"
+
+
 def random_states() -> dict[str, Any]:
     """States of Python's, NumPy's and PyTorch's generators, as plain values that ``torch.save`` keeps."""
     name, keys, *rest = np.random.get_state()

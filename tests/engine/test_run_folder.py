@@ -19,10 +19,11 @@ import yaml
 from filelock import FileLock
 from forked import reset_accelerate
 from running import arguments, launch, records, weights
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 from torch.utils.data import get_worker_info
 
 from mmcl.common.errors import UserError
+from mmcl.common.leftovers import beside
 from mmcl.data.dataset import ClipDataset, Sample
 from mmcl.data.sampler import Key
 from mmcl.data.store import open_store
@@ -30,7 +31,7 @@ from mmcl.engine.loop import Loop
 from mmcl.engine.meters import MetricsFile
 from mmcl.engine.parsing import parse
 from mmcl.engine.random_states import random_states, restore_random_states
-from mmcl.engine.run_folder import LOCK, check_run
+from mmcl.engine.run_folder import LOCK, WRITER, check_run
 from mmcl.engine.setup import build_task, open_data
 from mmcl.engine.summary import describe_run
 from mmcl.engine.writer import sole_writer
@@ -162,6 +163,37 @@ def test_a_refused_run_leaves_no_folder_and_a_foreign_folder_alone(demo_store, t
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.parametrize(
+    "written", [("/.writer.json",), ("texts.yaml",), ("/texts.yaml",), ("texts.yaml", "/config.yaml")]
+)
+def test_a_run_that_was_killed_while_it_began_is_begun_again(tmp_path, written) -> None:
+    """Each of its files is written beside its place (here with a slash) and then renamed."""
+    config, out = parse(arguments(tmp_path / "store", tmp_path / "run")), tmp_path / "run"
+    out.mkdir()
+    for name in (LOCK, *written):
+        path = out / name.removeprefix("/")
+        (beside(path) if name.startswith("/") else path).touch()
+    check_run(config)
+    with sole_writer(config):
+        assert {path.name for path in out.iterdir()} == {LOCK, WRITER}
+    assert not out.exists()
+
+
+def test_texts_of_somebody_s_own_are_left_alone(tmp_path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "texts.yaml").write_text("precious")
+    with pytest.raises(UserError, match="is no run folder"):
+        check_run(parse(arguments(tmp_path / "store", tmp_path / "run")))
+
+
+def test_what_a_killed_run_was_writing_goes_when_it_goes_on(copy, demo_store) -> None:
+    for name in ("model.json", "summary.json"):
+        beside(copy / name).touch()
+    with sole_writer(parse(arguments(demo_store, copy, *SHORT, "--resume=true"))):
+        assert not list(copy.glob("*.tmp")) and not list(copy.glob(".*.tmp"))
+        assert (copy / "config.yaml").is_file()
+
+
 def spoil_weight(loop: Loop) -> None:
     next(loop.task.encoder.parameters()).data.fill_(float("nan"))
 
@@ -228,6 +260,52 @@ def test_made_up_clips_are_bodies_of_the_layout(name) -> None:
     assert (joints[0, :, lengths[0] :] == 0).all() and (joints[1, 1] == 0).all() and (joints[0, 1, 0] != 0).any()
 
 
+@pytest.mark.parametrize("file", ["learned.safetensors", "training.pt", "probe.safetensors", "random_0.pt"])
+def test_a_checkpoint_with_one_other_bit_is_not_resumed(copy, demo_store, file) -> None:
+    last = copy / "checkpoints" / "last"
+    content = bytearray((last / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (last / file).write_bytes(content)
+    with pytest.raises(UserError, match=f"^cannot resume: .*{file} is damaged: its content is not what was saved"):
+        run(demo_store, copy, "--resume=true")
+    position = json.loads((last / "position.json").read_text())
+    (last / "position.json").write_text(json.dumps(position | {"files": {"../x": "0"}}))
+    with pytest.raises(UserError, match=r"^cannot resume: .*position\.json is damaged"):
+        run(demo_store, copy, "--resume=true")
+
+
+@pytest.fixture
+def older(copy) -> Path:
+    """The run as an earlier mmcl left it: no checkpoint holds digests of its files."""
+    for file in copy.glob("checkpoints/*/position.json"):
+        position = json.loads(file.read_text())
+        assert position.pop("files").keys() == {path.name for path in file.parent.iterdir()} - {"position.json"}
+        file.write_text(json.dumps(position))
+    return copy
+
+
+def test_an_older_checkpoint_is_resumed_if_its_network_has_the_scores_that_were_recorded(older, demo_store) -> None:
+    file = older / "checkpoints" / "last" / "learned.safetensors"
+    content = file.read_bytes()
+    tensors = load(content)
+    name = next(name for name, tensor in tensors.items() if name.startswith("encoder.") and tensor.dim() > 1)
+    file.write_bytes(save({**tensors, name: tensors[name] * 1.5}))
+    with pytest.raises(UserError, match="the network is not what it was when it was trained"):
+        run(demo_store, older, "--resume=true")
+    file.write_bytes(content)
+    assert run(demo_store, older, "--resume=true") == 0
+
+
+def test_an_older_checkpoint_whose_optimiser_remembers_nothing_is_not_resumed(older, demo_store) -> None:
+    file = older / "checkpoints" / "last" / "training.pt"
+    state = torch.load(file, weights_only=True)
+    for entries in state["optimiser"]["states"].values():
+        entries[:] = [{} for _ in entries]
+    torch.save(state, file)
+    with pytest.raises(UserError, match=r"cannot resume: .*training.pt .*nothing in it that an optimiser remembers"):
+        run(demo_store, older, "--resume=true")
+
+
 @pytest.mark.parametrize(
     ("file", "damage", "words"),
     [
@@ -248,7 +326,11 @@ def test_made_up_clips_are_bodies_of_the_layout(name) -> None:
     ids=lambda value: str(value)[:20],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # which one of the damages has
-def test_a_damaged_checkpoint_is_refused_in_one_line(copy, demo_store, file, damage, words) -> None:
+@pytest.mark.parametrize("digests", [True, False])
+def test_a_damaged_checkpoint_is_refused_in_one_line(request, demo_store, file, damage, words, digests) -> None:
+    copy = request.getfixturevalue("copy" if digests else "older")
+    if digests and not file.startswith(("position", ".")):
+        words = f"{file} is (missing or )?damaged|no checkpoint at"
     path = copy / "checkpoints" / "last" / file
     if file == ".":
         shutil.rmtree(path)
@@ -313,24 +395,24 @@ def test_numbers_of_a_run_that_goes_on_are_whole_lines(tmp_path, capsys, there, 
 
 
 @pytest.mark.parametrize("change", [lambda one: torch.zeros(3), lambda one: one * float("nan")], ids=["shape", "nan"])
-def test_what_an_optimiser_cannot_remember_is_refused(copy, demo_store, change) -> None:
-    file = copy / "checkpoints" / "last" / "training.pt"
+def test_what_an_optimiser_cannot_remember_is_refused(older, demo_store, change) -> None:
+    file = older / "checkpoints" / "last" / "training.pt"
     state = torch.load(file, weights_only=True)
     entry = next(iter(state["optimiser"]["states"].values()))[0]
     entry["momentum_buffer"] = change(entry["momentum_buffer"])
     torch.save(state, file)
     with pytest.raises(UserError, match="training.pt is missing or damaged .*momentum_buffer") as refused:
-        run(demo_store, copy, "--resume=true")
+        run(demo_store, older, "--resume=true")
     assert len(str(refused.value).splitlines()) == 1
 
 
-def test_learned_tensors_that_are_not_finite_are_refused(copy, demo_store) -> None:
-    file = copy / "checkpoints" / "last" / "learned.safetensors"
+def test_learned_tensors_that_are_not_finite_are_refused(older, demo_store) -> None:
+    file = older / "checkpoints" / "last" / "learned.safetensors"
     tensors = load_file(file)
     name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
     file.write_bytes(save({**tensors, name: tensors[name] * float("nan")}))
     with pytest.raises(UserError, match="last is damaged: .* not finite"):
-        run(demo_store, copy, "--resume=true")
+        run(demo_store, older, "--resume=true")
 
 
 def test_a_run_is_not_begun_in_a_store(tmp_path) -> None:
