@@ -1,14 +1,14 @@
-"""``mmcl compress RUN|BUNDLE --out DIR``: thin factors in place of a trained model's matrices (LORTSAR)."""
+"""``mmcl compress RUN|BUNDLE --out DIR``: thin factors in place of a trained model's matrices, or another surgery."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 
-from mmcl.common.arguments import AtLeastOne, in_path, out_path
+from mmcl.common.arguments import AtLeastOne, add_which, in_path, out_path
 from mmcl.common.errors import run
 from mmcl.common.files import check_replaceable
-from mmcl.surgery.compressing import AMOUNTS, asked, compress, result_of
+from mmcl.surgery.compressing import AMOUNTS, LOW_RANK, asked, compress, result_of
 
 EPILOG = """\
 One of the six policies says how small; several numbers with commas between them (--parameters 0.7,0.5) make a sweep:
@@ -21,6 +21,7 @@ examples:
   mmcl compress runs/utd --parameters 0.7,0.5,0.3 --onnx --out checkpoints/sizes
   mmcl compress runs/utd --parameters 0.5 --basis random --statistics --out checkpoints/control
   mmcl compress checkpoints/small --merge --out checkpoints/whole
+  mmcl compress runs/utd --surgery their_pruning --option share=0.3 --out checkpoints/pruned   (of another package)
 """
 
 
@@ -31,10 +32,10 @@ def build_parser() -> argparse.ArgumentParser:
         description="Put two thin factors in the place of a trained model's matrices, by the directions that matter.",
     )  # fmt: skip
     parser.add_argument("checkpoint", type=in_path, metavar="RUN|BUNDLE", help="run folder, checkpoint or bundle")
-    parser.add_argument(
-        "--out", required=True, type=out_path, metavar="DIR", help="bundle to write; of a sweep, a folder"
-    )
-    policy = parser.add_mutually_exclusive_group(required=True)
+    parser.add_argument("--out", required=True, type=out_path, metavar="DIR", help="bundle to write; of a sweep, a folder")
+    parser.add_argument("--surgery", default=LOW_RANK, metavar="NAME", help="another one, of an installed package, "
+                        f"with --option for its options and no policy (default: {LOW_RANK})")  # fmt: skip
+    policy = parser.add_mutually_exclusive_group()
     for name, words in AMOUNTS.items():
         flags = [f"--{name}", "--ratios"] if name == "ratio" else [f"--{name}"]
         policy.add_argument(*flags, dest=name, type=_numbers, metavar="X[,Y]", help=words)
@@ -59,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="with svd or random, too, measure batch norms again on the protocol's training clips",
     )
     parser.add_argument("--onnx", action="store_true", help="also take the time through ONNX Runtime")
-    parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
+    add_which(parser)
     parser.add_argument(
         "--batch-size", type=int, action=AtLeastOne, default=64, metavar="N", help="clips at once (default: 64)"
     )

@@ -55,6 +55,11 @@ def add_model(parser: argparse.ArgumentParser, flag: str = "--checkpoint", requi
     group.add_argument(flag, type=in_path, metavar="X", help="the same, by name")
 
 
+def add_which(parser: argparse.ArgumentParser) -> None:
+    """Ask which checkpoint of a run is meant; None where nothing is said, since a bundle and a checkpoint say it."""
+    parser.add_argument("--which", choices=("last", "best"), help="checkpoint of a run (default: last)")
+
+
 class _IfGiven(argparse.Action):
     """Keep a value, but for the None that stands for an argument that is not there: a flag may have said it before."""
 
@@ -69,6 +74,8 @@ class _IfGiven(argparse.Action):
 class AtLeastOne(argparse.Action):
     """A whole number from 1; anything less is a mistake."""
 
+    least = 1
+
     def __call__(
         self, parser: argparse.ArgumentParser, space: argparse.Namespace, value: Any, name: Any = None
     ) -> None:
@@ -77,6 +84,12 @@ class AtLeastOne(argparse.Action):
         Raises:
             UserError: it is less.
         """
-        if value < 1:
-            raise UserError(f"{name} is {value}: it must be at least 1")
+        if value < self.least:
+            raise UserError(f"{name} is {value}: it must be at least {self.least}")
         setattr(space, self.dest, value)
+
+
+class NotNegative(AtLeastOne):
+    """A whole number from 0."""
+
+    least = 0

@@ -30,6 +30,10 @@ AMOUNTS = {
     "macs": "share of its multiply-accumulates a clip, or their number",
     "milliseconds": "time of one clip through ONNX Runtime on this machine",
 }
+LOW_RANK = "low_rank"
+ELSEWHERE = {  # surgeries that need more than a model and clips, or have a verb of their own
+    "adapt": "mmcl adapt", "fuse": "mmcl fuse", "posterior_heads": "mmcl attack --attack tasar",
+}  # fmt: skip
 FLAGS = {  # options of the surgery that have flags, which say more than the surgery's own number
     "policy": "one of --ratio, --rank, --energy, --parameters, --macs, --milliseconds, --merge",
     "amount": "--ratio, --rank, --energy, --parameters, --macs or --milliseconds",
@@ -42,11 +46,15 @@ def asked(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Options of every surgery that a command line asks for.
 
     Raises:
-        UserError: one of them is given by --option, and has a flag.
+        UserError: one of them is given by --option, and has a flag; none says how small; or flags are those of another
+            surgery than the one that is asked for.
     """
     from mmcl.evaluation.judging import option_words
 
     options = option_words(arguments.option)
+    if arguments.surgery != LOW_RANK:
+        _check_other(arguments)
+        return [options]
     if said := next((key for key in FLAGS if key in options), None):
         raise UserError(f"--option {said}: give {FLAGS[said]} instead")
     shared = {
@@ -55,8 +63,27 @@ def asked(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     }  # fmt: skip
     if arguments.merge:
         return [{**shared, "policy": "merge"}]
-    policy = next(name for name in AMOUNTS if getattr(arguments, name) is not None)
+    policy = next((name for name in AMOUNTS if getattr(arguments, name) is not None), None)
+    if policy is None:
+        raise UserError(f"say how small: {FLAGS['policy']}")
     return [{**shared, "policy": policy, "amount": amount} for amount in getattr(arguments, policy)]
+
+
+def _check_other(arguments: argparse.Namespace) -> None:
+    """Whether a surgery of another package may be asked for so."""
+    if arguments.surgery in ELSEWHERE:
+        raise UserError(
+            f"--surgery {arguments.surgery} is not what this verb does: `{ELSEWHERE[arguments.surgery]}` is"
+        )
+    own = [name for name in AMOUNTS if getattr(arguments, name) is not None]
+    own += [
+        name for name in ("merge", "include", "exclude", "temporal", "basis", "statistics") if getattr(arguments, name)
+    ]
+    if own:
+        raise UserError(
+            f"--{', --'.join(own)}: of {LOW_RANK}, and not of --surgery {arguments.surgery}, whose options are given "
+            "as --option KEY=VALUE"
+        )
 
 
 def judged_clips(saved: SavedModel, arguments: argparse.Namespace) -> Selection | None:
@@ -89,6 +116,7 @@ def compress(arguments: argparse.Namespace) -> list[Point]:
     from mmcl.common.device import pick_device
     from mmcl.deploy.export import export_model
     from mmcl.models.folder import find_model
+    from mmcl.surgery import SURGERIES
     from mmcl.surgery.base import build_surgery
     from mmcl.surgery.low_rank.page import write_report
     from mmcl.surgery.low_rank.sweep import measured
@@ -96,15 +124,20 @@ def compress(arguments: argparse.Namespace) -> list[Point]:
     saved = find_model(arguments.checkpoint, arguments.which)
     data = judged_clips(saved, arguments)
     train = None if data is None else replace(data, side="train")
-    if arguments.basis is None and not arguments.merge:
+    ours = arguments.surgery == LOW_RANK
+    if ours and arguments.basis is None and not arguments.merge:
         arguments.basis = "outputs" if train is not None and len(train.clips) else "svd"
-    surgeries = {name_of(options): build_surgery("low_rank", options) for options in asked(arguments)}
+    surgeries = {
+        name_of(options) if ours else arguments.surgery: build_surgery(arguments.surgery, options)
+        for options in asked(arguments)
+    }
     model = saved.load(None if data is None else data.store.layout, pick_device(arguments.device))
-    shown = train if arguments.statistics or arguments.basis == "outputs" else None
+    shown = train if arguments.statistics or arguments.basis == "outputs" or not ours else None
     models = {"original": model}
     with atomic_folder(arguments.out, result_of(len(surgeries))) as folder:
         for name, surgery in tqdm(surgeries.items(), desc="compressing", unit="model", disable=len(surgeries) < 2):
-            models[name] = surgery.run(model, shown)
+            with SURGERIES.blamed(type(surgery)):
+                models[name] = surgery.run(model, shown)
             own = models[name].taking(saved.description.layout)  # not that of the clips it is judged on
             export_model(copy.deepcopy(own).cpu(), folder / name)
         points = measured(models, data, arguments.batch_size, SECONDS, arguments.onnx)

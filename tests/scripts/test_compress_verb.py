@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,8 @@ from mmcl.models.bundle import load_bundle
 from mmcl.models.description import read_bundle
 from mmcl.models.folder import open_model
 from mmcl.skeletons.layout import load_layout
+from mmcl.surgery import SURGERIES
+from mmcl.surgery.base import Surgery
 from mmcl.surgery.compressing import asked, compress, name_of
 from mmcl.train import train
 
@@ -119,6 +123,9 @@ def test_what_was_compressed_is_trained_on_in_its_form(sizes, demo_store, tmp_pa
         (["--ratios", "0.5", "--split", "validation", "--data", "nowhere", "--protocol", "x"], "nowhere: not a clip"),
         (["--ratios", "0.5", "--split", "validation"], "no clips out for validation: --split validation is empty"),
         (["--ratios", "1.5"], "share of 1"), (["--rank", "2", "--include", "*.kee"], "no layer fits"),
+        ([], "say how small: one of --ratio"), (["--surgery", "fuse"], "--surgery fuse is not .*`mmcl fuse` is"),
+        (["--surgery", "nosuch"], "unknown surgery 'nosuch'"),
+        (["--surgery", "theirs", "--rank", "2", "--temporal"], "--rank, --temporal: of low_rank, and not of --surgery"),
         (["--rank", "2", "--basis", "luck"], "basis must be"), (["--merge"], "no factored layer"),
         (["--rank", "2", "--option", "colour=red"], "no option colour"),
         (["--macs", "0.5", "--option", "amount=0.9"], "amount: give --ratio.*--macs"),
@@ -129,6 +136,44 @@ def test_mistakes_are_said_before_anything_is_written(run, tmp_path, words, comp
     with pytest.raises(UserError, match=complaint):
         compress(build_parser().parse_args([str(run), *words, "--out", str(tmp_path / "never")]))
     assert not list(tmp_path.iterdir())
+
+
+@dataclass(frozen=True)
+class ScaledOptions:
+    """Options of :class:`Scaled`."""
+
+    factor: float = 1.0
+
+
+class Scaled(Surgery):
+    """A surgery of another package."""
+
+    options_type = ScaledOptions
+
+    def operate(self, model, data):
+        if self.options.factor < 0:
+            raise ZeroDivisionError("theirs")
+        with torch.no_grad():
+            next(model.encoder.parameters()).mul_(self.options.factor)
+        return model.encoder, None, {"seen": len(data.clips)}
+
+
+def test_a_surgery_of_another_package_has_the_same_report(run, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("mmcl.surgery.compressing.SECONDS", 0.05)
+    monkeypatch.setattr("mmcl.deploy.export.verify_bundle", lambda *arguments: None)
+    point = EntryPoint("theirs", f"{__name__}:Scaled", "mmcl.surgeries")
+    monkeypatch.setitem(SURGERIES.__dict__, "_others", {"theirs": point})
+    assert main([str(run), "--surgery", "theirs", "--option", "factor=2.0", "--out", str(tmp_path / "out")]) == 0
+    before, after = open_model(run).encoder, load_bundle(tmp_path / "out")
+    torch.testing.assert_close(next(after.encoder.parameters()), 2 * next(before.parameters()))
+    assert after.description.provenance["changed"][-1] == {"surgery": "theirs", "factor": 2.0, "seen": 24}
+    said, page = capsys.readouterr().out, (tmp_path / "out" / "report.md").read_text()
+    assert said.startswith("theirs: parameters ") and "MACs" in said and "top-1" in said
+    assert "# A model after theirs" in page and "| theirs |" in page and "| original |" in page
+    with pytest.raises(UserError, match=r"surgery 'theirs' of an installed package .* fails \(ZeroDivisionError"):
+        main([str(run), "--surgery", "theirs", "--option", "factor=-1.0", "--out", str(tmp_path / "never")])
+    with pytest.raises(UserError, match="'theirs' has no option colour"):
+        main([str(run), "--surgery", "theirs", "--option", "colour=red", "--out", str(tmp_path / "never")])
 
 
 def test_a_bundle_keeps_its_joints_and_a_sweep_that_fails_leaves_nothing(run, tmp_path, monkeypatch) -> None:

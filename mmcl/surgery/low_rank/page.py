@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from mmcl.data.selection import Selection
 
 SWEEP, PAGE = "sweep.json", "report.md"
-TIMES = (
-    "Times are of one made-up clip, measured in turns; quartiles in brackets. PyTorch computes the folded form of a "
-    "network that is not huge, with factors multiplied out: it is as fast as the original. ONNX Runtime computes the "
-    "thin one."
+TIMES = "Times are of one made-up clip, measured in turns; quartiles in brackets."
+FORMS = (
+    "PyTorch computes the folded form of a network that is not huge, with factors multiplied out: it is as fast as the "
+    "original. ONNX Runtime computes the thin one."
 )
 OUTPUTS = (
     "Directions are the principal components of what each layer puts out on training clips. Energy and error in the "
@@ -42,13 +42,16 @@ def write_report(out: Path, points: Sequence[Point], models: Mapping[str, Model]
         f"Top-1 of the {data.side} clips of {data.protocol} in {data.store.title}, without any fine-tuning. A choice "
         "among these models has to be made on validation clips (`--split validation`)."
     )  # fmt: skip
-    blocks = [f"# {len(points) - 1} smaller model(s) of one", in_markdown(points), words, TIMES]
+    done = [model.description.surgeries[-1] for model in list(models.values())[1:]]
+    thin = all(operation.name == "low_rank" for operation in done)
+    title = f"{len(points) - 1} smaller model(s) of one" if thin else f"A model after {done[0].name}"
+    blocks = [f"# {title}", in_markdown(points), words, f"{TIMES} {FORMS}" if thin else TIMES]
     if data is not None and len(points) > 2:
         draw(points, out / PICTURE)
         blocks.append(f"![accuracy against size, cost and time]({PICTURE})")
-    if any(model.description.surgeries[-1].options["basis"] == "outputs" for model in list(models.values())[1:]):
+    if thin and any(operation.options["basis"] == "outputs" for operation in done):
         blocks.append(OUTPUTS)
-    for name in list(models)[1:]:
+    for name in list(models)[1:] if thin else ():
         rows = layer_table(models["original"].encoder, models[name].encoder)
         blocks += [f"## {name}", layers(rows) if rows else "No layer is factored."]
     write_json(out / SWEEP, [asdict(point) for point in points])
