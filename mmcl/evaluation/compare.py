@@ -15,6 +15,7 @@ from mmcl.evaluation.reporting.saved import SavedReport
 
 RESAMPLES = 10000
 Pairing = Mapping[str, Mapping[Path, int]]  # group -> report folder -> number that belongs to one of the first group's
+ROUNDING = 1e-9  # of a number that is a fraction of 1: a deviation below it is none
 CHUNK = 500  # resamples at once: bounds memory
 
 
@@ -82,12 +83,12 @@ def corrected_interval(differences: np.ndarray, ratio: float) -> tuple[float, fl
             for draws that are independent of each other, which makes it a paired t interval.
 
     Returns:
-        mean, low, high; no interval where J is 1.
+        mean, low, high; no interval where J is 1, or where all are the same: that tells nothing of how much they vary.
     """
     from scipy.stats import t
 
     count, mean = len(differences), float(differences.mean())
-    if count < 2:
+    if count < 2 or differences.std(ddof=1) < ROUNDING:
         return mean, None, None
     half = float(t.ppf(0.975, count - 1) * np.sqrt((1 / count + ratio) * differences.var(ddof=1)))
     return mean, mean - half, mean + half

@@ -9,7 +9,7 @@ import numpy as np
 
 from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
-from mmcl.evaluation.compare import corrected_interval, paired_bootstrap
+from mmcl.evaluation.compare import ROUNDING, corrected_interval, paired_bootstrap
 from mmcl.evaluation.reporting.saved import SavedReport
 from mmcl.studies.run import Run
 
@@ -86,14 +86,20 @@ def over_seeds(own: Values, base: Values) -> tuple[float | None, float | None, f
 
 
 def seeds_interval(own: np.ndarray, base: np.ndarray) -> tuple[float, float | None, float | None]:
-    """Difference of two means over seeds with a 95 % interval (Welch's t); none where a side has a single seed."""
-    difference = float(own.mean() - base.mean())
-    if min(len(own), len(base)) < 2:
-        return difference, None, None
-    from scipy.stats import ttest_ind
+    """Difference of two means over seeds with a 95 % interval (Welch's t).
 
-    low, high = ttest_ind(own, base, equal_var=False).confidence_interval()
-    return difference, float(low), float(high)
+    There is none where a side has a single seed, nor where the seeds of both sides give the same: that tells nothing of
+    how much seeds matter.
+    """
+    difference, sides = float(own.mean() - base.mean()), (own, base)
+    if min(map(len, sides)) < 2 or max(side.std(ddof=1) for side in sides) < ROUNDING:
+        return difference, None, None
+    from scipy.stats import t
+
+    parts = [float(side.var(ddof=1)) / len(side) for side in sides]  # of the variance of the difference
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(side) - 1) for part, side in zip(parts, sides, strict=True))
+    half = float(t.ppf(0.975, freedom)) * sum(parts) ** 0.5
+    return difference, difference - half, difference + half
 
 
 def over_draws(own: Values, base: Values) -> tuple[float | None, float | None, float | None]:

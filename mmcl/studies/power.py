@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmcl.evaluation.compare import ROUNDING
 from mmcl.studies.statistics import Row
 
 POINT = 0.01  # the difference that is asked about, a fraction of 1
 ALPHA, POWER = 0.05, 0.8  # two-sided
 LEAST = 3  # paired seeds that a deviation is taken from
 MOST = 100_000  # seeds
-ROUNDING = 1e-9  # of a difference that is a fraction of 1
 
 
 def paired_power(effect: float, seeds: int, alpha: float = ALPHA) -> float:

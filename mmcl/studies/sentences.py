@@ -19,8 +19,10 @@ def sentences(study: Study, rows: Sequence[Row]) -> list[str]:
             why = "has no finished run yet" if rows[0].value is None else f"has no {_unit(study)} in common with it yet"
             lines.append(f"{row.arm}: nothing to compare it with, {study.baseline} {why}.")
         elif row.low is None:
-            few = f"on one {_unit(study)}: no interval"
-            lines.append(f"{row.arm}: {_points(row.difference)} points to {study.baseline} {few}.")
+            few = f" on one {_unit(study)}: no interval"
+            if row.compared > 1:
+                few = f", and no {_unit(study)} differs from another: no interval, which takes some that do"
+            lines.append(f"{row.arm}: {_points(row.difference)} points to {study.baseline}{few}.")
         else:
             lines.append(
                 f"{row.arm}: {row.verdict}, {_points(row.difference)} points against {study.baseline}, 95 % interval "

@@ -33,6 +33,8 @@ class Row:
         low, high: its 95 % interval.
         paired: the difference of each seed that both arms were finished with; empty where the protocol is random.
         matched: whether the interval is of those pairs alone, since runs of a seed share clips or a beginning.
+        compared: seeds, or draws, that the difference is of; of seeds that do not belong together, those of the side
+            that has fewer.
         better: whether more or less of the number is better; empty where nobody can say.
     """
 
@@ -47,6 +49,7 @@ class Row:
     high: float | None
     paired: tuple[float, ...] = ()
     matched: bool = False
+    compared: int = 0
     better: Better = "more"
 
     @property
@@ -102,7 +105,7 @@ def _row(study: Study, arm: str, values: Values) -> Row:
     counts = [len(judged.report.ids) for judged in own.values()]
     drawn, by_draw = study.draws is not None, value_by_draw(own)
     spread = list(by_draw.values()) if drawn else [judged.value for judged in own.values()]
-    difference = low = high = None
+    difference, low, high, compared = None, None, None, 0
     paired: tuple[float, ...] = ()
     base = {run: judged for run, judged in values.items() if run.arm == study.baseline}
     matched = not drawn and arm != study.baseline and study.seeds_pair(arm)
@@ -110,8 +113,10 @@ def _row(study: Study, arm: str, values: Values) -> Row:
         over = over_draws if drawn else over_seeds if matched else over_clips
         difference, low, high = over(own, base)
         paired = () if drawn else seed_differences(own, base)
+        compared = len(by_draw.keys() & value_by_draw(base)) if drawn else len(paired)
+        compared = compared if drawn or matched else min(len(own), len(base))
     return Row(
         arm, len({run.seed for run in own}), len(by_draw) if drawn else None, (min(counts), max(counts)),
         float(np.mean(spread)), float(np.std(spread, ddof=1)) if len(spread) > 1 else None, difference, low, high,
-        paired, matched,
+        paired, matched, compared,
     )  # fmt: skip

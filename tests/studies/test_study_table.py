@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import t
+from scipy.stats import t, ttest_ind
 
 from mmcl.common.errors import UserError
 from mmcl.evaluation.compare import corrected_interval, paired_bootstrap
+from mmcl.studies.differences import seeds_interval
 from mmcl.studies.grid import Study
 from mmcl.studies.run import Run
 from mmcl.studies.sentences import method, sentences
@@ -80,6 +81,27 @@ def test_runs_of_a_seed_that_share_clips_or_a_beginning_are_compared_in_pairs(tm
     differences = sides[0].mean(axis=1) - sides[1].mean(axis=1)
     other = compare_arms(study, reports, "top1")[1]  # as a number of the report, not by clips
     assert (other.difference, other.low, other.high) == pytest.approx(corrected_interval(differences, 0.0))
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_that_are_all_the_same_give_no_interval(tmp_path) -> None:
+    half, less = np.array([0.5, 0.5]), np.array([0.4, 0.4])
+    assert seeds_interval(half, less) == (pytest.approx(0.1), None, None)
+    assert seeds_interval(np.array([0.1, 0.3 - 0.2]), less) == (pytest.approx(-0.3), None, None)  # but for rounding
+    assert corrected_interval(np.zeros(2), 0.0) == corrected_interval(np.zeros(3), 1.0) == (0.0, None, None)
+    for own in (half, np.array([0.5, 0.6, 0.8])):
+        for base in (np.array([0.41, 0.4]), np.array([0.4, 0.5, 0.45])):
+            known = ttest_ind(own, base, equal_var=False).confidence_interval() if own[0] != own[1] else None
+            difference, low, high = seeds_interval(own, base)
+            assert low < difference < high and (known is None or (low, high) == pytest.approx(tuple(known)))
+    study, made = make(tmp_path, {"base": 0.7, "good": 0.8}, seeds=2)
+    reports = {run: replace(report, facts=report.facts | {"x": 0.5 if run.arm == "good" else 0.4})
+               for run, report in read_reports(made).items()}  # fmt: skip
+    rows = compare_arms(study, reports, "x")
+    assert rows[1].verdict == "" and (rows[1].low, rows[1].compared) == (None, 2)
+    assert "+10.00 points to base, and no seed differs from another: no interval" in sentences(study, rows)[0]
+    alone = compare_arms(study, {run: report for run, report in reports.items() if run.seed == 0}, "x")
+    assert "+10.00 points to base on one seed: no interval" in sentences(study, alone)[0]
 
 
 def test_an_arm_is_paired_where_it_shares_clips_or_a_beginning_with_the_baseline(tmp_path) -> None:
