@@ -210,3 +210,13 @@ def test_mistakes_on_the_command_line(runs: Path) -> None:
         with pytest.raises(UserError, match=complaint):
             read_groups(words)
     assert list(read_groups([f"{runs}/lr=0.1_0", f"{runs}/rival"])) == [f"{runs}/lr=0.1_0", f"{runs}/rival"]
+
+
+def test_a_group_whose_name_is_no_text_is_drawn_escaped(tmp_path: Path) -> None:
+    """A shell passes on bytes that are no UTF-8, here in the names of both groups."""
+    for number in range(2):
+        save(tmp_path / f"{number}", *invented(number))
+    words = [f"b\udce4se={tmp_path / '0'}", f"\udcff={tmp_path / '1'}"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    assert Image.open(tmp_path / "out" / "comparison.png").size[0] > 500
+    assert "udce4se" in (tmp_path / "out" / "comparison.md").read_text()

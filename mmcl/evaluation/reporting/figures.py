@@ -33,9 +33,22 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure with all that stands around its axes."""
+    """Write a figure with all that stands around its axes; what is no text (bytes of a file's name) is escaped."""
+    from matplotlib.axis import Axis
+    from matplotlib.text import Text
+    from matplotlib.ticker import FuncFormatter
+
+    for text in figure.findobj(Text):
+        text.set_text(_escaped(text.get_text()))
+    for axis in figure.findobj(Axis):
+        if isinstance(names := axis.get_major_formatter(), FuncFormatter):  # what matplotlib makes of names of ticks
+            axis.set_major_formatter(FuncFormatter(lambda at, number, names=names: _escaped(names(at, number))))
     with quiet_boxes():
         figure.savefig(path, bbox_inches="tight", pad_inches=0.15, format="png")
+
+
+def _escaped(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def as_written(*texts: str) -> dict[str, Any]:
