@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.attacks import ATTACKS
-from mmcl.common.arguments import AtLeastOne, in_path, out_path
+from mmcl.common.arguments import AtLeastOne, add_which, in_path, out_path
 from mmcl.common.errors import UserError, run
 
 ABOUT = """\
@@ -78,10 +78,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", metavar="DIR", help="clip store (default: the run's own)")
     parser.add_argument("--protocol", metavar="P", help="protocol (default: the run's own)")
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
-    parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
-    parser.add_argument(
-        "--out", type=out_path, metavar="DIR", help="report folder (default: RUN/report-robustness-SPLIT)"
-    )
+    add_which(parser)
+    parser.add_argument("--out", type=out_path, metavar="DIR", help="report folder (default: RUN/report-robustness-SPLIT)")
     parser.add_argument(
         "--batch-size", type=int, action=AtLeastOne, default=64, metavar="N", help="clips at once (default: 64)"
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmcl.common.arguments import AtLeastOne, add_model, out_path
+from mmcl.common.arguments import AtLeastOne, add_model, add_which, out_path
 from mmcl.common.errors import run
 from mmcl.evaluation import EVALUATIONS
 
@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--option", action="append", default=[], metavar="KEY=VALUE", help="option of the evaluation; may be repeated"
     )
-    parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
+    add_which(parser)
     parser.add_argument(
         "--out",
         type=out_path,

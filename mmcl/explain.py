@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from mmcl.attributions import ATTRIBUTIONS
-from mmcl.common.arguments import AtLeastOne, in_path, out_path
+from mmcl.common.arguments import AtLeastOne, NotNegative, add_which, in_path, out_path
 from mmcl.common.errors import run
 from mmcl.deploy.reading_flags import add_reading_flags
 
@@ -57,13 +57,16 @@ def build_parser() -> argparse.ArgumentParser:
         "(default: the store that is explained, or that the run was trained on; else still)",
     )  # fmt: skip
     parser.add_argument(
-        "--background-clips", type=int, action=AtLeastOne, default=20, metavar="N", help="clips of it (default: 20)"
+        "--background-clips", type=int, action=AtLeastOne, metavar="N", help="clips of it (default: 20)"
     )
-    parser.add_argument("--gifs", type=int, default=4, metavar="N", help="so many clips are animated, too (default: 4)")
+    parser.add_argument(
+        "--gifs", type=int, action=NotNegative, default=4, metavar="N",
+        help="so many clips are animated, too (default: 4)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the choice of clips, and of what methods draw")
     parser.add_argument("--layout", metavar="NAME", help="joint layout of files, where it is not the model's own")
     add_reading_flags(parser)
-    parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
+    add_which(parser)
     parser.add_argument(
         "--batch-size", type=int, action=AtLeastOne, default=64, metavar="N", help="clips at once (default: 64)"
     )

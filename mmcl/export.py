@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmcl.common.arguments import add_model, out_path
+from mmcl.common.arguments import add_model, add_which, out_path
 from mmcl.common.errors import UserError, run
-from mmcl.common.files import check_replaceable
+from mmcl.common.files import absolute, check_replaceable
 from mmcl.common.stack import require_packages
 from mmcl.deploy.options import MAX_DIFFERENCE, MIN_AGREEMENT, ExportOptions, parse_precisions
 from mmcl.models.description import STEPS, is_bundle
@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_model(parser, "--run")
     parser.add_argument("--out", required=True, type=out_path, metavar="DIR", help="bundle folder to write")
-    parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint (default: last)")
+    add_which(parser)
     parser.add_argument(
         "--onnx",
         nargs="?",
@@ -107,7 +107,7 @@ def check_flags(arguments: argparse.Namespace) -> None:
     """Whether every option has something to act on.
 
     Raises:
-        UserError: one of them would do nothing, leaves nothing to run, or is no share.
+        UserError: one of them would do nothing, leaves nothing to run, is no share, or is in another one's way.
     """
     if arguments.drop_weights and arguments.onnx is None:
         raise UserError("--drop-weights leaves nothing to run without --onnx")
@@ -121,6 +121,11 @@ def check_flags(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value is not None and not 0 <= value <= 1:
             raise UserError(f"--{name.replace('_', '-')} is {value:g}: it must be a share from 0 to 1")
+    if arguments.page is not None:
+        out, page = absolute(arguments.out), absolute(arguments.page)
+        if out == page or out in page.parents or page in out.parents:
+            raise UserError(f"--page {arguments.page} and --out {arguments.out} are one, or one lies in the other: "
+                            "each is replaced as a whole: give two that lie apart")  # fmt: skip
 
 
 def summary(out: Path, description: Description, verified: Verified) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmcl.common.arguments import AtLeastOne, add_model, out_path
+from mmcl.common.arguments import AtLeastOne, add_model, add_which, out_path
 from mmcl.common.errors import UserError, run
 
 PROBES = ("knn", "linear", "few_shot", "finetune", "semi")  # among the evaluations
@@ -40,10 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", metavar="DIR", help="clip store (default: the run's own)")
     parser.add_argument("--protocol", metavar="P", help="protocol (default: the run's own)")
     parser.add_argument("--split", choices=("test", "validation"), default="test", help="what is judged (test)")
-    parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
-    parser.add_argument(
-        "--out", type=out_path, metavar="DIR", help="folder of reports (default: the run's, or reports/)"
-    )
+    add_which(parser)
+    parser.add_argument("--out", type=out_path, metavar="DIR", help="folder of reports (default: the run's, or reports/)")
     parser.add_argument(
         "--batch-size", type=int, action=AtLeastOne, default=64, metavar="N", help="clips at once (default: 64)"
     )

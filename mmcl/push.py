@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mmcl.common.arguments import in_path
-from mmcl.common.errors import run
+from mmcl.common.errors import UserError, run
 
 ABOUT = """Upload a bundle to the Hugging Face hub, in one commit: weights, config, graphs, and
 the model card with a head that the hub reads (library, tags, data sets, licence, numbers
@@ -55,6 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mmcl.models.hub import hub_card, local, parse_reference, push
     from mmcl.models.hub_head import card_head
 
+    if not re.fullmatch(r"[A-Za-z0-9.-]+", arguments.licence):
+        raise UserError(
+            f"--licence {arguments.licence!r:.60} is no licence's name: write it as the hub does, such as apache-2.0, "
+            "cc-by-nc-4.0 or other"
+        )
     reference = parse_reference(arguments.repo)
     if arguments.folder or arguments.revision:
         named = f"{reference.repo}/{arguments.folder or reference.folder}".rstrip("/")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from mmcl.common.arguments import AtLeastOne, add_model, in_path, out_path
+from mmcl.common.arguments import AtLeastOne, add_model, add_which, in_path, out_path
 from mmcl.common.errors import UserError, run
 
 ABOUT = """Three things are called zero-shot in this field. mmcl never mixes them up:
@@ -51,10 +51,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--released-gate", action="store_true", help="fit and apply the gate as SA-DVAE released it")
     parser.add_argument("--gate-temperature", type=float, metavar="T", help="of the gate (default: chosen by fitting)")
     parser.add_argument("--gate-threshold", type=float, metavar="P", help="of the gate (default: chosen by fitting)")
-    parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of a run (default: last)")
-    parser.add_argument(
-        "--out", type=out_path, metavar="DIR", help="report folder (default: RUN/report-…, or reports/)"
-    )
+    add_which(parser)
+    parser.add_argument("--out", type=out_path, metavar="DIR", help="report folder (default: RUN/report-…, or reports/)")
     parser.add_argument(
         "--batch-size", type=int, action=AtLeastOne, default=64, metavar="N", help="clips at once (default: 64)"
     )

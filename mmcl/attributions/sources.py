@@ -20,6 +20,7 @@ from mmcl.models.folder import SavedModel, find_model
 from mmcl.models.model import Model
 
 STILL = "still"
+BACKGROUND_CLIPS = 20  # where nothing is said
 
 
 @dataclass
@@ -46,7 +47,7 @@ class ExplainedClips:
 
 
 def open_model_for(
-    path: Path, which: str, clips: Sequence[str], layout: str | None, device: str | None
+    path: Path, which: str | None, clips: Sequence[str], layout: str | None, device: str | None
 ) -> tuple[SavedModel, Model]:
     """A model for what it will be shown.
 
@@ -112,13 +113,17 @@ def _check_flags(arguments: Namespace, store: bool) -> None:
         flag = {"chosen": "clips"}.get(given, given.replace("_", "-"))
         what = "says how files are read, and a store says so itself" if store else "chooses clips of a store, not files"
         raise UserError(f"--{flag} {what}: leave it out")
+    if arguments.chosen is not None and arguments.per_class is not None:
+        raise UserError("--clips and --per-class both choose the clips: leave one of them out")
+    if arguments.background == STILL and arguments.background_clips is not None:
+        raise UserError(f"--background-clips are clips of a store, and --background {STILL} takes none: leave one out")
 
 
 def _of_store(arguments: Namespace, saved: SavedModel) -> tuple[ExplainedClips, Selection, np.ndarray]:
     data = _selection(saved, arguments.clips[0], arguments.protocol)
     store = data.store
-    if arguments.chosen:
-        clips = np.array([find_clip(store, word.strip()) for word in arguments.chosen.split(",")])
+    if arguments.chosen is not None:
+        clips = named_clips(store, arguments.chosen)
     else:
         clips = per_class(store, data.clips, arguments.per_class or 1, arguments.seed)
     source = ExplainedClips(
@@ -126,6 +131,21 @@ def _of_store(arguments: Namespace, saved: SavedModel) -> tuple[ExplainedClips, 
         [store.class_names[store.labels[clip]] for clip in clips], [float(store.fps)] * len(clips), store.title,
     )  # fmt: skip
     return source, data, clips
+
+
+def named_clips(store: ClipStore, words: str) -> np.ndarray:
+    """Positions of the clips that ``ID,ID`` names.
+
+    Raises:
+        UserError: it names none, one that the store lacks, or one twice.
+    """
+    names = [word.strip() for word in words.split(",") if word.strip()]
+    if not names:
+        raise UserError(f"--clips {words!r} names no clip: write ids or positions with commas between them")
+    clips = np.array([find_clip(store, name) for name in names])
+    if twice := next((name for number, name in enumerate(names) if clips[number] in clips[:number]), None):
+        raise UserError(f"--clips names clip {twice} twice: leave one of them out")
+    return clips
 
 
 def _of_files(files: Sequence[str], model: Model, arguments: Namespace) -> ExplainedClips:
@@ -175,7 +195,7 @@ def _add_background(
     if not len(side):
         raise UserError(f"{store.location} has no clips beside those to explain: use --background still")
     chosen = np.random.default_rng(named_seed(arguments.seed, "background clips")).permutation(side)
-    source.background = [store.numbers(int(clip)) for clip in chosen[: arguments.background_clips]]
+    source.background = [store.numbers(int(clip)) for clip in chosen[: arguments.background_clips or BACKGROUND_CLIPS]]
     words = "of the training side" if data.split is not None else "chosen at random"
     source.background_words = f"{len(source.background)} clips of {store.title} {words}"
 

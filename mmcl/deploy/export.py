@@ -33,7 +33,7 @@ PRIVATE = ("data", "validation", "checkpoint")  # of a run's provenance: paths a
 
 
 def export_run(
-    folder: Path, out: Path, which: str = "last", classes: str | None = None, options: ExportOptions = NOTHING,
+    folder: Path, out: Path, which: str | None = None, classes: str | None = None, options: ExportOptions = NOTHING,
     layout: str | None = None, data: str | None = None, protocol: str | None = None,
 ) -> tuple[Description, Verified]:  # fmt: skip
     """Write the skeleton branch of a run (or of a bundle, again) as a bundle, put in place once it has been verified.
@@ -41,7 +41,7 @@ def export_run(
     Args:
         folder: the run, one of its checkpoints, or a bundle.
         out: bundle folder to write.
-        which: checkpoint of a run, last or best.
+        which: checkpoint of a run, last (where it is None) or best.
         classes: whose texts the bundle's table shall hold, as on the command line; None for no table.
         options: graphs to write beside the weights, or in their place.
         layout: joints that the bundle shall take where these are not the model's own, by name or .yaml file; the

@@ -35,7 +35,7 @@ def find_gate_run(path: Path, model: Model, rule: Protocol, name: str, which: st
     Raises:
         UserError: naming what differs, or that the run is not complete.
     """
-    gate = find_model(path, which)
+    gate = find_model(path, None if which == "last" else which)
     if gate.checkpoint is None:
         raise UserError(f"{path} is a bundle: the gate is fitted on a run folder, that of a run of '{name}/gate'")
     protocol = gate.description.provenance["protocol"]

@@ -119,4 +119,4 @@ def _open_vocabulary(arguments: argparse.Namespace, saved: SavedModel) -> Plan:
                **_fixed(arguments)}  # fmt: skip
     if arguments.cycles:
         return data, build_evaluation("cycles", options), out
-    return data, build_evaluation("open_vocabulary", {**options, "which": arguments.which}), out
+    return data, build_evaluation("open_vocabulary", {**options, "which": arguments.which or "last"}), out

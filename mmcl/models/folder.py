@@ -146,20 +146,26 @@ class SavedModel:
         return path is not None and protocol == own.get("protocol") and absolute(data) == absolute(path)
 
 
-def find_model(path: str | Path, which: str = "last") -> SavedModel:
+def find_model(path: str | Path, which: str | None = None) -> SavedModel:
     """Recognise a bundle, a run folder, or one checkpoint of a run, and read what it is.
 
     Args:
         path: the folder, or ``hf://user/name`` for a bundle on the hub.
-        which: checkpoint of a run, last or best; where ``path`` is a checkpoint, that one counts.
+        which: checkpoint of a run, last (where it is None) or best; a bundle or a checkpoint says it itself.
 
     Raises:
-        UserError: none of the three, or a damaged one.
+        UserError: none of the three, a damaged one, or ``which`` is something else than ``path``.
     """
-    path = local(path)
+    path, wanted = local(path), which
     if (path / CONFIG).is_file():
+        if wanted is not None:
+            raise UserError(
+                f"--which {wanted} is of a run, and {path} is a bundle, which holds one network: leave it out"
+            )
         return SavedModel(path, read_bundle(path), None)
-    folder, which = find_run(path, which)
+    folder, which = find_run(path, wanted or "last")
+    if wanted not in (None, which):
+        raise UserError(f"--which {wanted} is another checkpoint than {path}: leave it out, or give the run {folder}")
     checkpoint = find_checkpoint(folder / "checkpoints", which)
     if (folder / RUN_MODEL).is_file():
         description = read_description(folder / RUN_MODEL)
@@ -172,7 +178,7 @@ def find_model(path: str | Path, which: str = "last") -> SavedModel:
 
 
 def open_model(
-    path: str | Path, which: str = "last", layout: str | Layout | None = None, device: str | torch.device = "cpu"
+    path: str | Path, which: str | None = None, layout: str | Layout | None = None, device: str | torch.device = "cpu"
 ) -> Model:
     """Open a model for use: a bundle, a run folder, or one checkpoint of a run.
 
@@ -181,7 +187,7 @@ def open_model(
 
     Args:
         path: the folder.
-        which: checkpoint of a run, last or best.
+        which: checkpoint of a run, last (where it is None) or best.
         layout: of the joints that it will be shown, where that is not its own: a name, a .yaml file, or a Layout.
         device: where to put it.
 

@@ -72,7 +72,7 @@ def test_clips_of_a_store_are_explained_one_by_one_and_by_class(bundle, store, t
 
 
 def test_an_explained_clip_is_no_background_of_itself(bundle, store, tmp_path) -> None:
-    saved, model = open_model_for(bundle, "last", [str(store.path)], None, "cpu")
+    saved, model = open_model_for(bundle, None, [str(store.path)], None, "cpu")
     train = split(store, load_protocol("demo/cross_subject")).train
     chosen = ",".join(store.ids[clip] for clip in train[:-1])
     for place in ([], ["--background", f"{store.path}/."]):
@@ -145,6 +145,12 @@ def test_what_cannot_be_explained_is_said_in_one_line(bundle, store, tmp_path) -
         ([file, "--clips", "zzz"], "--clips chooses clips of a store"),
         ([file, "--per-class", "7"], "--per-class chooses clips of a store"),
         ([str(store.path), str(store.path)], "one clip store at a time"),
+        ([str(store.path), "--clips", ""], "--clips '' names no clip"),
+        ([str(store.path), "--clips", f"3,{store.ids[3]}"], f"--clips names clip {store.ids[3]} twice"),
+        ([str(store.path), "--clips", "3", "--per-class", "3"], "--clips and --per-class both choose"),
+        ([str(store.path), "--background", "still", "--background-clips", "7"], "--background still takes none"),
+        ([str(store.path), "--gifs", "-3"], "--gifs is -3: it must be at least 0"),
+        ([str(store.path), "--which", "last"], "--which last is of a run, and .* is a bundle"),
     ):
         with pytest.raises(UserError, match=message):
             verb.main([str(bundle), *words, *out])

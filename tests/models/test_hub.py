@@ -171,6 +171,12 @@ def test_facts_that_a_card_cannot_tell_are_one_line(bundle, tmp_path, damage) ->
         push([str(tmp_path), "me/net", "--licence", "mit", "--dry-run"])
 
 
+@pytest.mark.parametrize("licence", ["", "nonsense: [", "two words", "mit\n"])
+def test_a_licence_is_a_name(bundle, licence) -> None:
+    with pytest.raises(UserError, match="is no licence's name: write it as the hub does"):
+        push([str(bundle), "me/net", "--licence", licence, "--dry-run"])
+
+
 def test_the_head_of_a_card(bundle, tmp_path, capsys) -> None:
     assert hub_card("---\nold: 1\n---\n\n# Body\n", {"license": "mit"}) == "---\nlicense: mit\n---\n\n# Body\n"
     assert push([str(bundle), "me/net", "--licence", "mit", "--dry-run"]) == 0

@@ -11,6 +11,7 @@ from torch import Tensor
 import mmcl
 from mmcl.common.errors import UserError
 from mmcl.encoders.building import build_encoder
+from mmcl.export import main as export
 from mmcl.models.bundle import describe, write_bundle
 from mmcl.models.folder import find_model, open_model
 from mmcl.models.model import Model
@@ -129,3 +130,33 @@ def test_a_folder_is_opened_by_what_it_is(folder, tmp_path) -> None:
     (tmp_path / "config.yaml").write_text("seed: 0\n")
     with pytest.raises(UserError, match="no checkpoint at"):
         find_model(tmp_path)
+
+
+def test_which_checkpoint_is_asked_of_a_run_alone(folder, tmp_path) -> None:
+    with pytest.raises(UserError, match="--which best is of a run, and .* is a bundle, which holds one network"):
+        find_model(folder, "best")
+    for name in ("last", "best"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+        (tmp_path / "checkpoints" / name / "learned.safetensors").touch()
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(
+        UserError, match="--which best is another checkpoint than .*last: leave it out, or give the run"
+    ):
+        find_model(tmp_path / "checkpoints" / "last", "best")
+    for path, which in (
+        (tmp_path, "best"),
+        (tmp_path / "checkpoints" / "best", "best"),
+        (tmp_path / "checkpoints", None),
+    ):
+        with pytest.raises(UserError) as other:  # there is nothing in this run
+            find_model(path, which)
+        assert "--which" not in str(other.value)
+
+
+@pytest.mark.parametrize(("out", "page"), [("b", "b"), ("b", "x/../b"), ("b", "b/page"), ("b/c", "b")])
+def test_a_page_and_a_bundle_lie_apart(tmp_path, out, page) -> None:
+    words = ["--run", str(tmp_path / "nowhere"), "--out", str(tmp_path / out), "--page", str(tmp_path / page)]
+    with pytest.raises(UserError, match="are one, or one lies in the other: each is replaced as a whole"):
+        export([*words])
+    with pytest.raises(UserError, match="nowhere"):
+        export([*words[:-1], str(tmp_path / "page")])
