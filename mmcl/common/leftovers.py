@@ -73,7 +73,11 @@ def remove(path: Path) -> None:
 def _leftovers(folder: Path) -> dict[str, list[str]]:
     """What there is of temporary files and folders, by what each was to replace."""
     found: dict[str, list[str]] = {}
-    for name in os.listdir(folder):
+    try:
+        names = os.listdir(folder)
+    except OSError:  # one may write into a folder that one may not list
+        names = []
+    for name in names:
         if (target := meant_for(name)) is not None:
             found.setdefault(target, []).append(name)
     return found
