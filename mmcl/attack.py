@@ -79,7 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--protocol", metavar="P", help="protocol (default: the run's own)")
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
     add_which(parser)
-    parser.add_argument("--out", type=out_path, metavar="DIR", help="report folder (default: RUN/report-robustness-SPLIT)")
+    parser.add_argument(
+        "--out", type=out_path, metavar="DIR", help="report folder (default: RUN/report-robustness-SPLIT)"
+    )
     parser.add_argument(
         "--batch-size", type=int, action=AtLeastOne, default=64, metavar="N", help="clips at once (default: 64)"
     )

@@ -32,7 +32,9 @@ def build_parser() -> argparse.ArgumentParser:
         description="Put two thin factors in the place of a trained model's matrices, by the directions that matter.",
     )  # fmt: skip
     parser.add_argument("checkpoint", type=in_path, metavar="RUN|BUNDLE", help="run folder, checkpoint or bundle")
-    parser.add_argument("--out", required=True, type=out_path, metavar="DIR", help="bundle to write; of a sweep, a folder")
+    parser.add_argument(
+        "--out", required=True, type=out_path, metavar="DIR", help="bundle to write; of a sweep, a folder"
+    )
     parser.add_argument("--surgery", default=LOW_RANK, metavar="NAME", help="another one, of an installed package, "
                         f"with --option for its options and no policy (default: {LOW_RANK})")  # fmt: skip
     policy = parser.add_mutually_exclusive_group()

@@ -41,7 +41,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--protocol", metavar="P", help="protocol (default: the run's own)")
     parser.add_argument("--split", choices=("test", "validation"), default="test", help="what is judged (test)")
     add_which(parser)
-    parser.add_argument("--out", type=out_path, metavar="DIR", help="folder of reports (default: the run's, or reports/)")
+    parser.add_argument(
+        "--out", type=out_path, metavar="DIR", help="folder of reports (default: the run's, or reports/)"
+    )
     parser.add_argument(
         "--batch-size", type=int, action=AtLeastOne, default=64, metavar="N", help="clips at once (default: 64)"
     )

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from mmcl.common.arguments import in_path
 from mmcl.common.errors import UserError, run
 
 ABOUT = """Upload a bundle to the Hugging Face hub, in one commit: weights, config, graphs, and

@@ -52,7 +52,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--gate-temperature", type=float, metavar="T", help="of the gate (default: chosen by fitting)")
     parser.add_argument("--gate-threshold", type=float, metavar="P", help="of the gate (default: chosen by fitting)")
     add_which(parser)
-    parser.add_argument("--out", type=out_path, metavar="DIR", help="report folder (default: RUN/report-…, or reports/)")
+    parser.add_argument(
+        "--out", type=out_path, metavar="DIR", help="report folder (default: RUN/report-…, or reports/)"
+    )
     parser.add_argument(
         "--batch-size", type=int, action=AtLeastOne, default=64, metavar="N", help="clips at once (default: 64)"
     )
