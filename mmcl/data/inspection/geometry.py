@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 
+from mmcl.data.inspection.advice import advice
 from mmcl.data.inspection.findings import BAD, NOTE, WARN, Report
 from mmcl.data.inspection.measures import column
-from mmcl.data.readers import READERS
-from mmcl.data.readers.options import options_type
 from mmcl.skeletons.believable import KINDS, Remark
-from mmcl.skeletons.believable.axes import compose, described
 from mmcl.skeletons.believable.names import of_a_body, places
 
 HEIGHT = (0.3, 1.0)  # metres from hips to head that a data set's median person has
@@ -73,25 +69,8 @@ def _doubted(report: Report) -> set[str]:
         if kind in kinds:
             clips = kinds[kind]
             few = len(clips) < FEW * len(report.measures) and kind in ("upside down", "turned", "mirrored", "sides")
-            report.clips(WARN if few else KINDS[kind].level, KINDS[kind].many, clips, _advice(report, kind, clips))
+            report.clips(WARN if few else KINDS[kind].level, KINDS[kind].many, clips, advice(report, kind, clips))
     return set(kinds)
-
-
-def _advice(report: Report, kind: str, clips: dict[int, Remark]) -> str:
-    """The remedy that most of these clips need."""
-    words = Counter(remark.axes for remark in clips.values() if remark.axes).most_common(1)
-    if not words:
-        remedies = Counter(remark.remedy for remark in clips.values()).most_common(1)
-        return remedies[0][0]
-    plan, (axes, count) = report.store.info.get("plan") or {}, words[0]
-    reader = READERS.get(str(plan.get("dataset")))
-    if count < len(report.measures) / 2:
-        remedy = f"{described(axes)} in these clips alone, before they are prepared"
-    elif reader is not None and "axes" in getattr(options_type(reader), "__dataclass_fields__", {}):
-        remedy = f"{described(axes)}: prepare again with --axes={compose(plan.get('axes', 'xyz'), axes)}"
-    else:
-        remedy = described(axes)
-    return remedy + (", or swap the joints' sides if they are named wrongly" if kind == "mirrored" else "")
 
 
 def _scale(report: Report) -> None:
@@ -101,16 +80,16 @@ def _scale(report: Report) -> None:
     if planar or not np.isfinite(size).any():
         report.unchecked.append("metres (planar keypoints have none)")
         return
-    usual = float(np.nanmedian(size))
-    odd_numbers = [any(remark.kind in NUMBERS for remark in entry.remarks) for entry in report.measures]
-    found = any(odd_numbers)
+    odd_numbers = np.array([any(remark.kind in NUMBERS for remark in entry.remarks) for entry in report.measures])
+    found = bool(odd_numbers.any())
+    usual = float(np.nanmedian(size if odd_numbers.all() else size[~odd_numbers]))  # those of another unit tell nothing
     if np.isfinite(height).any() and not found:
         median = float(np.nanmedian(height))
         what = f"hips to head {median:.3g} 'metres' in the median clip"
         advice = "a store wants metres: say which unit these are (--unit), or undo what normalised them"
         found |= report.whole(BAD, what, not HEIGHT[0] <= median <= HEIGHT[1], [], advice)
     factor = np.where(size > 0, size, np.nan) / usual
-    odd = ((factor >= OFF) | (factor <= 1 / OFF)) & ~np.array(odd_numbers)
+    odd = ((factor >= OFF) | (factor <= 1 / OFF)) & ~odd_numbers
     advice = "bad tracking, or somebody who crouches: look at these clips"
     found |= report.clips(WARN, "body twice or half the usual size", np.flatnonzero(odd), advice)
     report.settle(f"body scale (bodies of {usual:.2f} m)", found)

@@ -46,7 +46,7 @@ def advice(matrix: np.ndarray) -> str:
 
 def described(words: str) -> str:
     """What ``--axes`` does, in words."""
-    matrix = _matrix(words)
+    matrix = matrix_of(words)
     if np.abs(np.diag(matrix)).sum() < 3:
         return f"reorder the coordinates, the columns are {', '.join(sign + letter for sign, letter in _pairs(words))}"
     negative = [letter for letter, value in zip(LETTERS, np.diag(matrix), strict=True) if value < 0]
@@ -55,14 +55,15 @@ def described(words: str) -> str:
 
 def compose(taken: str, further: str) -> str:
     """``--axes`` of a file whose columns were already taken to be ``taken``, and need ``further`` behind that."""
-    return words_of(_matrix(further) @ _matrix(taken))
+    return words_of(matrix_of(further) @ matrix_of(taken))
 
 
 def _pairs(words: str) -> list[tuple[str, str]]:
     return [("-" if at and words[at - 1] == "-" else "", letter) for at, letter in enumerate(words) if letter != "-"]
 
 
-def _matrix(words: str) -> np.ndarray:
+def matrix_of(words: str) -> np.ndarray:
+    """The signed permutation that ``--axes`` of these words is."""
     matrix = np.zeros((3, 3))
     for column, (sign, letter) in enumerate(_pairs(words)):
         matrix[LETTERS.index(letter), column] = -1.0 if sign else 1.0

@@ -67,8 +67,8 @@ def look(
     return remarks
 
 
-def _remark(kind: str, what: str, remedy: str = "", axes: str = "") -> list[Remark]:
-    return [Remark(kind, what, remedy or KINDS[kind].advice, axes)]
+def _remark(kind: str, what: str, remedy: str = "", axes: str = "", unit: str = "") -> list[Remark]:
+    return [Remark(kind, what, remedy or KINDS[kind].advice, axes, unit)]
 
 
 def _in_picture(joints: np.ndarray, there: np.ndarray, at: Boxes, found: Posture) -> list[Remark]:
@@ -127,14 +127,13 @@ def _scale(at: Boxes, found: Posture) -> list[Remark]:
         return _remark("scale", "all joints of a body are at one place", "they were written or read wrongly")
     what = f"bodies of {at.size:.3g} metres"
     if 700 < at.size < 3500:
-        unit = "these look like millimetres: divide by 1000 (--unit mm)"
-    elif 90 < at.size < 280:
-        unit = "these look like centimetres: divide by 100 (--unit cm)"
-    elif 0.05 < at.size < 10:
-        unit = "these are no metres (--unit), or they are normalised: scale them"
-    else:
-        what, unit = f"no metres: bodies of {at.size:.3g}", "say in which unit they are (--unit), or scale them"
-    return _remark("scale", what, unit)
+        return _remark("scale", what, "these look like millimetres: divide by 1000 (--unit mm)", unit="mm")
+    if 90 < at.size < 280:
+        return _remark("scale", what, "these look like centimetres: divide by 100 (--unit cm)", unit="cm")
+    if 0.05 < at.size < 10:
+        return _remark("scale", what, "these are no metres (--unit), or they are normalised: scale them")
+    what = f"no metres: bodies of {at.size:.3g}"
+    return _remark("scale", what, "say in which unit they are (--unit), or scale them")
 
 
 def _axes(found: Posture) -> list[Remark]:

@@ -16,12 +16,14 @@ class Remark:
         what: what was seen, in words, with numbers.
         remedy: what to do about it; "" where it was mended.
         axes: for ``--axes``, where other axes are the remedy.
+        unit: for ``--unit``, where another unit is.
     """
 
     kind: str
     what: str
     remedy: str = ""
     axes: str = ""
+    unit: str = ""
 
     @property
     def level(self) -> str:
