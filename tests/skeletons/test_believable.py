@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -241,6 +242,28 @@ def test_stuck_and_repeated_frames_are_named() -> None:
     assert kinds(stuck) == ["still"] and kinds(np.repeat(clip[:, :1], 24, axis=1)) == ["still"]
     assert kinds(np.repeat(clip, 2, axis=1)) == ["repeated"]
     assert [remark.kind for remark in look(clip, KINECT, 30_000.0)] == ["rate"]
+
+
+@pytest.mark.parametrize("jitter", [1e-6, 1e-5, 1e-4, 4e-4])
+def test_a_recording_that_is_stuck_but_for_a_jitter_is_noticed(jitter: float) -> None:
+    rng = np.random.default_rng(0)
+    stuck = np.repeat(person()[:, 10:11], 60, axis=1)
+    assert kinds(stuck + rng.normal(0, jitter, stuck.shape)) == ["still"]
+    half = np.concatenate([person()[:, :11], stuck[:, :40], person()[:, 11:]], axis=1)
+    (words,) = said(half + rng.normal(0, jitter, half.shape))
+    assert re.match("nothing moves from frame 1[01] to 5[01], of 80", words)
+    plane = 100 * stuck + rng.normal(0, 100 * jitter, stuck.shape)  # in any unit, and in a picture
+    assert [remark.kind for remark in look(plane[..., :2] / 100, KINECT)] == ["still"]
+
+
+def test_copies_that_were_rounded_since_are_noticed() -> None:
+    twice = np.repeat(person(), 2, axis=1)
+    assert kinds(twice + np.random.default_rng(0).normal(0, 1e-6, twice.shape)) == ["repeated"]
+
+
+def test_who_stands_still_breathes() -> None:
+    sway = 0.006 * np.sin(np.linspace(0, 12, 60))[None, :, None, None] * [1, 0.3, 1]
+    assert kinds(np.repeat(person()[:, :1], 60, axis=1) + sway) == []
 
 
 # Bodies ----------------------------------------------------------------------------------------------------------

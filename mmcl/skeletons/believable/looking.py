@@ -12,6 +12,7 @@ from mmcl.skeletons.believable.outliers import elsewhere, lost_joints
 from mmcl.skeletons.believable.posture import Posture, posture
 from mmcl.skeletons.believable.remarks import KINDS, Remark
 from mmcl.skeletons.believable.steadiness import exchanged, few_joints, shaking, too_fast
+from mmcl.skeletons.believable.stillness import FEW, stillness
 from mmcl.skeletons.layout import Layout
 
 FLAT = 0.02  # share of a body's extent: no body that has a depth has so little
@@ -20,8 +21,6 @@ HEIGHT = (0.15, 1.2)  # metres from hips to head of a single clip's person
 UPRIGHT, TURNED = 0.35, 0.75  # shares of the second axis, and of another, in the direction from hips to head
 MIRRORED = -0.05  # handedness below which a single clip is mirrored: two in a thousand real ones are
 MISSING = 0.25  # share of joints, in frames in which their body is there
-STUCK, COPIES = 1 / 3, (0.3, 0.7)  # shares of a clip's frames that are like the one before
-FEW = 5  # frames: a clip must have more of them to be called stuck
 PICTURE = (0.02, 6.0)  # extents of a body in a picture, in halves of the picture's height
 SMALLEST_PIXELS = 20.0  # extent of a body that is measured in pixels, not in metres
 
@@ -57,7 +56,7 @@ def look(
         numbers = _in_space(joints, there, at, found) or (_scale(at, found) if of_a_body(layout.joints) else [])
     if numbers:
         return numbers + scarce  # what else there is follows from that
-    remarks = scarce + _axes(found) + _gaps(there, at) + _motion(joints, at)
+    remarks = scarce + _axes(found) + _gaps(there, at) + stillness(joints, there, at)
     for kind, stray in (("outlier", lost_joints(joints, there, at)), ("jump", elsewhere(at))):
         remarks += [] if stray is None else _remark(kind, stray.what)
     if joints.shape[-1] == 3:
@@ -173,20 +172,3 @@ def _gaps(there: np.ndarray, at: Boxes) -> list[Remark]:
     if missing > MISSING:
         remarks += _remark("missing", f"{missing:.0%} of the joints are missing")
     return remarks
-
-
-def _motion(joints: np.ndarray, at: Boxes) -> list[Remark]:
-    """Recordings that stand still, and frames that are copies of the one before."""
-    seen = np.asarray(at.there.any(axis=0))
-    same = (joints[:, 1:] == joints[:, :-1]).all(axis=(0, 2, 3)) & seen[1:]
-    if not same.any() or len(seen) <= FEW:
-        return []
-    places = np.flatnonzero(np.concatenate([[True], ~same, [True]]))
-    lengths = np.diff(places) - 1
-    run, start = int(lengths.max()), int(places[lengths.argmax()])
-    if run >= FEW and run > STUCK * len(seen):
-        what = f"nothing moves from frame {start} to {start + run}, of {len(seen)}"
-        return _remark("still", what)
-    if COPIES[0] < same.mean() < COPIES[1]:
-        return _remark("repeated", f"{same.mean():.0%} of the frames are copies of the one before")
-    return []
