@@ -270,14 +270,27 @@ def test_who_stands_still_breathes() -> None:
 
 
 @pytest.mark.parametrize("every", [6, 10])
-def test_people_who_change_slots_get_their_own_back(every: int) -> None:
-    clip = np.concatenate([person(), person(x=0.8, seed=1)])
+@pytest.mark.parametrize("apart", [0.8, 0.5, 0.3, 0.2])
+def test_people_who_change_slots_get_their_own_back(every: int, apart: float) -> None:
+    clip = np.concatenate([person(), person(x=apart, seed=1)])
     tangled = clip.copy()
     swapped = np.arange(T) // every % 2 == 1
     tangled[:, swapped] = clip[::-1][:, swapped]
     mended = mend(tangled)
     assert [remark.kind for remark in mended.remarks] == ["exchange"] and np.array_equal(mended.joints, clip)
     assert np.array_equal(mended.follow(tangled), clip)  # and so for what goes with the joints
+
+
+def test_people_of_whom_nobody_can_say_who_is_who_are_not_said_to_be_put_right() -> None:
+    clip = np.concatenate([person(), person(x=0.4, seed=1)])
+    clip[:, 20:, :, 0] += np.array([0.28, -0.28], dtype=np.float32)[:, None, None]  # more than half of the way
+    (remark,) = mend(clip).remarks
+    assert remark.kind == "exchange" and remark.level == WARN and "put right" not in remark.what
+    one = person()
+    entwined = np.concatenate([one, one + 0.2 * np.sin(np.linspace(0, 20, T, dtype=np.float32))[None, :, None, None]])
+    swapped = np.arange(T) // 6 % 2 == 1
+    entwined[:, swapped] = entwined[::-1][:, swapped]
+    assert not any("put right" in remark.what for remark in mend(entwined).remarks)
 
 
 def test_one_person_in_two_slots_by_turns_is_one_person() -> None:

@@ -68,7 +68,7 @@ def mend(joints: np.ndarray) -> Mended:
         joints, there = _without(joints, there, stray)
         at = boxes(joints, there)
     if len(joints) > 1 and at.there.any():
-        joints, slots = _in_order(joints, at, remarks)
+        joints, slots = _in_order(joints, there, at, remarks)
     frames = _shown(np.asarray(at.there.any(axis=0)), remarks)
     seen = (there, at) if slots is None and frames == slice(None) else None
     return Mended(joints[:, frames], remarks, slots, frames, lost, seen)
@@ -93,11 +93,13 @@ def _stray(joints: np.ndarray, there: np.ndarray, at: Boxes, remarks: list[Remar
     return lost
 
 
-def _in_order(joints: np.ndarray, at: Boxes, remarks: list[Remark]) -> tuple[np.ndarray, np.ndarray | None]:
+def _in_order(
+    joints: np.ndarray, there: np.ndarray, at: Boxes, remarks: list[Remark]
+) -> tuple[np.ndarray, np.ndarray | None]:  # fmt: skip
     """Bodies in slots of their own, people first."""
     slots = None
     time = np.arange(joints.shape[1])
-    if (changed := untangle(at)) is not None:
+    if (changed := untangle(joints, there, at)) is not None:
         slots = changed[0]
         remarks.append(changed[1])
         joints = joints[slots, time]

@@ -3,53 +3,104 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 
 from mmcl.skeletons.believable.boxes import Boxes
-from mmcl.skeletons.believable.remarks import Remark
+from mmcl.skeletons.believable.remarks import KINDS, Remark
 
-CROSSED = 0.35  # of the way to where it is now that a body has from where the other was
+CROSSED = 0.35  # of the way to where its joints are now that a body has from where those of the other were
+LIKELY = 0.6  # of that way: what may be an exchange, but is not sure enough to be put right
+APART = 1 / 8  # of a body's extent by which the two ways differ
+SHARED = 1 / 4  # of the joints that both bodies must show
 LOST = 15  # frames for which a tracker may lose a person who then goes on in another slot
 GHOST, PARTLY = 1 / 8, 1 / 2  # share of the frames of the body that is there most
 STILL = 8  # frames after which a body that has not moved at all is a statue
 
 
-def untangle(at: Boxes) -> tuple[np.ndarray, Remark] | None:
+def untangle(joints: np.ndarray, there: np.ndarray, at: Boxes) -> tuple[np.ndarray, Remark] | None:
     """Give each person one slot.
 
     Args:
+        joints: (M, T, V, C).
+        there: (M, T, V) bool, which joints are there.
         at: boxes of the bodies.
 
     Returns:
         (M, T) int, from which slot to take a person's body in each frame, and what to say; None where nobody changes.
     """
-    events = sorted(_exchanges(at) + _continued(at))
-    if not events:
-        return None
+    events = [event for ways in _ways(joints, there, at.size) for event in ways.exchanged(CROSSED)]
+    events = sorted(events + _continued(at))
     order = np.tile(np.arange(len(at.there))[:, None], (1, at.there.shape[1]))
     for frame, one, other in events:
         first, second = order[:, frame] == one, order[:, frame] == other
         order[first, frame:], order[second, frame:] = other, one
-    named = ", ".join(str(frame) for frame, _, _ in events[:4]) + (", …" if len(events) > 4 else "")
-    return order, Remark("exchange", f"bodies change places between two frames (before frame {named}): put right")
+    time = np.arange(order.shape[1])
+    then = _ways(joints[order, time], there[order, time], at.size)
+    left = sorted(event for ways in then for event in (ways.unclear() if events else ways.exchanged(LIKELY)))
+    if not events and not left:
+        return None
+    what = "bodies change places between two frames"
+    if left:
+        what += f": sure before frame {_frames(events)}, " if events else ": "
+        return order, Remark("exchange", f"{what}not sure before frame {_frames(left)}", KINDS["exchange"].advice)
+    return order, Remark("exchange", f"{what} (before frame {_frames(events)}): put right")
 
 
-def _exchanges(at: Boxes) -> list[tuple[int, int, int]]:
-    """(frame, slot, slot): two bodies that are each where the other was one frame before."""
-    events = []
-    for one, other in combinations(range(len(at.there)), 2):
-        both = at.there[one] & at.there[other]
+def _frames(events: list[tuple[int, int, int]]) -> str:
+    return ", ".join(str(frame) for frame, _, _ in events[:4]) + (", …" if len(events) > 4 else "")
+
+
+class _Ways(NamedTuple):
+    """How far the joints of two bodies go from each frame to the next, (T - 1,) each, sums over joints that both have.
+
+    Attributes:
+        one, other: their slots.
+        stay: from where they were.
+        swap: from where those of the other were.
+        least: by which stay and swap must differ for one of them to be sure.
+        known: whether enough joints are there.
+    """
+
+    one: int
+    other: int
+    stay: np.ndarray
+    swap: np.ndarray
+    least: np.ndarray
+    known: np.ndarray
+
+    def exchanged(self, share: float) -> list[tuple[int, int, int]]:
+        """(frame, slot, slot) where both bodies are where the other was one frame before."""
+        return self._at((self.swap < share * self.stay) & (self.stay - self.swap > self.least))
+
+    def unclear(self) -> list[tuple[int, int, int]]:
+        """The same where an exchange looks like none, as the bodies are in one another, or where one is still left."""
+        return self._at((self.stay >= CROSSED * self.swap) | (self.swap - self.stay <= self.least))
+
+    def _at(self, places: np.ndarray) -> list[tuple[int, int, int]]:
+        return [(int(frame) + 1, self.one, self.other) for frame in np.flatnonzero(places & self.known)]
+
+
+def _ways(joints: np.ndarray, there: np.ndarray, size: float) -> list[_Ways]:
+    """Of every two bodies that are there at one time."""
+    found = []
+    for one, other in combinations(range(len(joints)), 2):
+        both = there[one] & there[other]
         both = both[1:] & both[:-1]
+        count = both.sum(axis=1)
         if not both.any():
             continue
-        a, b = at.middle[one], at.middle[other]
-        with np.errstate(invalid="ignore"):
-            stay = _length(a[1:] - a[:-1]) + _length(b[1:] - b[:-1])
-            swap = _length(a[1:] - b[:-1]) + _length(b[1:] - a[:-1])
-            crossed = both & (swap < CROSSED * stay) & (stay - swap > at.size / 2)
-        events += [(int(frame) + 1, one, other) for frame in np.flatnonzero(crossed)]
-    return events
+        a, b = joints[one], joints[other]
+        stay = _way(a[1:], a[:-1], both) + _way(b[1:], b[:-1], both)
+        swap = _way(a[1:], b[:-1], both) + _way(b[1:], a[:-1], both)
+        found.append(_Ways(one, other, stay, swap, APART * size * count, count > SHARED * there.shape[2]))
+    return found
+
+
+def _way(joints: np.ndarray, others: np.ndarray, both: np.ndarray) -> np.ndarray:
+    """The sum of the ways of those joints (T, V, C) that both have, frame by frame."""
+    return np.asarray(np.where(both, _length(joints - others), 0).sum(axis=1))
 
 
 def _continued(at: Boxes) -> list[tuple[int, int, int]]:
