@@ -172,7 +172,7 @@ def _spellings(report: Report) -> None:
     """Classes whose names are one to a reader, and two to a computer."""
     twice = sorted({name for names in alike(report.store.class_names) for name in names})
     advice = "if they are one class, make them one in the list of clips, and prepare again"
-    what = "class names that differ in case, separators, accents or a number in front alone"
+    what = "class names that differ in case, separators, accents, quotes, zeros or a number in front alone"
     report.settle("class names", report.whole(WARN, what, bool(twice), twice, advice))
 
 

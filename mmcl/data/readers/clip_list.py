@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import re
+from dataclasses import replace
 from pathlib import Path
 
 from mmcl.common.errors import UserError
 from mmcl.data.readers.list_files import CLASSES, Line, read_list, read_names
-from mmcl.data.readers.naming import MAX_CLASSES, numbered, plain_classes, spelling
+from mmcl.data.readers.naming import MAX_CLASSES, numbered, plain_classes, spelling, whole
+from mmcl.data.readers.text_table import NOTHING
 
 LIST = "clips.csv"
 NEEDED = ("id", "label")
 COLUMNS = (*NEEDED, "subject", "split", "camera", "setup", "trial", "file", "video", "width", "height")
 LARGEST = 2**31 - 1
-_WHOLE = re.compile(r"[0-9]{1,9}(\.0+)?")  # pandas writes 2.0 where a column has empty cells
 
 
 class ClipList:
@@ -54,9 +54,9 @@ class ClipList:
         cell = line[column]
         if not cell:
             return default
-        if not re.fullmatch(r"\d{1,10}(\.0+)?", cell, re.ASCII) or int(cell.partition(".")[0]) > LARGEST:
+        if (value := whole(cell)) is None or value > LARGEST:
             raise self.error(line, f"{column} '{cell}' is no whole number from 0")
-        return int(cell.partition(".")[0])
+        return value
 
     def error(self, line: Line, message: str) -> UserError:
         """An error that names the line."""
@@ -67,7 +67,7 @@ class ClipList:
         self._check_columns(columns)
         if not lines:
             raise UserError(f"{self.path}: no clips in it, only a header")
-        return columns, lines
+        return columns, [replace(line, cells=_without_nothing(line.cells)) for line in lines]
 
     def _check_columns(self, columns: list[str]) -> None:
         for column in NEEDED:
@@ -94,16 +94,16 @@ class ClipList:
         """Class names and the label of each clip, by whichever of numbers and names the list uses."""
         names = read_names(path, {spelling(line["label"]) for line in self.lines})
         for line in self.lines:
-            if not line["label"]:
-                raise self.error(line, "no label")
-        whole = [_WHOLE.fullmatch(line["label"]) is not None for line in self.lines]
-        if not all(whole) and any(whole):
-            first, other = self.lines[whole.index(True)], self.lines[whole.index(False)]
+            self._check_label(line, names or [])
+        numbers = [whole(line["label"]) for line in self.lines]
+        labels = [number for number in numbers if number is not None]
+        if 0 < len(labels) < len(numbers):
+            first = next(line for line, number in zip(self.lines, numbers, strict=True) if number is not None)
+            other = self.lines[numbers.index(None)]
             raise self.error(other, f"label '{other['label']}' is a name, that of line {first.number} is a number")
-        if not any(whole):
+        if not labels:
             names = names or sorted({line["label"] for line in self.lines})
             return names, [self._label(line, names) for line in self.lines]
-        labels = [int(line["label"].partition(".")[0]) for line in self.lines]
         count = len(names) if names else MAX_CLASSES
         for line, label in zip(self.lines, labels, strict=True):
             if label >= count:
@@ -112,6 +112,14 @@ class ClipList:
                 raise self.error(line, f"label {label} is a line of {CLASSES} and, counted from 0, the number of "
                                  f"another, '{names[label]}': give the classes names that are no numbers")  # fmt: skip
         return names or plain_classes(max(labels) + 1), labels
+
+    def _check_label(self, line: Line, names: list[str]) -> None:
+        label = line["label"]
+        if not label:
+            raise self.error(line, "no label")
+        if label.lower() in NOTHING and not any(spelling(name) == spelling(label) for name in names):
+            raise self.error(line, f"label '{label}' means that there is none: leave the clip out, or write the class "
+                             f"into {CLASSES}, if it is called so")  # fmt: skip
 
     def _label(self, line: Line, names: list[str]) -> int:
         """Where a line's class is in a list; where it is spelled otherwise there, and only once, that one."""
@@ -130,8 +138,14 @@ class ClipList:
     def _people(self) -> tuple[dict[str, int], list[int]]:
         """Names of people with their numbers, and the number of each line's; a cell that is a number keeps it."""
         who = [line["subject"] for line in self.lines]
-        own = {name: int(name.partition(".")[0]) for name in who if re.fullmatch(r"\d{1,9}(\.0+)?", name, re.ASCII)}
+        own = {name: number for name in who if (number := whole(name)) is not None and number < 10**9}
         names = numbered(name for name in who if name and name not in own)
         first = max(own.values(), default=0)
         numbers = {name: first + number for name, number in names.items()}
         return numbers, [own.get(name, numbers.get(name, 0)) for name in who]
+
+
+def _without_nothing(cells: dict[str, str]) -> dict[str, str]:
+    """Cells that say in a word that nothing is there are empty; labels keep it, which may be the name of a class."""
+    kept = ("id", "label")
+    return {name: "" if cell.lower() in NOTHING and name not in kept else cell for name, cell in cells.items()}

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from decimal import Decimal
 
 MAX_CLASSES = 10_000  # a label beyond this is a mistake, not a class
 _DIGITS = re.compile(r"([0-9]{1,18})")
 _NUMBERED = re.compile(r"(?:([0-9]+)[\W_]+)?(.*)", re.DOTALL)  # a number in front, and what it numbers
 _BETWEEN = re.compile(r"(?<![0-9])[\s_.-]+|[\s_.-]+(?![0-9])")  # 1.5 and 15 are two numbers
+_PADDED = re.compile(r"(?<![0-9.])0+(?=[0-9])")  # A001 is A1; 1.05 is not 1.5
+_QUOTES = " \t'\"`´‘’‚‛“”„«»‹›"
+_WHOLE = re.compile(r"[0-9]{1,10}(\.0+)?|[0-9](\.[0-9]{1,25})?e[+-]?[0-9]{1,2}", re.ASCII | re.IGNORECASE)
 _UNSAFE = re.compile(r"[^\w.+-]+")
 
 
@@ -23,6 +27,14 @@ def file_stem(name: str) -> str:
     return safe_name(name).encode()[:200].decode(errors="ignore").lstrip(".-") or "_"
 
 
+def whole(cell: str) -> int | None:
+    """A whole number from 0 as programs write it: 2, 2.0 (pandas), 2.000e+00 (NumPy); None for everything else."""
+    if not _WHOLE.fullmatch(cell):
+        return None
+    value = Decimal(cell)
+    return int(value) if value == value.to_integral_value() and value < 10**10 else None
+
+
 def spelling(name: str) -> str:
     """What spellings of one name have in common: neither case, nor blanks, nor the form of letters (NFC, NFD) count."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
@@ -31,15 +43,16 @@ def spelling(name: str) -> str:
 def alike(names: Iterable[str]) -> list[list[str]]:
     """Groups of different names that may be one and the same, written in several ways.
 
-    Neither accents, nor what separates words, nor a number in front of one of them count: "wa-ve", "0 wave" and "wàve".
+    Neither accents, nor what separates words, nor quotes, nor zeros before a number, nor a number in front of one of
+    them count: "wa-ve", "0 wave", "'wave'" and "wàve", A001 and a1.
     Names without letters are what they are, and those with different numbers in front are different.
     """
     groups: dict[str, dict[str, str]] = {}
     for name in dict.fromkeys(names):
         letters = unicodedata.normalize("NFKD", name).casefold()
         plain = "".join(letter for letter in letters if unicodedata.category(letter) not in ("Mn", "Cf"))
-        number, rest = _NUMBERED.fullmatch(plain.strip()).groups("")  # type: ignore[union-attr]
-        key = _BETWEEN.sub("", rest)
+        number, rest = _NUMBERED.fullmatch(_PADDED.sub("", plain.strip(_QUOTES))).groups("")  # type: ignore[union-attr]
+        key = _BETWEEN.sub("", rest.strip(_QUOTES))
         if any(letter.isalpha() for letter in key):
             groups.setdefault(key, {})[name] = number
         else:
