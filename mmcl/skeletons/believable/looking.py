@@ -13,6 +13,7 @@ from mmcl.skeletons.believable.posture import Posture, posture
 from mmcl.skeletons.believable.remarks import KINDS, Remark
 from mmcl.skeletons.believable.steadiness import exchanged, few_joints, shaking, too_fast
 from mmcl.skeletons.believable.stillness import FEW, stillness
+from mmcl.skeletons.believable.strays import leaps, stray_joints
 from mmcl.skeletons.layout import Layout
 
 FLAT = 0.02  # share of a body's extent: no body that has a depth has so little
@@ -49,21 +50,46 @@ def look(
     there, at, scarce = few_joints(there, at, joints)
     if not at.there.any():
         return scarce
+    if (stray := stray_joints(joints, there, layout)) is not None:
+        joints, there = np.where(stray[0][..., None], 0, joints), there & ~stray[0]
+        at = boxes(joints, there)
+        scarce = scarce + _remark("outlier", stray[1])
+        if not at.there.any():
+            return scarce
     found = posture(joints[at.there], layout)
-    if joints.shape[-1] == 2:
-        numbers = _in_picture(joints, there, at, found)
-    else:
-        numbers = _in_space(joints, there, at, found) or (_scale(at, found) if of_a_body(layout.joints) else [])
+    numbers = (_in_picture if joints.shape[-1] == 2 else _in_space)(joints, there, at, found)
+    if joints.shape[-1] == 3 and not numbers and of_a_body(layout.joints):
+        numbers = _scale(at, found)
     if numbers:
-        return numbers + scarce  # what else there is follows from that
+        return _sure(numbers + scarce)  # what else there is follows from that
     remarks = scarce + _axes(found) + _gaps(there, at) + stillness(joints, there, at)
-    for kind, stray in (("outlier", lost_joints(joints, there, at)), ("jump", elsewhere(at))):
-        remarks += [] if stray is None else _remark(kind, stray.what)
+    return _sure(remarks + _from_frame_to_frame(joints, there, at, layout, fps))
+
+
+def _from_frame_to_frame(
+    joints: np.ndarray, there: np.ndarray, at: Boxes, layout: Layout, fps: float | None
+) -> list[Remark]:  # fmt: skip
+    remarks = []
+    if (lost := lost_joints(joints, there, at)) is not None:
+        remarks += _remark("outlier", lost.what)
+    if (jump := elsewhere(at)) is not None:
+        remarks += _remark("jump", jump.what)
+    elif (leap := leaps(joints, there, at)) is not None:
+        remarks += _remark("jump", leap)
     if joints.shape[-1] == 3:
         remarks += exchanged(joints, there, at, layout) + shaking(joints, there, at, layout)
-    if fps is not None and joints.shape[-1] == 3 and not any(remark.kind == "repeated" for remark in remarks):
+    if fps is not None and joints.shape[-1] == 3:
         remarks += too_fast(joints, there, fps)
     return remarks
+
+
+def _sure(remarks: list[Remark]) -> list[Remark]:
+    """Without what may be seen only because joints or bodies are not where they should be, or frames are copies."""
+    kinds = {remark.kind for remark in remarks}
+    vague = "outlier" in kinds
+    unsure = {"rate"} if "repeated" in kinds else set()
+    unsure |= {"rate", "mirrored", "sides", "shaking"} if vague or "jump" in kinds else set()
+    return [each for each in remarks if each.kind not in unsure and (each.kind != "scale" or each.unit or not vague)]
 
 
 def _remark(kind: str, what: str, remedy: str = "", axes: str = "", unit: str = "") -> list[Remark]:
