@@ -113,6 +113,17 @@ def test_axes_are_seen_without_names() -> None:
     assert look(person(), NAMELESS) == []
 
 
+@pytest.mark.parametrize(
+    "known", [["head"], ["left_hand"], ["base_spine"], ["left_hip", "right_hip"], ["left_knee", "nose"]]
+)
+def test_axes_are_seen_where_some_names_are_known(known: list[str]) -> None:
+    names = tuple(name if name in known else f"p{joint}" for joint, name in enumerate(KINECT.joints))
+    layout = replace(NAMELESS, joints=names)
+    assert [remark.kind for remark in look(person() @ TURNS["z up"][0].T.astype(np.float32), layout)] == ["turned"]
+    assert [remark.kind for remark in look(person() * [1, -1, 1], layout)] == ["upside down"]
+    assert look(person(), layout) == []
+
+
 def test_names_of_other_tools_are_understood() -> None:
     spelled = ["LEFT_HIP", "LHip", "l_hip", "hip.L", "HipLeft", "lhip", "mixamorig:LeftUpLeg", "left hip"]
     assert {meaning(name) for name in spelled} == {"left_hip"}

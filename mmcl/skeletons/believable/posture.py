@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,13 +99,17 @@ class _Body:
         self.guessed = bool(np.isnan(self.low).all() or np.isnan(self.head).all())
         if self.guessed and "torso" in self.where and not np.isnan(self.head).all():
             self.low = self.middle("torso")
-        elif self.guessed and not self.where and of_a_body(layout.joints):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # of nothing but NaN the median is NaN: that is meant
-                found = ends(joints, layout)
-            if found is not None:
-                self.head, self.low = (joints[:, list(of)].mean(axis=1) for of in found)
+        elif self.guessed and of_a_body(layout.joints):
+            self._guess(layout)
         self.trunk = self.head - self.low
+
+    def _guess(self, layout: Layout) -> None:
+        """Take from the tree whichever end the names do not say."""
+        if (found := ends(self.joints, layout)) is None:
+            return
+        head, low = (self.joints[:, list(of)].mean(axis=1) for of in found)
+        self.head = head if np.isnan(self.head).all() else self.head
+        self.low = low if np.isnan(self.low).all() else self.low
 
     def middle(self, *parts: str) -> np.ndarray:
         """The first of these that a frame has: on the middle line, or the middle between left and right."""

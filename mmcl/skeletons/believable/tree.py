@@ -6,6 +6,7 @@ legs do, so the way up leads from where the legs meet to the head.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,12 +36,13 @@ def ends(frames: np.ndarray, layout: Layout) -> tuple[tuple[int, ...], tuple[int
         frames: (n, V, C), NaN where a joint is missing.
         layout: its tree is looked at, not its names.
     """
-    limbs = _limbs(frames, layout)
-    pairs, single = _pairs(limbs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of nothing but NaN the median is NaN: that is meant
+        pairs, single = _pairs(_limbs(frames, layout))
+        middle = np.nanmedian(frames, axis=0)
     if not pairs or not single:
         return None
     # The arms' pair branches off nearest to the head; what is left of equal distance has the shorter bones.
-    middle = np.nanmedian(frames, axis=0)
     head = min(single, key=lambda limb: sum(limb.bones))
     away = [(_distance(middle, head.joints[-1], pair), sum(pair[0].bones), pair) for pair in pairs]
     legs = max(away, key=lambda entry: entry[:2])[2]
