@@ -198,6 +198,11 @@ def test_a_score_is_no_coordinate() -> None:
     coco = load_layout("coco_17")
     assert kinds(in_picture(), coco) == ["score"] and kinds(in_picture(noisy=False), coco) == ["score"]
     assert kinds(in_picture() / [1920, 1080, 1], coco) == ["score"]
+    for factor, offset in ((100, 0), (255, 0), (8, -5)):  # percent, bytes, logits
+        clip = in_picture() * [1, 1, factor] + [0, 0, offset]
+        clip[..., 2] = np.random.default_rng(0).uniform(offset, factor + offset, clip.shape[:3])
+        assert kinds(clip, coco) == ["score"], factor
+    assert kinds(1000 * person()) == ["scale"]
     # Who takes pixels for millimetres, and negates y, is still told.
     assert kinds(in_picture() * [1e-3, -1e-3, 1e-3], coco) == ["flat"]
 
@@ -212,6 +217,8 @@ def test_pictures_posing_as_space_are_flat() -> None:
 def test_planar_joints_are_measured_in_their_picture() -> None:
     plane = person()[..., :2]
     assert kinds(plane) == [] and kinds(plane * [1, -1]) == ["upside down"]
+    (remark,) = look(plane[..., ::-1] * [-1, -1], KINECT)  # rows and columns are exchanged
+    assert (remark.kind, remark.level) == ("turned", BAD) and "columns come before rows" in str(remark)
     assert kinds(plane / 540) == ["normalised"] and kinds(plane * 100) == ["picture"]
 
 

@@ -13,8 +13,8 @@ from mmcl.data.readers import READERS
 from mmcl.data.readers.joints import UNITS
 from mmcl.data.readers.options import options_type
 from mmcl.skeletons.believable import Remark
-from mmcl.skeletons.believable.axes import compose, described, matrix_of
-from mmcl.skeletons.believable.looking import EXTENT, MIRRORED, UPRIGHT
+from mmcl.skeletons.believable.axes import UPRIGHT, compose, described, matrix_of
+from mmcl.skeletons.believable.looking import EXTENT, MIRRORED
 
 NEARLY = 0.9  # share of the clips that can be judged which an option must set right, since it changes all of them
 _OPTION = re.compile(r" ?\(--[^)]*\)")

@@ -10,6 +10,7 @@ from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import MOST_FPS, RawClip
 from mmcl.skeletons.layout import Layout
 
+SMALLEST = 8  # pixels of a picture in which somebody can be found
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}  # in metres
 FARTHEST = 1e4  # metres from the origin: float32 rounds by a millimetre there
 MOST_SURE = 10.0  # scores of pose estimators may be a little above 1; percentages are no such scores
@@ -149,8 +150,8 @@ def clip_in_plane(pixels: np.ndarray, picture: tuple[int, int], score: np.ndarra
         BadClip: the picture has no size.
     """
     width, height = picture
-    if not (0 < width < 1 << 16 and 0 < height < 1 << 16):
-        raise BadClip(f"found in a picture of {width} x {height} pixels")
+    if not (SMALLEST <= width < 1 << 16 and SMALLEST <= height < 1 << 16):
+        raise BadClip(f"found in a picture of {width} x {height} pixels: give its size, and joints in pixels")
     with np.errstate(over="ignore"):
         pixels = np.asarray(pixels, dtype=np.float32)
     missing = _missing(pixels, score) | (pixels == 0).all(axis=-1)

@@ -9,6 +9,7 @@ import numpy as np
 from mmcl.skeletons.believable.posture import Posture
 
 LETTERS = "xyz"
+UPRIGHT, TURNED = 0.35, 0.75  # shares of the second axis, and of another, in the direction from hips to head
 FAR = 0.8  # metres by which people keep away from a sensor
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmcl.skeletons.believable.axes import LETTERS, advice, straightening, words_of
+from mmcl.skeletons.believable.axes import LETTERS, TURNED, UPRIGHT, advice, straightening, words_of
 from mmcl.skeletons.believable.boxes import Boxes, boxes, present
 from mmcl.skeletons.believable.mending import SHORT
 from mmcl.skeletons.believable.names import of_a_body
@@ -12,18 +12,16 @@ from mmcl.skeletons.believable.outliers import elsewhere, lost_joints
 from mmcl.skeletons.believable.posture import Posture, posture
 from mmcl.skeletons.believable.remarks import KINDS, Remark
 from mmcl.skeletons.believable.steadiness import exchanged, few_joints, shaking, too_fast
-from mmcl.skeletons.believable.stillness import FEW, stillness
+from mmcl.skeletons.believable.stillness import stillness
 from mmcl.skeletons.believable.strays import leaps, stray_joints
+from mmcl.skeletons.believable.third import in_space
 from mmcl.skeletons.layout import Layout
 
-FLAT = 0.02  # share of a body's extent: no body that has a depth has so little
 EXTENT = (0.25, 3.0)  # metres: from a child that sits to whatever trackers make of tall people with their arms up
 HEIGHT = (0.15, 1.2)  # metres from hips to head of a single clip's person
-UPRIGHT, TURNED = 0.35, 0.75  # shares of the second axis, and of another, in the direction from hips to head
 MIRRORED = -0.05  # handedness below which a single clip is mirrored: two in a thousand real ones are
 MISSING = 0.25  # share of joints, in frames in which their body is there
 PICTURE = (0.02, 6.0)  # extents of a body in a picture, in halves of the picture's height
-SMALLEST_PIXELS = 20.0  # extent of a body that is measured in pixels, not in metres
 
 
 def look(
@@ -57,7 +55,7 @@ def look(
         if not at.there.any():
             return scarce
     found = posture(joints[at.there], layout)
-    numbers = (_in_picture if joints.shape[-1] == 2 else _in_space)(joints, there, at, found)
+    numbers = (_in_picture if joints.shape[-1] == 2 else in_space)(joints, there, at, found)
     if joints.shape[-1] == 3 and not numbers and of_a_body(layout.joints):
         numbers = _scale(at, found)
     if numbers:
@@ -105,42 +103,9 @@ def _in_picture(joints: np.ndarray, there: np.ndarray, at: Boxes, found: Posture
         return _remark("picture", f"bodies {at.size / 2:.3g} times as high as the picture")
     if found.up[1] < -UPRIGHT:
         return _remark("upside down", "the body stands on its head", "rows of a picture count downwards: negate y")
+    if abs(found.up[0]) > TURNED and found.up[1] < UPRIGHT:
+        return _remark("turned", "the body lies on its side", "columns come before rows, x before y, unless it lies")
     return []
-
-
-def _in_space(joints: np.ndarray, there: np.ndarray, at: Boxes, found: Posture) -> list[Remark]:
-    """Numbers that are no metres, or no coordinates."""
-    low, high = _ends(joints[..., 2], there)
-    thin = float(np.median(at.sides[2][at.there])) < FLAT * at.size
-    if low >= 0 and high <= 1.001 and high > 0.05 and ((thin and at.size > SMALLEST_PIXELS) or _noise(joints, at)):
-        return _remark("score", f"the third number looks like a score, from {low:.2g} to {high:.2g}, not a coordinate")
-    if thin:
-        what = f"the body is flat: {_flatness(low, high)}, so these are keypoints of a picture"
-        return _remark("flat", what)
-    plane = [_ends(joints[..., axis], there) for axis in (0, 1)] if found.up[1] < -UPRIGHT else []
-    if plane and all(least >= 0 and most <= 1.001 for least, most in plane):
-        return _remark("normalised", "x and y look like places in a picture, from 0 to 1, y down")
-    return []
-
-
-def _flatness(low: float, high: float) -> str:
-    return f"z is {low:g} everywhere" if low == high else f"z goes from {low:.3g} to {high:.3g} alone"
-
-
-def _ends(values: np.ndarray, there: np.ndarray) -> tuple[float, float]:
-    """The smallest and the largest of those that are there."""
-    return float(values.min(initial=np.inf, where=there)), float(values.max(initial=-np.inf, where=there))
-
-
-def _noise(joints: np.ndarray, at: Boxes) -> bool:
-    """Whether the third coordinate jumps about from frame to frame, while the other two move smoothly."""
-    body = joints[int(at.there.sum(axis=1).argmax())]
-    if len(body) < FEW:
-        return False
-    jerk = np.median(np.abs(body[2:] - 2 * body[1:-1] + body[:-2]), axis=(0, 1))
-    spread = np.maximum(np.median(body.max(axis=1) - body.min(axis=1), axis=0), 1e-9)
-    rough = jerk / spread
-    return bool(rough[2] > 4 * max(rough[0], rough[1], 1e-6))
 
 
 def _scale(at: Boxes, found: Posture) -> list[Remark]:
