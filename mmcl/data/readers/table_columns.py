@@ -11,7 +11,7 @@ import numpy as np
 from mmcl.common.errors import BadClip
 from mmcl.data.readers.array_order import MOST_PERSONS
 from mmcl.data.readers.column_names import FRAMES, PEOPLE, TIMES, WORDS, aside, coordinate
-from mmcl.data.readers.text_table import NOTHING, Table
+from mmcl.data.readers.text_table import NOTHING, Table, plain_float
 from mmcl.skeletons.believable.names import meaning
 from mmcl.skeletons.layout import Layout
 
@@ -101,7 +101,7 @@ def _in_time(when: Sequence[str]) -> np.ndarray | None:
 def _is_number(name: str) -> bool:
     """Whether a time is a number; others, such as those of a day that ends, may not be in the order of their digits."""
     try:
-        return math.isfinite(float(name))
+        return math.isfinite(plain_float(name))
     except ValueError:
         return False
 
@@ -115,7 +115,7 @@ def _in_turns(when: Sequence[str]) -> bool:
 def _natural(name: str) -> tuple[tuple[float, str], ...]:
     """Numbers in their order, also inside of names: frame_9.png comes before frame_10.png."""
     try:
-        return ((float(name), ""),)
+        return ((plain_float(name), ""),)
     except ValueError:
         return tuple((float(word) if word.isdecimal() else 0.0, word) for word in re.split(r"([0-9]+)", name))
 

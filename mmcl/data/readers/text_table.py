@@ -46,7 +46,18 @@ def number(cell: str) -> float:
     text = cell.strip()
     if text.lower() in NOTHING:
         return np.nan
-    return float(text.replace(",", ".") if _DECIMAL.fullmatch(text) else text)
+    return plain_float(text.replace(",", ".") if _DECIMAL.fullmatch(text) else text)
+
+
+def plain_float(text: str) -> float:
+    """A number as files write it; Python's own ``float`` reads the name ``0_1`` as 1, and digits of other scripts.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    if "_" in text or not text.isascii():
+        raise ValueError(f"'{text:.40}' is no number")
+    return float(text)
 
 
 def cells(line: str) -> list[str]:

@@ -1,0 +1,48 @@
+"""What the cells of a table hold: numbers, nothing, or names that Python would take for numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from own_clips import person, text
+
+from mmcl.common.errors import BadClip
+from mmcl.data.readers.clip_file import ClipNumbers, read_clip
+from mmcl.data.readers.text_table import number
+from mmcl.deploy.follow import Frames
+from mmcl.skeletons.layout import load_layout
+
+KINECT = load_layout("kinect_v1_20")
+PERSON = person(12)
+
+
+def held(folder: Path, content: str, suffix: str = ".csv") -> ClipNumbers:
+    (folder / f"clip{suffix}").write_text(content, encoding="utf-8")
+    return read_clip(folder / f"clip{suffix}", KINECT)
+
+
+@pytest.mark.parametrize("cell", ["0_1", "2_869.72", "1_000", "٣", "１.５", "1e1_0"])
+def test_what_only_python_takes_for_a_number_is_a_name(tmp_path: Path, cell: str) -> None:
+    with pytest.raises(ValueError, match="no number"):
+        number(cell)
+    line = ",".join([cell, *["1.5"] * 59])
+    with pytest.raises(BadClip, match=f"cell 1: '{cell}' is no number"):
+        Frames(KINECT).parse(line)
+    with pytest.raises(BadClip, match=f"line 2, cell 1: '{cell}' is no number"):
+        held(tmp_path, f"{text(PERSON[:1])}\n{line}\n")
+
+
+def test_a_header_of_numbers_with_underscores_is_no_frame(tmp_path: Path) -> None:
+    header = ",".join(f"{joint}_{axis}" for joint in range(20) for axis in range(3))
+    assert held(tmp_path, text(PERSON, header=header)).values.shape == (1, 12, 20, 3)
+    assert Frames(KINECT).takes_header(header)
+
+
+def test_frames_named_by_numbers_with_underscores_are_in_the_order_of_both_numbers(tmp_path: Path) -> None:
+    names = [f"{take}_{frame}" for take in (1, 2) for frame in (9, 10, 11)]
+    header = ",".join(["frame", *(f"{axis}{joint}" for joint in range(20) for axis in "xyz")])
+    lines = [f"{name},{row}" for name, row in zip(names, text(PERSON[:6]).splitlines(), strict=True)]
+    found = held(tmp_path, "\n".join([header, *lines]))
+    np.testing.assert_array_equal(found.values[0], PERSON[:6])
