@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmcl.common.errors import UserError
-from mmcl.data.readers.joints import as_taken, zero_where_missing
+from mmcl.common.errors import BadClip, UserError
 from mmcl.deploy.files import Reading
+from mmcl.deploy.given_arrays import check_order, check_shape, sound
 from mmcl.deploy.looking import Looker
 from mmcl.models.description import Description
 from mmcl.skeletons.layout import Layout
@@ -43,8 +43,10 @@ class ArrayCheck:
             joints and lengths; the shape of the joints stays.
 
         Raises:
-            UserError: a clip is hard to believe and to be refused then, or nobody is left in it.
+            UserError: another order of axes, coordinates that are far too large, confidences that are none, a clip that
+                is hard to believe and to be refused then, or nobody is left in it.
         """
+        check_shape(joints.shape[1:], self.reading.planar)
         clips = joints.detach().float().cpu().numpy()
         ends = [clips.shape[2]] * len(clips) if lengths is None else lengths.tolist()
         first: list[int] = list(range(len(clips)))
@@ -59,9 +61,12 @@ class ArrayCheck:
 
     def _mended(self, clip: np.ndarray, number: int, count: int) -> tuple[np.ndarray | None, bool]:
         """A clip (M, T, V, C) mended, None where that changes nothing, and whether there was something to be said."""
-        plain = clip.shape[-1] == self.reading.takes == 3 and bool(np.isfinite(clip.sum()))
-        taken = clip if plain else as_taken(zero_where_missing(clip), self.reading.takes)
         where = f"clip {number} of {count}" if count > 1 else "the clip"
+        check_order(clip, self.layout, self.reading.planar)
+        try:
+            taken = sound(clip, self.reading.takes)
+        except BadClip as error:
+            raise UserError(f"{where}: {error}") from error
         found, remarks = self.looker(taken, self.layout, where)
         if not found.any():
             raise UserError(f"{where} has nobody in it: every joint is missing or taken for missing")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmcl.common.errors import UserError
-from mmcl.data.readers.joints import as_taken, zero_where_missing
+from mmcl.deploy.given_arrays import one_frame
 from mmcl.deploy.stream import SLOTS, Prediction, Ranking, Stream
 
 SHARED = ("phase", "origin")  # what is kept once a stream; all else has a row a body
@@ -105,11 +105,12 @@ class ContinualStream:
         """Take one frame (M, V, 2 to 4), metres, missing joints zero or NaN; a prediction where one is due.
 
         Raises:
-            UserError: the frame has another shape.
-            BadClip: it has infinite coordinates; it does not count.
+            UserError: it is no array of numbers, or has another shape.
+            BadClip: it has infinite coordinates, or confidences that are none; it does not count.
         """
+        frame = one_frame(frame, self.stepper.frame[0], self._columns)
         self._watched.push(frame)
-        frame = as_taken(zero_where_missing(frame), self._columns)[: self._bodies]
+        frame = frame[: self._bodies]
         self.frames += 1
         self._place(frame)
         return self._said() if self.frames % self.hop == 0 else None

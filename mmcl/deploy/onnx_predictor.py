@@ -14,9 +14,10 @@ import numpy as np
 
 from mmcl.common.errors import UserError
 from mmcl.common.limits import GIB, bounded_memory
-from mmcl.data.readers.joints import as_taken, check_one_clip, zero_where_missing
+from mmcl.data.readers.joints import as_taken, zero_where_missing
 from mmcl.deploy.continual import Stepper
 from mmcl.deploy.files import AS_IT_IS, Reading, implied_layout, read_joints
+from mmcl.deploy.given_arrays import one_clip
 from mmcl.deploy.looking import Looker
 from mmcl.deploy.quickest import Quickest, processors
 from mmcl.deploy.stream import Ranking
@@ -108,11 +109,10 @@ class OnnxPredictor:
         """Rank the classes of one clip (M, T, V, C): (label, name, probability), most probable first.
 
         The clip is mended and looked at as a file is (:class:`Looker`). C is 2, 3 or 4, see :func:`as_taken`. Missing
-        joints are zero or NaN; infinite coordinates raise BadClip, a clip that is refused or shows nobody UserError,
-        and so does another shape.
+        joints are zero, NaN or masked. Infinite coordinates and confidences that are none raise BadClip; what is no
+        array of numbers, another shape, and a clip that is refused or shows nobody UserError.
         """
-        check_one_clip(joints, self.own)
-        clip = as_taken(zero_where_missing(joints), self.reading.takes)
+        clip = one_clip(joints, self.own, self.reading)
         return self.rank(self.looker(clip, self.own, "the clip")[0])
 
     def rank(self, joints: np.ndarray) -> Ranking:

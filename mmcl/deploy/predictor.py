@@ -14,9 +14,10 @@ from torch import Tensor
 from mmcl.common.device import pick_device
 from mmcl.common.errors import UserError
 from mmcl.common.threads import threads_of_one
-from mmcl.data.readers.joints import as_taken, check_one_clip, zero_where_missing
+from mmcl.data.readers.joints import as_taken, zero_where_missing
 from mmcl.deploy.continual import Stepper
 from mmcl.deploy.files import AS_IT_IS, Reading, implied_layout, read_joints
+from mmcl.deploy.given_arrays import one_clip
 from mmcl.deploy.looking import Looker
 from mmcl.deploy.onnx_predictor import same_joints
 from mmcl.deploy.stepping import StepGraph, TorchStepper, goes_step_by_step
@@ -98,12 +99,11 @@ class Predictor:
         """Rank the classes of one clip (M, T, V, C): (label, name, probability), most probable first.
 
         The clip is mended and looked at as a file is (:class:`Looker`). C is 2, 3 or 4, see :func:`as_taken`. Missing
-        joints are zero or NaN; infinite coordinates raise BadClip, a clip that is refused or shows nobody UserError,
-        and so does another shape.
+        joints are zero, NaN or masked. Infinite coordinates and confidences that are none raise BadClip; what is no
+        array of numbers, another shape, and a clip that is refused or shows nobody UserError.
         """
         shown = self.model(layout or self.layout).layout
-        check_one_clip(joints, shown)
-        clip = as_taken(zero_where_missing(joints), self.reading.takes)
+        clip = one_clip(joints, shown, self.reading)
         return self.rank(self.looker(clip, shown, "the clip")[0], layout)
 
     @torch.inference_mode()

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmcl.common.errors import UserError
-from mmcl.data.readers.joints import as_taken, zero_where_missing
 from mmcl.deploy.files import Reading
+from mmcl.deploy.given_arrays import one_frame
 from mmcl.deploy.looking import Looker
 from mmcl.skeletons.layout import Layout
 
@@ -81,13 +81,11 @@ class Stream:
         """Take one frame (M, V, 2 to 4), metres, missing joints zero or NaN; a prediction where one is due.
 
         Raises:
-            UserError: the frame has another shape.
-            BadClip: it has infinite coordinates; it does not count.
+            UserError: it is no array of numbers, or has another shape.
+            BadClip: it has infinite coordinates, or confidences that are none; it does not count.
         """
         persons, _, joints, columns = self._ring.shape
-        if frame.ndim != 3 or frame.shape[1] != joints or not 2 <= frame.shape[2] <= 4:
-            raise UserError(f"a frame must be (persons, {joints} joints, {columns}), not {frame.shape}")
-        frame, place = as_taken(zero_where_missing(frame), columns), self.frames % self.span
+        frame, place = one_frame(frame, joints, columns), self.frames % self.span
         self._ring[:, place] = 0
         self._ring[: len(frame), place] = frame[:persons]
         self.frames += 1
@@ -105,8 +103,8 @@ class Stream:
         return np.roll(self._ring, -(self.frames % self.span), axis=1)
 
     def _predict(self, window: np.ndarray) -> Prediction:
-        there = window.any(axis=(1, 2, 3))
-        ranking = self.classify(np.ascontiguousarray(window[there])) if there.any() else Ranking()
+        there = np.flatnonzero(window.any(axis=(1, 2, 3)))[: max(2, window.shape[1])]  # as many as such a clip can have
+        ranking = self.classify(np.ascontiguousarray(window[there])) if len(there) else Ranking()
         return Prediction(self.frames, ranking)
 
 

@@ -36,7 +36,9 @@ def check_clips(joints: Tensor, lengths: Tensor | None, layout: Layout) -> None:
     """
     if not isinstance(joints, Tensor):
         raise UserError(f"joints must be a tensor, not {type(joints).__name__}: model(torch.as_tensor(joints))")
-    if joints.dim() != 5 or joints.shape[3] != layout.joint_count:
+    if joints.dtype is torch.bool or joints.is_complex():
+        raise UserError(f"joints must be numbers, not {joints.dtype}: joints.float()")
+    if joints.dim() != 5 or joints.shape[3] != layout.joint_count or joints.shape[4] not in (2, 3, 4):
         raise UserError(
             f"this model takes joints (clips, persons, frames, {layout.joint_count}, 3) of layout '{layout.name}', not "
             f"{tuple(joints.shape)}; another layout can be named when loading"
@@ -47,6 +49,8 @@ def check_clips(joints: Tensor, lengths: Tensor | None, layout: Layout) -> None:
     if not persons or not frames:
         raise UserError(f"clips of {persons} persons and {frames} frames: there is nothing to look at")
     if lengths is not None:
+        if not isinstance(lengths, Tensor):
+            raise UserError(f"lengths must be a tensor, not {type(lengths).__name__}: torch.as_tensor(lengths)")
         if lengths.shape != (clips,) or lengths.is_floating_point() or lengths.is_complex():
             raise UserError(f"lengths must be whole numbers ({clips},), not {lengths.dtype} {tuple(lengths.shape)}")
         if clips and not (int(lengths.min()) >= 1 and int(lengths.max()) <= frames):

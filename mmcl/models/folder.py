@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmcl.common.device import pick_device
 from mmcl.common.errors import UserError
 from mmcl.common.files import absolute
 from mmcl.common.limits import GIB, bounded_memory
@@ -192,11 +193,11 @@ def open_model(
         device: where to put it.
 
     Raises:
-        UserError: no model there, damaged files, or joints that cannot be converted.
+        UserError: no model there, damaged files, joints that cannot be converted, or a device that is not to be had.
     """
     saved = find_model(path, which)
     if saved.graphs_only:
         from mmcl.models.graph_model import GraphModel
 
         return GraphModel(saved.path, saved.description, layout)  # type: ignore[return-value]
-    return saved.load(layout, device)
+    return saved.load(layout, pick_device(str(device)))

@@ -74,7 +74,7 @@ def _ordered(
     """The order that an array has, the array in mmcl's, and what to say."""
     V, shape = layout.joint_count, values.shape
     plain = values.ndim == 4 and shape[2] == V and shape[3] in numbers and shape[0] <= min(most, max(2, shape[1]))
-    if plain and (shape[0], shape[3]) != (3, 2):  # three people in a plane, or ST-GCN's order of two in space
+    if plain and not (shape[0] == 3 and shape[3] < 4):  # three people, or ST-GCN's order of two or three in space
         return "MTVC", values, []
     choices = _choices(values, V, numbers)
     if not choices:

@@ -8,7 +8,6 @@ import numpy as np
 
 from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import MOST_FPS, RawClip
-from mmcl.skeletons.layout import Layout
 
 SMALLEST = 8  # pixels of a picture in which somebody can be found
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}  # in metres
@@ -61,7 +60,7 @@ def clip_in_space(coordinates: np.ndarray, score: np.ndarray | None = None, metr
         BadClip: most joints are so far from the origin that float32 would round them by a millimetre or more.
     """
     missing = _missing(coordinates, score)
-    _check_distance(coordinates, missing, metres)
+    check_distance(coordinates, missing, metres)
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as that
         joints = np.asarray(coordinates, dtype=np.float64) * metres if metres != 1 else coordinates
         joints = np.where(missing[..., None], np.float32(0), np.asarray(joints, dtype=np.float32))
@@ -69,7 +68,8 @@ def clip_in_space(coordinates: np.ndarray, score: np.ndarray | None = None, metr
     return RawClip(joints=np.ascontiguousarray(joints[there]), confidence=_confidence(score, missing, there))
 
 
-def _check_distance(coordinates: np.ndarray, missing: np.ndarray, metres: float) -> None:
+def check_distance(coordinates: np.ndarray, missing: np.ndarray, metres: float = 1.0) -> None:
+    """Raise :class:`BadClip` where most joints (…, C), missing (…) ones aside, are too far away for float32."""
     values = np.asarray(coordinates[~missing], dtype=np.float64)
     away = float(np.median(np.abs(values).max(axis=-1))) * metres if len(values) else 0.0
     if FARTHEST < away < np.inf:  # infinite ones are refused as that
@@ -83,21 +83,11 @@ def zero_where_missing(joints: np.ndarray) -> np.ndarray:
     Raises:
         BadClip: coordinates are infinite.
     """
-    if np.isinf(joints).any():
+    with np.errstate(over="ignore"):  # what is too large for single precision becomes infinite, and is refused as that
+        found = np.where(np.isnan(joints).any(axis=-1, keepdims=True), 0, joints).astype(np.float32)
+    if np.isinf(found).any():
         raise BadClip("infinite coordinates")
-    return np.where(np.isnan(joints).any(axis=-1, keepdims=True), 0, joints).astype(np.float32)
-
-
-def check_one_clip(joints: np.ndarray, layout: Layout) -> None:
-    """Whether an array is one clip of a layout's joints.
-
-    Raises:
-        UserError: it is not (M, T, V, C) of the layout's V joints.
-    """
-    if joints.ndim != 4 or joints.shape[2] != layout.joint_count:
-        raise UserError(
-            f"one clip is (persons, frames, {layout.joint_count}, 2 to 4) of layout '{layout.name}', not {joints.shape}"
-        )
+    return found
 
 
 def as_taken(joints: np.ndarray, columns: int) -> np.ndarray:
