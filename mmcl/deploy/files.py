@@ -61,7 +61,7 @@ def read_joints(path: Path, layout: Layout, reading: Reading = AS_IT_IS) -> np.n
     Args:
         path: the file.
         layout: which joints it is taken to hold.
-        reading: what else is known of the first four.
+        reading: what else is known of it; columns and picture are of the first four alone.
 
     Returns:
         (M, T, V, C) float32 joints, metres, with as many numbers each as the model takes; missing ones are zero.
@@ -114,18 +114,21 @@ def say(remarks: list[Remark], where: str, strict: bool) -> None:
 
 
 def _read(path: Path, layout: Layout, reading: Reading) -> RawClip:
+    straight = Axes(reading.axes).straight
     if path.suffix.lower() == ".mat":
         from mmcl.data.readers.utd_mhad import read_mat
 
-        return RawClip(joints=read_mat(path))
+        return clip_in_space(straight(read_mat(path)), None, UNITS[reading.unit])
     if path.suffix.lower() == ".skeleton":
         from mmcl.data.readers.ntu_bodies import choose
         from mmcl.data.readers.ntu_skeleton import parse
 
-        return choose(*parse(read_bytes(path)))
+        total, tracks = parse(read_bytes(path))
+        clip = choose(total, [replace(track, joints=straight(track.joints)) for track in tracks])
+        return replace(clip, joints=clip_in_space(clip.joints, None, UNITS[reading.unit]).joints)
     held = read_clip(path, layout, reading.columns)
     if held.coordinates.shape[3] == 3:
-        clip = clip_in_space(Axes(reading.axes).straight(held.coordinates), held.confidence, UNITS[reading.unit])
+        clip = clip_in_space(straight(held.coordinates), held.confidence, UNITS[reading.unit])
     elif not reading.planar:
         raise BadClip(f"two coordinates a joint (shape {held.values.shape}), and this model takes three")
     elif reading.picture is None:

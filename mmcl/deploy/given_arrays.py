@@ -75,8 +75,8 @@ def check_shape(shape: tuple[int, ...], planar: bool) -> None:
     if not 2 <= count <= 4:
         raise UserError(f"a joint has 2, 3 or 4 numbers (x, y, z and its confidence), not {count}: {shape}")
     if persons > MOST_PERSONS or persons > max(2, frames):
-        raise UserError(f"{persons} persons in {frames} frames: a clip is {ORDER}, and in this one, {shape}, frames and "
-                        "persons seem to be exchanged")  # fmt: skip
+        raise UserError(f"{persons} persons in {frames} frames: a clip is {ORDER}, and in this one, {shape}, frames "
+                        "and persons seem to be exchanged")  # fmt: skip
     if count == 2 and not planar:
         hint = ", or ST-GCN's order: transpose it to " + ORDER if persons == 3 else ""
         raise UserError(f"two coordinates a joint {shape}, and this model takes three{hint}")

@@ -27,7 +27,7 @@ _CLASSES = {
     10: "int16", 11: "uint16", 12: "int32", 13: "uint32", 14: "int64", 15: "uint64", 16: "function", 17: "opaque",
 }  # fmt: skip
 _NUMBERS = range(6, 16)  # classes of arrays of numbers
-_COMPLEX = 0x0800
+_COMPLEX, _LOGICAL = 0x0800, 0x0200  # flags of an array: it is complex, or true and false
 _STORED_4 = {0: "f8", 1: "f4", 2: "i4", 3: "i2", 4: "u2", 5: "u1"}
 _DAMAGED = "not a readable MATLAB file (cut off, or more announced than it holds)"
 
@@ -115,12 +115,13 @@ def _matrix(content: bytes, order: str) -> Variable:
     if not 2 <= len(shape) <= MOST_AXES or min(shape) < 0:
         raise BadClip(_DAMAGED)
     numbers = None
-    if kind in _NUMBERS and not flags & _COMPLEX:
+    if kind in _NUMBERS and not flags & (_COMPLEX | _LOGICAL):
         stored, start, stop = _part(parts)
         if stored not in _STORED:
             raise BadClip(f"not a readable MATLAB file (numbers of type {stored}, which there is not)")
         numbers = np.frombuffer(content[start:stop], order + _STORED[stored])
-    return Variable(name, _CLASSES.get(kind, f"class {kind}"), shape, numbers)
+    called = "logical" if flags & _LOGICAL else _CLASSES.get(kind, f"class {kind}")
+    return Variable(name, called, shape, numbers)
 
 
 def _part(parts: Iterator[tuple[int, int, int]]) -> tuple[int, int, int]:

@@ -16,6 +16,7 @@ from mmcl.common.errors import UserError
 from mmcl.common.files import absolute
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.prompts import class_names
+from mmcl.data.readers.joints import clip_in_space
 from mmcl.data.readers.matlab import load_mat
 
 ACTIONS = 27
@@ -95,7 +96,7 @@ class UTDMHAD:
 
     def read(self, source: ClipSource) -> RawClip:
         """Read one take; see :func:`read_mat`."""
-        return RawClip(joints=read_mat(source.skeleton))
+        return clip_in_space(read_mat(source.skeleton))
 
     def pixels(self, joints: np.ndarray, width: int, height: int) -> np.ndarray:
         """Joints in the picture: (M, T, V, 3) metres -> (M, T, V, 2) pixels; NaN for joints behind the camera.
