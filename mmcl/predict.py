@@ -31,8 +31,8 @@ joined into segments with a begin, an end and a probability.
 --follow classifies while frames arrive, one a line, from a pipe (-) or from a file: a
 JSON array (joints, 3) or (persons, joints, 3), or the same numbers in a row with commas
 between them, with a header before them or without; null, NA, nan and empty cells are
-missing joints, [] is a frame with nobody in it. A line that is no frame is left out, with
-a warning. It ends with its input, or with Ctrl-C; --tail waits for what is appended.
+missing joints, [] or null is a frame with nobody in it. A line that is no frame is left
+out, with a warning. It ends with its input, or with Ctrl-C; --tail waits for what is appended.
 --follow camera classifies what a camera shows. A causal model (`--encoder.causal=true` of
 training) takes each frame once and looks back as far as it learned to; --span makes it judge
 windows like any other.

@@ -2,8 +2,8 @@
 
 A line is one frame: a JSON array (joints, 3) or (persons, joints, 3), or the same numbers in a row with commas,
 semicolons or white space between them, one person after the other. A joint has four numbers where the last is its
-confidence, and two where it was found in a picture. ``null``, ``NA``, ``nan`` and empty cells are
-missing joints, ``[]`` is a frame with nobody in it. A header may come first, and says then which number is which.
+confidence, and two where it was found in a picture. ``null``, ``NA``, ``nan`` and empty cells are missing joints,
+``[]`` or ``null`` is a frame with nobody in it. A header may come first, and says then which number is which.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from mmcl.common.errors import BadClip, UserError
 from mmcl.data.readers.clip_file import NAMES
 from mmcl.data.readers.joints import UNITS, Axes, as_taken, check_confidence, in_picture
+from mmcl.data.readers.json_numbers import array_of, with_holes
 from mmcl.data.readers.table_columns import by_header, coordinates
 from mmcl.data.readers.text_table import Table, cells, is_header, numbers
 from mmcl.deploy.files import AS_IT_IS, Reading
@@ -61,7 +62,9 @@ class Frames:
         columns = self.reading.columns
         try:
             if line.lstrip().startswith(("[", "{")):
-                values = np.array(_inside(json.loads(line)), dtype=np.float64)
+                values = self._of_json(_inside(json.loads(line)))
+            elif line.strip() == "null":
+                values = np.zeros(0)
             else:
                 values = np.zeros((1, 0))
                 if line.strip():
@@ -78,6 +81,16 @@ class Frames:
             check_confidence(sure)
             joints = np.concatenate([as_taken(joints, 3), np.nan_to_num(sure)], axis=-1)
         return as_taken(joints, self.reading.takes)
+
+    def _of_json(self, content: Any) -> np.ndarray:
+        """What a JSON line holds: numbers, whole joints or bodies among them null; all null: nobody."""
+        try:
+            values = array_of([] if content is None else content)
+            nobody = not values.size or (values.ndim == 1 and bool(np.isnan(values).all()))
+            return np.zeros(0) if nobody else values
+        except (ValueError, TypeError):
+            filled = with_holes(content, self.layout.joint_count)
+            return np.zeros(0) if filled is None else array_of(filled)
 
     def _placed(self, values: np.ndarray) -> np.ndarray:
         """Coordinates (M, V, 2 or 3) as the line has them -> metres, or halves of the picture; missing joints zero."""

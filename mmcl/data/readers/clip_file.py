@@ -14,7 +14,7 @@ from mmcl.common.errors import BadClip
 from mmcl.data.readers.array_order import MOST_PERSONS, arranged
 from mmcl.data.readers.arrays import parse_npy, parse_npz
 from mmcl.data.readers.files import FILE_LIMIT, read_bytes
-from mmcl.data.readers.plain_text import refuse_packed, without_separator
+from mmcl.data.readers.json_numbers import array_of, with_holes
 from mmcl.data.readers.table_columns import by_header, coordinates, lines_of_people
 from mmcl.data.readers.text_table import parse_table
 from mmcl.skeletons.believable import Remark
@@ -135,9 +135,9 @@ def _parse_json(data: bytes, joint_count: int) -> np.ndarray:
             raise BadClip(f"no {', '.join(NAMES)} in the JSON object")
         content = content[name]
     try:
-        return np.array(content, dtype=np.float64)  # null becomes NaN
+        return array_of(content)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        if isinstance(content, list) and (clip := _frames(content, joint_count)) is not None:
+        if isinstance(content, list) and (clip := _uneven(content, joint_count)) is not None:
             return clip
         if isinstance(error, TypeError) and "dict" in str(error):
             raise BadClip('its joints are objects ({"x": …}): give each as a list of its numbers, [x, y, z]') from error
@@ -145,12 +145,25 @@ def _parse_json(data: bytes, joint_count: int) -> np.ndarray:
         raise BadClip(f"not an array of numbers ({uneven})") from error
 
 
+def _uneven(content: list[Any], V: int) -> np.ndarray | None:
+    """Lists in which people come and go, or whole joints are null; None where they are something else."""
+    if (clip := _frames(content, V)) is not None:
+        return clip
+    try:
+        filled = with_holes(content, V)
+        return None if filled is None else array_of(filled)
+    except (TypeError, ValueError, OverflowError):
+        return _frames(filled, V)
+    except RecursionError:
+        return None
+
+
 def _frames(content: list[Any], V: int) -> np.ndarray | None:
     """(M, T, V, C) of a list of frames with as many people each as were there; None where it is no such list."""
     people, nobody = [], np.empty((0, V, 0))
     for frame in content:
         try:
-            values = np.array([] if frame is None else frame, dtype=np.float64)
+            values = array_of([] if frame is None else frame)
         except (TypeError, ValueError, OverflowError, RecursionError):
             return None
         if values.size and values.ndim in (2, 3) and values.shape[-2] == V:  # one person or several
