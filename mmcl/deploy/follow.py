@@ -20,11 +20,12 @@ import numpy as np
 
 from mmcl.common.errors import BadClip, UserError
 from mmcl.data.readers.clip_file import NAMES
-from mmcl.data.readers.joints import UNITS, Axes, as_taken, check_confidence, in_picture
+from mmcl.data.readers.joints import UNITS, Axes, as_taken, check_confidence, check_distance, in_picture
 from mmcl.data.readers.json_numbers import array_of, with_holes
 from mmcl.data.readers.table_columns import by_header, coordinates
 from mmcl.data.readers.text_table import Table, cells, is_header, numbers
 from mmcl.deploy.files import AS_IT_IS, Reading
+from mmcl.deploy.line_order import OneLineAFrame, RowOrder
 from mmcl.skeletons.layout import Layout
 
 COLUMNS = {2: "xy", 3: "xyz", 4: "xyzc"}  # what the numbers of a joint are where nobody says it
@@ -44,20 +45,23 @@ class Frames:
         self.layout, self.reading = layout, reading
         self.axes, self.metres = Axes(reading.axes), UNITS[reading.unit]
         self.header: tuple[str, ...] = ()
+        self.lines, self.order = OneLineAFrame(()), RowOrder(layout)
 
     def takes_header(self, line: str) -> bool:
         """Whether a line is a header; if so, the rows that follow are read by it."""
         names = cells(line)
         if line.lstrip().startswith(("[", "{")) or len(names) < 2 * self.layout.joint_count or not is_header(names):
             return False
-        self.header = tuple(names)
+        self.header, self.lines = tuple(names), OneLineAFrame(names)
         return True
 
     def parse(self, line: str) -> np.ndarray:
         """One frame (M, V, C) float32, metres, with as many numbers a joint as the model takes; missing ones zero.
 
         Raises:
-            BadClip: it is no frame of that many joints, or has infinite coordinates, or confidences that are none.
+            BadClip: it is no frame of that many joints, has coordinates that are infinite or far too large, or has
+                confidences that are none.
+            UserError: it is not the only line of its frame.
         """
         columns = self.reading.columns
         try:
@@ -68,7 +72,9 @@ class Frames:
             else:
                 values = np.zeros((1, 0))
                 if line.strip():
-                    values, columns = self._row(numbers(cells(line), self.header))
+                    row = cells(line)
+                    self.lines.check(row)
+                    values, columns = self._row(numbers(row, self.header))
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise BadClip(f"neither a JSON array nor a row of numbers ({error})") from error
         values = self._shaped(values, columns, line)
@@ -77,6 +83,7 @@ class Frames:
             joints = self._placed(values if sure is None else values[..., :-1])
         if not np.isfinite(joints).all():
             raise BadClip("infinite coordinates")
+        check_distance(joints, ~joints.any(axis=-1))
         if sure is not None:
             check_confidence(sure)
             joints = np.concatenate([as_taken(joints, 3), np.nan_to_num(sure)], axis=-1)
@@ -131,7 +138,7 @@ class Frames:
             return values.reshape(0, V, len(columns or "xyz"))
         width = len(columns) if columns else self._width(values)
         if values.ndim == 1 and values.size and values.size % (V * width) == 0:
-            values = values.reshape(-1, V, width)
+            values = self.order.bodies(values, width)
         elif values.ndim == 2:
             values = values[None]
         if values.ndim != 3 or values.shape[1] != V or values.shape[2] not in ((len(columns),) if columns else COLUMNS):
@@ -157,11 +164,11 @@ def lines_of(source: Path, tail: bool = False) -> Iterator[str]:
     """
     if str(source) == "-":
         if isinstance(sys.stdin, io.TextIOWrapper):
-            sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # bytes that are no text cost their own line
+            sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")  # bytes that are no text cost their own line
         yield from _whole_lines(sys.stdin, waits=False)
         return
     try:
-        with open(source, encoding="utf-8", errors="replace") as file:
+        with open(source, encoding="utf-8-sig", errors="replace") as file:
             yield from _whole_lines(file, waits=tail)
     except OSError as error:
         raise UserError(f"{source}: cannot be followed ({error.strerror})") from error

@@ -54,7 +54,7 @@ def numbers_of(given: Any, what: str) -> np.ndarray:
     """
     try:
         if isinstance(given, np.ma.MaskedArray) and given.dtype.kind in "fiu":
-            given = given.astype(np.float64).filled(np.nan)
+            given = np.ma.filled(given.astype(np.float64), np.nan)
         array = np.asarray(given)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # lists of uneven lengths, tensors of a GPU
         raise UserError(f"{what} must be a NumPy array of numbers, not {type(given).__name__} "

@@ -73,7 +73,7 @@ def lines_of_people(table: Table) -> np.ndarray | None:
     if frames and len(frames) == len(when):  # one line a frame: whatever the other column is, it tells no people apart
         return _in_time(when) if frame in FRAMES or all(map(_is_number, when)) else None
     if len(people) < 2:
-        if frame in FRAMES and 1 < len(frames) < len(when) and _in_turns(when):
+        if frame in FRAMES and 1 < len(frames) < len(when) and in_turns(when):
             raise BadClip(f"several lines for each {frame}, and no column 'id' says whose they are: give a file to "
                           "each person, or add that column")  # fmt: skip
         return None
@@ -106,7 +106,7 @@ def _is_number(name: str) -> bool:
         return False
 
 
-def _in_turns(when: Sequence[str]) -> bool:
+def in_turns(when: Sequence[str]) -> bool:
     """Whether each frame stands in the same number of lines, one behind the other: not a counter that wraps around."""
     count = next((line for line, name in enumerate(when) if name != when[0]), 1)
     return count > 1 and all(name == when[line - line % count] for line, name in enumerate(when))
