@@ -83,7 +83,7 @@ class Frames:
             joints = self._placed(values if sure is None else values[..., :-1])
         if not np.isfinite(joints).all():
             raise BadClip("infinite coordinates")
-        check_distance(joints, ~joints.any(axis=-1))
+        check_distance(joints, np.asarray(~joints.any(axis=-1)))
         if sure is not None:
             check_confidence(sure)
             joints = np.concatenate([as_taken(joints, 3), np.nan_to_num(sure)], axis=-1)

@@ -157,7 +157,7 @@ BAD = [
     (spoilt(label=...), "no 'label'"),
     (spoilt(label=-1), "no 'label'"),
     (spoilt(label=10**9), "no 'label'"),
-    (spoilt(label="1"), "no 'label'"),
+    (spoilt(label="one"), "no 'label'"),
     (spoilt(keypoint=...), "no array 'keypoint'"),
     (spoilt(keypoint=..., raw_file="k400/x.pkl"), "a file of its own, 'raw_file'"),
     (spoilt(keypoint=[[[[1.0, 2.0]]]]), "no array 'keypoint'"),

@@ -7,7 +7,7 @@ Accepted are PYSKL's form, which MMAction2 1.x took over, a dictionary with ``an
 -> list of clips); and MMAction2 0.x's, the bare list, one file a side. An annotation is a dictionary of
 
 - ``frame_dir`` (or ``filename``): name of the clip;
-- ``label``: class from 0; a clip without one is skipped;
+- ``label``: class from 0, as any kind of number; a clip without one is skipped;
 - ``keypoint``: (M, T, V, C) of any float type, or another order of these. C = 3: metres, y up, as the sensor has them,
   or pixels and a score from 0 to 1 where the picture has a size. C = 2: pixels;
 - ``keypoint_score``, if any: (M, T, V), or in the order of ``keypoint``, 0 where a joint was not found; it is kept as
@@ -32,12 +32,11 @@ import numpy as np
 from mmcl.common.errors import BadClip, UserError
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.prompts import class_names
-from mmcl.data.readers.array_order import arranged_with_score
 from mmcl.data.readers.files import find_videos, require_folder
 from mmcl.data.readers.joints import check_fps, clip_in_plane, clip_in_space
 from mmcl.data.readers.naming import plain_classes, safe_name, unique_ids
 from mmcl.data.readers.options import option
-from mmcl.data.readers.pyskl_content import clip_name, content_of, label_of, numbers_of, payload_of
+from mmcl.data.readers.pyskl_content import clip_name, content_of, coordinates_of, label_of, most_dimensions, payload_of
 from mmcl.skeletons.layout import layout_names, load_layout
 
 NTU = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
@@ -91,8 +90,8 @@ class PySKL:
         self.stems = [name.replace("\\", "/").rpartition("/")[2].removesuffix("_rgb") for name in self.names]
         self.is_ntu = all(map(NTU.fullmatch, self.stems))
         self.layout = str(options.layout or self._guess_layout())
-        self.dimensions = 3 if self._most_common(-1) == 3 else 2
         self.joints = load_layout(self.layout)
+        self.dimensions = most_dimensions(self.annotations, self.joints, MOST_BODIES)
         labels = {row: label for row, entry in enumerate(self.annotations) if (label := label_of(entry)) is not None}
         count = max(labels.values(), default=0) + 1
         # A selection of NTU's classes may be numbered anew, and then NTU's names of classes are not its own.
@@ -114,7 +113,9 @@ class PySKL:
         return self.__dict__ | {"annotations": [], "lists": {}, "names": [], "stems": [], "unmatched": {}}
 
     def _guess_layout(self) -> str:
-        joints = self._most_common(-2)
+        found = [entry.get("keypoint") for entry in self.annotations if isinstance(entry, dict)]
+        counts = Counter(array.shape[-2] for array in found if isinstance(array, np.ndarray) and array.ndim in (3, 4))
+        joints = counts.most_common(1)[0][0] if counts else None
         if joints is None:
             raise UserError(f"{self.source}: no 'keypoint' of shape (bodies, frames, joints, coordinates) in it")
         if joints not in LAYOUTS:
@@ -123,12 +124,6 @@ class PySKL:
                 f"({', '.join(layout_names())}) or your own layout file, --layout FILE.yaml"
             )
         return LAYOUTS[joints]
-
-    def _most_common(self, axis: int) -> int | None:
-        """The size that most arrays of keypoints have along -2 or -1; None where there are no such arrays."""
-        found = [numbers_of(entry)[0] for entry in self.annotations if isinstance(entry, dict)]
-        counts = Counter(array.shape[axis] for array in found if isinstance(array, np.ndarray) and array.ndim in (3, 4))
-        return counts.most_common(1)[0][0] if counts else None
 
     def scan(self) -> list[ClipSource]:
         """All annotations, sorted by id, each with its arrays.
@@ -171,15 +166,11 @@ class PySKL:
         """
         if not isinstance(source.payload, dict):
             raise BadClip(str(source.payload))
-        keypoint, score = source.payload["keypoint"], source.payload["score"]
-        if keypoint.dtype.kind not in "fiu":
-            raise BadClip(f"'keypoint' holds {keypoint.dtype}, not numbers")
-        keypoint, score, remarks = arranged_with_score(keypoint, score, self.joints, MOST_BODIES)
+        keypoint, score, remarks = coordinates_of(source.payload, self.joints, MOST_BODIES)
         if keypoint.shape[3] != self.dimensions:
             raise BadClip(f"{keypoint.shape[3]} coordinates a joint, most other clips have {self.dimensions}")
         if source.payload["frames"]:
             keypoint, score = keypoint[:, : source.payload["frames"]], _first(score, source.payload["frames"])
-        remarks += source.payload["remarks"]
         if self.dimensions == 3:
             return replace(clip_in_space(keypoint, score), remarks=tuple(remarks))
         if source.payload["shape"] is None:
