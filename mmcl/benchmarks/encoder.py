@@ -64,7 +64,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--width", type=int, default=64, metavar="W", help="channels of the first stage (64)")
     parser.add_argument("--frames", type=int, default=64, metavar="T", help="of a clip (64)")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="clips of a training step (8)")
-    parser.add_argument("--encoder", metavar="NAME", help="any encoder, in use only: against its released formulation")
+    parser.add_argument(
+        "--encoder", metavar="NAME", help="any encoder, in use only: against its released formulation, if there is one"
+    )
     parser.add_argument("--options", type=json.loads, default={}, metavar="JSON", help="of that encoder")
     parser.add_argument("--layout", default="kinect_v2_25", metavar="NAME", help="its joints (kinect_v2_25)")
     parser.add_argument("--json", type=out_path, metavar="FILE", help="write the numbers there, too")

@@ -204,6 +204,11 @@ class Published(nn.Module):
         return self.network(x.permute(0, 4, 2, 3, 1))
 
 
+def has_plain_form(encoder: Encoder) -> bool:
+    """Whether :func:`published_network` has a plain form of this encoder."""
+    return not getattr(encoder.options, "causal", False) and encoder_name(encoder) in PLAIN_FORMS
+
+
 def published_network(encoder: Encoder) -> nn.Module:
     """The plain form with the weights, running statistics, mode, device and precision of an encoder.
 

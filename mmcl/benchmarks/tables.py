@@ -34,6 +34,11 @@ def encoder_table(facts: dict[str, Any]) -> str:
             f"| {one['what']} | {one['clips']} | {one['bodies']} | {one['threads']} | {one['variant']} | "
             f"{1e3 * one['seconds']:.1f} | {times_faster(one)} | {one['difference']:.0e} | {share(one)} |"
         )
+    if facts.get("baseline") == "encoder":
+        rows += [
+            "",
+            f"There is no plain form of {facts['encoder']} as published: ratios and differences are to `encoder`.",
+        ]
     return "\n".join([*rows, "", roofs_in_words(facts["lines"])]).rstrip()
 
 

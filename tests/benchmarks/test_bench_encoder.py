@@ -83,9 +83,16 @@ def test_other_encoders_in_use_against_their_released_form(capsys, monkeypatch, 
     assert out.count("| use | 1 |") == variants and "refused" not in out and f"{name} of " in out
 
 
-def test_an_encoder_without_a_plain_form_is_named():
-    with pytest.raises(UserError, match="unknown plain form 'tcn': choose one of"):
-        main(["encoder", "--encoder", "tcn", "--frames", "8"])
+@pytest.mark.parametrize(
+    ("name", "options"), [("tcn", {"width": 8}), ("ctrgcn", {"width": 8, "depth": 3, "causal": True})]
+)
+def test_an_encoder_without_a_plain_form_is_compared_with_itself(capsys, monkeypatch, name, options):
+    monkeypatch.setattr(bench, "SECONDS", (0.0, 0.0))
+    words = ["encoder", "--encoder", name, "--options", json.dumps(options), "--layout", "utd_mhad_20"]
+    assert main([*words, "--frames", "8", "--threads", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("| encoder |") == out.count("| lean |") == 2 and "published |" not in out and "refused" not in out
+    assert f"There is no plain form of {name} as published: ratios and differences are to `encoder`." in out
 
 
 def test_no_ratio_for_a_network_that_computes_something_else(monkeypatch):

@@ -44,8 +44,12 @@ def test_a_score_beside_pixels_is_one_in_any_order_and_type(tmp_path: Path, form
     known = [in_pixels(clip) for clip in CLIPS]
     if form == "whole":
         known = [clip.round() for clip in known]
-    forms = {"MTVC": lambda clip: clip[None], "TVC": lambda clip: clip, "whole": lambda clip: clip[None].astype(np.int32),
-             "CTVM": lambda clip: clip.transpose(2, 0, 1)[..., None]}  # fmt: skip
+    forms = {
+        "MTVC": lambda clip: clip[None],
+        "TVC": lambda clip: clip,
+        "CTVM": lambda clip: clip.transpose(2, 0, 1)[..., None],
+        "whole": lambda clip: clip[None].astype(np.int32),
+    }
     reader = reader_of(tmp_path, [{"keypoint": forms[form](clip), "img_shape": (480, 640)} for clip in known])
     assert reader.dimensions == 2
     for clip, source in zip(known, reader.scan(), strict=True):
