@@ -20,6 +20,7 @@ import numpy as np
 
 from mmcl.common.errors import BadClip, UserError
 from mmcl.data.readers.clip_file import NAMES
+from mmcl.data.readers.column_names import PIVOT, one_joint_a_line
 from mmcl.data.readers.joints import UNITS, Axes, as_taken, check_confidence, check_distance, in_picture
 from mmcl.data.readers.json_numbers import array_of, with_holes
 from mmcl.data.readers.table_columns import by_header, coordinates
@@ -48,8 +49,14 @@ class Frames:
         self.lines, self.order = OneLineAFrame(()), RowOrder(layout)
 
     def takes_header(self, line: str) -> bool:
-        """Whether a line is a header; if so, the rows that follow are read by it."""
+        """Whether a line is a header; if so, the rows that follow are read by it.
+
+        Raises:
+            UserError: it says that lines are joints.
+        """
         names = cells(line)
+        if one_joint_a_line(names):
+            raise UserError(PIVOT)
         if line.lstrip().startswith(("[", "{")) or len(names) < 2 * self.layout.joint_count or not is_header(names):
             return False
         self.header, self.lines = tuple(names), OneLineAFrame(names)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from own_clips import person, text
 
-from mmcl.common.errors import BadClip
+from mmcl.common.errors import BadClip, UserError
 from mmcl.data.readers.clip_file import ClipNumbers, read_clip
 from mmcl.data.readers.text_table import number
 from mmcl.deploy.follow import Frames
@@ -46,3 +46,27 @@ def test_frames_named_by_numbers_with_underscores_are_in_the_order_of_both_numbe
     lines = [f"{name},{row}" for name, row in zip(names, text(PERSON[:6]).splitlines(), strict=True)]
     found = held(tmp_path, "\n".join([header, *lines]))
     np.testing.assert_array_equal(found.values[0], PERSON[:6])
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["nan(ind)", "-nan(ind)", "NaN(snan)", "-1.#IND", "1.#QNAN00", "-1.#J", "--", ".", "N.A.", "#VALUE!", "#REF!"],
+)
+def test_what_programs_write_for_nothing_is_missing(tmp_path: Path, cell: str) -> None:
+    rows = [row.split(",") for row in text(PERSON).splitlines()]
+    rows[0][:3] = rows[5][6:9] = [cell] * 3
+    found = held(tmp_path, "\n".join(map(",".join, rows)))
+    known = PERSON.copy()
+    known[0, 0] = known[5, 2] = np.nan
+    np.testing.assert_array_equal(found.values[0], known)
+    assert not Frames(KINECT).parse(",".join(rows[5]))[0, 2].any()
+
+
+@pytest.mark.parametrize("column", ["joint", "Joint Name", "keypoint_id", "landmark"])
+@pytest.mark.parametrize("name", ["left hand", "7"])
+def test_a_table_of_a_joint_a_line_is_to_be_pivoted(tmp_path: Path, column: str, name: str) -> None:
+    header = f"frame,{column},x,y,z"
+    with pytest.raises(BadClip, match="one joint a line: pivot it"):
+        held(tmp_path, f"{header}\n0,{name},1,2,3\n1,{name},1,2,3\n")
+    with pytest.raises(UserError, match="one joint a line: pivot it"):
+        Frames(KINECT).takes_header(header)

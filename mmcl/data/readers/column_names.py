@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 WORDS = re.compile(r"[A-Za-z]+|\d+")
@@ -14,6 +15,9 @@ FRAMES = {"frame", "frames", "frameid", "framenumber", "frameno", "frameindex", 
 TIMES = {"time", "times", "timestamp", "timestamps", "timestampms", "timems", "t", "seconds", "ms"}
 PEOPLE = {"id", "person", "personid", "people", "body", "bodyid", "track", "trackid", "player", "playerid", "actor",
           "actorid", "skeleton", "skeletonid", "subject", "subjectid"}  # fmt: skip
+PIVOT = "one joint a line: pivot it, so that a line is a frame and has the columns of all joints"
+_JOINTS = {"joint", "jointname", "jointid", "jointindex", "jointnumber", "keypoint", "keypointname", "keypointid",
+           "landmark", "landmarkname", "landmarkid", "bodypart", "marker", "markername"}  # fmt: skip
 _COUNTS = {"index", "idx", "unnamed", "row"}
 _SCORES = {"c", "s", "v", "w", "conf", "confidence", "score", "visibility", "vis", "likelihood", "prob", "p"}
 _INSIDE = re.compile(r"\(.*?\)|\[.*?\]|\{.*?\}")  # units
@@ -30,6 +34,12 @@ def aside(name: str) -> str:
         if plain in FRAMES | TIMES | PEOPLE | _COUNTS and not (plain == "t" and len(said) > 1):
             return plain
     return ""
+
+
+def one_joint_a_line(header: Sequence[str]) -> bool:
+    """Whether the lines of a table are single joints, each with its name or number and its x and y."""
+    plain = {"".join(_words(name)) for name in header}
+    return plain >= {"x", "y"} and not plain.isdisjoint(_JOINTS)
 
 
 def coordinate(name: str) -> tuple[str, str] | None:

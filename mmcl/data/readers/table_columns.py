@@ -10,7 +10,7 @@ import numpy as np
 
 from mmcl.common.errors import BadClip
 from mmcl.data.readers.array_order import MOST_PERSONS
-from mmcl.data.readers.column_names import FRAMES, PEOPLE, TIMES, WORDS, aside, coordinate
+from mmcl.data.readers.column_names import FRAMES, PEOPLE, PIVOT, TIMES, WORDS, aside, coordinate, one_joint_a_line
 from mmcl.data.readers.text_table import NOTHING, Table, plain_float
 from mmcl.skeletons.believable.names import meaning
 from mmcl.skeletons.layout import Layout
@@ -27,9 +27,8 @@ def by_header(table: Table, layout: Layout) -> tuple[np.ndarray, str] | None:
     told = [name for name in table.header if not aside(name)]
     if len(told) > 1 and len(set(told)) == 1 and told[0] not in NOTHING:
         raise BadClip(f"its header calls every column '{told[0]:.40}': give each a name of its own, or leave it out")
-    plain = [name.strip().lower() for name in table.header]
-    if {"joint", "x", "y"} <= set(plain) and len(plain) < 2 * layout.joint_count:
-        raise BadClip("one joint a line: pivot it, so that a line is a frame and has the columns of all joints")
+    if one_joint_a_line(table.header) and len(table.header) < 2 * layout.joint_count:
+        raise BadClip(PIVOT)
     places: dict[tuple[str, str], int] = {}
     for column, name in enumerate(table.header):
         if aside(name):

@@ -1,7 +1,7 @@
 """Tables of numbers as text: what spreadsheets, data frames and trackers write, one frame a line.
 
 Separators are commas, semicolons, tabs or blanks; decimal commas are understood where something else separates. Cells
-that are empty, or say NA, NaN, null or none, are missing. What the columns of a header are:
+that are empty, or say NA, NaN, null, none, a dash, #VALUE! or the like, are missing. What the columns of a header are:
 :mod:`mmcl.data.readers.table_columns`.
 """
 
@@ -16,9 +16,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mmcl.common.errors import BadClip
-from mmcl.data.readers.column_names import aside
+from mmcl.data.readers.column_names import PIVOT, aside, one_joint_a_line
 
-NOTHING = {"", "na", "n/a", "nan", "null", "none", "nil", "-", "?", "#n/a", "<na>", "missing"}
+NOTHING = {"", "na", "n/a", "n.a.", "n.a", "nan", "null", "none", "nil", "-", "--", "---", ".", "?", "<na>", "missing",
+           "#n/a", "#value!", "#ref!", "#div/0!", "#num!", "#name?", "#null!"}  # fmt: skip
+_NO_NUMBER = re.compile(r"[-+]?(nan\(\w*\)|1[.,]#(?!inf)[a-z]+\d*)", re.IGNORECASE)  # as Microsoft's C writes NaN
 _DECIMAL = re.compile(r"[-+]?\d+,\d+(e[-+]?\d+)?", re.IGNORECASE)
 
 
@@ -44,7 +46,7 @@ def number(cell: str) -> float:
         ValueError: it is no number.
     """
     text = cell.strip()
-    if text.lower() in NOTHING:
+    if text.lower() in NOTHING or _NO_NUMBER.fullmatch(text):
         return np.nan
     return plain_float(text.replace(",", ".") if _DECIMAL.fullmatch(text) else text)
 
@@ -116,6 +118,8 @@ def parse_table(data: bytes) -> Table:
         try:
             values[line] = numbers(row, header)
         except ValueError as error:
+            if one_joint_a_line(header):
+                raise BadClip(PIVOT) from error
             raise BadClip(f"line {where[line]}, {error}; leave columns out that hold no numbers") from error
     said = {aside(name): column for column, name in reversed(list(enumerate(header))) if aside(name)}
     return Table(values, header, {name: tuple(row[column].strip() for row in rows) for name, column in said.items()})
