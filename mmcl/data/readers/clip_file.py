@@ -15,6 +15,7 @@ from mmcl.data.readers.array_order import MOST_PERSONS, arranged
 from mmcl.data.readers.arrays import parse_npy, parse_npz
 from mmcl.data.readers.files import FILE_LIMIT, read_bytes
 from mmcl.data.readers.json_numbers import array_of, with_holes
+from mmcl.data.readers.plain_text import refuse_packed, without_separator
 from mmcl.data.readers.table_columns import by_header, coordinates, lines_of_people
 from mmcl.data.readers.text_table import parse_table
 from mmcl.skeletons.believable import Remark
