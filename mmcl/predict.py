@@ -180,7 +180,8 @@ def watch(arguments: argparse.Namespace) -> int:
 def follow(predictor: Any, arguments: argparse.Namespace, only: list[str] | None) -> int:
     """Print a label per hop until the frames end, or somebody presses Ctrl-C."""
     from mmcl.common.errors import BadClip
-    from mmcl.deploy.follow import Frames, lines_of
+    from mmcl.deploy.follow import Frames
+    from mmcl.deploy.followed_lines import lines_of
     from mmcl.deploy.streams import open_streams
     from mmcl.models.description import read_bundle
 

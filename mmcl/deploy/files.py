@@ -12,9 +12,11 @@ from mmcl.common.errors import BadClip, UserError
 from mmcl.common.printing import complain
 from mmcl.data.clip import RawClip, check_joints
 from mmcl.data.readers.clip_file import SUFFIXES, read_clip
-from mmcl.data.readers.files import read_bytes
+from mmcl.data.readers.files import VIDEO_SUFFIXES, read_bytes
 from mmcl.data.readers.joints import UNITS, Axes, as_taken, clip_in_plane, clip_in_space
-from mmcl.skeletons.believable import NOTE, Remark, fill, look, mend
+from mmcl.skeletons.believable import NOTE, fill, look
+from mmcl.skeletons.believable.mending import mend
+from mmcl.skeletons.believable.remarks import Remark
 from mmcl.skeletons.layout import Layout
 
 # Formats of data sets say which joints they hold.
@@ -74,7 +76,9 @@ def read_joints(path: Path, layout: Layout, reading: Reading = AS_IT_IS) -> np.n
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix.lower() not in (*SUFFIXES, *LAYOUTS):
-        raise UserError(f"{path}: skeleton files end in {', '.join((*SUFFIXES, *LAYOUTS))}")
+        raise UserError(
+            f"{path}: skeleton files end in {', '.join((*SUFFIXES, *LAYOUTS))}, videos in {', '.join(VIDEO_SUFFIXES)}"
+        )
     try:
         clip = _read(path, layout, reading)
         joints = np.ascontiguousarray(clip.joints, dtype=np.float32)

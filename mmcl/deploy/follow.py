@@ -8,13 +8,8 @@ confidence, and two where it was found in a picture. ``null``, ``NA``, ``nan`` a
 
 from __future__ import annotations
 
-import io
 import json
-import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -30,8 +25,6 @@ from mmcl.deploy.line_order import OneLineAFrame, RowOrder
 from mmcl.skeletons.layout import Layout
 
 COLUMNS = {2: "xy", 3: "xyz", 4: "xyzc"}  # what the numbers of a joint are where nobody says it
-LONGEST = 1 << 20  # characters of a line; beyond that it is no frame
-EVERY = 0.02  # seconds between two looks at a file that grows
 
 
 class Frames:
@@ -161,37 +154,3 @@ def _inside(content: Any) -> Any:
     if name is None:
         raise BadClip(f"no {', '.join(NAMES)} in the JSON object")
     return content[name]
-
-
-def lines_of(source: Path, tail: bool = False) -> Iterator[str]:
-    """Lines of standard input (``-``) or of a file until it ends; with ``tail``, what is appended to a file, for ever.
-
-    Raises:
-        UserError: no such file.
-    """
-    if str(source) == "-":
-        if isinstance(sys.stdin, io.TextIOWrapper):
-            sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")  # bytes that are no text cost their own line
-        yield from _whole_lines(sys.stdin, waits=False)
-        return
-    try:
-        with open(source, encoding="utf-8-sig", errors="replace") as file:
-            yield from _whole_lines(file, waits=tail)
-    except OSError as error:
-        raise UserError(f"{source}: cannot be followed ({error.strerror})") from error
-
-
-def _whole_lines(file: TextIO, waits: bool) -> Iterator[str]:
-    begun = ""
-    while True:
-        part = file.readline(LONGEST)
-        begun = (begun + part)[: LONGEST + 1]  # a line that never ends must not fill the memory
-        if part.endswith("\n"):
-            yield begun.rstrip("\r\n")
-            begun = ""
-        elif not part and waits:
-            time.sleep(EVERY)
-        elif not part:
-            if begun:
-                yield begun
-            return

@@ -9,7 +9,8 @@ import pytest
 from test_stream import KINECT, somebody
 
 from mmcl.common.errors import BadClip, UserError
-from mmcl.deploy.follow import Frames, lines_of
+from mmcl.deploy.follow import Frames
+from mmcl.deploy.followed_lines import lines_of
 
 COORDINATES = [f"{axis}{joint}" for joint in range(20) for axis in "xyz"]
 ONE = somebody(12)
@@ -70,3 +71,10 @@ def test_a_mark_of_the_encoding_does_not_cost_the_first_line(tmp_path: Path) -> 
 def test_a_line_of_huge_coordinates_costs_itself() -> None:
     with pytest.raises(BadClip, match="metres from the origin"):
         followed([row(ONE[0] * 1e30)])
+
+
+def test_a_film_is_no_lines_of_text(tmp_path: Path) -> None:
+    film = tmp_path / "film.ts"
+    film.write_bytes(b"1,2,3\n" + bytes(range(256)) * 20)
+    with pytest.raises(UserError, match=r"film\.ts: this is no text"):
+        list(lines_of(film))

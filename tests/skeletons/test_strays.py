@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from test_believable import NAMELESS, T, kinds, person, said
 
+from mmcl.skeletons.believable.strays import _quantile
+
 
 @pytest.mark.parametrize("metres", [0.6, 1.0, 2.0])
 @pytest.mark.parametrize("joints", [[11], [7], [7, 11], [15]])
@@ -41,3 +43,12 @@ def test_bodies_that_leap_are_noticed(frames: slice, metres: float) -> None:
     clip = person()
     clip[..., 0] += np.linspace(0, 6, T, dtype=np.float32)[:, None]  # who runs does not
     assert kinds(clip) == []
+
+
+def test_quantiles_of_what_is_known_are_numpy_s() -> None:
+    rng = np.random.default_rng(0)
+    values, known = rng.normal(size=(40, 20, 3)), rng.random((40, 20)) > 0.4
+    known[:, :3] = True
+    for share in (0.5, 0.8):
+        expected = np.nanquantile(np.where(known[..., None], values, np.nan), share, axis=1)
+        np.testing.assert_allclose(_quantile(values, known, share), expected, rtol=1e-12, atol=1e-15)

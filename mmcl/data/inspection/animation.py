@@ -24,6 +24,7 @@ from mmcl.data.inspection.drawing import (
     from_side,
     write,
 )
+from mmcl.data.opening import local_name
 from mmcl.data.store import ClipStore
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def write_gif(path: Path, pictures: Iterator[Image], palette: Image, count: int,
 def _write_mp4(path: Path, pictures: Iterator[Image], size: tuple[int, int], rate: float) -> None:
     import av
 
-    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+    with av.open(local_name(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000), options={"crf": "16"})
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for picture in pictures:
