@@ -117,7 +117,7 @@ def test_the_inner_folder_will_do_and_other_things_are_left_alone(tmp_path: Path
         (np.ones((5, 25, 3)), "SW", r"SW.*\(25, 3, 5\), expected numbers \(20, 3, frames\)"),
         (np.ones((5, 20, 3)), "d_skel", "no variable 'SW'"),
         (np.zeros((5, 20, 3)), "SW", "all coordinates are zero"),
-        (np.full((5, 20, 3), np.nan), "SW", "all coordinates are zero"),
+        (np.full((5, 20, 3), np.nan), "SW", "NaN"),
         (np.ones((0, 20, 3)), "SW", "no frames"),
     ],
 )

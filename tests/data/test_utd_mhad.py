@@ -120,7 +120,7 @@ def broken(path: Path, kind: str) -> None:
         recordings.savemat(path, {"d_skel": "twenty joints"})
     else:
         if kind == "NaN":
-            joints[:, 1] = np.nan  # every joint lacks a coordinate
+            joints[3, 1, 4] = np.nan
         recordings.savemat(
             path, {"d_skel": {"19": joints[:19], "none": joints[:, :, :0], "0": 0 * joints}.get(kind, joints)}
         )
@@ -133,7 +133,7 @@ REASONS = {
     "variable": "no variable 'd_skel'",
     "words": "expected numbers",
     "19": r"\(19, 3, 20\), expected numbers \(20, 3, frames\)",
-    "NaN": "all coordinates are zero",
+    "NaN": "NaN coordinates in 1 of 20 frames",
     "none": "no frames|expected numbers",
     "0": "all coordinates are zero",
 }

@@ -18,7 +18,7 @@ from mmcl.common.errors import UserError
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.prompts import class_names
 from mmcl.data.readers.files import find_videos, require_folder
-from mmcl.data.readers.joints import Axes, clip_in_space
+from mmcl.data.readers.joints import Axes
 from mmcl.data.readers.matlab import load_mat
 from mmcl.data.readers.naming import numbered, unique_ids
 from mmcl.data.readers.options import option
@@ -109,7 +109,7 @@ class SYSU:
     def read(self, source: ClipSource) -> RawClip:
         """Read one file: joints (1, T, 20, 3) float32; see :func:`mmcl.data.readers.matlab.load_mat`."""
         joints = load_mat(source.skeleton, VARIABLE, JOINTS)
-        return clip_in_space(self.axes.straight(joints))
+        return RawClip(joints=np.ascontiguousarray(self.axes.straight(joints), dtype=np.float32))
 
     def pixels(self, joints: np.ndarray, width: int, height: int) -> None:
         """None: the colour camera's place and focal length are not published."""

@@ -16,7 +16,6 @@ from mmcl.common.errors import UserError
 from mmcl.common.files import absolute
 from mmcl.data.clip import ClipSource, RawClip
 from mmcl.data.prompts import class_names
-from mmcl.data.readers.joints import clip_in_space
 from mmcl.data.readers.matlab import load_mat
 
 ACTIONS = 27
@@ -96,7 +95,7 @@ class UTDMHAD:
 
     def read(self, source: ClipSource) -> RawClip:
         """Read one take; see :func:`read_mat`."""
-        return clip_in_space(read_mat(source.skeleton))
+        return RawClip(joints=read_mat(source.skeleton))
 
     def pixels(self, joints: np.ndarray, width: int, height: int) -> np.ndarray:
         """Joints in the picture: (M, T, V, 3) metres -> (M, T, V, 2) pixels; NaN for joints behind the camera.
