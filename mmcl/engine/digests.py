@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmcl.common.errors import UserError
 from mmcl.common.files import is_file
+from mmcl.data.columns import file_digest
 from mmcl.engine.position import POSITION, read_position
 
 FILES = "files"  # name -> sha256 (hexadecimal)
-
-
-def file_digest(file: Path) -> str:
-    """sha256 (hexadecimal) of a file's content."""
-    total = hashlib.sha256()
-    with file.open("rb") as content:
-        while block := content.read(1 << 20):
-            total.update(block)
-    return total.hexdigest()
 
 
 def digests(checkpoint: Path) -> dict[str, str]:
