@@ -106,7 +106,7 @@ def test_a_file_is_read_as_by_predict_or_refused(page, address, browser, tmp_pat
         "plain.npy": saved(clip),
         "a depth that is missing.npy": saved(gaps),
         "placeholders.npy": saved(marked),
-        "two.npy": saved(np.stack([clip, clip[::-1]])),
+        "two.npy": saved(np.stack([clip, clip + 3])),  # one behind the other, and each in its own slot
         "sure.npy": saved(np.concatenate([clip, np.full((12, 20, 1), 0.5, np.float32)], axis=2)),
         "titles.csv": headed(clip, titles),
         "numbers.csv": headed(clip, [f"x{joint}".replace("x", axis) for joint in range(20) for axis in "xyz"]),
