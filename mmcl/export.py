@@ -124,8 +124,8 @@ def check_flags(arguments: argparse.Namespace) -> None:
     if arguments.page is not None:
         out, page = absolute(arguments.out), absolute(arguments.page)
         if out == page or out in page.parents or page in out.parents:
-            raise UserError(f"--page {arguments.page} and --out {arguments.out} are one, or one lies in the other: "
-                            "each is replaced as a whole: give two that lie apart")  # fmt: skip
+            raise UserError(f"--page {arguments.page} and --out {arguments.out} are one folder, or one is in the "
+                            "other: each is replaced as a whole, so give two folders")  # fmt: skip
 
 
 def summary(out: Path, description: Description, verified: Verified) -> list[str]:

@@ -28,8 +28,8 @@ def in_path(text: str) -> Path:
     Raises:
         UserError: another address.
     """
-    return Path(text) if text.startswith("hf://") else _here(text, "it is not fetched: download it first, and name the "
-                                                             "file or folder here")  # fmt: skip
+    return Path(text) if text.startswith("hf://") else _here(text, "mmcl does not download it: download it first, and "
+                                                             "name the file or folder here")  # fmt: skip
 
 
 def _here(text: str, instead: str) -> Path:

@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -55,7 +55,8 @@ def remove_leftovers(path: Path) -> None:
         leftover = path.with_name(name)
         with held(leftover) as nobody_writes:
             if nobody_writes:
-                remove(leftover)
+                with suppress(OSError):  # another user's: it stays, and is in nobody's way
+                    remove(leftover)
     old = path.with_name(f".{path.name}.old")
     if path.is_dir() and old.is_dir():  # killed after the second of two renames
         remove(old)

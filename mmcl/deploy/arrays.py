@@ -46,7 +46,8 @@ class ArrayCheck:
             UserError: another order of axes, coordinates that are far too large, confidences that are none, a clip that
                 is hard to believe and to be refused then, or nobody is left in it.
         """
-        check_shape(joints.shape[1:], self.reading.planar)
+        shown = joints.detach().nan_to_num().ne(0).flatten(2).any(dim=2).sum(dim=1)
+        check_shape(joints.shape[1:], self.reading.planar, int(shown.max()) if len(shown) else 0)
         clips = joints.detach().float().cpu().numpy()
         ends = [clips.shape[2]] * len(clips) if lengths is None else lengths.tolist()
         first: list[int] = list(range(len(clips)))

@@ -48,7 +48,7 @@ class Frames:
             UserError: it says that lines are joints.
         """
         names = cells(line)
-        if one_joint_a_line(names):
+        if len(names) < 2 * self.layout.joint_count and one_joint_a_line(names):
             raise UserError(PIVOT)
         if line.lstrip().startswith(("[", "{")) or len(names) < 2 * self.layout.joint_count or not is_header(names):
             return False

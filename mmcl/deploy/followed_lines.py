@@ -21,9 +21,10 @@ def lines_of(source: Path, tail: bool = False) -> Iterator[str]:
     Raises:
         UserError: no such file, or it holds no text.
     """
-    for line in _lines(source, tail):
-        if "\0" in line:
-            raise UserError(f"{source}: this is no text: --follow reads lines of numbers (films are read without it)")
+    for number, line in enumerate(_lines(source, tail)):
+        if number == 0 and "\0" in line:  # later on, a line that is no text costs itself
+            raise UserError(f"{source}: this is no text, or it is UTF-16: --follow reads lines of numbers in UTF-8 "
+                            "(films are read without it)")  # fmt: skip
         yield line
 
 

@@ -27,7 +27,7 @@ def one_clip(given: Any, layout: Layout, reading: Reading) -> np.ndarray:
         raise UserError(
             f"one clip is (persons, frames, {layout.joint_count}, 2 to 4) of layout '{layout.name}', not {clip.shape}"
         )
-    check_shape(clip.shape, reading.planar)
+    check_shape(clip.shape, reading.planar, int((np.nan_to_num(clip) != 0).any(axis=(1, 2, 3)).sum()))
     check_order(clip, layout, reading.planar)
     return sound(clip, reading.takes)
 
@@ -37,12 +37,13 @@ def one_frame(given: Any, joint_count: int, columns: int) -> np.ndarray:
 
     Raises:
         UserError: it is no array of numbers, or has another shape.
-        BadClip: infinite coordinates, or confidences that are none.
+        BadClip: infinite or far too large coordinates, or confidences that are none.
     """
     frame = numbers_of(given, "a frame")
     if frame.ndim != 3 or frame.shape[1] != joint_count or not 2 <= frame.shape[2] <= 4:
         raise UserError(f"a frame must be (persons, {joint_count} joints, {columns}), not {frame.shape}")
     check_confidence(frame[..., 3:])
+    check_distance(frame[..., :3], np.isnan(frame).any(axis=-1))
     return as_taken(zero_where_missing(frame), columns)
 
 
@@ -52,6 +53,9 @@ def numbers_of(given: Any, what: str) -> np.ndarray:
     Raises:
         UserError: it is none.
     """
+    if hasattr(given, "detach"):  # a tensor, wherever it is and of whatever precision
+        given = given.detach().cpu()
+        given = given.float() if given.is_floating_point() else given
     try:
         if isinstance(given, np.ma.MaskedArray) and given.dtype.kind in "fiu":
             given = np.ma.filled(given.astype(np.float64), np.nan)
@@ -65,20 +69,25 @@ def numbers_of(given: Any, what: str) -> np.ndarray:
     return array
 
 
-def check_shape(shape: tuple[int, ...], planar: bool) -> None:
+def check_shape(shape: tuple[int, ...], planar: bool, persons: int) -> None:
     """Whether a shape (M, T, V, C) can be that of a clip.
+
+    Args:
+        shape: of the array.
+        planar: whether the model takes joints of two coordinates.
+        persons: slots in which somebody is; how many are empty says nothing of the order of axes.
 
     Raises:
         UserError: more persons than can be in it, or numbers a joint that the model does not take.
     """
-    (persons, frames, _, count), shape = shape, tuple(shape)
+    (_, frames, _, count), shape = shape, tuple(shape)
     if not 2 <= count <= 4:
         raise UserError(f"a joint has 2, 3 or 4 numbers (x, y, z and its confidence), not {count}: {shape}")
-    if persons > MOST_PERSONS or persons > max(2, frames):
+    if persons > MOST_PERSONS:
         raise UserError(f"{persons} persons in {frames} frames: a clip is {ORDER}, and in this one, {shape}, frames "
                         "and persons seem to be exchanged")  # fmt: skip
     if count == 2 and not planar:
-        hint = ", or ST-GCN's order: transpose it to " + ORDER if persons == 3 else ""
+        hint = ", or ST-GCN's order: transpose it to " + ORDER if shape[0] == 3 else ""
         raise UserError(f"two coordinates a joint {shape}, and this model takes three{hint}")
 
 

@@ -103,7 +103,7 @@ class Stream:
         return np.roll(self._ring, -(self.frames % self.span), axis=1)
 
     def _predict(self, window: np.ndarray) -> Prediction:
-        there = np.flatnonzero(window.any(axis=(1, 2, 3)))[: max(2, window.shape[1])]  # as many as such a clip can have
+        there = np.flatnonzero(window.any(axis=(1, 2, 3)))
         ranking = self.classify(np.ascontiguousarray(window[there])) if len(there) else Ranking()
         return Prediction(self.frames, ranking)
 

@@ -88,8 +88,12 @@ class Checkpoints:
             raise
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            with room_for(self.folder / name):  # last, when the files of all processes are there
-                write_json(temporary / POSITION, {**self.position.state_dict(), FILES: digests(temporary)})
+            try:
+                with room_for(self.folder / name):  # last, when the files of all processes are there
+                    write_json(temporary / POSITION, {**self.position.state_dict(), FILES: digests(temporary)})
+            except UserError:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
             replace_folder(temporary, self.folder / name)
         self.accelerator.wait_for_everyone()
 
@@ -188,8 +192,9 @@ class Checkpoints:
             state = read_torch(file)
             if optimiser is not None:
                 optimiser.load_state_dict(state["optimiser"])
-                if not (self.position.begins_stage() or optimiser.remembers(state["optimiser"])):
-                    raise UserError("nothing in it that an optimiser remembers")
+                scaled = state["scaler"] is not None  # in fp16 the first steps may all be skipped
+                if not (scaled or self.position.begins_stage() or optimiser.remembers(state["optimiser"])):
+                    raise UserError("it holds no optimiser state")
             if self.accelerator.scaler is not None and state["scaler"] is not None:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
         except (UserError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:

@@ -200,4 +200,4 @@ def open_model(
         from mmcl.models.graph_model import GraphModel
 
         return GraphModel(saved.path, saved.description, layout)  # type: ignore[return-value]
-    return saved.load(layout, pick_device(str(device)))
+    return saved.load(layout, pick_device(None if device is None else str(device)))

@@ -50,7 +50,7 @@ def find_recordings(source: Path, label: str | None = None) -> list[Video]:
     paths = [path for path in files if is_video(path)]
     if not paths:
         raise UserError(f"{source}: no videos in this folder (their names end in {', '.join(VIDEO_SUFFIXES)})")
-    _name_others(source, [path for path in files if path not in {*paths}])
+    _name_others(source, [path for path in files if not is_video(path)])
     inner = [path.relative_to(source) for path in paths]
     ids = unique_ids(str(path.with_suffix("")).replace(os.sep, "_") for path in inner)
     labels = [label or (_in_a_line(path.parts[0]) if len(path.parts) > 1 else UNKNOWN) for path in inner]

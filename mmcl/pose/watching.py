@@ -63,6 +63,9 @@ def _behind(facts: Facts, end: End) -> str:
 
 def share(facts: Facts, end: End) -> float:
     """How much of a film could be looked at, 0 to 1; 1 where nothing says how long it is."""
-    decoded = end.frames / max(1, end.frames + end.failed, facts.frames)
-    long = end.seconds / facts.seconds if facts.seconds and not facts.frames and _behind(facts, end) else 1.0
+    if end == End():  # a camera's film, which whoever records it ends
+        return 1.0
+    cut = bool(_behind(facts, end))  # a few frames less than announced are none that are missed
+    decoded = end.frames / max(1, end.frames + end.failed, facts.frames if cut else 0)
+    long = end.seconds / facts.seconds if facts.seconds and not facts.frames and cut else 1.0
     return min(decoded, long)

@@ -21,7 +21,7 @@ def sentences(study: Study, rows: Sequence[Row]) -> list[str]:
         elif row.low is None:
             few = f" on one {_unit(study)}: no interval"
             if row.compared > 1:
-                few = f", and no {_unit(study)} differs from another: no interval, which takes some that do"
+                few = f": no interval, since every {_unit(study)} gave the same difference"
             lines.append(f"{row.arm}: {_points(row.difference)} points to {study.baseline}{few}.")
         else:
             lines.append(

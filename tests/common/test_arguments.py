@@ -20,7 +20,7 @@ from mmcl.common.errors import UserError
 def test_addresses_are_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"is an address; results are written on this machine: .*copy it afterwards"):
         out_path(text)
-    with pytest.raises(UserError, match=r"is an address; it is not fetched: download it first"):
+    with pytest.raises(UserError, match=r"is an address; mmcl does not download it: download it first"):
         in_path(text)
 
 

@@ -24,6 +24,8 @@ def test_a_word_for_nothing_is_no_class(tmp_path: Path, word: str) -> None:
 def test_a_word_for_nothing_is_nobody_and_no_file(tmp_path: Path) -> None:
     lines = ClipList(listed(tmp_path, "a,wave,nan,None,?", "b,wave,Ann,3,x.npy", header="id,label,subject,camera,file"))
     assert lines.subjects == [0, 1] and lines.subject_names == {"Ann": 1}
+    named = ClipList(listed(tmp_path / "initials", "a,wave,NA", "b,wave,Ann", header="id,label,subject"))
+    assert named.subject_names == {"Ann": 1, "NA": 2}
     assert lines.number(lines.lines[0], "camera") == 1 and lines.lines[0]["file"] == ""
 
 

@@ -205,6 +205,8 @@ def test_videos_are_files_or_folders_of_pictures(tmp_path: Path) -> None:
         "four/0001.jpg",
         "four/0002.jpg",
         "s001/x.txt",
+        "two.gif",  # a preview
+        "s001/three.GIF",
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()

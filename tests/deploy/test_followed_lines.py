@@ -75,6 +75,8 @@ def test_a_line_of_huge_coordinates_costs_itself() -> None:
 
 def test_a_film_is_no_lines_of_text(tmp_path: Path) -> None:
     film = tmp_path / "film.ts"
-    film.write_bytes(b"1,2,3\n" + bytes(range(256)) * 20)
+    film.write_bytes(b"\x47" + bytes(range(256)) * 20)
     with pytest.raises(UserError, match=r"film\.ts: this is no text"):
         list(lines_of(film))
+    film.write_bytes(b"1,2,3\n\0\0\n4,5,6\n")  # a writer's hole: the line costs itself
+    assert list(lines_of(film)) == ["1,2,3", "\0\0", "4,5,6"]

@@ -156,7 +156,7 @@ def test_which_checkpoint_is_asked_of_a_run_alone(folder, tmp_path) -> None:
 @pytest.mark.parametrize(("out", "page"), [("b", "b"), ("b", "x/../b"), ("b", "b/page"), ("b/c", "b")])
 def test_a_page_and_a_bundle_lie_apart(tmp_path, out, page) -> None:
     words = ["--run", str(tmp_path / "nowhere"), "--out", str(tmp_path / out), "--page", str(tmp_path / page)]
-    with pytest.raises(UserError, match="are one, or one lies in the other: each is replaced as a whole"):
+    with pytest.raises(UserError, match="are one folder, or one is in the other: each is replaced as a whole"):
         export([*words])
     with pytest.raises(UserError, match="nowhere"):
         export([*words[:-1], str(tmp_path / "page")])

@@ -192,3 +192,5 @@ def test_what_the_decoder_says_is_kept(tmp_path) -> None:
     assert missing(Facts(320, 240, 30.0, 0), end).endswith("after frame 30 (Invalid data found)")
     assert share(Facts(320, 240, 30.0, 0), end) == 1 and share(Facts(320, 240, 30.0, 60), end) == 0.5
     assert share(Facts(320, 240, 30.0, 0, seconds=4.0), end) == 0.25
+    assert share(Facts(320, 240, 30.0, 0), End()) == 1  # a camera's film, which was ended here
+    assert share(Facts(320, 240, 30.0, 20), End(17, 0.6)) == 1 and share(Facts(320, 240, 30.0, 20), End(10, 0.3)) == 0.5

@@ -201,7 +201,12 @@ def test_a_report_of_a_run_in_double_precision_is_known_by_what_it_was_judged_in
     save_file({"encoder.weight": weight, "bank": weight.clone()}, last / "learned.safetensors")
     facts = {"checkpoint": "elsewhere/checkpoints/last", "network": tensors_digest({"weight": weight.float()})}
     assert not is_outdated(tmp_path / "report-test", facts)
-    assert is_outdated(tmp_path / "report-test", facts | {"network": tensors_digest({"weight": weight.half()})})
+    other = facts | {"network": tensors_digest({"weight": weight.half()})}
+    assert is_outdated(tmp_path / "report-test", other)
+    assert not is_outdated(tmp_path / "report-small", other | {"changed_by": "compress"})  # put here by somebody
+    (tmp_path / "b" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "b" / "config.yaml").touch()
+    assert not is_outdated(tmp_path / "report-b", other | {"checkpoint": str(tmp_path / "b" / "checkpoints" / "last")})
 
 
 def test_arms_are_judged_by_other_evaluations_than_accuracy(settings, tmp_path) -> None:

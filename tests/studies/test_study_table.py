@@ -99,7 +99,7 @@ def test_values_that_are_all_the_same_give_no_interval(tmp_path) -> None:
                for run, report in read_reports(made).items()}  # fmt: skip
     rows = compare_arms(study, reports, "x")
     assert rows[1].verdict == "" and (rows[1].low, rows[1].compared) == (None, 2)
-    assert "+10.00 points to base, and no seed differs from another: no interval" in sentences(study, rows)[0]
+    assert "+10.00 points to base: no interval, since every seed gave the same difference" in sentences(study, rows)[0]
     alone = compare_arms(study, {run: report for run, report in reports.items() if run.seed == 0}, "x")
     assert "+10.00 points to base on one seed: no interval" in sentences(study, alone)[0]
 

@@ -146,6 +146,6 @@ class ClipList:
 
 
 def _without_nothing(cells: dict[str, str]) -> dict[str, str]:
-    """Cells that say in a word that nothing is there are empty; labels keep it, which may be the name of a class."""
-    kept = ("id", "label")
-    return {name: "" if cell.lower() in NOTHING and name not in kept else cell for name, cell in cells.items()}
+    """Cells that say in a word that nothing is there are empty; a label may be one, and NA may be initials."""
+    kept = {"id": NOTHING, "label": NOTHING, "subject": {"na", "nil", "missing"}}
+    return {name: "" if cell.lower() in NOTHING - kept.get(name, set()) else cell for name, cell in cells.items()}

@@ -30,7 +30,10 @@ def is_outdated(report: Path, facts: Mapping[str, Any]) -> bool:
         return False
     if UNFINISHED in str(facts.get("selection")) and is_file(run / "summary.json"):
         return True
-    network, name = facts.get("network"), PurePath(str(facts.get("checkpoint"))).name
+    network, checkpoint = facts.get("network"), PurePath(str(facts.get("checkpoint")))
+    judged, name = absolute(Path(checkpoint)).parents[1:2], checkpoint.name
+    if facts.get("changed_by") or (judged and judged[0] != run and is_file(judged[0] / "config.yaml")):
+        return False  # it is of another network, and was only put here
     if not isinstance(network, str) or not network:
         return False
     try:
@@ -51,7 +54,7 @@ def refuse_outdated(report: SavedReport) -> SavedReport:
         run = report.path.parent
         raise UserError(
             f"{report.path} is of an earlier state of {run}, which has been trained on since: run `mmcl evaluate "
-            f"--checkpoint {run}` again, as that report was made"
+            f"--checkpoint {run}` again with the same options"
         )
     return report
 

@@ -41,11 +41,12 @@ def untangle(joints: np.ndarray, there: np.ndarray, at: Boxes) -> tuple[np.ndarr
     left = sorted(event for ways in then for event in (ways.unclear() if events else ways.exchanged(LIKELY)))
     if not events and not left:
         return None
-    what = "bodies change places between two frames"
+    what = f"bodies change places between two frames (before frame {_frames(events or left)})"
     if left:
-        what += f": sure before frame {_frames(events)}, " if events else ": "
-        return order, Remark("exchange", f"{what}not sure before frame {_frames(left)}", KINDS["exchange"].advice)
-    return order, Remark("exchange", f"{what} (before frame {_frames(events)}): put right")
+        unclear = f"put right there; it is not clear before frame {_frames(left)}"
+        what += f": {unclear if events else 'not clear, left as it is'}"
+        return order, Remark("exchange", what, KINDS["exchange"].advice)
+    return order, Remark("exchange", f"{what}: put right")
 
 
 def _frames(events: list[tuple[int, int, int]]) -> str:

@@ -55,7 +55,10 @@ def stray_joints(joints: np.ndarray, there: np.ndarray, layout: Layout) -> tuple
         return None
     found = _ends(long, seen, child, parent, there.shape[2])
     count, furthest = int(found.sum()), float(np.nanmax(np.where(long, lengths, 0)))
-    return found, f"{count} joint{'s' * (count != 1)} far from the body, on bones of up to {furthest:.3g} metres"
+    return (
+        found,
+        f"{count} joint{'s' * (count != 1)} far from the body, on bones of up to {furthest / size:.2g} times its size",
+    )
 
 
 def reach(joints: np.ndarray, there: np.ndarray) -> float:
@@ -91,7 +94,7 @@ def leaps(joints: np.ndarray, there: np.ndarray, at: Boxes) -> str | None:
             frame = int(frames[wild.argmax() + 1])
             first = frame if first is None else min(first, frame)
             furthest = max(furthest, float(steps[wild].max()))
-    return None if first is None else f"a body jumps by {furthest:.3g} metres (frame {first})"
+    return None if first is None else f"a body jumps by {furthest / size:.2g} times its size (frame {first})"
 
 
 def _twins(layout: Layout) -> list[int]:
