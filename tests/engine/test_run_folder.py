@@ -302,7 +302,7 @@ def test_an_older_checkpoint_whose_optimiser_remembers_nothing_is_not_resumed(ol
     for entries in state["optimiser"]["states"].values():
         entries[:] = [{} for _ in entries]
     torch.save(state, file)
-    with pytest.raises(UserError, match=r"cannot resume: .*training.pt .*nothing in it that an optimiser remembers"):
+    with pytest.raises(UserError, match=r"cannot resume: .*training.pt .*it holds no optimiser state"):
         run(demo_store, older, "--resume=true")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,6 +105,7 @@ def demo_store(place: Place) -> Path:
 
     store = place.folder / "store"
     if not store.exists():
+        shutil.rmtree(place.folder / "raw", ignore_errors=True)  # of a part that took too long while it made them
         generate(place.folder / "raw", subjects=4, clips_per_subject=1, workers=1, progress=False)
         reader = READERS["demo"](place.folder / "raw", None)
         prepare(reader, store, frames_per_clip=2, crop_size=112, workers=1, progress=False)

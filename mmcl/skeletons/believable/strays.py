@@ -38,7 +38,8 @@ def stray_joints(joints: np.ndarray, there: np.ndarray, layout: Layout) -> tuple
     seen = there[:, :, child] & there[:, :, parent]
     with np.errstate(over="ignore"):
         lengths = np.where(seen, np.sqrt((bones * bones).sum(axis=-1)), np.nan)
-    if not np.nanmax(lengths, initial=0) > MOSTLY * (size := reach(joints, there)):
+    size = reach(joints, there)
+    if not size or not np.nanmax(lengths, initial=0) > MOSTLY * size:
         return None
     if seen.all():
         usual = np.median(lengths, axis=1, keepdims=True)
