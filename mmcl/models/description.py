@@ -110,15 +110,7 @@ class Description:
 
 
 def parse_description(content: Any, where: str) -> Description:
-    """Check the content of a description file, of this format or the one before.
-
-    Args:
-        content: what JSON made of the file.
-        where: the file, for messages.
-
-    Raises:
-        UserError: another format, a missing or unknown key, or a value of the wrong type or size.
-    """
+    """The description that a file holds; arguments and errors are those of :func:`check_file`."""
     file = check_file(content, where)
     return Description(
         encoder=file.encoder, class_names=file.class_names, layout=Layout.from_dict(file.layout, f"{where} layout"),

@@ -63,13 +63,13 @@ def find_videos(folder: Path | None, suffixes: tuple[str, ...] = VIDEO_SUFFIXES)
     if folder is None or not folder.is_dir():
         return found
     inner = []
-    for entry in sorted(entries(folder), key=lambda entry: (_likely(entry.name), entry.name)):
+    for entry in sorted(entries(folder), key=_is_preview):  # these come last
         if entry.name.lower().endswith(suffixes):
             found.setdefault(_stem(entry.name), entry.path)
         elif entry.is_dir():
             inner.append(entry)
     for parent in inner:
-        for entry in sorted(entries(Path(parent.path)), key=lambda entry: (_likely(entry.name), entry.name)):
+        for entry in sorted(entries(Path(parent.path)), key=_is_preview):
             name = entry.name.lower()
             if name.endswith(PICTURE_SUFFIXES):
                 found.setdefault(unicodedata.normalize("NFC", parent.name), parent.path)
@@ -79,9 +79,9 @@ def find_videos(folder: Path | None, suffixes: tuple[str, ...] = VIDEO_SUFFIXES)
     return found
 
 
-def _likely(name: str) -> bool:
-    """Whether a film is a preview rather than the recording, which comes last."""
-    return name.lower().endswith(".gif")
+def _is_preview(entry: os.DirEntry[str]) -> bool:
+    """Whether a file is more likely a preview of a recording than the recording itself."""
+    return entry.name.lower().endswith(".gif")
 
 
 def _stem(name: str) -> str:

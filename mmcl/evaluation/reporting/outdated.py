@@ -1,4 +1,4 @@
-"""Whether the reports that lie in a run folder are of what the run has learned by now."""
+"""Whether a report in a run folder is of the network that the run holds now."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def is_outdated(report: Path, facts: Mapping[str, Any]) -> bool:
     if UNFINISHED in str(facts.get("selection")) and is_file(run / "summary.json"):
         return True
     network, checkpoint = facts.get("network"), PurePath(str(facts.get("checkpoint")))
-    judged, name = absolute(Path(checkpoint)).parents[1:2], checkpoint.name
-    if facts.get("changed_by") or (judged and judged[0] != run and is_file(judged[0] / "config.yaml")):
+    owner, name = absolute(Path(checkpoint)).parent.parent, checkpoint.name
+    if facts.get("changed_by") or (owner != run and is_file(owner / "config.yaml")):
         return False  # it is of another network, and was only put here
     if not isinstance(network, str) or not network:
         return False
