@@ -1,6 +1,9 @@
-"""Whether a task, its encoder and its clips can be trained the way that the processes were launched."""
+"""Whether a task, its encoder and its clips can be trained the way that the processes were launched, and still are."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
@@ -75,3 +78,18 @@ def check_groups(accelerator: Accelerator, groups: list[ParameterGroup], stages:
     if clipped and accelerator.distributed_type == DistributedType.DEEPSPEED:
         raise UserError(f"the gradients of {clipped[0]} are clipped tensor by tensor, which DeepSpeed cannot do: train "
                         "without DeepSpeed")  # fmt: skip
+
+
+def check_finite(loss: float, step: int, advice: Callable[[], str]) -> None:
+    """Whether training has diverged.
+
+    Args:
+        loss: mean over all processes, the same on each, so that all of them stop.
+        step: the last one that was taken.
+        advice: says what to go on from.
+
+    Raises:
+        UserError: the loss is no finite number.
+    """
+    if not math.isfinite(loss):
+        raise UserError(f"the loss is {loss} at step {step}: training has diverged; {advice()}")

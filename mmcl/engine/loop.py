@@ -9,32 +9,26 @@ Collective calls are made on every process; files are written by the main proces
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 from tqdm import tqdm
 
-from mmcl.common.distributed import share_statistics
-from mmcl.common.errors import UserError
 from mmcl.common.interrupts import stop_requests
 from mmcl.data.dataset import ClipDataset
 from mmcl.data.loader import loader
 from mmcl.engine.checkpoint import Checkpoints
-from mmcl.engine.checks import check_compared, check_groups
+from mmcl.engine.checks import check_compared, check_finite, check_groups
 from mmcl.engine.config import TrainConfig
+from mmcl.engine.evaluator import Evaluator
 from mmcl.engine.optimiser import RunOptimiser
 from mmcl.engine.plan import Plan, PlannedStage, Trainable
 from mmcl.engine.position import Position
 from mmcl.engine.processes import StopCheck, step_batches, to_device
 from mmcl.engine.run_log import RunLog
-from mmcl.engine.scoring import score_together
 from mmcl.engine.setup import Experiment
 from mmcl.engine.steps import Stepper
 from mmcl.tasks.base import Task
@@ -82,6 +76,7 @@ class Loop:
         if self.resumes:
             self.checkpoints.load_random()
         self.stop_check = StopCheck(accelerator)
+        self.evaluator = Evaluator(accelerator, data, task, config.data)
         self.log = RunLog(accelerator, task, folder, self.position)
 
     @property
@@ -163,8 +158,8 @@ class Loop:
 
     @torch.no_grad()
     def _call(self, event: Callable[..., None]) -> None:
-        self._stand_still()
-        event(self.current.stage, self.apply)
+        self.evaluator.stand_still()
+        event(self.current.stage, self.evaluator.apply)
 
     def _epoch(self, bar: Any, stops: list[int]) -> bool:
         """Train one epoch from the current position on; False when asked to stop."""
@@ -198,11 +193,7 @@ class Loop:
         rates = {f"rate/{name}": rate for name, rate in self.optimiser.rates().items()}
         self.log.record("train", values | rates, self.current.stage.name)
         self.log.remark(values)
-        if not math.isfinite(values["loss"]):  # the same on all processes
-            raise UserError(
-                f"the loss is {values['loss']} at step {self.position.steps}: training has diverged; "
-                f"{self.checkpoints.advice()}"
-            )
+        check_finite(values["loss"], self.position.steps, self.checkpoints.advice)
         bar.set_postfix(epoch=self.position.epochs + 1, loss=f"{values['loss']:.3f}", refresh=False)
 
     def _asked_to_stop(self, stops: list[int]) -> bool:
@@ -210,38 +201,13 @@ class Loop:
 
     def _validate(self) -> None:
         """Judge by the clips held out of the training side; keeps ``checkpoints/best`` of the last stage."""
-        clips, position, last_stage = self.data.split.validation, self.position, len(self.plan) - 1
+        position, last_stage = self.position, len(self.plan) - 1
         ends = position.epoch == self.current.epochs
-        if not len(clips) or not (ends or position.epoch % self.config.engine.validate_every == 0):
+        if not len(self.data.split.validation) or not (ends or position.epoch % self.config.engine.validate_every == 0):
             return
-        self._stand_still()
-        labels = self.data.split.targets(self.data.store.labels[clips])
-        with torch.no_grad():
-            values = self.task.validation(self.apply, clips, labels)
+        values = self.evaluator.validation()
         position.metric, position.last = next(iter(values.items()))
         self.log.record("validation", values, self.current.stage.name)
         if position.stage == last_stage and (position.best is None or position.last > position.best):
             position.best = position.last
             self.checkpoints.save(self.optimiser, "best")
-
-    def _stand_still(self) -> None:
-        """Evaluation mode, in which all processes have one network: that of the first, which is what is saved."""
-        self.task.eval()
-        share_statistics(self.task)
-
-    def apply(self, function: Callable[[Tensor, Tensor], Tensor], clips: Sequence[int] | np.ndarray) -> np.ndarray:
-        """What a function of raw joints and lengths gives for clips, outside autocast; shared by all processes.
-
-        Args:
-            function: (joints (n, M, T, V, C), lengths (n,)) -> (n, ...).
-            clips: positions in the store, at least one.
-
-        Returns:
-            (clips, ...), the same on all processes.
-        """
-        score = partial(self._scored, function)
-        return score_together(score, self.data.store, np.asarray(clips), self.accelerator, self.config.data)
-
-    def _scored(self, function: Callable[[Tensor, Tensor], Tensor], joints: Tensor, lengths: Tensor) -> Tensor:
-        result: Tensor = self.task.applied(function, joints.to(self.task.preprocess.dtype), lengths)
-        return result
