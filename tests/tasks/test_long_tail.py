@@ -177,7 +177,7 @@ def test_saliencies_find_the_part_that_was_planted():
         labels = torch.randint(0, 2, (8,), generator=generator).tolist()
         x = torch.stack([torch.full((1, WINDOW, 20, 3), 1.0 - 2 * label) for label in labels])
         batch = made_batch(task, x, labels, step=step)
-        task.after_step(SimpleNamespace(), [batch], [{"x": x, "x_labels": torch.tensor(labels)}])
+        task.after_step(SimpleNamespace(), [batch], [{"x": x, "looked_at": torch.arange(8)}])
     has = torch.tensor([arm in some for some in task.coalitions.names])
     values = task.saliency.values[:2]
     assert values[:, has].min() > 0.1 and values[:, ~has].abs().max() < 1e-3
@@ -200,7 +200,7 @@ def test_released_looks_at_all_clips():
     for released, count in ((False, 2), (True, 7)):
         task = made_task(mixing="shap_mix", released=released)
         given = task(made_batch(task, bodies(7), LABELS))
-        assert len(given["x"]) == len(given["x_labels"]) == count
+        assert len(given["x"]) == len(given["looked_at"]) == count
 
 
 def test_mistakes_are_named():

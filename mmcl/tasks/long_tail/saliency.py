@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mmcl.common.distributed import gather_rows
+
 SCALE = 10.0  # a coalition of ten joints counts its saliency once
 MEMORY = 0.9  # of the moving average
 START = 1e-6
@@ -41,6 +43,24 @@ def added_chance(chances: Tensor, without: Tensor, labels: Tensor, released: boo
     rows = torch.arange(len(labels), device=labels.device)
     added = chances[rows, labels] - without.expand_as(chances)[rows, labels]
     return added.relu() if released else added
+
+
+def of_all_processes(labels: Tensor, rows: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
+    """Classes and gains of the clips that all processes looked at, in order of rank; collective.
+
+    Processes look at differently many clips, and rows that are gathered are equally many on each. So each gives all of
+    its clips, and says which were looked at.
+
+    Args:
+        labels: (N,) of this process's clips, as many as on every other process.
+        rows: (n,) those that were looked at.
+        added: (n,) from :func:`added_chance`.
+    """
+    table = added.new_zeros(len(labels), 2)  # a gain, and 1 where there is one
+    table[rows] = torch.stack([added, torch.ones_like(added)], dim=1)
+    table, labels = gather_rows(table, "saliency"), gather_rows(labels, "saliency")
+    seen = table[:, 1] > 0
+    return labels[seen], table[seen, 0]
 
 
 class PartSaliency(nn.Module):

@@ -25,7 +25,7 @@ from mmcl.tasks.long_tail.losses import balanced_cross_entropy, log_prior, soft_
 from mmcl.tasks.long_tail.mixing import Mixed, WholeBatch
 from mmcl.tasks.long_tail.options import LongTailOptions
 from mmcl.tasks.long_tail.part_mix import GRID, MIXUP, draw_window, partners, spread, tail_aware_coalitions
-from mmcl.tasks.long_tail.saliency import MEMORY, PartSaliency, added_chance, only
+from mmcl.tasks.long_tail.saliency import MEMORY, PartSaliency, added_chance, of_all_processes, only
 from mmcl.tasks.stages import ParameterGroup, Stage
 
 BACKGROUND_CLIPS = 512  # at most so many are averaged: the mean of more is hardly another one
@@ -101,7 +101,11 @@ class LongTail(Task):
         return torch.cat([x * there, there], dim=-1)
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """``loss``, ``loss_classes``, ``loss_mixed``, ``scores`` (N, K) of clips as they are, ``x``, ``x_labels``."""
+        """``loss``, ``loss_classes``, ``loss_mixed``, ``scores`` (N, K) of clips as they are, ``looked_at``, ``x``.
+
+        ``looked_at`` (n,) are the rows from which saliencies are estimated, ``x`` their clips. Processes may have
+        differently many. One that has none gives a clip all the same, since not every encoder takes an empty batch.
+        """
         x, labels, n = self.augmented(batch), batch["labels"], len(batch["labels"])
         mixed = self.mixed(batch, x)
         scores = widen(self.encoder(x if mixed is None else torch.cat([x, mixed.x])))
@@ -114,7 +118,7 @@ class LongTail(Task):
             outputs |= {"loss": classes + loss, "loss_mixed": loss.detach()}
         if self.settings.mixing == "shap_mix":
             looked_at = spread(n, 1.0 if self.settings.released else self.settings.saliency_clips).to(x.device)
-            outputs |= {"x": x[looked_at].detach(), "x_labels": labels[looked_at]}
+            outputs |= {"looked_at": looked_at, "x": x[looked_at if len(looked_at) else slice(1)].detach()}
         return outputs
 
     def mixed(self, batch: dict[str, Any], x: Tensor) -> Mixed | None:
@@ -154,9 +158,9 @@ class LongTail(Task):
         if self.settings.mixing != "shap_mix":
             return
         for batch, given in zip(batches, outputs, strict=True):
-            self._estimate(batch, given["x"], given["x_labels"])
+            self._estimate(batch, given["x"], given["looked_at"])
 
-    def _estimate(self, batch: dict[str, Any], x: Tensor, labels: Tensor) -> None:
+    def _estimate(self, batch: dict[str, Any], x: Tensor, looked_at: Tensor) -> None:
         released, early = self.settings.released, batch["epoch"] < self.settings.warmup_epochs
         draws = self.dice(batch, f"coalition {batch['micro']}").uniform(2 + len(self.coalitions.parts)).cpu()
         number = int(float(draws[0]) * len(self.coalitions))
@@ -164,10 +168,10 @@ class LongTail(Task):
         others = [] if released and early else draw_context(members, float(draws[1]), draws[2:])
         context = self.coalitions.joints_of(others)
         chances, without = self.applied(self._chances, x, own | context, context)
-        added = added_chance(chances, without, labels, released)
+        n, labels = len(looked_at), batch["labels"]
+        added = added_chance(chances[:n], without[:n], labels[looked_at], released)
         memory = 0.0 if released and batch["epoch"] <= self.settings.warmup_epochs else MEMORY
-        everyone = gather_rows(labels, "saliency"), gather_rows(added, "saliency")
-        self.saliency.update(number, int(own.sum()), *everyone, memory=memory)
+        self.saliency.update(number, int(own.sum()), *of_all_processes(labels, looked_at, added), memory=memory)
 
     def _chances(self, x: Tensor, joints: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Chances of the classes where some joints move, and where only the context does, from one pass.
