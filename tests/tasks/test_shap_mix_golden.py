@@ -16,6 +16,8 @@ from mmcl.skeletons.augmentations.coordinates import rotation_matrices
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.window import Span, crop_span, evaluated_span, frame_times, look
 
+SHORTEST = 64  # frames of a crop of the released feeder, whatever the window
+
 
 def fed(clip: np.ndarray, span: Span, window: int) -> np.ndarray:
     """A clip (C, T, V, M) as the feeder gives it: the span of it at so many times, (C, window, V, M)."""
@@ -39,9 +41,9 @@ def test_crops_of_the_feeder():
             elif drawn:
                 rng = np.random.RandomState(int(drawn[3]))
                 low, high = float(drawn[1]), float(drawn[2])
-                share, window = rng.rand() * (high - low) + low, expected.shape[1]
-                places = clip.shape[1] - min(max(int(clip.shape[1] * share), window), clip.shape[1]) + 1
-                span = crop_span(frames, share, (rng.randint(0, places) + 0.5) / places, floor=window)
+                share = rng.rand() * (high - low) + low
+                places = clip.shape[1] - min(max(int(clip.shape[1] * share), SHORTEST), clip.shape[1]) + 1
+                span = crop_span(frames, share, (rng.randint(0, places) + 0.5) / places, floor=SHORTEST)
             else:
                 continue
             compared += 1
@@ -74,5 +76,6 @@ def test_groups_of_classes_by_their_training_clips():
     ids, counts = [str(row) for row in range(len(test))], np.bincount(train, minlength=int(test.max()) + 1)
     verdict = Verdict({"top1": 0.0}, "top1", ids, predicted == test, {"labels": test})
     groups = by_groups(verdict, counts, GroupsOptions()).metrics["groups"]
-    found = [groups[name]["accuracy"] for name in ("many", "medium", "few")]
+    # The released accuracy of a group that has no class is 0, ours is None.
+    found = [groups[name]["accuracy"] or 0.0 for name in ("many", "medium", "few")]
     np.testing.assert_allclose(found, arrays["shot/many_medium_few"], rtol=1e-12)
