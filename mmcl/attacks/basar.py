@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmcl.attacks.base import AXES, Attack, AttackOptions
-from mmcl.attacks.scene import Scene, per_clip, per_coordinate
-from mmcl.attacks.walk import around, keep_bones, released_around, towards
+from mmcl.attacks.base import Attack, AttackOptions
+from mmcl.attacks.scene import Scene, fitted_to, per_clip, per_coordinate
+from mmcl.attacks.walk import around, frame_distance, keep_bones, released_around, released_delta, towards
 from mmcl.common.errors import UserError
 from mmcl.common.printing import complain
 from mmcl.models.model import Model
@@ -39,8 +39,8 @@ class BASAROptions(AttackOptions):
         fit_every: rounds from one fit of the bones to the next.
         starts: clips that may be begun at, of other classes; with ``targeted`` first those that the model answers with
             the class that is wanted.
-        released: explore as the released code does, see :func:`mmcl.attacks.walk.released_around`; clips with one body
-            and no more joints than frames.
+        released: explore as the released code does, see :func:`mmcl.attacks.walk.released_around` and
+            :func:`mmcl.attacks.walk.released_delta`; clips with one body.
     """
 
     steps: int = 100
@@ -119,6 +119,8 @@ class BASAR(Attack):
             current = torch.where(hit, nearer, current)
             share = torch.where(hit, 2 * share, share / 2)
             share = torch.where(share >= 1, FIRST_SHARE, share)
+            if self.options.released:
+                delta = released_delta(delta, per_clip(frame_distance(current, joints, lengths)))
             if (number + 1) % self.options.fit_every == 0:
                 current = self._accept(fools, current, keep_bones(current, joints, mask, model.layout.parents))
         found = joints + scene.inside(current - joints)
@@ -171,33 +173,13 @@ class BASAR(Attack):
     def _aside(self, scene: Scene, current: Tensor, delta: Tensor, name: str) -> Tensor:
         draws = scene.draws(self.options.seed, name)
         if self.options.released:
-            T, V = current.shape[2:4]
-            if current.shape[1] > 1 or V > T:
-                raise UserError(f"basar released takes one body and at most as many joints as frames, not {V} of {T}")
-            noise = draws.normal(1, T, T, current.shape[-1]).to(current)
-            return released_around(current, scene.joints, noise, delta) * scene.movable
+            (bodies, T, V), C = current.shape[1:4], current.shape[-1]
+            if bodies > 1:
+                raise UserError(f"basar released takes clips with one body, not {bodies}")
+            noise = draws.normal(1, T, T, C).to(current)
+            rest = None
+            if V > T:
+                rest = scene.draws(self.options.seed, f"{name} rest").normal(1, T, V, C).to(current)
+            return released_around(current, scene.joints, noise, delta, rest=rest) * scene.movable
         noise = per_coordinate(draws, current, normal=True) * scene.movable
         return around(current, scene.joints, noise, delta) * scene.movable
-
-
-def fitted_to(scene: Scene, joints: Tensor, lengths: Tensor) -> Tensor:
-    """Other clips in the clean ones' place: their length, their middle, and their joints that are there.
-
-    Args:
-        scene: with the clean clips (N, M, T, V, C); one that shows nobody, with length 0, takes nothing.
-        joints: (N, M', T', V, C').
-        lengths: (N,).
-    """
-    clean, there = scene.joints, scene.mask[..., None]
-    time = (torch.arange(clean.shape[2], device=clean.device)[None] + 0.5) / scene.lengths[:, None].clamp(min=1)
-    frames = (time * lengths[:, None]).long().clamp(max=joints.shape[2] - 1)
-    bodies = torch.arange(clean.shape[1], device=clean.device).clamp(max=joints.shape[1] - 1)
-    rows = torch.arange(len(joints), device=clean.device)
-    taken = joints[rows[:, None, None], bodies[None, :, None], frames[:, None]]
-    other = clean.clone()
-    axes = min(AXES, clean.shape[-1])
-    other[..., :axes] = taken[..., :axes].to(clean)
-    known = there & (other[..., :axes] != 0).any(dim=-1, keepdim=True)
-    count = known.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1)
-    shift = ((clean - other) * known).sum(dim=(1, 2, 3), keepdim=True) / count
-    return torch.where(known, other + shift * (scene.limit >= 0), clean)

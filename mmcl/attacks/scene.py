@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcl.attacks.base import AXES
 from mmcl.common.draws import Draws, derived_keys, step_key, uniform
 from mmcl.models.model import Model
 
@@ -82,6 +83,29 @@ class Scene:
     def draws(self, seed: int, name: str) -> Draws:
         """Random numbers of each clip: a function of the seed and of the clip itself, whichever batch it is in."""
         return Draws(derived_keys(content_keys(self.joints), f"{seed}"), name)
+
+
+def fitted_to(scene: Scene, joints: Tensor, lengths: Tensor) -> Tensor:
+    """Other clips in the clean ones' place: their length, their middle, and their joints that are there.
+
+    Args:
+        scene: with the clean clips (N, M, T, V, C); one that shows nobody, with length 0, takes nothing.
+        joints: (N, M', T', V, C').
+        lengths: (N,).
+    """
+    clean, there = scene.joints, scene.mask[..., None]
+    time = (torch.arange(clean.shape[2], device=clean.device)[None] + 0.5) / scene.lengths[:, None].clamp(min=1)
+    frames = (time * lengths[:, None]).long().clamp(max=joints.shape[2] - 1)
+    bodies = torch.arange(clean.shape[1], device=clean.device).clamp(max=joints.shape[1] - 1)
+    rows = torch.arange(len(joints), device=clean.device)
+    taken = joints[rows[:, None, None], bodies[None, :, None], frames[:, None]]
+    other = clean.clone()
+    axes = min(AXES, clean.shape[-1])
+    other[..., :axes] = taken[..., :axes].to(clean)
+    known = there & (other[..., :axes] != 0).any(dim=-1, keepdim=True)
+    count = known.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1)
+    shift = ((clean - other) * known).sum(dim=(1, 2, 3), keepdim=True) / count
+    return torch.where(known, other + shift * (scene.limit >= 0), clean)
 
 
 def per_clip(values: Tensor) -> Tensor:

@@ -16,9 +16,16 @@ def distances(one: Tensor, two: Tensor) -> Tensor:
     return (one - two).square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
 
 
-def frame_distance(one: Tensor, two: Tensor) -> Tensor:
-    """(N,) mean over frames of the length of the difference of all coordinates of a frame."""
-    return (one - two).square().sum(dim=(1, 3, 4)).sqrt().mean(dim=1)
+def frame_distance(one: Tensor, two: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """(N,) mean over frames of the length of the difference of all coordinates of a frame.
+
+    Args:
+        one: (N, M, T, V, C).
+        two: the same; frames behind a clip's length are equal.
+        lengths: (N,) of the clips; None: they fill all frames.
+    """
+    apart = (one - two).square().sum(dim=(1, 3, 4)).sqrt()
+    return apart.mean(dim=1) if lengths is None else apart.sum(dim=1) / lengths.clamp(min=1)
 
 
 def towards(current: Tensor, clean: Tensor, share: Tensor | float) -> Tensor:
@@ -44,19 +51,24 @@ def around(current: Tensor, clean: Tensor, noise: Tensor, delta: Tensor | float)
 
 
 def released_around(
-    current: Tensor, clean: Tensor, noise: Tensor, delta: Tensor | float, ties: Sequence[tuple[int, int]] = ()
-) -> Tensor:
+    current: Tensor, clean: Tensor, noise: Tensor, delta: Tensor | float, ties: Sequence[tuple[int, int]] = (),
+    rest: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """The same as the released code does it, for one body: noise is (N, 1, T, T, C), and V of its columns are used.
 
-    What it takes off is no component along the way: it is the matrix product of noise and way, times the way.
+    What it takes off is no component along the way: it is the matrix product of noise and way, times the way. Where a
+    clip has more joints than frames, the noise has no column for the last joints. They get a second noise over the
+    length of the first one, which ``delta`` and the distance do not scale.
 
     Args:
-        current: (N, 1, T, V, C), V of at most T.
+        current: (N, 1, T, V, C).
         clean: the same.
         noise: see above.
         delta: as in :func:`around`.
         ties: (joint, other): a joint that has the other's noise, since both are at one place.
+        rest: (N, 1, T, V, C) the second noise, whose first T columns are not used; needed where V > T.
     """
+    T, V = current.shape[2:4]
     noise = noise.clone()
     for joint, other in ties:
         noise[:, :, :, joint] = noise[:, :, :, other]
@@ -65,7 +77,23 @@ def released_around(
     size = distances(noise, torch.zeros_like(noise))
     step = delta * far[..., :AXES].mean(dim=-1, keepdim=True) * normalised(noise, size)
     crossed = torch.einsum("nmtsc,nmsvc->nmtvc", step, way)
-    return step[:, :, :, : current.shape[3]] - crossed * way
+    first = step[:, :, :, :V]
+    if V > T:
+        assert rest is not None, "more joints than frames take a second noise"
+        first = torch.cat([first, normalised(rest, size)[:, :, :, T:]], dim=3)
+    return first - crossed * way
+
+
+def released_delta(delta: Tensor, far: Tensor) -> Tensor:
+    """The released code explores little where the clean clip is near; the first of its rules that holds is followed.
+
+    Args:
+        delta: as in :func:`around`.
+        far: the same shape, what :func:`frame_distance` says of the clip and the clean one.
+    """
+    nearest = torch.where((far < 0.025) & (delta > 0.05), 0.025, delta)
+    nearer = torch.where((far <= 0.05) & (delta > 0.1), 0.05, nearest)
+    return torch.where((far <= 0.1) & (delta > 0.2), 0.1, nearer)
 
 
 def keep_bones(joints: Tensor, clean: Tensor, mask: Tensor, parents: Sequence[int]) -> Tensor:
