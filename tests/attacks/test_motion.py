@@ -11,7 +11,8 @@ from attacks.stand_in import clips
 from golden import check_double, load_doubles
 from torch import Tensor
 
-from mmcl.attacks.motion import Carry, assemble, carried, coefficients, fit_motion, left_out_errors
+from mmcl.attacks.autoregression import FEWEST, WIDEST, best_bandwidths, coefficients, left_out_errors
+from mmcl.attacks.motion import Carry, assemble, carried, fit_motion
 
 
 def naive_coefficients(
@@ -116,6 +117,37 @@ def test_fits_of_the_golden_folder() -> None:
             defined = expected != -1
             assert bool(defined.any(dim=1).all()) and bool((expected[defined] > 0).all())
             torch.testing.assert_close(curve[defined], expected[defined], rtol=1e-5, atol=0)
+        if kernel == "triweight" and f"{key}/bandwidth_at_grid_minimum" in arrays:
+            compare_bandwidths(series, order, arrays[f"{key}/cv_grid"], arrays[f"{key}/bandwidth_at_grid_minimum"])
+
+
+def compare_bandwidths(series: Tensor, order: int, grid: Tensor, least: Tensor) -> None:
+    """Ours predict what is left out as well as the best of a fine grid; the interval's ends are the grid's.
+
+    Where two bandwidths far apart are almost as good, ours may be the other one.
+    """
+    known = torch.ones(series.shape, dtype=torch.bool)
+    ends = torch.tensor([FEWEST / (series.shape[1] - order), WIDEST], dtype=torch.float64)
+    torch.testing.assert_close(grid[[0, -1]], ends)
+    found = best_bandwidths(series, known, order)
+    assert bool((found >= ends[0] * (1 - 1e-9)).all()) and bool((found <= ends[1] * (1 + 1e-9)).all())
+    ours, best = left_out_errors(series, known, order, torch.stack([found, least]))
+    assert bool((ours <= 1.02 * best).all()), (ours / best).tolist()
+    assert bool((ours <= 1.0005 * best).double().mean() > 0.5)
+
+
+def test_bandwidths_are_refined_beyond_the_grid_for_each_series_alone() -> None:
+    """The least of a curve of 2000 bandwidths, within what is left of the interval; whatever the other series are."""
+    series = torch.randn(7, 60, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).cumsum(dim=1)
+    known = torch.ones(series.shape, dtype=torch.bool)
+    found = best_bandwidths(series, known, 2)
+    fine = torch.logspace(*torch.tensor([FEWEST / 58, WIDEST]).log10().tolist(), 2000, dtype=torch.float64)
+    curve = left_out_errors(series, known, 2, fine).nan_to_num(torch.inf)
+    ours = left_out_errors(series, known, 2, found[None])[0]
+    assert bool((ours <= 1.0005 * curve.min(dim=0).values).all())
+    torch.testing.assert_close(found[:2], best_bandwidths(series[:2], known[:2], 2))
+    one, two = (coefficients(series, known, 2, width) for width in (0.4, torch.full((7,), 0.4).double()))
+    torch.testing.assert_close(one, two)
 
 
 def test_the_carry_is_assembled_as_released() -> None:
