@@ -17,7 +17,7 @@ from mmcl.attacks.iterative import Iterative
 from mmcl.attacks.mifgsm import with_momentum
 from mmcl.attacks.motion import Carry, carried
 from mmcl.attacks.scene import Scene
-from mmcl.attacks.smart import FRAMES_PER_SECOND, terms, unit
+from mmcl.attacks.smart import terms, unit
 from mmcl.attacks.tasar import separate_gradients
 
 
@@ -165,18 +165,17 @@ def _surrogate(model: StandIn, joints: Tensor) -> Tensor:
     return StandIn({f"surrogate/{key}": value for key, value in model.own.items()})(joints)
 
 
-def smart_weights(facts: dict[str, Any]) -> dict[str, float]:
-    """Options of the attack; the test is skipped where we have no form of one."""
-    if facts["dt"] != pytest.approx(1 / FRAMES_PER_SECOND):
-        pytest.skip(f"dt {facts['dt']}: our accelerations are always of {FRAMES_PER_SECOND} frames a second")
+def smart_weights(facts: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Options of the attack; accelerations are of the case's frame rate."""
+    monkeypatch.setattr("mmcl.attacks.smart.FRAMES_PER_SECOND", 1 / facts["dt"])
     return {key: facts[key] for key in ("class_weight", "bone_weight", "recon_weight")}
 
 
-def test_the_perceptual_terms_of_smart_are_the_released_ones() -> None:
+def test_the_perceptual_terms_of_smart_are_the_released_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     arrays, facts = load_doubles("tasar", "smart"), load_json("tasar", "smart_config")
     clean, changed = clips(arrays["in/x"]), clips(arrays["terms/x_adversarial"])
     weights, parents = arrays["in/joint_weights"].flatten(), arrays["in/parents"]
-    attack = build_attack("smart", {"released": True, **smart_weights(facts)})
+    attack = build_attack("smart", {"released": True, **smart_weights(facts, monkeypatch)})
     total, leaf = 0.0, changed.clone().requires_grad_(True)
     assert clean.shape[1] == sum(re.fullmatch(r"terms/person\d+/bone", key) is not None for key in arrays)
     for person in range(clean.shape[1]):
@@ -199,6 +198,7 @@ def test_the_papers_own_combination_of_smarts_terms() -> None:
     there = torch.ones(clean.shape[:4], dtype=torch.bool)
     weights = torch.full((joints,), 0.02, dtype=torch.float64)
     weights[10:15] = 0.04
+    weights = arrays["in/joint_weights"].flatten() if "in/joint_weights" in arrays else weights
     found = terms(leaf, clean, there, arrays["in/parents"], weights)
     for name, values in found.items():
         check_double(values.mean(), arrays[name], name, 1e-6)
@@ -209,21 +209,24 @@ def test_the_papers_own_combination_of_smarts_terms() -> None:
     check_double(gradient.flatten(3)[:, 0], arrays["gradient"], "gradient", 1e-6)
 
 
-def test_smart_takes_the_released_steps() -> None:
+def test_smart_takes_the_released_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     arrays, facts = load_doubles("tasar", "smart"), load_json("tasar", "smart_config")
+    weights = smart_weights(facts, monkeypatch)
     kinds = runs(arrays)
     assert set(kinds) <= {"untargeted", "targeted", "small_clip"}
     assert any(f"{kind}/iter1/pgs" in arrays for kind in kinds)
     for kind in kinds:
-        compare_smart(kind, arrays, facts)
+        compare_smart(kind, arrays, facts, weights)
 
 
-def compare_smart(kind: str, arrays: dict[str, Tensor], facts: dict[str, Any]) -> None:
+def compare_smart(
+    kind: str, arrays: dict[str, Tensor], facts: dict[str, Any], weights: dict[str, float]
+) -> None:  # fmt: skip
     """Joints and, where the file has them, directions of every step of one attack."""
     epsilon, targeted = facts["small_clip" if kind == "small_clip" else "clip"], kind == "targeted"
     labels = arrays["in/target_labels" if targeted else "in/y"]
     options = {"steps": facts["iterations"], "epsilon": epsilon, "step": facts["step"] / epsilon, "released": True}
-    attack = build_attack("smart", {**options, **smart_weights(facts), "targeted": targeted})
+    attack = build_attack("smart", {**options, **weights, "targeted": targeted})
     seen = watched(attack)
     model = StandIn(arrays, tuple(arrays["in/parents"].tolist()))
     model.layout.joint_count = len(arrays["in/parents"])

@@ -13,37 +13,45 @@ from golden import load_arrays, load_json
 from released_mamp import as_batch
 
 from mmcl.tasks.long_tail.coalitions import Coalitions, draw_context
-from mmcl.tasks.long_tail.saliency import PartSaliency, added_chance, only
+from mmcl.tasks.long_tail.saliency import MEMORY, START, PartSaliency, added_chance, only
 
 
 @pytest.fixture(scope="module")
 def released():
-    """Arrays, facts, NTU's coalitions, clips, background, and the released test's own classifier."""
+    """Arrays, facts, NTU's coalitions, clips, background, and a function that makes the case's classifiers."""
     arrays, facts = load_arrays("shap_mix", "saliency"), load_json("shap_mix", "saliency")
     x = as_batch(torch.from_numpy(arrays["x"]))
     coalitions = Coalitions(load_json("shap_mix", "mix")["parts_ntu"], x.shape[3])
     background = torch.from_numpy(arrays["background"]).permute(3, 1, 2, 0)
-    return arrays, facts, coalitions, x, background, net(arrays, "net/sd/")
+    sharp = told(r"logits = (\S+) \* Linear", facts["net"], 3.0)
+    return arrays, facts, coalitions, x, background, lambda prefix: net(arrays, prefix, sharp)
 
 
-def net(arrays, prefix):
-    """3 * Linear of the mean over frames, channels first, as the released test's classifier."""
+def told(pattern, text, otherwise):
+    """The number that a case's words tell, or what the release has by default."""
+    found = re.search(pattern, text)
+    return float(found[1]) if found else otherwise
+
+
+def net(arrays, prefix, sharp):
+    """A factor times a linear layer behind the mean over frames, channels first, as the case's classifier."""
     weight, bias = (torch.from_numpy(arrays[f"{prefix}f.{kind}"]) for kind in ("weight", "bias"))
 
     def chances(x):
         flat = x.mean(dim=2).permute(0, 3, 2, 1).flatten(1)  # (N, C * V * M)
-        return (3 * torch.nn.functional.linear(flat, weight, bias)).softmax(dim=1)
+        return (sharp * torch.nn.functional.linear(flat, weight, bias)).softmax(dim=1)
 
     return chances
 
 
 def test_updates_equal_the_released_ones(released):
-    arrays, facts, coalitions, x, background, chances = released
-    labels = torch.from_numpy(arrays["labels"])
+    arrays, facts, coalitions, x, background, classifier = released
+    labels, chances = torch.from_numpy(arrays["labels"]), classifier("net/sd/")
     saliency = PartSaliency(len(arrays["net/sd/f.bias"]), len(coalitions))
+    saliency.values.fill_(told(r"v starts at ([\d.e-]+)", facts["note"], START))
     nothing = torch.zeros(x.shape[3], dtype=torch.bool)
-    memory = float(re.search(r"\bema (\d*\.?\d+)", facts["note"])[1])
-    replaced = int(re.search(r"\bnaive_estimate_epoch (\d+)", facts["note"])[1])  # the last epoch that replaces values
+    memory = told(r"\bema (\d*\.?\d+)", facts["note"], MEMORY)
+    replaced = told(r"\bnaive_estimate_epoch (\d+)", facts["note"], 5)  # the last epoch that replaces values
     assert len(facts["steps"]) == sum(re.fullmatch(r"step\d+/v_after", key) is not None for key in arrays)
     for number, step in enumerate(facts["steps"]):
         coalition = coalitions.names.index(tuple(sorted(step["parts"])))
@@ -59,13 +67,12 @@ def test_updates_equal_the_released_ones(released):
 
 
 def test_kinetics_with_its_64_real_frames(released):
-    arrays = released[0]
-    facts = released[1]
+    arrays, facts, *_, classifier = released
     x = as_batch(torch.from_numpy(arrays["k400/x"]))
     coalitions = Coalitions(load_json("shap_mix", "mix")["parts_k400"], x.shape[3])
     background = torch.from_numpy(arrays["k400/background"]).permute(3, 1, 2, 0)
     x = torch.cat([x[:, :, :64], background[None, :, 64:].expand(len(x), -1, -1, -1, -1)], dim=2)
-    chances, labels = net(arrays, "k400/net/sd/"), torch.from_numpy(arrays["k400/labels"])
+    chances, labels = classifier("k400/net/sd/"), torch.from_numpy(arrays["k400/labels"])
     calls = [found for key in arrays if (found := re.fullmatch(r"k400/((naive|shapley)_parts_(\w+))", key))]
     assert sorted(found[2] for found in calls) == ["naive", "shapley"]
     for key, kind, words in (found.groups() for found in calls):
