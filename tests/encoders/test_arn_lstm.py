@@ -124,6 +124,9 @@ def test_windows_by_hand():
     assert rows(sliding_windows(x[:, :, :3], 4, 2, 0)) == [[[0, 1, 2, 3]]] * 3 + [[[0, 0, 1, 0]], [none]]
     short = [[[0, 1, 2, 3], [1, 2, 3, 0]], [[0, 0, 1, 0], [0, 1, 0, 0]]]  # of shortfalls 1 and 3, as released
     assert [rows(sliding_windows(x, 4, 1, 2))[number] for number in (2, 3)] == short
+    assert rows(sliding_windows(x[2:3, :, :3], 4, 1, 0, released=True)) == [[*short[0], none]]  # L = 3 // 1
+    assert rows(sliding_windows(x, 4, 2, 0, released=True))[0] == [*rows(windows)[0], none]  # L = 9 // 2
+    assert rows(sliding_windows(x[:1, :, :2], 4, 4, 0, released=True)) == [[[0, 1, 2, 0]]]  # at least one
     assert rows(central_window(x, 4)) == [[[3, 4, 5, 6]], [[1, 2, 3, 4]], [[0, 1, 2, 3]], [[0, 0, 1, 0]], [none]]
     assert rows(central_window(x, 3))[:2] == [[[4, 5, 6]], [[2, 3, 4]]]
 
@@ -176,6 +179,16 @@ def test_masked_padding_is_never_seen(lstms):
         for lstm in unmasked.tails[0].lstms:
             steps = lstm(steps)
         torch.testing.assert_close(steps[0, -1], unmasked.features(whole)[clip])
+
+
+def test_released_windows_stand_behind_zeros_for_frames_that_lack():
+    x = clips(tiny(), (10, 10))  # frames 4, step 2: 4 windows of 10 frames, and L = 10 // 2
+    for options in ({"released": True}, {"windows": 5, "masked": False}):
+        assert tiny(**options).cut(x).real.tolist() == [[True] * 4 + [False]] * 2
+    released, same = tiny(released=True), tiny(windows=5, masked=False)
+    same.load_state_dict(released.state_dict())
+    torch.testing.assert_close(released(x), same(x))
+    assert tiny().cut(x).real.shape == (2, 4)
 
 
 def test_order_of_windows_matters_and_gradients_reach_the_lstm():

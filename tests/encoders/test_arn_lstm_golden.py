@@ -235,7 +235,8 @@ def test_windows_of_clips():
         identity = joint_identity(layout, joints, 2, released=True)[:, torch.tensor(columns)]
         windows = central_window(x, frames)
         if sliding:
-            windows = sliding_windows(x, frames, facts.get("seq_step") or frames // 2, 0)
+            most = max(arrays[key].shape[not by_clip] for key in keys)  # none is left out before sequences are made
+            windows = sliding_windows(x, frames, facts.get("seq_step") or frames // 2, most)
         objects = arrange(stream, windows, identity)
         if by_clip:
             for clip, key in enumerate(keys):
@@ -267,6 +268,17 @@ def test_sequences_of_windows():
                 shift = facts["maxlen"] - real if name.endswith("pre") else 0
                 assert np.array_equal(objects[clip].roll(shift, dims=0).numpy(), arrays[key][clip]), key
     assert cases
+
+
+def test_windows_of_the_longest_clip():
+    longest, seen = {"NTU": 300, "NTU-V2": 214}, 0  # frames that the released code takes a data set's clips to have
+    for key, expected in load_json(SYSTEM, "windows").items():
+        if found := re.match(r"default_maxlen_(.+)_T(\d+)$", key):
+            frames = int(found[2])
+            x = torch.zeros(1, 2, longest[found[1].replace("_", "-")], 2, 3)
+            assert sliding_windows(x, frames, frames // 2, 0, released=True).real.shape == (1, expected), key
+            seen += 1
+    assert seen
 
 
 def test_parts_of_chosen_joints():

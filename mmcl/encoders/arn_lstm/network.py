@@ -96,7 +96,7 @@ class ARNLSTM(Encoder):
         options = self.options
         if not options.lstms:
             return central_window(x, options.frames)
-        return sliding_windows(x, options.frames, options.step, options.windows)
+        return sliding_windows(x, options.frames, options.step, options.windows, options.released)
 
     def relate(self, windows: Windows) -> list[Tensor]:
         """Pooled relations of each stream, (N, L, W)."""

@@ -48,19 +48,21 @@ def central_window(x: Tensor, frames: int) -> Windows:
     return Windows(_take(x, place), torch.ones_like(start, dtype=torch.bool)[:, None])
 
 
-def sliding_windows(x: Tensor, frames: int, step: int, most: int) -> Windows:
+def sliding_windows(x: Tensor, frames: int, step: int, most: int, released: bool = False) -> Windows:
     """Windows of T frames, one every few frames, that lie inside a clip; a shorter clip lies between zeros.
 
     As released, these are as many on either side, so that T + 1 frames come of a shortfall that is odd: one window, and
-    a second one where windows begin at every frame (``step`` 1) and as many frames came.
+    a second one where windows begin at every frame (``step`` 1) and L allows it.
 
     Args:
         x: (N, M, frames that came, J, C).
         frames: T.
         step: from the first frame of a window to that of the next.
         most: L, the first of more windows are kept; 0 takes as many as the frames that came allow.
+        released: let 0 take the released number instead, which is that of the steps in the frames that came.
     """
-    most = most or max(0, x.shape[2] - frames) // step + 1
+    if not most:
+        most = max(1, x.shape[2] // step) if released else max(0, x.shape[2] - frames) // step + 1
     length = clip_lengths(x)
     before = ((frames - length).clamp(min=0) + 1) // 2
     count = (length + 2 * before - frames) // step + 1

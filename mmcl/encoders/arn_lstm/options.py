@@ -53,8 +53,8 @@ class ARNLSTMOptions:
         channels: C, coordinates of a joint.
         released: compute what the released code computes where it departs from the paper: ``inter`` and ``intra`` never
             pool by attention, body parts are those of the first joints of the layout, whichever are used, windows of
-            zeros are never masked, and ``inter`` beside another stream in front of an LSTM mixes up whose joints are
-            whose (two persons only).
+            zeros are never masked, ``windows`` 0 is the frames that come divided by ``step``, and ``inter`` beside
+            another stream in front of an LSTM mixes up whose joints are whose (two persons only).
     """
 
     streams: tuple[StreamName, ...] = ("joint",)
