@@ -295,6 +295,27 @@ def test_weights_that_are_not_released_ones():
         convert({"softmax/bias:0": torch.zeros(1)})
 
 
+def test_cells_that_keras_numbers():
+    kinds = {"kernel": torch.randn(2, 12), "recurrent_kernel": torch.randn(3, 12), "bias": torch.randn(12)}
+    plain, numbered = (
+        convert({f"{layer}/{kind}:0": tensor for kind, tensor in kinds.items()})
+        for layer in ("lstm/lstm_cell", "lstm_3/lstm_cell_12")
+    )
+    assert list(plain) == list(numbered) and len(plain) == 3
+    assert all(torch.equal(plain[name], numbered[name]) for name in plain)
+    with pytest.raises(UserError, match="not a weight"):
+        convert({"lstm/lstm_cell_/kernel:0": kinds["kernel"]})
+
+
+def test_released_weights_are_drawn_with_the_released_deviation():
+    for given, deviation in ({}, 0.045), ({"deviation": 0.09}, 0.09):
+        torch.manual_seed(0)
+        encoder = ARNLSTM(BODY, 3, replace(TINY, relation_widths=(200, 6), released=True, **given))
+        weight = encoder.streams["joint"].relation.layers[0].weight
+        assert 1.9 * deviation < weight.abs().max() <= 2 * deviation  # sqrt(2 / 48) is 0.2
+        assert encoder.classifier.weight.abs().max() <= 2 * deviation
+
+
 def test_learns_interactions_of_two_persons():
     """Real recordings of pairs of people, a few steps: the loss on them falls."""
     base = os.environ.get("MMCL_TEST_DATA")

@@ -21,7 +21,7 @@ from mmcl.encoders.arn_lstm.objects import (
     joint_identity,
     sliding_windows,
 )
-from mmcl.encoders.arn_lstm.options import ARNLSTMOptions
+from mmcl.encoders.arn_lstm.options import RELEASED_DEVIATION, ARNLSTMOptions
 from mmcl.encoders.arn_lstm.relations import Stream, stream_of
 from mmcl.encoders.arn_lstm.tail import AveragedClassifiers, Tail, tail_of
 from mmcl.encoders.base import Encoder
@@ -78,7 +78,9 @@ class ARNLSTM(Encoder):
         dense = [tail.dense for tail in tails]
         drawn: list[nn.Module] = [*(stream.relation for stream in streams.values()), *firsts, *dense, self.classifier]
         for layer in (layer for part in drawn for layer in part.modules() if isinstance(layer, nn.Linear)):
-            deviation = self.options.deviation or (2.0 / layer.in_features) ** 0.5
+            deviation = self.options.deviation or (
+                RELEASED_DEVIATION if self.options.released else (2.0 / layer.in_features) ** 0.5
+            )
             nn.init.trunc_normal_(layer.weight, 0.0, deviation, -2.0 * deviation, 2.0 * deviation)
             nn.init.zeros_(layer.bias)
         if self.options.freeze:

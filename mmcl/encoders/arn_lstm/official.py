@@ -1,8 +1,8 @@
 """Weights of the released Keras models (drwangusm/ARN-LSTM-final, ``src/models``), under the names of :class:`ARNLSTM`.
 
 Names are those of Keras: ``g_theta_inter_fc1/kernel:0``, ``arn_attention/Att1:0``, ``f_phi_fc1/bias:0``,
-``lstm/lstm_cell/kernel:0``, ``softmax/kernel:0``. In models of several streams some come twice, and only their order
-says whose they are. Kernels are (inputs, outputs).
+``lstm/lstm_cell/kernel:0`` (Keras numbers layers and cells: ``lstm_1/lstm_cell_1/kernel:0``), ``softmax/kernel:0``. In
+models of several streams some come twice, and only their order says whose they are. Kernels are (inputs, outputs).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from mmcl.common.errors import UserError
 STREAMS = {"inter": "inter", "intra": "intra", "indivs": "intra", "joint_stream": "joint", "temp_stream": "temporal"}
 _RELATION = re.compile(r"g_theta_(.+)_fc(\d+)$")
 _DENSE = re.compile(r"f_phi_fc(\d+)$")
+_CELL = re.compile(r"^lstm_cell_\d+/")
 _TENSORS = {
     "kernel": "weight", "bias": "bias", "lstm_cell/kernel": "inputs.weight",
     "lstm_cell/recurrent_kernel": "states.weight", "lstm_cell/bias": "inputs.bias", "Att1": "project.weight",
@@ -37,6 +38,7 @@ def convert(weights: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> dic
     layers: list[tuple[str, list[tuple[str, Tensor]]]] = []
     for name, tensor in pairs:
         layer, _, kind = name.removesuffix(":0").partition("/")
+        kind = _CELL.sub("lstm_cell/", kind)
         if kind not in _TENSORS:
             raise UserError(f"not a weight of a released ARN-LSTM: '{name}'")
         kind, first = _TENSORS[kind], kind in ("kernel", "Att1", "lstm_cell/kernel")

@@ -11,6 +11,7 @@ StreamName = Literal["inter", "intra", "joint", "temporal"]
 Pooling = Literal["mean", "attention"]
 Fusion = Literal["pooled", "dense", "average"]
 
+RELEASED_DEVIATION = 0.045  # of initial weights; released configurations with LSTM and normalised joints give 0.09
 BETWEEN_BODIES = ("inter", "intra")  # their objects are joints of one person
 
 
@@ -53,8 +54,9 @@ class ARNLSTMOptions:
         channels: C, coordinates of a joint.
         released: compute what the released code computes where it departs from the paper: ``inter`` and ``intra`` never
             pool by attention, body parts are those of the first joints of the layout, whichever are used, windows of
-            zeros are never masked, ``windows`` 0 is the frames that come divided by ``step``, and ``inter`` beside
-            another stream in front of an LSTM mixes up whose joints are whose (two persons only).
+            zeros are never masked, ``windows`` 0 is the frames that come divided by ``step``, ``deviation`` 0 is 0.045
+            in layers of any width, and ``inter`` beside another stream in front of an LSTM mixes up whose joints are
+            whose (two persons only).
     """
 
     streams: tuple[StreamName, ...] = ("joint",)
