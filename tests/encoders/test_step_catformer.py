@@ -57,7 +57,8 @@ def test_sets_and_bones_of_a_small_skeleton_by_hand():
     x = torch.arange(7.0).square()
     assert (bone_matrix(BODY, 1) @ x).tolist() == [0 - 9, 1 - 4, 4 - 0, 9, 16 - 25, 25 - 36, 36 - 9]
     assert (bone_matrix(BODY, 2) @ x).tolist() == [0, 1 - 0, 4 - 9, 9, 16 - 36, 25 - 9, 36]
-    assert torch.equal(bone_matrix(BODY, 0), torch.eye(7)) and torch.equal(bone_matrix(BODY, 9), torch.eye(7))
+    assert torch.equal(bone_matrix(BODY, 0), torch.zeros(7, 7)) and torch.equal(bone_matrix(BODY, 9), torch.eye(7))
+    assert torch.equal(build(bone_power=0).bones, build(bone_power=9).bones)  # as an option, 0 leaves the input
 
 
 def test_every_layout_with_arms_and_legs_has_sets_that_are_the_whole_body():

@@ -45,8 +45,9 @@ class StepCATFormerOptions:
         depth: units of the trunk, as for CTR-GCN.
         heads: of every attention; it divides D / 4.
         text_width: of the space where texts are met; 512 is that of CLIP ViT-B/32.
-        bone_power: k of I - A^k, which the input is multiplied with: 0 leaves it, 1 takes each joint's parent from it.
-            The released joint models have 8, which leaves NTU's joints as 0 does, and the bone model has 1.
+        bone_power: k of I - A^k, which the input is multiplied with: 1 takes each joint's parent from it. 0 leaves the
+            input as it is, where the formula would make it all zeros. The released joint models have 8, which leaves
+            NTU's joints as 0 does, and the bone model has 1.
         persons: M, bodies in every clip (absent ones are zeros).
         channels: C, coordinates of a joint.
         dropout: on the feature and on the trunk's, before the classifiers.
@@ -133,7 +134,8 @@ class StepCATFormer(BodyEncoder):
         self.trunk_classifier = nn.Linear(D, classes)
         self.reset_heads()
         self.add_classifier(D)
-        self.register_buffer("bones", bone_matrix(layout, options.bone_power, options.released), persistent=False)
+        bones = bone_matrix(layout, options.bone_power, options.released)
+        self.register_buffer("bones", bones if options.bone_power else torch.eye(len(bones)), persistent=False)
         self.described = text_parts(layout, options.released, bones=options.bone_power == 1)
 
     def reset_heads(self) -> None:

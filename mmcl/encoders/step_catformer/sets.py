@@ -118,7 +118,7 @@ def text_parts(layout: Layout, released: bool = False, bones: bool = False) -> d
 def bone_matrix(layout: Layout, power: int, released: bool = False) -> Tensor:
     """(V, V): I - A^power, which takes from each joint the one that lies ``power`` bones towards the root.
 
-    A joint for which there is none stays as it is; with power 0, as released, all do.
+    A joint for which there is none stays as it is. With power 0 each is taken from itself, so that all entries are 0.
 
     Args:
         layout: whose bones are those of its bone stream.
@@ -130,7 +130,7 @@ def bone_matrix(layout: Layout, power: int, released: bool = False) -> Tensor:
         middle, top = layout.joints.index("mid_spine"), layout.joints.index("spine_shoulder")
         parents[middle], parents[top] = middle, middle
     matrix = torch.eye(layout.joint_count)
-    for joint in range(layout.joint_count) if power else ():
+    for joint in range(layout.joint_count):
         ancestor = joint
         for _ in range(power):
             if parents[ancestor] == ancestor:
