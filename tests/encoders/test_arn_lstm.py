@@ -31,15 +31,16 @@ BODY = Layout.from_dict(
 TINY = ARNLSTMOptions(
     relation_widths=(7, 6), dense_widths=(5, 4), lstm_width=6, frames=4, step=2, dropout=0.0, attention_width=3
 )
-STREAMS = ("inter", "intra", "joint", "temporal")
+STREAMS = ("inter", "inter_once", "inter_intra", "intra", "intra_together", "joint", "temporal")
 FLAVOURS = [
     *({"streams": (stream,), "pooling": pooling} for stream in STREAMS for pooling in ("mean", "attention")),
-    {"streams": STREAMS, "lstms": 2},
+    {"streams": ("inter", "intra", "joint", "temporal"), "lstms": 2},
     {"streams": ("intra", "joint"), "fusion": "dense", "masked": False},
     {"streams": ("inter", "temporal"), "fusion": "average"},
     {"streams": ("inter", "temporal"), "fusion": "average", "lstms": 0},
     {"streams": ("joint", "temporal"), "relations": False},
     {"streams": ("inter", "intra"), "released": True, "windows": 3},
+    {"streams": ("inter_intra", "inter_once"), "released": True},
     {"streams": ("intra",), "joints": ("e", "a", "c"), "lstms": 0, "persons": 1},
 ]
 
@@ -136,6 +137,9 @@ def test_pairs_of_every_stream():
     (inter,) = pair_groups("inter", M, J)
     assert len(set(inter)) == len(inter) == 2 * J * J and {(j, i) for i, j in inter} == set(inter)
     assert [len(set(group)) for group in pair_groups("intra", M, J)] == [J * (J - 1) // 2] * M
+    once, both, together = (pair_groups(name, M, J)[0] for name in ("inter_once", "inter_intra", "intra_together"))
+    assert set(inter) == {*once, *((j, i) for i, j in once)} and len(once) == J * J and max(i for i, _ in once) < J
+    assert together == sum(pair_groups("intra", M, J), []) and both == inter + together
     assert [len(set(group)) for group in pair_groups("joint", M, J)] == [105]
     assert [len(set(group)) for group in pair_groups("temporal", M, T)] == [496]
 
@@ -261,7 +265,8 @@ def test_cost_is_that_of_all_windows():
         ({"streams": ("inter",), "persons": 1}, "relates two persons"),
         ({"streams": ()}, "at least one stream"),
         ({"streams": ("joint", "joint")}, "each once"),
-        ({"streams": ("arm",)}, "inter, intra, joint, temporal, not 'arm'"),
+        ({"streams": ("inter_once",), "persons": 1}, "relates two persons"),
+        ({"streams": ("arm",)}, "intra_together, joint, temporal, not 'arm'"),
         ({"pooling": "max"}, "mean, attention"),
         ({"fusion": "dense"}, "several streams"),
         ({"streams": ("intra",), "relations": False}, "can be off only"),
@@ -290,7 +295,7 @@ def test_weights_that_are_not_released_ones():
     with pytest.raises(UserError, match="not a weight"):
         convert({"l1.gcn1.PA": torch.zeros(1)})
     with pytest.raises(UserError, match="no stream"):
-        convert({"g_theta_p1_p2_all_fc1/kernel:0": torch.zeros(1, 1)})
+        convert({"g_theta_p1_p1_all_fc1/kernel:0": torch.zeros(1, 1)})
     with pytest.raises(UserError, match="out of order"):
         convert({"softmax/bias:0": torch.zeros(1)})
 

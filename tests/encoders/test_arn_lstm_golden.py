@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import combinations, product
 
 import numpy as np
 import torch
@@ -15,11 +16,7 @@ from mmcl.encoders.arn_lstm.official import STREAMS, convert
 from mmcl.encoders.arn_lstm.options import ARNLSTMOptions
 from mmcl.encoders.arn_lstm.relations import (
     AttentionPooling,
-    MeanPooling,
     RelationMLP,
-    Stream,
-    cross_pairs,
-    ordered_pairs,
     pair_groups,
 )  # fmt: skip
 from mmcl.skeletons.layout import Layout, load_layout
@@ -41,18 +38,11 @@ def check(found, expected, relative=1e-5):
 
 
 def released_pairs(relation, count):
-    """Pairs of every relation that the released code knows, made of ours."""
-    one, two = range(count), range(count, 2 * count)
-    every = cross_pairs(one, one) * 2
-    return {
-        **{name: pair_groups(stream, 2, count) for name, stream in STREAMS.items()},
-        "p1_p2_all_bidirectional": pair_groups("inter", 2, count),
-        "inter_and_indivs": [[*pair_groups("inter", 2, count)[0], *ordered_pairs(one), *ordered_pairs(two)]],
-        "p1_p2_all": [cross_pairs(one, two)], "p1_p1_all": [ordered_pairs(one)], "p2_p2_all": [ordered_pairs(two)],
-        "p1_p1_all_bidirectional": [every],
-        "p2_p2_all_bidirectional": [[(i + count, j + count) for i, j in every]],
-        "p1_p1_all-p2_p2_all": [[*ordered_pairs(one), *ordered_pairs(two)]],
-    }[relation]  # fmt: skip
+    """Pairs of every relation that the released code knows; those of one person alone are no stream of ours."""
+    if relation in STREAMS:
+        return pair_groups(STREAMS[relation], 2, count)
+    person = range(count) if relation.startswith("p1") else range(count, 2 * count)
+    return [[*product(person, person)] * 2 if relation.endswith("bidirectional") else [*combinations(person, 2)]]
 
 
 def test_pairs_in_the_released_order():
@@ -102,7 +92,7 @@ def network(kinds, facts, released, count, width, **more):
         width: D of an object.
         more: other options.
     """
-    streams, identity = tuple(STREAMS.get(kind, "intra") for kind in kinds), released.get("overhead", 0)
+    streams, identity = tuple(STREAMS[kind] for kind in kinds), released.get("overhead", 0)
     channels = released.get("num_dim", 3)
     joints, frames = count // 2, (width - identity) // channels
     if streams[0] in ("joint", "temporal"):  # objects of both persons
@@ -123,13 +113,7 @@ def network(kinds, facts, released, count, width, **more):
     names = [f"j{number}" for number in range(joints)]
     layout = Layout.from_dict({"name": "any", "joints": names, "parents": dict.fromkeys(names[1:], names[0])})
     encoder = ARNLSTM(layout, facts["tensors"][-1]["shape"][0], options).eval()
-    pairs = weights(facts)
-    if kinds[0] not in STREAMS:  # pooled otherwise than any of our streams is
-        stream = Stream(encoder.streams["intra"].relation, MeanPooling(), released_pairs(kinds[0], joints))
-        encoder.streams["intra"] = stream
-        encoder.tails[0].dense[0] = torch.nn.Linear(stream.pooled_width, options.dense_widths[0])
-        pairs = [(layer.replace(f"g_theta_{kinds[0]}", "g_theta_intra"), tensor) for layer, tensor in pairs]
-    encoder.load_state_dict(convert(pairs))
+    encoder.load_state_dict(convert(weights(facts)))
     return encoder
 
 

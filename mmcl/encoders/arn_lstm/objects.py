@@ -85,9 +85,9 @@ def arrange(stream: str, windows: Windows, identity: Tensor | None) -> Tensor:
 
     Args:
         stream: joint: J objects of (frame, person, coordinate); temporal: T objects of (joint, person, coordinate);
-            inter and intra: M * J objects of (frame, coordinate), person by person.
+            others: M * J objects of (frame, coordinate), person by person.
         windows: see :class:`Windows`.
-        identity: (n, 2), appended to the objects of inter and intra, but not in windows that a clip lacks.
+        identity: (n, 2), appended to the objects of the others, but not in windows that a clip lacks.
     """
     x = windows.frames
     if stream == "joint":

@@ -14,7 +14,11 @@ from torch import Tensor
 
 from mmcl.common.errors import UserError
 
-STREAMS = {"inter": "inter", "intra": "intra", "indivs": "intra", "joint_stream": "joint", "temp_stream": "temporal"}
+STREAMS = {
+    "inter": "inter", "p1_p2_all_bidirectional": "inter", "p1_p2_all": "inter_once", "inter_and_indivs": "inter_intra",
+    "intra": "intra", "indivs": "intra", "p1_p1_all-p2_p2_all": "intra_together", "joint_stream": "joint",
+    "temp_stream": "temporal",
+}  # fmt: skip
 _RELATION = re.compile(r"g_theta_(.+)_fc(\d+)$")
 _DENSE = re.compile(r"f_phi_fc(\d+)$")
 _CELL = re.compile(r"^lstm_cell_\d+/")

@@ -7,12 +7,13 @@ from typing import Literal, get_args
 
 from mmcl.common.errors import UserError
 
-StreamName = Literal["inter", "intra", "joint", "temporal"]
+StreamName = Literal["inter", "inter_once", "inter_intra", "intra", "intra_together", "joint", "temporal"]
 Pooling = Literal["mean", "attention"]
 Fusion = Literal["pooled", "dense", "average"]
 
 RELEASED_DEVIATION = 0.045  # of initial weights; released configurations with LSTM and normalised joints give 0.09
-BETWEEN_BODIES = ("inter", "intra")  # their objects are joints of one person
+BETWEEN_PERSONS = ("inter", "inter_once", "inter_intra")
+BETWEEN_BODIES = (*BETWEEN_PERSONS, "intra", "intra_together")  # their objects are joints of one person
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,14 @@ class ARNLSTMOptions:
     """Options of :class:`~mmcl.encoders.arn_lstm.network.ARNLSTM`; the widths are the published ones.
 
     An object is what relations are about: in ``inter`` and ``intra`` the path of one joint of one person, in ``joint``
-    the paths of one joint of all persons, in ``temporal`` all joints of all persons in one frame.
+    the paths of one joint of all persons, in ``temporal`` all joints of all persons in one frame. What is said of
+    ``inter`` and ``intra`` holds for ``inter_once``, ``inter_intra`` and ``intra_together``, too.
 
     Attributes:
-        streams: which pairs are related. ``inter``: joints of two persons, in both orders; ``intra``: joints of one
-            person, each person pooled on its own; ``joint`` and ``temporal``: all pairs of objects. Each stream has
-            its own relation network.
+        streams: which pairs are related. ``inter``: joints of two persons, in both orders; ``inter_once``: the same in
+            one order; ``intra``: joints of one person, each person pooled on its own; ``intra_together``: the same,
+            pooled over all persons; ``inter_intra``: those of inter and intra, pooled over all; ``joint`` and
+            ``temporal``: all pairs of objects. Each stream has its own relation network.
         fusion: where several streams meet. ``pooled``: their pooled relations are concatenated; ``dense``: the same
             behind one dense layer of each; ``average``: each has its own layers up to its probabilities (or, with LSTM,
             to the state of its LSTM), which are averaged.
@@ -110,9 +113,10 @@ class ARNLSTMOptions:
             raise UserError(f"arn_lstm.streams must name at least one stream, each once, not {list(self.streams)}")
         if len(self.streams) == 1 and (self.fusion != "pooled" or self.freeze):
             raise UserError("arn_lstm.fusion and freeze need several streams: name them in arn_lstm.streams")
-        if "inter" in self.streams and self.persons < 2:
-            raise UserError("the stream 'inter' of arn_lstm relates two persons: set persons to 2, or take 'intra'")
-        if self.released and self.persons != 2 and "inter" in self.streams:
-            raise UserError(f"arn_lstm.released relates two persons in 'inter', not {self.persons}")
+        between = next((stream for stream in self.streams if stream in BETWEEN_PERSONS), "")
+        if between and self.persons < 2:
+            raise UserError(f"stream '{between}' of arn_lstm relates two persons: set persons to 2, or take 'intra'")
+        if between and self.persons != 2 and self.released:
+            raise UserError(f"arn_lstm.released relates two persons in '{between}', not {self.persons}")
         if not self.relations and set(self.streams) & set(BETWEEN_BODIES):
             raise UserError("arn_lstm.relations can be off only where streams are 'joint' and 'temporal'")

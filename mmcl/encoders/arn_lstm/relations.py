@@ -8,6 +8,7 @@ as rows of one matrix.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations, permutations, product
 from typing import cast
 
 import torch
@@ -23,40 +24,36 @@ ROWS = {"cpu": 1024}  # pairs that go through at once where no gradient is neede
 MOST_ROWS = 1 << 18  # on other devices
 
 
-def ordered_pairs(objects: Sequence[int]) -> Pairs:
-    """Every object with each that follows it: n (n - 1) / 2."""
-    return [(first, second) for place, first in enumerate(objects) for second in objects[place + 1 :]]
-
-
-def cross_pairs(first: Sequence[int], second: Sequence[int]) -> Pairs:
-    """Every object of one group with every object of another."""
-    return [(i, j) for i in first for j in second]
-
-
 def pair_groups(stream: str, persons: int, count: int) -> list[Pairs]:
     """Pairs of a stream, in groups that are pooled separately.
 
     Args:
-        stream: inter, intra, joint or temporal.
+        stream: see :class:`~mmcl.encoders.arn_lstm.options.ARNLSTMOptions`.
         persons: M.
-        count: objects, of each person in inter and intra.
+        count: objects; of each person in streams of joints of one person.
     """
-    if stream in ("joint", "temporal"):
-        return [ordered_pairs(range(count))]
+    if stream not in BETWEEN_BODIES:
+        return [list(combinations(range(count), 2))]
     people = [range(person * count, (person + 1) * count) for person in range(persons)]
-    if stream == "intra":
-        return [ordered_pairs(person) for person in people]
-    return [[pair for one in people for other in people if one is not other for pair in cross_pairs(one, other)]]
+    within = [list(combinations(person, 2)) for person in people]
+    together = [pair for pairs in within for pair in pairs]
+    across = [pair for one, other in permutations(people, 2) for pair in product(one, other)]
+    once = [pair for one, other in combinations(people, 2) for pair in product(one, other)]
+    return {
+        "inter": [across], "inter_once": [once], "inter_intra": [across + together], "intra": within,
+        "intra_together": [together],
+    }[stream]  # fmt: skip
 
 
-def released_mixture(groups: list[Pairs], count: int) -> list[Pairs]:
-    """Pairs of inter as the released fusion in front of an LSTM has them.
+def released_mixture(groups: list[Pairs]) -> list[Pairs]:
+    """Pairs as the released fusion in front of an LSTM has them.
 
     It hands over joints person by person, but the network takes them in the order in which its pairs first name them:
-    joint 0 of the first person, all joints of the second, then the other joints of the first.
+    in inter joint 0 of the first person, all joints of the second, then the other joints of the first.
     """
-    order = [0, *range(count + 1, 2 * count), *range(1, count), count]
-    return [[(order[i], order[j]) for i, j in group] for group in groups]
+    named = dict.fromkeys(joint for group in groups for pair in group for joint in pair)
+    taken = {joint: place for place, joint in enumerate(named)}
+    return [[(taken[i], taken[j]) for i, j in group] for group in groups]
 
 
 class RelationMLP(nn.Module):
@@ -190,8 +187,8 @@ def stream_of(name: str, joints: int, options: ARNLSTMOptions) -> Stream:
         options.relations, points, options.channels, bodies and options.distances, int(bodies and options.motion),
     )  # fmt: skip
     groups = pair_groups(name, options.persons, options.frames if name == "temporal" else joints)
-    if name == "inter" and options.released and options.lstms and len(options.streams) > 1:
-        groups = released_mixture(groups, joints)
+    if options.released and options.lstms and len(options.streams) > 1:
+        groups = released_mixture(groups)
     width = options.relation_widths[-1]
     pool: nn.Module = MeanPooling()
     if options.pooling == "attention" and not (bodies and options.released):
