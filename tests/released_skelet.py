@@ -14,7 +14,8 @@ from golden import Case, golden_folder, load_arrays, load_case
 from torch import Tensor, nn
 
 from mmcl.encoders.conversion import Conversion
-from mmcl.encoders.skelet.blocks import SpatialUnit
+from mmcl.encoders.graph import normalise_columns, pool_matrices, pooled_graph, undirected_graph
+from mmcl.encoders.skelet.blocks import SpatialUnit, lead_of
 from mmcl.encoders.skelet.graphs import GRAPHS
 from mmcl.encoders.skelet.mapping import JointMap, Shortcut
 from mmcl.encoders.skelet.network import Skelet
@@ -54,24 +55,43 @@ def skip_without(name: str | None) -> None:
 
 
 def skip_without_form(options: dict) -> None:
-    """Skip where the release ran with an option that no network of its configurations has, and ours has no form of."""
-    usual = {
-        "split": ("split",), "split_way": ("split",), "adaptive": ("init",), "gcn_adaptive": ("init",),
-        "conv_pos": ("pre",), "gcn_conv_pos": ("pre",), "dilations": ([1, 2],), "kernel_size": (5,),
-        "residual": (False,),
-    }  # fmt: skip
+    """Skip a temporal unit with an option that no network of the release has, and ours has no form of."""
+    usual = {"dilations": ([1, 2],), "kernel_size": (5,), "residual": (False,)}
     for name, values in usual.items():
         if options.get(name) is not None and options[name] not in values:
             pytest.skip(f"Skelet has no form of the released option {name}={options[name]!r}")
 
 
+def graph_options(gcn: str, given: dict, prefix: str = "") -> dict:
+    """Our options of a graph convolution for the release's, whose own ``unit_gcn`` has "importance" by default."""
+    options = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
+    if gcn == "dggcn":
+        return {"subset_wise": options.get("subset_wise", False)}
+    if gcn == "unit_gcn":
+        return {"graphs": KINDS[options.get("adaptive", "importance")], "conv_pos": options.get("conv_pos", "pre")}
+    return {}
+
+
+def level_graphs() -> dict[int, Tensor]:
+    """The graph that blocks start from, by the number of joints."""
+    layout = load_layout("coco_wholebody_65")
+    graph = undirected_graph(layout)
+    total, graphs = torch.eye(len(graph)), {len(graph): normalise_columns(graph)}
+    for pool in pool_matrices(layout):
+        total = total @ pool
+        graphs[pool.shape[1]] = normalise_columns(pooled_graph(graph, total))
+    return graphs
+
+
 def official_weights(case: Case) -> dict[str, Tensor]:
-    """The state dict; a map between equal levels that the arrays leave out is an identity."""
+    """The state dict, with constants that the arrays leave out: identities M, and copies A of a level's graph."""
     found = case.weights()
     for entry in case.facts["tensors"]:
         name, shape = entry["name"], entry["shape"]
-        if name not in found and name.rpartition(".")[2] == "M":
-            found[name] = torch.eye(shape[-1]).expand(shape).clone()
+        kind = name.rpartition(".")[2]
+        if name not in found and kind in ("A", "M"):
+            constant = torch.eye(shape[-1]) if kind == "M" else level_graphs()[shape[-1]]
+            found[name] = constant.expand(shape).clone()
     return found
 
 
@@ -106,10 +126,11 @@ def build_skelet(args: dict, persons: int, classes: int = 60) -> Skelet:
     """Our encoder from the constructor arguments of the released one."""
     same = args.get("same_transformation"), args.get("same_transformation_importance")
     options = SkeletOptions(
+        **graph_options(args["gcn_type"], args, "gcn_"), split_way=args.get("split_way", "split"),
         width=args.get("base_channels", 64), groups=tuple(args["num_groups"]),
         widen=tuple(args.get("inflate_stages", (5, 8))), halve=tuple(args.get("down_stages", (5, 8))),
         pool=tuple(args["pooling_stages"]), gcn=args["gcn_type"], tcn=TEMPORAL[args["tcn_type"]],
-        subsets=args["num_subsets"], subset_wise=args.get("gcn_subset_wise", False),
+        subsets=args["num_subsets"],
         mapping=KINDS[args["M_adaptive"]], equal_levels="none" if not same[0] else "importance" if same[1] else "map",
         input_norm={"VC": "joint", "MVC": "person"}[args["data_bn_type"]],
         instance_pooling=args.get("with_instance_pooling", False), positions=POSITIONS[args.get("ip_pe")],
@@ -129,12 +150,16 @@ def build_spatial(facts: dict) -> SpatialUnit:
             torch.eye(len(pool)) if same else pool, facts["groups"],
             "importance" if same and facts.get("importance_when_same") else kind,
         )  # fmt: skip
+    if joints is not None and joints.base is not None:  # the arrays may give each group another constant
+        joints.base = joints.base.repeat(facts["groups"], 1, 1)
     channels = facts["in_channels"], facts["out_channels"]
-    more = {"subset_wise": facts.get("extra", {}).get("subset_wise", False)} if facts["gcn"] == "dggcn" else {}
-    graph = GRAPHS[facts["gcn"]](
-        *channels, facts["groups"], torch.zeros(2 * [facts["V_out"]]), facts["subsets"], **more
-    )
-    return SpatialUnit(channels[1], joints, graph, Shortcut(*channels, None if same else pool, kind))
+    inside, lead = lead_of(facts.get("split", "split"), channels[0], facts["groups"])
+    options = graph_options(facts["gcn"], facts.get("extra", {}))
+    if "graphs" in options:
+        options["kind"] = options.pop("graphs")
+    start = torch.zeros(2 * [facts["V_out"]])
+    graph = GRAPHS[facts["gcn"]](inside, channels[1], facts["groups"], start, facts["subsets"], **options)
+    return SpatialUnit(channels[1], joints, graph, Shortcut(*channels, None if same else pool, kind), lead)
 
 
 def build_temporal(case: Case) -> MultiScale | PlainScale:
@@ -151,7 +176,6 @@ def network_case(file: str | None) -> Case:
     skip_without(file)
     prefixes = {key.partition("/")[0] for key in load_arrays(SYSTEM, file)}
     case = load_case(SYSTEM, file, None if "in" in prefixes else prefixes.pop())
-    skip_without_form(case.facts["args"])
     layout = load_layout("coco_wholebody_65")
     levels = [len(level) for level in layout.pools.values()]
     joints = list(case.facts["args"]["pooling_joints"])

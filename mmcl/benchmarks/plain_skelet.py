@@ -23,18 +23,30 @@ from mmcl.encoders.skelet.temporal import MultiScale
 
 
 class UnitGcn(nn.Module):
-    """``unit_gcn`` of one group."""
+    """``unit_gcn`` of one group; "A" is what is learned of the graph, or "PA" beside it."""
 
-    def __init__(self, c_in: int, c_out: int, subsets: int, joints: int) -> None:
+    def __init__(self, c_in: int, c_out: int, subsets: int, joints: int, kind: str, conv_pos: str) -> None:
         super().__init__()
-        self.subsets = subsets
-        self.A = nn.Parameter(torch.zeros(subsets, joints, joints))
-        self.bn, self.conv = nn.BatchNorm2d(c_out), nn.Conv2d(c_in, c_out * subsets, 1)
+        self.subsets, self.kind, self.conv_pos = subsets, kind, conv_pos
+        start = torch.zeros(subsets, joints, joints)
+        if kind == "learned":
+            self.A: Tensor = nn.Parameter(start)
+        else:
+            self.register_buffer("A", start)
+        if kind in ("offset", "importance"):
+            self.PA = nn.Parameter(torch.ones_like(start))
+        sizes = (c_in, c_out * subsets) if conv_pos == "pre" else (c_in * subsets, c_out)
+        self.bn, self.conv = nn.BatchNorm2d(c_out), nn.Conv2d(*sizes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, T, V) -> (B, C_out, T, V)."""
+        graph = self.A
+        if self.kind in ("offset", "importance"):
+            graph = graph + self.PA if self.kind == "offset" else graph * self.PA
+        if self.conv_pos == "post":
+            return torch.relu(self.bn(self.conv(torch.einsum("nctv,kvw->nkctw", x, graph).flatten(1, 2))))
         values = self.conv(x).unflatten(1, (self.subsets, -1))
-        return torch.relu(self.bn(torch.einsum("nkctv,kvw->nctw", values, self.A).contiguous()))
+        return torch.relu(self.bn(torch.einsum("nkctv,kvw->nctw", values, graph).contiguous()))
 
 
 class Dggcn(nn.Module):
@@ -148,15 +160,21 @@ class Gmf(Mapped):
         self.groups, joints = groups, ours.spatial.graph.adjacency.shape[-1]
         self.add_map(ours.spatial.joints, groups)
         kinds: dict[str, Any] = {"unit_gcn": UnitGcn, "dggcn": Dggcn, "unit_ctrgcn": UnitCtrgcn}
-        more = (options.subset_wise,) if options.gcn == "dggcn" else ()
+        more = {"unit_gcn": (options.graphs, options.conv_pos), "dggcn": (options.subset_wise,)}.get(options.gcn, ())
         sizes = (c_in // groups, c_out // groups, options.subsets, joints, *more)
+        self.repeated, self.conv_pre = options.split_way == "conv+repeat" and groups > 1, None
+        if options.split_way != "split" and groups > 1:
+            width = c_in // groups * (1 if self.repeated else groups)
+            self.conv_pre = nn.Sequential(nn.Conv2d(c_in, width, 1), nn.BatchNorm2d(width), nn.ReLU())
         self.basic_gcn_blocks = nn.ModuleList(kinds[options.gcn](*sizes) for _ in range(groups))
         self.conv_post, self.bn = nn.Conv2d(c_out, c_out, 1), nn.BatchNorm2d(c_out)
         self.down = Residual(ours.spatial.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, T, V) -> (B, C_out, T, W)."""
-        mapped = self.map(x.unflatten(1, (self.groups, -1)))
+        parted = x if self.conv_pre is None else self.conv_pre(x)
+        parted = torch.cat([parted] * self.groups, dim=1) if self.repeated else parted
+        mapped = self.map(parted.unflatten(1, (self.groups, -1)))
         y = torch.cat([block(mapped[:, g]) for g, block in enumerate(self.basic_gcn_blocks)], dim=1)
         return torch.relu(self.bn(self.conv_post(y)) + self.down(x))
 

@@ -16,6 +16,7 @@ from released_skelet import (
     build_spatial,
     build_temporal,
     golden_names,
+    graph_options,
     in_our_form,
     load_official,
     network_case,
@@ -64,8 +65,11 @@ def check_module(case: Case, module: nn.Module, part, stages, args, call=nn.Modu
     assert len(statistics) == sum("running" in name for name in buffers)
     for name, expected in statistics.items():
         case.check(buffers[name], expected, f"after {name}", relative=TRAINING)
-    for name, expected in in_our_form(module, part, weights, case.group("grad")).items():
-        case.check(parameters[name].grad, expected, f"gradient of {name}", relative=1e-4)
+    gradients = in_our_form(module, part, weights, case.group("grad"))
+    largest = max((float(gradient.abs().max()) for gradient in gradients.values()), default=0.0)
+    for name, expected in gradients.items():  # what only shifts a batch norm's input has a gradient of rounding errors
+        own = max(float(expected.abs().max()), 1e-30)
+        case.check(parameters[name].grad, expected, f"gradient of {name}", relative=max(1e-4, 1e-6 * largest / own))
     if hasattr(module, "fold"):
         load_official(module, part, weights)
         with torch.no_grad():
@@ -78,15 +82,16 @@ def check_module(case: Case, module: nn.Module, part, stages, args, call=nn.Modu
 def test_spatial_units(name: str | None) -> None:
     skip_without(name)
     case = load_case(SYSTEM, "gmf", name)
-    skip_without_form({**case.facts, **case.facts.get("extra", {})})
     unit = build_spatial(case.facts)
     assert count_parameters(unit) == case.facts["params"]
     stages = {"down": unit.shortcut, "conv_post": unit.mix}
+    if unit.lead is not None:
+        stages["conv_pre.0"], stages["conv_pre.1"] = unit.lead.conv, unit.lead.bn
     check_module(case, unit, convert_spatial, stages, (case.tensor("in"),))
     groups = [case.tensor(f"stage/basic_gcn_blocks.{group}") for group in range(case.facts["groups"])]
     load_official(again := build_spatial(case.facts), convert_spatial, official_weights(case))
     x = case.tensor("in")
-    found = again.eval().graph(x if again.joints is None else again.joints(x))
+    found = again.eval().graph(again.mapped(x))
     case.check(found, torch.cat(groups, dim=1), "groups")
 
 
@@ -112,13 +117,13 @@ def test_blocks(name: str | None) -> None:
     case = load_case(SYSTEM, "blocks", name)
     facts, kwargs = case.facts, case.facts["kwargs"]
     first = not kwargs.get("residual", True)
-    skip_without_form({key: value for key, value in kwargs.items() if key != "residual"})
     groups, subsets, joints, _ = facts["A_shape"]
     shape = facts["M_shape"]
     equal = "importance" if kwargs.get("same_transformation_importance") else "map"
     options = SkeletOptions(
         gcn=kwargs["gcn_type"], tcn=TEMPORAL[kwargs["tcn_type"]], subsets=subsets, mapping=KINDS[facts["M_adaptive"]],
-        subset_wise=kwargs.get("gcn_subset_wise", False), equal_levels=equal if shape else "none",
+        equal_levels=equal if shape else "none", split_way=kwargs.get("split_way", "conv+split"),
+        **graph_options(kwargs["gcn_type"], kwargs, "gcn_"),
     )  # fmt: skip
     pool = torch.zeros(shape) if shape and shape[0] != shape[1] else None
     block = Block(options, (facts["cin"], facts["cout"]), groups, pool, torch.zeros(joints, joints),

@@ -11,6 +11,39 @@ from mmcl.encoders.skelet.options import SkeletOptions
 from mmcl.encoders.skelet.temporal import temporal_unit
 
 
+class Lead(nn.Module):
+    """A 1x1 convolution, batch norm and ReLU before channels part into groups: ``conv_pre`` of the release.
+
+    Args:
+        channels_in: C_in.
+        channels: over all groups.
+        repeat: all groups get the same channels ("conv+repeat"), else each its own ("conv+split").
+        groups: G.
+    """
+
+    def __init__(self, channels_in: int, channels: int, repeat: bool, groups: int) -> None:
+        super().__init__()
+        self.copies = groups if repeat else 1
+        self.conv = nn.Conv2d(channels_in, channels // self.copies, 1)
+        self.bn: nn.Module = nn.BatchNorm2d(channels // self.copies)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, T, V) -> (B, C, T, V), C channels over all groups."""
+        return torch.relu_(self.bn(self.conv(x))).repeat(1, self.copies, 1, 1)
+
+    def fold(self) -> None:
+        """Fold the batch norm, for use only."""
+        self.conv, self.bn = fused(self.conv, self.bn), nn.Identity()
+
+
+def lead_of(split_way: str, channels_in: int, groups: int) -> tuple[int, Lead | None]:
+    """The channels that all groups of a released ``split_way`` get, and what makes them; one group needs nothing."""
+    if split_way == "split" or groups == 1:
+        return channels_in, None
+    channels = channels_in // groups * groups
+    return channels, Lead(channels_in, channels, split_way == "conv+repeat", groups)
+
+
 class SpatialUnit(nn.Module):
     """The release's "grouped mapping framework": map, graph convolution, mixing of groups, residual.
 
@@ -19,21 +52,30 @@ class SpatialUnit(nn.Module):
         joints: the map of joints, or None.
         graph: a graph convolution of the names in ``GRAPHS``, on the joints behind the map.
         shortcut: from the input to the output.
+        lead: what comes before groups, or None.
     """
 
-    def __init__(self, channels_out: int, joints: JointMap | None, graph: GraphUnit, shortcut: Shortcut) -> None:
+    def __init__(
+        self, channels_out: int, joints: JointMap | None, graph: GraphUnit, shortcut: Shortcut, lead: Lead | None = None
+    ) -> None:
         super().__init__()
-        self.joints, self.graph, self.shortcut = joints, graph, shortcut
+        self.lead, self.joints, self.graph, self.shortcut = lead, joints, graph, shortcut
         self.mix = nn.Conv2d(channels_out, channels_out, 1)
         self.bn: nn.Module = nn.BatchNorm2d(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, T, V) -> (B, C_out, T, W)."""
-        mapped = x if self.joints is None else self.joints(x)
-        return torch.relu_(self.bn(self.mix(self.graph(mapped))) + self.shortcut(x))
+        return torch.relu_(self.bn(self.mix(self.graph(self.mapped(x)))) + self.shortcut(x))
+
+    def mapped(self, x: Tensor) -> Tensor:
+        """(B, C_in, T, V) -> (B, C, T, W), what the groups' graphs get."""
+        x = x if self.lead is None else self.lead(x)
+        return x if self.joints is None else self.joints(x)
 
     def fold(self) -> None:
         """Fold the batch norms, for use only."""
+        if self.lead is not None:
+            self.lead.fold()
         if self.graph.fold(self.joints):
             self.joints = None
         self.shortcut.fold()
@@ -64,9 +106,12 @@ class Block(nn.Module):
         elif options.equal_levels != "none" and not first:
             kind = "importance" if options.equal_levels == "importance" else options.mapping
             joints = JointMap(torch.eye(len(graph)), groups, kind)
-        more = {"subset_wise": options.subset_wise} if options.gcn == "dggcn" else {}
-        unit = GRAPHS[options.gcn](*channels, groups, graph, options.subsets, **more)
-        self.spatial = SpatialUnit(channels[1], joints, unit, Shortcut(*channels, pool, options.mapping))
+        more: dict[str, object] = {"subset_wise": options.subset_wise} if options.gcn == "dggcn" else {}
+        if options.gcn == "unit_gcn":
+            more = {"kind": options.graphs, "conv_pos": options.conv_pos}
+        inside, lead = lead_of(options.split_way, channels[0], groups)
+        unit = GRAPHS[options.gcn](inside, channels[1], groups, graph, options.subsets, **more)
+        self.spatial = SpatialUnit(channels[1], joints, unit, Shortcut(*channels, pool, options.mapping), lead)
         self.temporal = temporal_unit(options.tcn, channels[1], stride or 1, len(graph))
         self.shortcut = None if first else Shortcut(*channels, pool, options.mapping, stride)
 

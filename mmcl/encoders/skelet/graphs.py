@@ -13,49 +13,9 @@ from torch import Tensor, nn
 
 from mmcl.encoders.ctrgcn.blocks import init_conv
 from mmcl.encoders.skelet.mapping import JointMap, Shift, accumulate, fused, rescale, scale_and_shift
+from mmcl.encoders.skelet.static_graph import StaticGraph
 
 RAW_RELATION = 8  # width of queries and keys where a group has at most 16 channels; an eighth of them elsewhere
-
-
-class StaticGraph(nn.Module):
-    """``unit_gcn``: one learned graph for each group and subset.
-
-    Args:
-        channels_in: C_in, over all groups.
-        channels_out: C_out, over all groups.
-        groups: G.
-        graph: (V, V) to start from, for all groups and subsets.
-        subsets: K.
-    """
-
-    def __init__(self, channels_in: int, channels_out: int, groups: int, graph: Tensor, subsets: int) -> None:
-        super().__init__()
-        self.groups, self.subsets = groups, subsets
-        self.adjacency = nn.Parameter(graph.repeat(groups, subsets, 1, 1))
-        self.value = nn.Conv2d(channels_in, channels_out * subsets, 1, groups=groups)  # rows (group, subset, channel)
-        self.bn: nn.Module = nn.BatchNorm2d(channels_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, T, V) -> (B, C_out, T, V)."""
-        values = self.value(x).unflatten(1, (self.groups, self.subsets, -1))
-        return torch.relu_(self.bn(accumulate(values, self.adjacency).flatten(1, 2)))
-
-    def fold(self, joints: JointMap | None) -> bool:
-        """Fold the batch norm, and importances of joints, for use only; returns whether ``joints`` is done with.
-
-        What a convolution's bias and the batch norm add is a constant of channel and joint.
-        """
-        assert isinstance(self.bn, nn.BatchNorm2d) and self.value.bias is not None
-        scale, shift = scale_and_shift(self.bn)
-        by_subset = scale.view(self.groups, 1, -1).expand(-1, self.subsets, -1).flatten()
-        rescale(self.value, by_subset)
-        bias = self.value.bias.view(self.groups, self.subsets, -1, 1) * self.adjacency.sum(dim=2).unsqueeze(2)
-        self.bn = Shift(bias.sum(dim=1).flatten(0, 1)[:, None] + shift.view(-1, 1, 1))
-        self.value.bias = None
-        if joints is None or not joints.diagonal:
-            return False
-        self.adjacency.data = self.adjacency.data * joints.matrix()[:, None, :, None]
-        return True
 
 
 class DynamicGraph(nn.Module):

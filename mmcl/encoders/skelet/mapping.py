@@ -32,10 +32,8 @@ class JointMap(nn.Module):
         super().__init__()
         self.groups, self.kind = groups, kind
         self.diagonal = kind == "importance" and matrix.shape[0] == matrix.shape[1]
-        starts = {"learned": matrix.clone(), "importance": torch.ones_like(matrix)}
-        if kind == "offset":
-            starts["offset"] = torch.empty_like(matrix).uniform_(-1e-6, 1e-6)
-        self.weight = nn.Parameter(starts[kind].repeat(groups, 1, 1)) if kind in starts else None
+        start = matrix.clone() if kind == "learned" else change_of(kind, matrix)
+        self.weight = None if start is None else nn.Parameter(start.repeat(groups, 1, 1))
         self.register_buffer("base", None if kind == "learned" or self.diagonal else matrix.clone())
 
     def matrix(self) -> Tensor:
@@ -55,6 +53,13 @@ class JointMap(nn.Module):
         if self.diagonal:
             return (x * matrix[:, None, None]).flatten(1, 2)
         return per_group(x, matrix).flatten(1, 2)
+
+
+def change_of(kind: str, like: Tensor) -> Tensor | None:
+    """Where what is learned beside a constant starts: "importance" at 1, "offset" within 1e-6 of 0, as released."""
+    if kind == "importance":
+        return torch.ones_like(like)
+    return torch.empty_like(like).uniform_(-1e-6, 1e-6) if kind == "offset" else None
 
 
 def per_group(x: Tensor, matrix: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from mmcl.common.errors import UserError
 from mmcl.encoders.conversion import Conversion
 from mmcl.encoders.skelet.blocks import Block, SpatialUnit
 from mmcl.encoders.skelet.graphs import DynamicGraph, GraphUnit, RefinedGraph, StaticGraph
@@ -67,6 +68,9 @@ def convert_spatial(conversion: Conversion, unit: SpatialUnit, ours: str, offici
     """A spatial unit: map, graph convolution of each group, mixing, residual."""
     groups = [f"{official}basic_gcn_blocks.{group}." for group in range(unit.graph.groups)]
     convert_graph(conversion, unit.graph, f"{ours}graph.", groups)
+    if unit.lead is not None:
+        conversion.layer(f"{ours}lead.conv", f"{official}conv_pre.0")
+        conversion.norm(f"{ours}lead.bn", f"{official}conv_pre.1")
     conversion.layer(f"{ours}mix", f"{official}conv_post")
     conversion.norm(f"{ours}bn", f"{official}bn")
     if unit.joints is not None:
@@ -75,14 +79,16 @@ def convert_spatial(conversion: Conversion, unit: SpatialUnit, ours: str, offici
 
 
 def convert_map(conversion: Conversion, joints: JointMap, ours: str, official: str) -> None:
-    """A map of joints; the release has one matrix where all groups share a constant one, or stacks copies of it."""
+    """A map of joints; of a matrix that is not learned the release has a copy for each group, here they share one."""
     if joints.weight is not None:
         name = "M" if joints.kind == "learned" else "WM"
         conversion.tensor(
             f"{ours}weight", official + name, lambda tensor: tensor.view(joints.groups, *tensor.shape[-2:])
         )
-    if joints.base is not None:
-        conversion.tensor(f"{ours}base", f"{official}M", lambda tensor: tensor.view(-1, *tensor.shape[-2:])[0])
+    if joints.base is not None and joints.base.dim() == 3:
+        conversion.tensor(f"{ours}base", f"{official}M")
+    elif joints.base is not None:
+        conversion.tensor(f"{ours}base", f"{official}M", lambda tensor: _common(conversion, f"{official}M", tensor))
 
 
 def convert_shortcut(conversion: Conversion, shortcut: Shortcut, ours: str, official: str) -> None:
@@ -104,6 +110,8 @@ def convert_graph(conversion: Conversion, graph: GraphUnit, ours: str, groups: l
     conversion.norm(f"{ours}bn", *(f"{group}bn" for group in groups))
     if isinstance(graph, StaticGraph):
         conversion.layer(f"{ours}value", *(f"{group}conv" for group in groups))
+        if graph.change is not None:
+            stack("change", "PA")
     elif isinstance(graph, DynamicGraph):
         stack("alpha", "alpha")
         stack("beta", "beta")
@@ -147,6 +155,14 @@ def convert_temporal(conversion: Conversion, unit: MultiScale | PlainScale, ours
     conversion.norm(f"{ours}bn", f"{official}bn")
     if unit.strength is not None:
         conversion.tensor(f"{ours}strength", f"{official}add_coeff")
+
+
+def _common(conversion: Conversion, name: str, matrices: Tensor) -> Tensor:
+    """(V, W) that all groups share, of (V, W) or (G, V, W): the release repeats what is not learned."""
+    first, *rest = matrices.view(-1, *matrices.shape[-2:])
+    if not all(torch.allclose(other, first, equal_nan=True) for other in rest):
+        raise UserError(f"a {conversion.what} checkpoint with other constants than the release makes: groups of {name}")
+    return first
 
 
 def _without_joints(tensor: Tensor) -> Tensor:

@@ -30,6 +30,11 @@ class SkeletOptions:
             released code) the four of CTR-GCN.
         subsets: graphs of each group.
         subset_wise: with "dggcn", a strength for each subset in place of one for all.
+        graphs: with "unit_gcn", what is learned of the layout's graph: "learned" from it on, "fixed" to it, it plus a
+            learned "offset", or times a learned "importance" of every edge.
+        conv_pos: with "unit_gcn", the convolution comes before the graphs ("pre") or behind them ("post").
+        split_way: where a block has groups, channels are parted ("split"), or a convolution comes first, whose
+            channels are parted ("conv+split") or all go to every group ("conv+repeat").
         mapping: of joints to a level: "learned" from the layout's pools on, "fixed" to them, the pools plus a learned
             "offset", or times a learned "importance".
         equal_levels: what a block does that keeps its joints: weigh them by a learned "importance", "map" them from
@@ -56,6 +61,9 @@ class SkeletOptions:
     tcn: Literal["mstcn", "dgmstcn", "ctr_mstcn"] = "mstcn"
     subsets: int = 3
     subset_wise: bool = False
+    graphs: Literal["learned", "fixed", "offset", "importance"] = "learned"
+    conv_pos: Literal["pre", "post"] = "pre"
+    split_way: Literal["split", "conv+split", "conv+repeat"] = "split"
     mapping: Literal["learned", "fixed", "offset", "importance"] = "learned"
     equal_levels: Literal["importance", "map", "none"] = "importance"
     input_norm: Literal["joint", "person"] = "joint"
@@ -91,16 +99,21 @@ class SkeletOptions:
             "gcn": ("unit_gcn", "dggcn", "unit_ctrgcn"), "tcn": ("mstcn", "dgmstcn", "ctr_mstcn"),
             "mapping": ("learned", "fixed", "offset", "importance"), "equal_levels": ("importance", "map", "none"),
             "input_norm": ("joint", "person"), "positions": ("none", "joint", "channel"),
+            "graphs": ("learned", "fixed", "offset", "importance"), "conv_pos": ("pre", "post"),
+            "split_way": ("split", "conv+split", "conv+repeat"),
         }  # fmt: skip
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise UserError(f"skelet.{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if self.gcn != "unit_gcn" and (self.graphs, self.conv_pos) != ("learned", "pre"):
+            raise UserError(f"skelet.graphs and skelet.conv_pos are of gcn unit_gcn: {self.gcn} has no form of them")
 
     def _check_groups(self) -> None:
         """Channels of every block must fall into its groups, those of a dggcn's group into its subsets."""
         for block, (channels_in, channels_out, groups) in enumerate(self.channel_plan(), start=1):
             first = block == 1 and not self.instance_pooling
-            if channels_out % groups or (channels_in % groups and not first) or (first and groups > 1):
+            parted = channels_in % groups == 0 and not (first and groups > 1)
+            if channels_out % groups or not (parted if self.split_way == "split" else channels_in >= groups):
                 raise UserError(
                     f"skelet: block {block} cannot part {channels_in} and {channels_out} channels into {groups} groups"
                 )
