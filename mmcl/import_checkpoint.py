@@ -21,10 +21,10 @@ def build_parser() -> argparse.ArgumentParser:
     """Command line of ``mmcl import-checkpoint``."""
     parser = argparse.ArgumentParser(
         prog="mmcl import-checkpoint",
-        description="Turn a state dict of the official code of CTR-GCN, MMCL-Action, Hyperformer or STEP-CATFormer\n"
-        "(.pt, .pth, .safetensors) into a bundle. Network, size, joints, persons and classes are read from tensors;\n"
-        "what inference never used is left behind. What a state dict does not say (stream, window, class names) is\n"
-        "for you to say. Nothing in the file is run.",
+        description="Turn a state dict of the official code of CTR-GCN, MMCL-Action, Hyperformer, STEP-CATFormer or\n"
+        "SkeleT-GCN (.pt, .pth, .safetensors) into a bundle. Network, size, joints, persons and classes are read\n"
+        "from tensors; what inference never used is left behind. What a state dict does not say (stream, window,\n"
+        "class names) is for you to say. Nothing in the file is run.",
         epilog="examples:\n"
         "  mmcl import-checkpoint runs-65-162630.pt --out checkpoints/ctrgcn_ntu120 --stream bone\n"
         "  mmcl import-checkpoint ucla.pt --out checkpoints/ucla \\\n"
@@ -51,7 +51,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--crop", type=float, default=0.95, metavar="SHARE",
         help="central share of a clip that is judged (default: 0.95, CTR-GCN on NTU; its NW-UCLA feeder: 1.0)",
     )  # fmt: skip
-    parser.add_argument("--layout", metavar="NAME", help="joints (default: kinect_v2_25 for 25, ctrgcn_ucla_20 for 20)")
+    parser.add_argument(
+        "--layout",
+        metavar="NAME",
+        help="joints (default: kinect_v2_25 for 25, ctrgcn_ucla_20 for 20, coco_wholebody_65 for 65)",
+    )
     parser.add_argument("--prompts", metavar="NAME", help="prompts file with the class names, in label order")
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is already there")
     return parser

@@ -25,11 +25,17 @@ READERS = Registry(
     {
         "ctrgcn": "mmcl.encoders.ctrgcn.official:convert_official",
         "hyperformer": "mmcl.encoders.hyperformer.official:read",
+        "skelet": "mmcl.encoders.skelet.reading:read",
         "step_catformer": "mmcl.encoders.step_catformer.official:read",
     },
 )
-SIGNS = {"hyperformer": "l1.vit1.attn.rpe", "step_catformer": "cross_hand.feedforward.fc1.weight"}  # else CTR-GCN
-LAYOUTS = {25: "kinect_v2_25", 20: "ctrgcn_ucla_20"}  # of NTU RGB+D, of NW-UCLA
+SIGNS = {
+    "hyperformer": "l1.vit1.attn.rpe", "skelet": "gcn.0.gcn.conv_post.weight",
+    "step_catformer": "cross_hand.feedforward.fc1.weight",
+}  # fmt: skip
+OTHERS = "ctrgcn"  # what has none of these tensors
+KERAS = re.compile(r"(g_theta_\w+|f_phi_fc\d+)/kernel")  # of the released ARN-LSTM
+LAYOUTS = {25: "kinect_v2_25", 20: "ctrgcn_ucla_20", 65: "coco_wholebody_65"}  # NTU RGB+D, NW-UCLA, SkeleT-GCN
 MOST_SHOWN = 4  # tensors named in a message
 
 
@@ -59,8 +65,8 @@ class OfficialNetwork:
         """The network, in eval mode, computing what the official one computes.
 
         Args:
-            layout: names the joints; by default those of the official graphs for 25 joints (NTU RGB+D) and 20
-                (NW-UCLA). An adjacency that the checkpoint has is used whatever the layout's edges are.
+            layout: names the joints; by default those of the official graphs for 25 joints (NTU RGB+D), 20 (NW-UCLA)
+                and 65 (SkeleT-GCN). An adjacency that the checkpoint has is used whatever the layout's edges are.
 
         Raises:
             UserError: no layout is known for this number of joints, or the one given does not fit.
@@ -94,13 +100,18 @@ def read_official(tensors: Mapping[str, Tensor]) -> OfficialNetwork:
     """Recognise an official state dict and convert it.
 
     Args:
-        tensors: as read by ``load_state_file``; a ``module.`` prefix on names is dropped.
+        tensors: as read by ``load_state_file``; prefixes ``module.`` and ``backbone.`` on names are dropped.
 
     Raises:
         UserError: it is of no network that is known here; the message names tensors that are missing or wrong.
     """
-    found = {re.sub(r"^(module\.|_orig_mod\.)+", "", name): tensor for name, tensor in tensors.items()}
-    name = next((name for name, sign in SIGNS.items() if sign in found), "ctrgcn")
+    found = {re.sub(r"^(module\.|_orig_mod\.|backbone\.)+", "", name): tensor for name, tensor in tensors.items()}
+    if keras := next((name for name in found if KERAS.match(name)), None):
+        raise UserError(
+            f"'{keras}' is a Keras weight of the released ARN-LSTM, whose options no weight tells: build the encoder "
+            f"arn_lstm and use mmcl.encoders.arn_lstm.official.convert; read here are {', '.join(READERS)}"
+        )
+    name = next((name for name, sign in SIGNS.items() if sign in found), OTHERS)
     return READERS[name](found)
 
 
