@@ -117,6 +117,7 @@ def test_what_tensors_do_not_tell_is_refused_in_one_line() -> None:
             "fewer joints than the 65",
         ),
         ({"gcn.1.gcn.bn.weight": torch.ones(3)}, "1 tensors are wrong"),
+        ({"gcn.2.gcn.basic_gcn_blocks.1.A": torch.ones(3, 27)}, "tensors that belong together do not fit .*equal size"),
     ):
         changed = {name: tensor for name, tensor in {**state, **change}.items() if tensor is not None}
         with pytest.raises(UserError, match=words):

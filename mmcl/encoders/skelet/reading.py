@@ -53,7 +53,14 @@ def read(found: Mapping[str, Tensor]) -> OfficialNetwork:
         **_units(known, blocks), **_maps(known, blocks), **_input(known, joints), released=True,
     )  # fmt: skip
     with torch.device("meta"):
-        conversion = convert(found, Skelet(_levels(blocks), classes, options))
+        encoder = Skelet(_levels(blocks), classes, options)
+    try:
+        conversion = convert(found, encoder)
+    except (RuntimeError, IndexError) as error:
+        why = str(error).partition("\n")[0]
+        raise UserError(
+            f"not an official {TITLE} checkpoint: tensors that belong together do not fit ({why})"
+        ) from error
     conversion.used.update(_identities(known, blocks))
     return network_of("skelet", conversion, classes, joints, options)
 
