@@ -40,8 +40,9 @@ def crop_span(lengths: Tensor, ratio: Tensor | float, position: Tensor | float, 
     Returns:
         A span with start + frames <= lengths.
     """
+    # In float64, as the feeders compute it: in float32 the product may lie on the other side of a whole number.
+    frames = torch.floor(lengths.double() * ratio).to(torch.float32).clamp(min=float(floor))
     lengths = lengths.to(torch.float32)
-    frames = torch.floor(lengths * ratio).clamp(min=float(floor))
     frames = torch.minimum(frames, lengths).clamp(min=1.0)
     start = torch.floor((lengths - frames + 1.0) * position)
     return Span(torch.minimum(start, lengths - frames).clamp(min=0.0), frames)

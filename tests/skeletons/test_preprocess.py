@@ -5,16 +5,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmcl.common.draws import clip_keys
+from mmcl.common.draws import clip_keys, uniform
 from mmcl.common.errors import UserError
 from mmcl.models.description_file import current_preprocess
 from mmcl.skeletons.augmentations.combined import Augmentation
+from mmcl.skeletons.augmentations.crop import Crop
 from mmcl.skeletons.layout import load_layout
 from mmcl.skeletons.masks import Skeletons
 from mmcl.skeletons.preprocess import Preprocess
 from mmcl.skeletons.preprocess_options import PreprocessOptions
 from mmcl.skeletons.streams import ancestors, check_stream, to_stream
-from mmcl.skeletons.window import crop_span, evaluated_span, frame_times, look
+from mmcl.skeletons.window import Span, crop_span, evaluated_span, frame_times, look
 
 LAYOUT = load_layout("kinect_v2_25")
 
@@ -72,6 +73,26 @@ def test_spans_stay_inside_their_clips_and_reach_both_ends() -> None:
         assert (start + frames <= lengths).all()
     start, frames, _ = crop_span(lengths, 0.5, 0.9999, floor=1)
     assert ((start + frames)[1:] == lengths[1:]).all()
+
+
+def test_a_crop_is_as_long_as_in_the_released_feeder() -> None:
+    """floor(T * p) frames in float64, p = u * (1 - 0.5) + 0.5, where u may put the product on a whole number."""
+    lengths = torch.arange(1, 401)
+    for share in np.arange(0.0, 1.0, 0.05):
+        ratio = share * (1 - 0.5) + 0.5
+        frames = crop_span(lengths, float(ratio), 0.5, floor=64).frames
+        expected = [min(max(int(np.floor(length * ratio)), 64), length) for length in lengths.tolist()]
+        assert frames.tolist() == expected, share
+
+
+def test_the_drawn_share_of_a_crop_is_rounded_nowhere() -> None:
+    """Draws are multiples of 2**-24, whose products with a length float32 does not hold."""
+    keys, lengths = torch.arange(50_000), torch.arange(50_000) % 301 + 10_000
+    share = uniform(keys, "augmentation.crop", (2,))[:, 0].double().numpy()
+    expected = np.floor(lengths.numpy() * (0.3 + share * (1.0 - 0.3)))
+    start = torch.zeros(len(keys))
+    span = Crop(crop_min=0.3, crop_floor=1).when(keys, Span(start, lengths.float()), 64)
+    assert span.frames.tolist() == expected.tolist()
 
 
 def test_evaluation_cuts_the_ends_as_the_released_feeder_does() -> None:

@@ -43,7 +43,7 @@ class Crop(Transform):
     def when(self, keys: Tensor, span: Span, window: int) -> Span:
         """A part of random length at a random place."""
         share, position = self.uniform(keys, (2,)).unbind(1)
-        ratio = self.crop_min + share * (self.crop_max - self.crop_min)
+        ratio = self.crop_min + share.double() * (self.crop_max - self.crop_min)  # as the feeders compute it
         start, frames, _ = crop_span(span.frames, ratio, position, self.crop_floor)
         return Span(span.start + start, frames, self.times(keys, window) if self.uneven else None)
 
