@@ -51,17 +51,18 @@ class RunOptimiser(Optimizer):
         # The parts' own groups, so that a change of learning rate through this object reaches them.
         self.param_groups = [group for part in self.parts for group in part.param_groups]
         # Of the groups, no parameters are kept: sharding replaces them.
-        self.every = {group.name: group.every for group in groups}
+        self.beats = {group.name: (group.first, group.every) for group in groups}
         self.counts = {group.name: len(group.parameters) for group in groups}
         self.shapes = {group.name: [parameter.shape for parameter in group.parameters] for group in groups}
-        self.due: tuple[str, ...] = tuple(self.every)
+        self.due: tuple[str, ...] = tuple(self.beats)
         self.states = States()
 
     def begin_step(self, step: int, factor: float) -> tuple[str, ...]:
         """Set learning rates for a step of the stage, and return the names of the groups that it updates."""
         for group in self.param_groups:
             group["lr"] = factor * group["peak"]
-        self.due = tuple(name for name, every in self.every.items() if step % every == 0)
+        beats = self.beats.items()
+        self.due = tuple(name for name, (first, every) in beats if step >= first and (step - first) % every == 0)
         return self.due
 
     def rates(self) -> dict[str, float]:

@@ -42,9 +42,10 @@ class ParameterGroup:
         parameters: the tensors.
         update: how they are updated; None takes the run's own optimiser, as the recipe gives it.
         scale: factor on the learning rate, for rates that differ by layer.
-        every: the group is updated at every so many steps, the first step of a stage among them. In between it has no
-            gradient, and neither its values nor the optimiser's memory of it change. ``forward`` leaves it out then
-            (``Task.idle``): DeepSpeed alone cannot be kept from counting a gradient when it clips.
+        every: the group is updated at every so many steps of a stage. In between it has no gradient, and neither its
+            values nor the optimiser's memory of it change. ``forward`` leaves it out then (``Task.idle``): DeepSpeed
+            alone cannot be kept from counting a gradient when it clips.
+        first: the step of the stage, from 0, at which it is updated first.
         clip: largest norm of the gradient of EACH tensor; 0 does not clip.
     """
 
@@ -54,6 +55,7 @@ class ParameterGroup:
     scale: float = 1.0
     every: int = 1
     clip: float = 0.0
+    first: int = 0
 
 
 @dataclass(frozen=True)

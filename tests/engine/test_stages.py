@@ -59,27 +59,27 @@ def test_groups_move_as_optimisers_of_their_own_would_and_only_when_they_are_due
     groups = [
         ParameterGroup("main", [own[0]], scale=0.5),
         ParameterGroup("rare", [own[1]], Update("adamw", 0.01, betas=(0.5, 0.9)), every=3),
-        ParameterGroup("other", [own[2]], Update("adam", 0.02, weight_decay=0.1), every=2),
+        ParameterGroup("other", [own[2]], Update("adam", 0.02, weight_decay=0.1), every=2, first=3),
     ]
     options = OptimiserOptions("sgd", 0.1, momentum=0.9, nesterov=True, weight_decay=0.01, rates={"rare": 0.03})
     optimiser = RunOptimiser(groups, options, rate=0.5)
-    expected = tensors()
+    expected, decay = tensors(), options.adamw_weight_decay
     reference = [
-        (torch.optim.SGD([expected[0]], 0.025, 0.9, nesterov=True, weight_decay=0.01), 0.025, 1),
-        (torch.optim.AdamW([expected[1]], 0.015, (0.5, 0.9), weight_decay=options.adamw_weight_decay), 0.015, 3),
-        (torch.optim.Adam([expected[2]], 0.01, weight_decay=0.1), 0.01, 2),
+        (torch.optim.SGD([expected[0]], 0.025, 0.9, nesterov=True, weight_decay=0.01), 0.025, range(STEPS)),
+        (torch.optim.AdamW([expected[1]], 0.015, (0.5, 0.9), weight_decay=decay), 0.015, (0, 3, 6)),
+        (torch.optim.Adam([expected[2]], 0.01, weight_decay=0.1), 0.01, (3, 5)),
     ]
     for step in range(STEPS):
         before = [parameter.detach().clone() for parameter in own]
         due = optimiser.begin_step(step, 1.0 / (1 + step))
-        assert due == tuple(g.name for g in groups if step % g.every == 0)
+        assert due == tuple(group.name for group, (*_, steps) in zip(groups, reference, strict=True) if step in steps)
         for parameter, gradient in zip(own, gradients(step), strict=True):
             parameter.grad = gradient
         optimiser.forget_others()
         optimiser.step()
         optimiser.zero_grad()
-        for number, (one, rate, every) in enumerate(reference):
-            if step % every:
+        for number, (one, rate, steps) in enumerate(reference):
+            if step not in steps:
                 assert torch.equal(own[number], before[number])
                 continue
             one.param_groups[0]["lr"] = rate / (1 + step)
@@ -88,7 +88,7 @@ def test_groups_move_as_optimisers_of_their_own_would_and_only_when_they_are_due
     for mine, theirs in zip(own, expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
     counts = [float(part.state[part.param_groups[0]["params"][0]].get("step", 0)) for part in optimiser.parts]
-    assert counts == [0, 3, 4]  # Adam's own count: the steps that it took
+    assert counts == [0, 3, 2]  # Adam's own count: the steps that it took
 
 
 def test_what_is_not_due_shortens_nobody_s_gradient() -> None:

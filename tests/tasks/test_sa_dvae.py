@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,12 +11,17 @@ from golden import check_double, count_parameters, golden_folder, load_arrays, l
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
+from mmcl.engine.config import OptimiserOptions
+from mmcl.engine.optimiser import RunOptimiser
 from mmcl.models.gaussian import Gaussian
 from mmcl.models.unseen_classifier import UnseenClassifier, fit_unseen_classifier
 from mmcl.models.vae_head import VAEHead, VAEOptions
 from mmcl.tasks.sa_dvae.critic import Critic, critic_loss, entanglement
+from mmcl.tasks.sa_dvae.options import SADVAEOptions
+from mmcl.tasks.sa_dvae.task import SADVAE
 from mmcl.tasks.sa_dvae.vaes import Decoders, Noise, vae_terms
 from mmcl.tasks.sa_dvae.weights import annealing, ramp
+from mmcl.tasks.stages import Stage
 
 NAMES = {
     "sequence_encoder.mu.0": "head.skeleton_encoder.mean",
@@ -42,10 +49,6 @@ class VAEs(nn.Module):
         self.head = VAEHead(skeleton, text, VAEOptions(meaning, manner, released=released))
         self.decoders, self.critic = Decoders(self.head), Critic(meaning + manner)
         self.double()
-
-    def learned(self):
-        """What the released code trains with one optimiser."""
-        return [*self.head.parameters(), *self.decoders.parameters()]
 
 
 def build(state, skeleton, text, meaning, manner) -> VAEs:
@@ -106,7 +109,7 @@ def compare_cycle(name):
     check_double(texts, arrays["in/text_rows_normalised"])
     columns = load_columns(name)
     assert len(arrays["in/skeleton_batches"]) == config["batches_per_cycle"]
-    optimisers = [torch.optim.Adam(parameters, lr=config["lr"]) for parameters in (vaes.learned(), critic.parameters())]
+    optimiser = build_optimiser(vaes, config)
     for batch, (features, labels) in enumerate(zip(arrays["in/skeleton_batches"], arrays["in/labels"], strict=True)):
         row = dict(zip(columns, arrays["table"][batch].tolist(), strict=True))
         given = under(arrays, f"batch{batch}/")
@@ -114,22 +117,34 @@ def compare_cycle(name):
         assert weights == pytest.approx((row["beta_x"], row["beta_y_and_lambda2"], row["lambda1"]), rel=1e-9, abs=1e-15)
         noise = given["noise"]
         terms, latents = vae_terms(vaes.head, vaes.decoders, features, texts[labels], Noise(*noise[:3]))
-        if (batch + 1) % config["critic_every"] == 0:
-            train_critic(critic, optimisers[1], latents, given, weights.text, row)
-        else:
-            assert row["critic_loss_unscaled"] == -1
+        due = optimiser.begin_step(batch, 1.0)
+        assert ("critic" in due) == (row["critic_loss_unscaled"] != -1), batch
+        if "critic" in due:
+            optimiser.due = ("critic",)  # the released order within a step, which a task has not: the critic goes first
+            train_critic(critic, optimiser, latents, given, weights.text, row)
         penalty = entanglement(critic(latents.r, latents.v))
         loss = terms.total(*weights) + weights.text * penalty
         compare_terms(terms, penalty, loss, row)
-        optimisers[0].zero_grad()
+        optimiser.zero_grad()
+        optimiser.due = ("vaes",)
         loss.backward()
         parameters = dict(vaes.named_parameters())
         for official, gradient in under(given, "grad_total/").items():
             check_double(parameters[own_name(official)].grad, gradient, official)
-        optimisers[0].step()
+        optimiser.step()
     state = vaes.state_dict()
     for official, value in under(arrays, "sd_after/").items():
         check_double(state[own_name(official)], value, official, relative=1e-8)
+
+
+def build_optimiser(vaes, config, released=True) -> RunOptimiser:
+    """The run's optimiser for the groups that the task makes of these modules."""
+    settings = SADVAEOptions(critic_every=config["critic_every"], rate=config["lr"], released=released)
+    task = SimpleNamespace(
+        settings=settings, encoder=nn.Identity(), text_head=vaes.head, decoders=vaes.decoders, critic=vaes.critic
+    )
+    groups = SADVAE.parameter_groups(task, Stage("cycle0"))  # type: ignore[arg-type]
+    return RunOptimiser([group for group in groups if group.parameters], OptimiserOptions())
 
 
 def load_columns(name):
@@ -167,6 +182,16 @@ def compare_terms(terms, penalty, loss, row):
     }  # fmt: skip
     for found, value in expected.items():
         assert found.item() == pytest.approx(value, rel=1e-8)
+
+
+def test_the_critic_counts_from_the_first_step_of_a_cycle_by_default_and_never_in_a_short_released_one():
+    vaes = VAEs(6, 5, 4, 2)
+    config = {"critic_every": 5, "lr": 0.01}
+    released = build_optimiser(vaes, config)
+    assert not any("critic" in released.begin_step(step, 1.0) for step in range(4))
+    assert [step for step in range(15) if "critic" in released.begin_step(step, 1.0)] == [4, 9, 14]
+    usual = build_optimiser(vaes, config, released=False)
+    assert [step for step in range(15) if "critic" in usual.begin_step(step, 1.0)] == [0, 5, 10]
 
 
 def test_weights_of_whole_cycles_equal_the_released_ones():

@@ -25,14 +25,16 @@ class SADVAEOptions:
         skeleton_weight: of the divergences of meaning and manner at the end of a cycle; annealing alone.
         text_weight: of the texts' divergence and of what the critic finds, at the end of a cycle; annealing alone.
         entanglement: factor on what the VAEs pay for what the critic finds; 0 is SA-DVAE without its critic.
-        critic_every: the critic is updated at every so many steps of a cycle.
+        critic_every: the critic is updated at every so many steps of a cycle, from the first one on.
         rate: of Adam, of VAEs and critic alike; `optimiser.rates` names another one for each.
         text: what the texts of classes are read by.
         clip: which CLIP, where texts are read by one.
         cache: keep the backbone's features beside the clips, for other runs; else every run computes them once.
         released: as the released code has it: one random number a clip instead of one for each latent number; decoders
             and classifier end in a ReLU; the critic's loss is multiplied by the weight of the moment, so that it learns
-            nothing where that is zero; features are not scaled.
+            nothing where that is zero; the critic is updated at the last of every `critic_every` steps of a cycle;
+            features are not scaled. It does not include that the released code updates the critic before the VAEs pay
+            for what it finds: here both see the weights of before the step.
     """
 
     meaning: int = 160

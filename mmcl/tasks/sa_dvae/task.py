@@ -94,10 +94,12 @@ class SADVAE(Task):
         """The four VAEs and the critic, each with an Adam of its own, and the encoder, which no stage trains."""
         update = Update("adam", self.settings.rate, weight_decay=0.0)
         vaes = [*self.text_head.parameters(), *self.decoders.parameters()]
+        every = self.settings.critic_every
+        first = every - 1 if self.settings.released else 0  # released: a countdown that begins anew in every cycle
         return [
             ParameterGroup("encoder", list(self.encoder.parameters())),
             ParameterGroup("vaes", vaes, update),
-            ParameterGroup("critic", list(self.critic.parameters()), update, every=self.settings.critic_every),
+            ParameterGroup("critic", list(self.critic.parameters()), update, every=every, first=first),
         ]
 
     def begin(self, stage: Stage, apply: Apply) -> None:
