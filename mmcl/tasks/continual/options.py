@@ -18,8 +18,9 @@ class ContinualOptions:
 
     Attributes:
         method: finetune (no memory), joint (all parts at once: the upper bound), er (labels of remembered clips), der
-            (their logits), der++ (both), charon (both, of compressed clips, with masks and reconstruction where the
-            encoder is sttformer, and a probing stage after each part).
+            (the logits that they had when they were taken), der++ (both), charon (both, of compressed clips, whose
+            logits are refreshed after each part, with masks and reconstruction where the encoder is sttformer, and a
+            probing stage after each part).
         memory: clips that would fill the memory's bytes at full length.
         interval: every so many frames of a remembered clip are kept, and as many times more clips; charon alone.
         alpha: weight of the logits' term.

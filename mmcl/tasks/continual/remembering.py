@@ -58,24 +58,35 @@ class Remembering(Task):
             self.memory.offer(clips, labels, scores, draws)
 
     def end(self, stage: Stage, apply: Apply) -> None:
-        """After a part: offer its clips to the memory, once each, and refresh the logits of all that are held."""
-        assert stage.clips is not None
-        if not stage.keep:
-            return
-        if self.memory is None:
+        """After a part: offer its clips to the memory, once each, and compute logits of those that need them."""
+        if not stage.keep or self.memory is None:
             return
         if not self.settings.released:
-            self._offer(stage, apply)
-        held = self.memory.clips[: len(self.memory)]
-        if len(held):
-            self.memory.logits[: len(held)] = self._fresh_logits(held, stage, apply)
+            self._offer(stage)
+        places = self._without_logits(stage)
+        if len(places):
+            self.memory.logits[places] = self._fresh_logits(self.memory.clips[places], stage, apply)
 
-    def _offer(self, stage: Stage, apply: Apply) -> None:
+    def _without_logits(self, stage: Stage) -> Tensor:
+        """Places in the memory whose logits are computed at the end of a part.
+
+        CHARON refreshes all. DER keeps the logits that a clip had when it was taken: ``released`` takes clips in a step,
+        whose logits are those; else clips of a part are taken at its end, and get theirs there.
+        """
+        assert self.memory is not None and stage.clips is not None
+        held = self.memory.clips[: len(self.memory)]
+        if self.settings.method == "charon":
+            return torch.arange(len(held), device=held.device)
+        if self.settings.released:
+            return torch.arange(0, device=held.device)
+        return torch.isin(held, torch.from_numpy(stage.clips).to(held)).nonzero()[:, 0]
+
+    def _offer(self, stage: Stage) -> None:
         assert self.memory is not None and stage.clips is not None
         generator = self.generator(f"offers of {stage.name}")
         clips = torch.from_numpy(stage.clips)[torch.randperm(len(stage.clips), generator=generator)]
         labels = torch.from_numpy(self.labels[np.searchsorted(self.training_clips, clips.numpy())])
-        logits = torch.zeros(len(clips), self.memory.logits.shape[1])  # all are refreshed right after
+        logits = torch.zeros(len(clips), self.memory.logits.shape[1])  # which they get right after
         self.memory.offer(clips, labels, logits, torch.rand(len(clips), generator=generator, dtype=torch.float64))
 
     def _fresh_logits(self, held: Tensor, stage: Stage, apply: Apply) -> Tensor:
