@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from made_tasks import context_of
 
 from mmcl.common.draws import clip_keys, step_key
@@ -15,11 +16,13 @@ from mmcl.skeletons.layout import load_layout
 from mmcl.tasks.continual.options import ContinualOptions
 from mmcl.tasks.continual.task import Continual
 
+STTFORMER = {"layers": [[8, 4], [8, 4]], "width": 8, "persons": 1, "heads": 2}
+
 
 def made_continual(monkeypatch, name="tcn", **options):
     """A task of two parts of two classes, clips 0 and 1, then 2 and 3, and what makes a batch of clips of its store."""
     torch.manual_seed(0)
-    small = {"width": 8, "members": 1, "persons": 1}
+    small = STTFORMER if name == "sttformer" else {"width": 8, "members": 1, "persons": 1}
     encoder = build_encoder(name, load_layout("kinect_v1_20"), 4, small)
     context = replace(context_of(encoder, 16, [0, 1, 2, 3]), stream=(np.array([0, 1]), np.array([2, 3])))
     task = Continual(context, ContinualOptions(**options)).eval()
@@ -52,3 +55,37 @@ def test_charon_alone_refreshes_logits_of_clips_of_earlier_parts(monkeypatch, me
     if method != "charon" and not released:
         own = task.memory.clips[2:4]
         torch.testing.assert_close(task.memory.logits[2:4], task._memory_scores(joints[own], lengths[own]).detach())
+
+
+@pytest.mark.parametrize(("released", "ratio", "gamma", "reconstructs"), [
+    (False, 0.3, 0.5, True), (False, 0.0, 0.5, False), (False, 0.3, 0.0, True), (True, 0.3, 0.5, True),
+    (True, 0.0, 0.5, True), (True, 0.0, 0.0, False),
+])  # fmt: skip
+def test_released_reconstructs_where_nothing_is_masked(monkeypatch, released, ratio, gamma, reconstructs) -> None:
+    task, batch = made_continual(monkeypatch, "sttformer", released=released, ratio=ratio, gamma=gamma)
+    assert (task.decoder is not None) == reconstructs
+    loss = task(batch(torch.tensor([0, 1])))["loss"]
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in task.parameters())
+    if task.decoder is not None:
+        assert bool(task.decoder.coordinates.weight.grad.any()) == (gamma > 0)
+
+
+@pytest.mark.parametrize("released", [True, False])
+@pytest.mark.parametrize("beta", [0.8, 2.0])
+def test_released_replay_of_labels_is_one_mean_over_stream_and_memory(monkeypatch, released, beta) -> None:
+    """Two clips of the stream and one of the memory: by default their means are added, the memory's times beta."""
+    task, batch = made_continual(monkeypatch, method="er", released=released, beta=beta, memory_batch=1)
+    assert task.memory is not None
+    task.memory.offer(torch.tensor([0]), torch.tensor([0]), torch.zeros(1, 4), torch.rand(1))
+    rows: list[torch.Tensor] = []
+    features = task.encoder.features
+    monkeypatch.setattr(task.encoder, "features", lambda x: rows.append(x) or features(x))
+    found = task(batch(torch.tensor([2, 3])))
+    assert [len(x) for x in rows] == [3]
+    scores, labels = task.encoder(rows[0]), torch.tensor([2, 3, 0])
+    if released:
+        expected = F.cross_entropy(scores, labels)
+    else:
+        expected = F.cross_entropy(scores[:2], labels[:2]) + beta * F.cross_entropy(scores[2:], labels[2:])
+    torch.testing.assert_close(found["loss"], expected)

@@ -24,9 +24,10 @@ class ContinualOptions:
         memory: clips that would fill the memory's bytes at full length.
         interval: every so many frames of a remembered clip are kept, and as many times more clips; charon alone.
         alpha: weight of the logits' term.
-        beta: weight of the labels' term.
+        beta: weight of the labels' term; of no account in `er` where `released`.
         gamma: weight of the reconstruction in each term.
-        ratio: share of tuples that is masked; 0 masks nothing and reconstructs nothing.
+        ratio: share of tuples that is masked; 0 masks nothing and reconstructs nothing (`released`: reconstructs whole
+            clips).
         decoder: (channels out, channels of a query) of each layer that reconstructs; CHARON's own go with its two sizes
             of sttformer: these for its small one, (128, 64), (64, 32), (64, 16) for that of full width.
         probe_epochs: of the classifier alone, on whole clips and a network that holds still, after each part; charon
@@ -36,10 +37,10 @@ class ContinualOptions:
         alignment: of the stream's clips with CLIP's embeddings of their video, which are computed once; of a remembered
             clip the video is not kept. Its weight is 0 unless asked for, and its space must be skeleton.
         clip: which CLIP; it is not trained.
-        released: as the released code has it: three passes a step, each with batch statistics of its own; clips are
-            offered to the memory at every probing epoch (other methods: at every epoch) instead of once, with the
-            logits of the moment; frames between the kept ones are interpolated out of phase; logits are refreshed on
-            augmented clips.
+        released: as the released code has it: three passes a step, each with batch statistics of its own (er: one pass,
+            and one mean over all rows); clips are offered to the memory at every probing epoch (other methods: at every
+            epoch) instead of once, with the logits of the moment; frames between the kept ones are interpolated out of
+            phase; logits are refreshed on augmented clips.
     """
 
     method: Literal["finetune", "joint", "er", "der", "der++", "charon"] = "charon"
@@ -89,7 +90,9 @@ class ContinualOptions:
     @property
     def weights(self) -> tuple[float, float]:
         """Weights of the logits' and of the labels' term for the method at hand."""
-        return (self.alpha if self.method != "er" else 0.0, self.beta if self.method != "der" else 0.0)
+        if self.method == "er":
+            return (0.0, 1.0 if self.released else self.beta)
+        return (self.alpha, self.beta if self.method != "der" else 0.0)
 
     @property
     def kept_interval(self) -> int:

@@ -70,8 +70,8 @@ class Remembering(Task):
     def _without_logits(self, stage: Stage) -> Tensor:
         """Places in the memory whose logits are computed at the end of a part.
 
-        CHARON refreshes all. DER keeps the logits that a clip had when it was taken: ``released`` takes clips in a step,
-        whose logits are those; else clips of a part are taken at its end, and get theirs there.
+        CHARON refreshes all. DER keeps the logits that a clip had when it was taken: ``released`` takes clips in a
+        step, and their logits are of it; else clips of a part are taken at its end, and get theirs there.
         """
         assert self.memory is not None and stage.clips is not None
         held = self.memory.clips[: len(self.memory)]

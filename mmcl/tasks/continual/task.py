@@ -62,7 +62,8 @@ class Continual(Remembering):
         # Of the outputs, which have been trained: what is judged on held-out clips.
         self.register_buffer("arrived", torch.zeros(len(context.classes), dtype=torch.bool))
         self.decoder = None
-        if options.method == "charon" and options.ratio and isinstance(self.encoder, STTFormer):
+        completes = options.ratio or (options.released and options.gamma)  # released, also of clips that are seen whole
+        if options.method == "charon" and completes and isinstance(self.encoder, STTFormer):
             self.decoder = TupleDecoder(self.encoder, options.decoder)
         self.inputs = TowerInputs()
         self.alignment: Alignment | None = None
@@ -128,7 +129,8 @@ class Continual(Remembering):
         stream = Rows("stream", self.augmented(cropped), batch["labels"], batch["keys"])
         remembered = self.recollection.batches(self.memory, batch, len(stream.x)) if self.memory is not None else []
         rows = [stream, *remembered]
-        passes = [[one] for one in rows] if self.settings.released else [rows]
+        apart = self.settings.released and self.settings.method != "er"
+        passes = [[one] for one in rows] if apart else [rows]
         terms: dict[str, Tensor] = {}
         features = scores = None
         for some in passes:
@@ -137,7 +139,7 @@ class Continual(Remembering):
                 if one is stream:
                     features, scores = seen, found
         assert features is not None and scores is not None
-        loss = replay_loss(terms["stream"], terms.get("logits"), terms.get("labels"), *self.settings.weights)
+        loss = self._total(terms, rows)
         if probes(batch["stage"]):
             loss = loss + self.idle(self.decoder, self.alignment)
         elif self.alignment is not None:
@@ -145,6 +147,13 @@ class Continual(Remembering):
             loss = loss + self.settings.alignment.weight * terms["alignment"]
         parts = {f"loss_{name}": term.detach() for name, term in terms.items()}
         return {"loss": loss, **parts, "scores": scores}
+
+    def _total(self, terms: dict[str, Tensor], rows: list[Rows]) -> Tensor:
+        """The terms together; released ER takes one mean over all rows, of the stream and of the memory."""
+        if self.settings.released and self.settings.method == "er":
+            counts = {one.name: len(one.x) / one.share for one in rows}
+            return torch.stack([terms[name] * count for name, count in counts.items()]).sum() / sum(counts.values())
+        return replay_loss(terms["stream"], terms.get("logits"), terms.get("labels"), *self.settings.weights)
 
     def _pass(self, batch: dict[str, Any], rows: list[Rows]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """One pass through the network: features, scores and losses of each of the terms."""
