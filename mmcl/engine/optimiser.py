@@ -153,14 +153,11 @@ def resolve(group: ParameterGroup, options: OptimiserOptions) -> Update:
     """How a group is updated: as it says, as the run says where it says nothing, with the rate that the run names."""
     if group.update is None:
         nesterov = options.nesterov and options.momentum > 0
-        return Update(
-            options.name, options.rate, options.momentum, nesterov, options.betas, options.weight_decay
-        )  # fmt: skip
-    decay = group.update.weight_decay
-    return replace(
-        group.update, rate=options.rates.get(group.name, group.update.rate),
-        weight_decay=options.adamw_weight_decay if decay is None else decay,
-    )  # fmt: skip
+        decay = options.weight_decay if group.decays else 0.0
+        return Update(options.name, options.rate, options.momentum, nesterov, options.betas, decay)
+    own = options.adamw_weight_decay if group.update.weight_decay is None else group.update.weight_decay
+    rate = options.rates.get(group.name, group.update.rate)
+    return replace(group.update, rate=rate, weight_decay=own if group.decays else 0.0)
 
 
 def _check_rates(groups: Iterable[ParameterGroup], options: OptimiserOptions) -> None:

@@ -41,6 +41,7 @@ class FinetuneOptions:
         scratch: train from random weights, too.
         scratch_rate: peak learning rate of that, for all levels alike: a rate made for trained weights, which falls
             from level to level, leaves random ones far below what they can do. It ends at the same share of it.
+        released: as MAMP's released code: biases, norms and other tensors of one dimension have no weight decay.
         seed: of the runs, and of the clips where only some of them train.
         folder: where the runs go; beside the model where not given. What is there already is gone on with.
     """
@@ -56,6 +57,7 @@ class FinetuneOptions:
     encoder: dict[str, Any] = field(default_factory=dict)
     scratch: bool = True
     scratch_rate: float = 2e-3
+    released: bool = False
     seed: int = 0
     folder: str = ""
 
@@ -191,6 +193,7 @@ def command(
         "schedule.name": "cosine", "schedule.epochs": options.epochs, "schedule.floor": options.floor / options.rate,
         "schedule.warmup_epochs": options.warmup_epochs, "seed": amount.seed, "engine.trackers": [],
         **{f"encoder.{key}": value for key, value in options.encoder.items()},
+        **({"task.released": True} if options.released else {}),
     }  # fmt: skip
     words = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
     beside = model.path if model.path is not None and model.description.provenance.get("checkpoint") else Path("runs")

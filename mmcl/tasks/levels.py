@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 from mmcl.encoders.base import Encoder
@@ -29,6 +31,24 @@ def level_groups(encoder: Encoder, decay: float, clip: float = 0.0) -> list[Para
         ParameterGroup(f"level{number}", _parameters(level), scale=scale, clip=clip)
         for number, (level, scale) in enumerate(zip(levels, layer_scales(len(levels), decay), strict=True))
     ]
+
+
+def without_decay_of_rows(groups: list[ParameterGroup]) -> list[ParameterGroup]:
+    """The groups, each with its tensors of at most one dimension (biases, norms) in a group without weight decay.
+
+    So MAMP's released fine-tuning splits them. A group that has no such tensor, or no other, stays one.
+    """
+    found = []
+    for group in groups:
+        rows = [parameter for parameter in group.parameters if parameter.ndim <= 1]
+        rest = [parameter for parameter in group.parameters if parameter.ndim > 1]
+        if rest:
+            found.append(replace(group, parameters=rest))
+        if rows:
+            found.append(
+                replace(group, name=f"{group.name}_rows" if rest else group.name, parameters=rows, decays=False)
+            )
+    return found
 
 
 def head_parameters(encoder: Encoder) -> list[nn.Parameter]:

@@ -47,6 +47,7 @@ class ParameterGroup:
             alone cannot be kept from counting a gradient when it clips.
         first: the step of the stage, from 0, at which it is updated first.
         clip: largest norm of the gradient of EACH tensor; 0 does not clip.
+        decays: False: without weight decay, whatever ``update`` or the run's own optimiser says.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ParameterGroup:
     every: int = 1
     clip: float = 0.0
     first: int = 0
+    decays: bool = True
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from mmcl.common.precision import widen
 from mmcl.tasks.adversarial import AdversarialOptions, attacked, build_adversary
 from mmcl.tasks.base import Task
 from mmcl.tasks.context import Context
-from mmcl.tasks.levels import head_parameters, level_groups
+from mmcl.tasks.levels import head_parameters, level_groups, without_decay_of_rows
 from mmcl.tasks.stages import ParameterGroup, Stage
 
 
@@ -26,11 +26,13 @@ class SupervisedOptions:
         layer_decay: factor on the learning rate from one level of the encoder to the one before, for fine-tuning
             (MAMP: 0.8); 1 trains all of it at one rate.
         adversarial: attacks on some clips of every batch, as a defence.
+        released: as MAMP's released fine-tuning: biases, norms and other tensors of one dimension have no weight decay.
     """
 
     label_smoothing: float = 0.0
     layer_decay: float = 1.0
     adversarial: AdversarialOptions = field(default_factory=AdversarialOptions)
+    released: bool = False
 
 
 def check_smoothing(value: float) -> float:
@@ -54,7 +56,7 @@ class Supervised(Task):
         self.label_smoothing = check_smoothing(options.label_smoothing)
         if not 0.0 < options.layer_decay <= 1.0:
             raise UserError(f"task.layer_decay is {options.layer_decay}: it must be in (0, 1]")
-        self.layer_decay = options.layer_decay
+        self.layer_decay, self.released = options.layer_decay, options.released
         self.adversary, self.attacked_share = build_adversary(options.adversarial), options.adversarial.share
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -68,7 +70,8 @@ class Supervised(Task):
 
     def parameter_groups(self, stage: Stage) -> list[ParameterGroup]:
         """One group, the encoder; or its levels and the classifier, each level at its own rate."""
-        if self.layer_decay == 1.0:
-            return [ParameterGroup("encoder", list(self.encoder.parameters()))]
-        levels = level_groups(self.encoder, self.layer_decay)
-        return [*levels, ParameterGroup("classifier", head_parameters(self.encoder))]
+        groups = [ParameterGroup("encoder", list(self.encoder.parameters()))]
+        if self.layer_decay != 1.0:
+            levels = level_groups(self.encoder, self.layer_decay)
+            groups = [*levels, ParameterGroup("classifier", head_parameters(self.encoder))]
+        return without_decay_of_rows(groups) if self.released else groups

@@ -234,9 +234,6 @@ def test_scales_of_levels_equal_the_released_ones():
         assert [f"blocks.{block}" for block in range(depth // 2, depth)] + ["norm", "head"] == list(rates), name
         for level, rate in zip(range(depth // 2 + 1, depth + 2), rates.values(), strict=False):
             assert rates["norm"] * scales[level] == pytest.approx(rate, rel=1e-12)
-    tuned = load_json("stars", "finetune_lr_groups")
-    found = sorted({group["lr_scale"] for group in tuned["groups"]})
-    assert found == pytest.approx(layer_scales(len(found), tuned["layer_decay"]))
 
 
 def test_closed_forms_of_the_loss():
