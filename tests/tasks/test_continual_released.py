@@ -41,7 +41,7 @@ def made_continual(monkeypatch, name="tcn", **options):
 @pytest.mark.parametrize("released", [True, False])
 def test_charon_alone_refreshes_logits_of_clips_of_earlier_parts(monkeypatch, method, released) -> None:
     """Clips 0 and 1 were stored after the first part with logits of 7; clips 2 and 3 are taken in the second."""
-    task, batch = made_continual(monkeypatch, method=method, released=released, memory=6, interval=2)
+    task, batch = made_continual(monkeypatch, method=method, released=released, memory=6, interval=2, probe_epochs=1)
     assert task.memory is not None
     task.memory.offer(torch.tensor([0, 1]), torch.tensor([0, 1]), torch.full((2, 4), 7.0), torch.rand(2))
     joints, lengths = (batch(torch.arange(4))[key] for key in ("joints", "lengths"))
@@ -89,3 +89,18 @@ def test_released_replay_of_labels_is_one_mean_over_stream_and_memory(monkeypatc
     else:
         expected = F.cross_entropy(scores[:2], labels[:2]) + beta * F.cross_entropy(scores[2:], labels[2:])
     torch.testing.assert_close(found["loss"], expected)
+
+
+@pytest.mark.parametrize("released", [True, False])
+def test_released_offers_every_clip_once_in_a_probing_epoch_whatever_the_batch(monkeypatch, released) -> None:
+    """Two probing epochs over clips 2 and 3 by batches of one, of which the last of each is left out."""
+    task, batch = made_continual(monkeypatch, released=released, memory=20, probe_epochs=2)
+    assert task.memory is not None
+    joints, lengths = (batch(torch.arange(4))[key] for key in ("joints", "lengths"))
+    part = task.stages()[-1]
+    for epoch, clip in enumerate((2, 2)):
+        step = [batch(torch.tensor([clip]), epoch) | {"stage": part.name}]
+        task.after_step(part, step, [{"scores": torch.zeros(1, 4)}])
+    task.end(part, lambda function, clips: function(joints[clips], lengths[clips]).detach().numpy())
+    held = task.memory.clips[: len(task.memory)].tolist()
+    assert sorted(held) == ([2, 2, 3, 3] if released else [2, 3])

@@ -32,7 +32,10 @@ class Remembering(Task):
         labels: outputs that are right for the training clips.
         memory: None where nothing is replayed.
         recollection: reads what it holds.
+        offered: ``released``: (n,) how often each training clip was offered in a step.
     """
+
+    offered: Tensor
 
     def __init__(self, context: Context, options: ContinualOptions) -> None:
         super().__init__(context)
@@ -43,6 +46,8 @@ class Remembering(Task):
         if options.replays:
             self.memory = ReplayMemory(options.memory * options.kept_interval, len(context.classes))
         self.recollection = Recollection(self, options)
+        if options.replays and options.released:  # of each training clip, in steps
+            self.register_buffer("offered", torch.zeros(len(self.training_clips), dtype=torch.long))
 
     def after_step(
         self, stage: Stage, batches: list[dict[str, Any]], outputs: list[dict[str, Tensor]]
@@ -56,13 +61,19 @@ class Remembering(Task):
             scores = gather_rows(given["scores"], "memory")
             draws = self.dice(batch, f"offer {batch['micro']}").uniform(len(clips)).to(clips.device)
             self.memory.offer(clips, labels, scores, draws)
+            self.offered[self._places(clips)] += 1
 
     def end(self, stage: Stage, apply: Apply) -> None:
         """After a part: offer its clips to the memory, once each, and compute logits of those that need them."""
         if not stage.keep or self.memory is None:
             return
+        assert stage.clips is not None
+        clips = torch.from_numpy(stage.clips)
         if not self.settings.released:
-            self._offer(stage)
+            self._offer(stage, clips)
+        elif probes(stage.name):  # steps take whole batches alone: what these left over, as often as they did
+            missing = self.settings.probe_epochs - self.offered[self._places(clips)].cpu()
+            self._offer(stage, clips.repeat_interleave(missing))
         places = self._without_logits(stage)
         if len(places):
             self.memory.logits[places] = self._fresh_logits(self.memory.clips[places], stage, apply)
@@ -81,11 +92,16 @@ class Remembering(Task):
             return torch.arange(0, device=held.device)
         return torch.isin(held, torch.from_numpy(stage.clips).to(held)).nonzero()[:, 0]
 
-    def _offer(self, stage: Stage) -> None:
-        assert self.memory is not None and stage.clips is not None
+    def _places(self, clips: Tensor) -> Tensor:
+        """Where (n,) clips of the store are among those that train."""
+        return torch.from_numpy(np.searchsorted(self.training_clips, clips.cpu().numpy()))
+
+    def _offer(self, stage: Stage, clips: Tensor) -> None:
+        """Offer clips in a random order, without logits."""
+        assert self.memory is not None
         generator = self.generator(f"offers of {stage.name}")
-        clips = torch.from_numpy(stage.clips)[torch.randperm(len(stage.clips), generator=generator)]
-        labels = torch.from_numpy(self.labels[np.searchsorted(self.training_clips, clips.numpy())])
+        clips = clips[torch.randperm(len(clips), generator=generator)]
+        labels = torch.from_numpy(self.labels)[self._places(clips)]
         logits = torch.zeros(len(clips), self.memory.logits.shape[1])  # which they get right after
         self.memory.offer(clips, labels, logits, torch.rand(len(clips), generator=generator, dtype=torch.float64))
 
