@@ -34,7 +34,8 @@ class SADVAEOptions:
             and classifier end in a ReLU; the critic's loss is multiplied by the weight of the moment, so that it learns
             nothing where that is zero; the critic is updated at the last of every `critic_every` steps of a cycle;
             features are not scaled. It does not include that the released code updates the critic before the VAEs pay
-            for what it finds: here both see the weights of before the step.
+            for what it finds (here both see the weights of before the step), nor that it joins texts of several sources
+            as they are (here each part is brought to length 1 first).
     """
 
     meaning: int = 160
