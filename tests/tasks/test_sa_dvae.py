@@ -84,13 +84,17 @@ def test_modules_equal_the_released_ones():
     check_double(critic(r[first], v[second]).sigmoid(), arrays["critic/on_shuffled"])
 
 
-def weights_of(config, batch):
-    targets = config["beta_x_beta_y_flags"]
+def task_of(vaes, config, released=True) -> SimpleNamespace:
+    """What :class:`SADVAE` is made of, around these modules."""
+    targets = config.get("beta_x_beta_y_flags", (None, None))
     assert (targets[0] is None) == (targets[1] is None), "the released code takes both flags or none"
-    batches = config["batches_per_cycle"]
-    if targets[0] is None:
-        return ramp(batch, batches, config["cycle_index"])
-    return annealing(batch, batches, *targets)
+    chosen: dict = {"weights": "ramp"}
+    if targets[0] is not None:
+        chosen = {"weights": "annealing", "skeleton_weight": targets[0], "text_weight": targets[1]}
+    settings = SADVAEOptions(critic_every=config["critic_every"], rate=config["lr"], released=released, **chosen)
+    return SimpleNamespace(
+        settings=settings, encoder=nn.Identity(), text_head=vaes.head, decoders=vaes.decoders, critic=vaes.critic
+    )
 
 
 def test_cycles_equal_the_released_ones():
@@ -109,11 +113,13 @@ def compare_cycle(name):
     check_double(texts, arrays["in/text_rows_normalised"])
     columns = load_columns(name)
     assert len(arrays["in/skeleton_batches"]) == config["batches_per_cycle"]
-    optimiser = build_optimiser(vaes, config)
+    task = task_of(vaes, config)
+    optimiser = build_optimiser(task)
+    cycle = {"stage": f"cycle{config['cycle_index']}", "stage_steps": config["batches_per_cycle"], "micro": 0}
     for batch, (features, labels) in enumerate(zip(arrays["in/skeleton_batches"], arrays["in/labels"], strict=True)):
         row = dict(zip(columns, arrays["table"][batch].tolist(), strict=True))
         given = under(arrays, f"batch{batch}/")
-        weights = weights_of(config, batch)
+        weights = SADVAE.weights(task, cycle | {"stage_step": batch})  # type: ignore[arg-type]
         assert weights == pytest.approx((row["beta_x"], row["beta_y_and_lambda2"], row["lambda1"]), rel=1e-9, abs=1e-15)
         noise = given["noise"]
         terms, latents = vae_terms(vaes.head, vaes.decoders, features, texts[labels], Noise(*noise[:3]))
@@ -121,7 +127,7 @@ def compare_cycle(name):
         assert ("critic" in due) == (row["critic_loss_unscaled"] != -1), batch
         if "critic" in due:
             optimiser.due = ("critic",)  # the released order within a step, which a task has not: the critic goes first
-            train_critic(critic, optimiser, latents, given, weights.text, row)
+            train_critic(task, optimiser, latents, given, weights.text, row)
         penalty = entanglement(critic(latents.r, latents.v))
         loss = terms.total(*weights) + weights.text * penalty
         compare_terms(terms, penalty, loss, row)
@@ -137,13 +143,9 @@ def compare_cycle(name):
         check_double(state[own_name(official)], value, official, relative=1e-8)
 
 
-def build_optimiser(vaes, config, released=True) -> RunOptimiser:
-    """The run's optimiser for the groups that the task makes of these modules."""
-    settings = SADVAEOptions(critic_every=config["critic_every"], rate=config["lr"], released=released)
-    task = SimpleNamespace(
-        settings=settings, encoder=nn.Identity(), text_head=vaes.head, decoders=vaes.decoders, critic=vaes.critic
-    )
-    groups = SADVAE.parameter_groups(task, Stage("cycle0"))  # type: ignore[arg-type]
+def build_optimiser(task) -> RunOptimiser:
+    """The run's optimiser for the groups that the task makes of its modules."""
+    groups = SADVAE.parameter_groups(task, Stage("cycle0"))
     return RunOptimiser([group for group in groups if group.parameters], OptimiserOptions())
 
 
@@ -152,8 +154,13 @@ def load_columns(name):
     return load_arrays("sa_dvae", name)["table_columns"].tolist()
 
 
-def train_critic(critic, optimiser, latents, given, weight, row):
+def train_critic(task, optimiser, latents, given, weight, row):
     """The released critic's step: both branches with fresh samples, its loss scaled by the weight of the moment."""
+    critic, served = task.critic, iter(given["permutations"])
+    task._noise = lambda batch, name, count: given["noise"][3:]
+    task.dice = lambda batch, name: SimpleNamespace(order=lambda count: next(served))
+    loss = SADVAE._critic_loss(task, {"micro": 0}, latents)
+    assert loss.item() == pytest.approx(row["critic_loss_unscaled"], rel=1e-9)
     fresh = given["noise"][3:]
     meanings = latents.meaning.sample(fresh[0]), latents.text.sample(fresh[2])
     manners = latents.manner.sample(fresh[1]), latents.manner.sample(fresh[3])
@@ -162,8 +169,6 @@ def train_critic(critic, optimiser, latents, given, weight, row):
                 for meaning, manner, order in zip(meanings, manners, orders, strict=True)]  # fmt: skip
     expected = [row["critic_loss_skeleton"], row["critic_loss_text"]]
     assert [branch.item() for branch in branches] == pytest.approx(expected, rel=1e-9)
-    loss = sum(branches) / 2
-    assert loss.item() == pytest.approx(row["critic_loss_unscaled"], rel=1e-9)
     true = critic(meanings[1], manners[1]).sigmoid()
     false = critic(meanings[1][orders[1, 0]], manners[1][orders[1, 1]]).sigmoid()
     check_double(true, given["original_batch_pred"])
@@ -187,10 +192,10 @@ def compare_terms(terms, penalty, loss, row):
 def test_the_critic_counts_from_the_first_step_of_a_cycle_by_default_and_never_in_a_short_released_one():
     vaes = VAEs(6, 5, 4, 2)
     config = {"critic_every": 5, "lr": 0.01}
-    released = build_optimiser(vaes, config)
+    released = build_optimiser(task_of(vaes, config))
     assert not any("critic" in released.begin_step(step, 1.0) for step in range(4))
     assert [step for step in range(15) if "critic" in released.begin_step(step, 1.0)] == [4, 9, 14]
-    usual = build_optimiser(vaes, config, released=False)
+    usual = build_optimiser(task_of(vaes, config, released=False))
     assert [step for step in range(15) if "critic" in usual.begin_step(step, 1.0)] == [0, 5, 10]
 
 
