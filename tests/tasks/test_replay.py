@@ -20,7 +20,9 @@ from mmcl.skeletons.augmentations.combined import Augmentation
 from mmcl.skeletons.layout import load_layout
 from mmcl.tasks.base import Apply
 from mmcl.tasks.continual import recollection
+from mmcl.tasks.continual import task as task_module
 from mmcl.tasks.continual.options import ContinualOptions
+from mmcl.tasks.continual.recollection import Rows
 from mmcl.tasks.continual.replay import (
     DROPPED,
     ReplayMemory,
@@ -99,13 +101,20 @@ def test_places_are_chosen_among_those_that_are_filled_and_none_twice():
 
 
 class Charon:
-    """The released training step by step: our functions, numpy's generator for its draws, joints in the memory."""
+    """The released training step by step: the task's own steps, numpy's generator for draws, joints in the memory."""
 
-    def __init__(self, arrays, facts) -> None:
-        self.arrays, self.facts = arrays, facts
+    def __init__(self, arrays, facts, patch) -> None:
+        self.arrays, self.facts, self.patch = arrays, facts, patch
         self.encoder, self.decoder = build_sttformer(facts)
         load_official(self.encoder, self.decoder, under(arrays, "sd/"))
-        self.memory = ReplayMemory(int(arrays["buffer/capacity"]), facts["kwargs"]["num_classes"]).double()
+        interval, classes = facts["sampling_interval"], facts["kwargs"]["num_classes"]
+        context = context_of(self.encoder, facts["kwargs"]["num_frames"], list(range(classes)))
+        context = replace(context, stream=tuple(np.array_split(np.arange(classes), 2)))
+        weights = {key: facts[key] for key in ("alpha", "beta", "gamma")}
+        options = ContinualOptions(interval=interval, ratio=facts["masking_ratio"], released=True, **weights)
+        self.task = Continual(context, options)
+        self.task.decoder = self.decoder
+        self.memory = self.task.memory = ReplayMemory(int(arrays["buffer/capacity"]), classes).double()
         self.joints: dict[int, torch.Tensor] = {}  # by clip number; compressed
         self.random = np.random.RandomState(int(arrays["in/numpy_seed"]))
         self.optimiser = torch.optim.SGD([*self.encoder.parameters(), *self.decoder.parameters()], lr=facts["lr"])
@@ -121,39 +130,43 @@ class Charon:
         x = inflate(kept, self.facts["kwargs"]["num_frames"], self.facts["sampling_interval"], released=True)
         return x, self.memory.labels[places], self.memory.logits[places]
 
-    def masked(self, x, noise):
+    def spread(self, x, noise):
         """Served noise, whose rows are first persons, then second ones, on the persons that are there."""
         bodies = self.encoder.bodies(x)
         order = torch.argsort(bodies.rows % x.shape[1], stable=True)
         every = torch.zeros(x.shape[0] * x.shape[1], noise.shape[1]).index_copy(0, bodies.rows[order], noise.float())
-        every = every.unflatten(0, x.shape[:2])
-        features, completed = masked_pass(
-            self.encoder, self.decoder, x, every, self.facts["masking_ratio"], released=True
-        )
-        return self.encoder.head(features), completed
+        return every.unflatten(0, x.shape[:2])
+
+    def forward(self, stage, x, labels, given):
+        """The task's own step on these clips and on what the memory is asked for, with the noise that was served."""
+        rows, noise = [], {}
+        for name in ("logits", "labels") if len(self.memory) else ():
+            joints, classes, logits, places = self.remembered()
+            if f"memory_choice{len(rows)}" in given:
+                check_double(places, given[f"memory_choice{len(rows)}"], "places")
+            rows.append(Rows(name, joints, classes, places, logits))
+        if "mask_noise0" in given:
+            for number, (name, clips) in enumerate([("stream", x), *((one.name, one.x) for one in rows)]):
+                noise[f"mask {name}"] = self.spread(clips, given[f"mask_noise{number}"])
+        self.patch.setattr(task_module, "uniform", lambda keys, name, shape: noise[name])
+        self.patch.setattr(self.task, "augmented", lambda batch: x)
+        self.patch.setattr(self.task.recollection, "batches", lambda memory, batch, count: rows)
+        clips = torch.arange(len(x))
+        return self.task({"stage": stage, "labels": labels, "clips": clips, "keys": clips})
 
     def step(self, name):
         """One training step, compared with the released one."""
         given, gamma = under(self.arrays, f"{name}/"), self.facts["gamma"]
         self.optimiser.zero_grad()
-        x, labels = as_batch(given["in/x"]), given["in/y"]
-        scores, completed = self.masked(x, given["mask_noise0"])
-        errors, entropies = [completion_loss(completed, x)], [F.cross_entropy(scores, labels)]
-        terms: list = [entropies[0] + gamma * errors[0], None, None]
+        found = self.forward("part0", as_batch(given["in/x"]), given["in/y"], given)
+        errors, entropies = given["mse_terms_in_call_order"], given["ce_terms_in_call_order"]
+        expected = {"loss": given["total"], "loss_stream": entropies[0] + gamma * errors[0]}
         if len(self.memory):
-            for number in (1, 2):
-                x, labels, logits, places = self.remembered()
-                check_double(places, given[f"memory_choice{number - 1}"], "places")
-                scores, completed = self.masked(x, given[f"mask_noise{number}"])
-                first = logit_loss(scores, logits) if number == 1 else F.cross_entropy(scores, labels)
-                (errors if number == 1 else entropies).append(first)
-                errors.append(completion_loss(completed, x))
-                terms[number] = first + gamma * errors[-1]
-        loss = replay_loss(*terms, self.facts["alpha"], self.facts["beta"])
-        check_double(torch.stack(errors), given["mse_terms_in_call_order"], "squared errors")
-        check_double(torch.stack(entropies), given["ce_terms_in_call_order"], "cross-entropies")
-        check_double(loss, given["total"], "loss")
-        loss.backward()
+            expected |= {"loss_logits": errors[1] + gamma * errors[2], "loss_labels": entropies[1] + gamma * errors[3]}
+        assert set(expected) == {key for key in found if key.startswith("loss")}
+        for key, value in expected.items():
+            check_double(found[key], value, key)
+        found["loss"].backward()
         self.compare_gradients(given)
         self.optimiser.step()
         check_double(self.encoder.classifier.weight, given["classifier_weight_after"], "classifier")
@@ -176,14 +189,8 @@ class Charon:
         for number in range(self.facts["probing_epochs"] * len(batches)):
             batch = batches[number % len(batches)]
             x, labels = as_batch(batch["x"]), batch["y"]
-            scores = self.encoder.head(self.encoder.features(x).detach())
-            terms = [F.cross_entropy(scores, labels), None, None]
-            if len(self.memory):
-                joints, _, logits, _ = self.remembered()
-                terms[1] = logit_loss(self.encoder.head(self.encoder.features(joints).detach()), logits)
-                joints, classes, _, _ = self.remembered()
-                terms[2] = F.cross_entropy(self.encoder.head(self.encoder.features(joints).detach()), classes)
-            loss = replay_loss(*terms, self.facts["alpha"], self.facts["beta"])
+            found = self.forward("probe0", x, labels, {})
+            loss, scores = found["loss"], found["scores"]
             losses.append(loss.detach())
             optimiser.zero_grad()
             loss.backward()
@@ -205,9 +212,9 @@ class Charon:
         self.memory.put(reservoir_places(seen, size, draws), clips, labels, scores)
 
 
-def test_steps_probing_and_refreshed_logits_of_the_released_charon():
+def test_steps_probing_and_refreshed_logits_of_the_released_charon(monkeypatch):
     arrays, facts = load_doubles("charon", "observe_probe_refresh"), load_json("charon", "observe_config")
-    charon = Charon(arrays, facts)
+    charon = Charon(arrays, facts, monkeypatch)
     steps = [key.partition("/")[0] for key in arrays if key.endswith("/total")]
     assert {name.partition("_")[0] for name in steps} == {"task0", "task1"}
     for name in steps:
