@@ -92,6 +92,7 @@ def import_checkpoint(arguments: argparse.Namespace) -> tuple[str, Description, 
     options = PreprocessOptions(
         streams=(arguments.stream,),
         window=arguments.window,
+        timing="segments" if network.name == "skelet" else "resize",
         centring=arguments.centring,
         crop=arguments.crop,
         scaling=arguments.scaling,

@@ -8,7 +8,8 @@ regression; R package tvReg, function tvAR, does the same). Time is scaled to (0
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ KERNELS: dict[str, Callable[[Tensor], Tensor]] = {
     "epanechnikov": lambda u: (1 - u.square()).clamp(min=0),
     "gaussian": lambda u: torch.exp(-u.square() / 2),
 }
-WIDEST, TRIED = 20.0, 40  # the widest bandwidth, and how many are tried before the best one is refined
+WIDEST, TRIED = 20.0, 16  # the widest bandwidth, and how many are tried before the best one is refined
 SECTIONS, GOLDEN = 4, (5**0.5 - 1) / 2  # refinements, each of which leaves so much of the interval
 AT_ONCE = 1 << 20  # weights of a pair of times that are held at a time
 FEWEST = 5  # times that the narrowest bandwidth spans
@@ -26,11 +27,10 @@ FEWEST = 5  # times that the narrowest bandwidth spans
 
 def best_coefficients(series: Tensor, known: Tensor, order: int, bandwidth: float | None, ridge: float) -> Tensor:
     """(B, T-p, p) coefficients with one bandwidth, or of each series with its own best one."""
-    found, some = [], max(1, AT_ONCE // series.shape[1] ** 2)
-    for rows, there in zip(series.split(some), known.split(some), strict=True):
-        width = best_bandwidths(rows, there, order, ridge) if bandwidth is None else bandwidth
-        found.append(coefficients(rows, there, order, width, ridge=ridge))
-    return torch.cat(found)
+    if bandwidth is not None:
+        return coefficients(series, known, order, bandwidth, ridge=ridge)
+    parts = _parts(series, known, best_bandwidths(series, known, order, ridge))
+    return torch.cat([coefficients(rows, there, order, width, ridge=ridge) for rows, there, width in parts])
 
 
 def best_bandwidths(series: Tensor, known: Tensor, order: int, ridge: float = 0.0) -> Tensor:
@@ -38,25 +38,37 @@ def best_bandwidths(series: Tensor, known: Tensor, order: int, ridge: float = 0.
 
     The package tvReg searches the same interval, from :data:`FEWEST` times to :data:`WIDEST`, by Brent's method.
     """
-
-    def errors(widths: Tensor) -> Tensor:
-        return left_out_errors(series, known, order, widths.exp(), ridge=ridge).nan_to_num(torch.inf)
-
     first, last = math.log(FEWEST / (series.shape[1] - order)), math.log(WIDEST)
     grid = torch.linspace(first, last, TRIED, dtype=series.dtype, device=series.device)
-    least, place = errors(grid).min(dim=0)
+    errors = left_out_errors(series, known, order, grid.exp(), ridge=ridge).nan_to_num(torch.inf)
+    least, place = errors.min(dim=0)
     low, high = grid[(place - 1).clamp(min=0)], grid[(place + 1).clamp(max=TRIED - 1)]
+    refined = []
+    for rows, there, start, end in _parts(series, known, low, high):
+        errors_at = partial(left_out_errors, rows, there, order, ridge=ridge)
+        refined.append(_refined(errors_at, start, end))
+    found, error = (torch.cat(values) for values in zip(*refined, strict=True))
+    return torch.where(error < least, found, grid[place]).exp()
+
+
+def _parts(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Tensors of as many series, the first of them (B, T), in parts whose weights of pairs of times can be held."""
+    some = max(1, AT_ONCE // tensors[0].shape[1] ** 2)
+    return zip(*(tensor.split(some) for tensor in tensors), strict=True)
+
+
+def _refined(errors: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """(B,) logarithm of the bandwidth of least error between two, by golden sections, and (B,) that error."""
     inner = torch.stack([high - GOLDEN * (high - low), low + GOLDEN * (high - low)])
-    found = errors(inner)
+    found = errors(inner.exp()).nan_to_num(torch.inf)
     for _ in range(SECTIONS):
         left = found[0] <= found[1]
         low, high = torch.where(left, low, inner[0]), torch.where(left, inner[1], high)
         new = torch.where(left, high - GOLDEN * (high - low), low + GOLDEN * (high - low))
-        error = errors(new[None])[0]
+        error = errors(new[None].exp())[0].nan_to_num(torch.inf)
         inner = torch.where(left, torch.stack([new, inner[0]]), torch.stack([inner[1], new]))
         found = torch.where(left, torch.stack([error, found[0]]), torch.stack([found[1], error]))
-    refined = torch.where(found[0] <= found[1], inner[0], inner[1])
-    return torch.where(found.min(dim=0).values < least, refined, grid[place]).exp()
+    return torch.where(found[0] <= found[1], inner[0], inner[1]), found.min(dim=0).values
 
 
 def left_out_errors(

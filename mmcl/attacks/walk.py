@@ -85,15 +85,18 @@ def released_around(
 
 
 def released_delta(delta: Tensor, far: Tensor) -> Tensor:
-    """The released code explores little where the clean clip is near; the first of its rules that holds is followed.
+    """The released code explores little where the clean clip is near.
+
+    A distance of at most 0.1 makes a delta above 0.2 to 0.1. Where that does not hold, a distance of at most 0.05 makes
+    a delta above 0.1 to 0.05. Where that does not hold either, one below 0.025 makes a delta above 0.05 to 0.025.
 
     Args:
         delta: as in :func:`around`.
         far: the same shape, what :func:`frame_distance` says of the clip and the clean one.
     """
-    nearest = torch.where((far < 0.025) & (delta > 0.05), 0.025, delta)
-    nearer = torch.where((far <= 0.05) & (delta > 0.1), 0.05, nearest)
-    return torch.where((far <= 0.1) & (delta > 0.2), 0.1, nearer)
+    third = torch.where((far < 0.025) & (delta > 0.05), 0.025, delta)
+    second = torch.where((far <= 0.05) & (delta > 0.1), 0.05, third)
+    return torch.where((far <= 0.1) & (delta > 0.2), 0.1, second)
 
 
 def keep_bones(joints: Tensor, clean: Tensor, mask: Tensor, parents: Sequence[int]) -> Tensor:

@@ -68,7 +68,7 @@ def explained(trained) -> tuple[View, Tensor]:
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("shapley", {"permutations": 8}), ("deep_lift", {}), ("expected_gradients", {"samples": 4})],
+    [("shapley", {"permutations": 8}), ("deep_lift", {}), ("expected_gradients", {"samples": 16})],
 )
 def test_the_planted_joint_is_found_and_nothing_of_the_score_is_lost(name, options, trained) -> None:
     model, clips, labels, background = trained
@@ -76,7 +76,7 @@ def test_the_planted_joint_is_found_and_nothing_of_the_score_is_lost(name, optio
     found = build_attribution(name, options).run(model, clips[:few], None, labels[:few], background)
     assert (found.over_time.argmax(dim=1) == PLANTED).float().mean() >= 0.9
     shared = (found.scores - found.baseline).abs().mean()
-    assert found.residual.abs().mean() < (0.1 if name == "expected_gradients" else 0.01) * shared
+    assert found.residual.abs().mean() < (0.05 if name == "expected_gradients" else 0.01) * shared
 
 
 def test_random_weights_and_random_numbers_do_not_find_it(trained, explained) -> None:

@@ -71,6 +71,17 @@ def test_options_are_told_by_tensors(options: dict) -> None:
     torch.testing.assert_close(found.build()(x), encoder(x))
 
 
+@pytest.mark.parametrize("options", [{"mapping": "fixed", "equal_levels": "map"}, {"graphs": "fixed"}], ids=str)
+def test_constant_matrices_are_read_as_learned_ones(options: dict) -> None:
+    """No tensor tells whether a matrix was trained; the network is the same."""
+    encoder, state = small(**options)
+    for number, block in enumerate(encoder.blocks):  # the release has a copy of a constant map for each group
+        if (name := f"gcn.{number}.gcn.M") in state and state[name].dim() == 2:
+            state[name] = state[name].repeat(block.spatial.graph.groups, 1, 1)
+    x = encoder.example(9, 2)
+    torch.testing.assert_close(read_official(state).build()(x), encoder(x))
+
+
 @pytest.mark.parametrize("file", golden_names("backbone_*.json"))
 def test_the_released_networks_are_read(file: str | None) -> None:
     skip_without(file)

@@ -13,7 +13,7 @@ Fusion = Literal["pooled", "dense", "average"]
 
 RELEASED_DEVIATION = 0.045  # of initial weights; released configurations with LSTM and normalised joints give 0.09
 BETWEEN_PERSONS = ("inter", "inter_once", "inter_intra")
-BETWEEN_BODIES = (*BETWEEN_PERSONS, "intra", "intra_together")  # their objects are joints of one person
+OF_JOINTS = (*BETWEEN_PERSONS, "intra", "intra_together")  # their objects are joints of one person
 
 
 @dataclass(frozen=True)
@@ -118,5 +118,5 @@ class ARNLSTMOptions:
             raise UserError(f"stream '{between}' of arn_lstm relates two persons: set persons to 2, or take 'intra'")
         if between and self.persons != 2 and self.released:
             raise UserError(f"arn_lstm.released relates two persons in '{between}', not {self.persons}")
-        if not self.relations and set(self.streams) & set(BETWEEN_BODIES):
+        if not self.relations and set(self.streams) & set(OF_JOINTS):
             raise UserError("arn_lstm.relations can be off only where streams are 'joint' and 'temporal'")

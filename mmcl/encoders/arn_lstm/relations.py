@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmcl.encoders.arn_lstm.options import BETWEEN_BODIES, ARNLSTMOptions
+from mmcl.encoders.arn_lstm.options import OF_JOINTS, ARNLSTMOptions
 
 IDENTITY = 2  # numbers that say which joint an object is
 
@@ -32,7 +32,7 @@ def pair_groups(stream: str, persons: int, count: int) -> list[Pairs]:
         persons: M.
         count: objects; of each person in streams of joints of one person.
     """
-    if stream not in BETWEEN_BODIES:
+    if stream not in OF_JOINTS:
         return [list(combinations(range(count), 2))]
     people = [range(person * count, (person + 1) * count) for person in range(persons)]
     within = [list(combinations(person, 2)) for person in people]
@@ -180,7 +180,7 @@ class Stream(nn.Module):
 
 def stream_of(name: str, joints: int, options: ARNLSTMOptions) -> Stream:
     """The relation network and pooling of one stream."""
-    bodies = name in BETWEEN_BODIES
+    bodies = name in OF_JOINTS
     points = {"joint": options.frames * options.persons, "temporal": joints * options.persons}.get(name, options.frames)
     relation = RelationMLP(
         points * options.channels + IDENTITY * (bodies and options.identity), options.relation_widths,

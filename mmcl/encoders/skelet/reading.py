@@ -1,7 +1,9 @@
 """Which SkeleT-GCN a released state dict is of, told by its tensors alone.
 
-Names are those of ``official.py``. Tensors do not tell whether a block that widens halves the frames, too: all released
-configurations halve where they widen, and so does what is read. Nor do they tell an added offset from a factor.
+Names are those of ``official.py``. Tensors do not tell three things, which are alike in all released configurations:
+a block that widens is taken to halve the frames, too; with one graph, the convolution is taken to come before it; and
+what is learned of joints, in blocks that keep them, is taken for a factor. Elsewhere nothing tells a factor from an
+offset.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Remembering(Task):
         labels: outputs that are right for the training clips.
         memory: None where nothing is replayed.
         recollection: reads what it holds.
-        offered: ``released``: (n,) how often each training clip was offered in a step.
+        offered: (n,) how often each training clip was offered in a step, where probing is ``released``.
     """
 
     offered: Tensor
@@ -46,7 +46,8 @@ class Remembering(Task):
         if options.replays:
             self.memory = ReplayMemory(options.memory * options.kept_interval, len(context.classes))
         self.recollection = Recollection(self, options)
-        if options.replays and options.released:  # of each training clip, in steps
+        self.counts_offers = options.released and options.method == "charon" and options.probe_epochs > 0
+        if self.counts_offers:
             self.register_buffer("offered", torch.zeros(len(self.training_clips), dtype=torch.long))
 
     def after_step(
@@ -61,7 +62,8 @@ class Remembering(Task):
             scores = gather_rows(given["scores"], "memory")
             draws = self.dice(batch, f"offer {batch['micro']}").uniform(len(clips)).to(clips.device)
             self.memory.offer(clips, labels, scores, draws)
-            self.offered[self._places(clips)] += 1
+            if self.counts_offers:
+                self.offered[self._places(clips)] += 1
 
     def end(self, stage: Stage, apply: Apply) -> None:
         """After a part: offer its clips to the memory, once each, and compute logits of those that need them."""

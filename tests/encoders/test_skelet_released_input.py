@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from golden import load_arrays
 
+from mmcl.encoders.skelet.released_input import as_clips, feature, frames_of, normalise
 from mmcl.skeletons.layout import load_layout
-from mmcl.skeletons.released_skelet_input import as_clips, feature, frames_of, normalise
 
 GIVEN = ("keypoint", "score", "pipeline/clip_len")  # what the other arrays are made of
 LAYOUT = load_layout("coco_wholebody_65")

@@ -11,12 +11,14 @@ from typing import Literal
 
 import numpy as np
 
+from mmcl.common.errors import UserError
 from mmcl.skeletons.layout import Layout
 
 IMAGE = (1080, 1920)  # height and width that the release divides by where a recording does not tell its own
 UNSEEN = 0.01  # a point whose score is not above it lies at (0, 0), which is the picture's centre; its score stays
 SMALLEST = 10  # pixels: "auto" leaves what is narrower or lower as it is
 TEST_SEED = 289800
+FEATURES = ("j", "b", "jm", "bm")
 
 
 def normalise(
@@ -56,11 +58,16 @@ def feature(joints: np.ndarray, names: str, layout: Layout) -> np.ndarray:
 
     Returns:
         (M, T, V, C), or as many times C as there are names. The last frame's motion is 0.
+
+    Raises:
+        UserError: a name is none of these.
     """
     bones = joints - joints[:, :, list(layout.bone_parents)]
     made = []
     for name in names.split("+"):
-        stream = {"j": joints, "b": bones}[name.removesuffix("m")]
+        if name not in FEATURES:
+            raise UserError(f"the released SkeleT-GCN has the features {', '.join(FEATURES)}, not '{name}'")
+        stream = joints if name.startswith("j") else bones
         if name.endswith("m"):
             stream = np.concatenate([np.diff(stream, axis=1), np.zeros_like(stream[:, :1])], axis=1)
         made.append(stream)
