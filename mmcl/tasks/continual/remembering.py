@@ -32,6 +32,7 @@ class Remembering(Task):
         labels: outputs that are right for the training clips.
         memory: None where nothing is replayed.
         recollection: reads what it holds.
+        counts_offers: whether probing is ``released``, which alone offers clips to the memory then.
         offered: (n,) how often each training clip was offered in a step, where probing is ``released``.
     """
 
@@ -54,8 +55,7 @@ class Remembering(Task):
         self, stage: Stage, batches: list[dict[str, Any]], outputs: list[dict[str, Tensor]]
     ) -> None:  # fmt: skip
         """``released``: offer the step's clips to the memory, with the scores of the moment."""
-        charon = self.settings.method == "charon" and self.settings.probe_epochs
-        if self.memory is None or not self.settings.released or (charon and not probes(stage.name)):
+        if self.memory is None or not self.settings.released or (self.counts_offers and not probes(stage.name)):
             return
         for batch, given in zip(batches, outputs, strict=True):
             clips, labels = gather_rows(batch["clips"], "memory"), gather_rows(batch["labels"], "memory")
@@ -66,7 +66,7 @@ class Remembering(Task):
                 self.offered[self._places(clips)] += 1
 
     def end(self, stage: Stage, apply: Apply) -> None:
-        """After a part: offer its clips to the memory, once each, and compute logits of those that need them."""
+        """After a part: offer its clips to the memory, and compute logits where there are none, or old ones."""
         if not stage.keep or self.memory is None:
             return
         assert stage.clips is not None
