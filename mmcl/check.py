@@ -24,7 +24,7 @@ example:
   mmcl check data/utd_mhad
 
 Prints what the store holds; for every protocol, how many test clips raw joints alone get right, which a network has to
-do better than; one line for each thing found (level, what, how many, which clips, what to do); and a verdict: OK, WARN
+do better than; labels that look exchanged, by clips of other people; one line for each thing found (level, what, how many, which clips, what to do); and a verdict: OK, WARN
 (look at it) or BAD (do not train on it). Writes check.md and contact_sheet.png into DIR/check, or
 into --out (of a store behind a URL: into ./check). Exit status: 0 for OK and WARN, 1 for BAD, 2 where DIR is no store,
 or one without clips.
@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mmcl.data.inspection.report import as_text, write
     from mmcl.data.selection import require_clips
     from mmcl.data.store import open_store
+    from mmcl.evaluation.exchanged_labels import look_for_exchanged_labels
     from mmcl.towers.kept import prune_features
 
     store = open_store(args.store)
@@ -69,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = check(store, sides_of(splits), full=args.full)
     if CONTENT in report.passed:
         report.floors = floors(store, splits)
+        look_for_exchanged_labels(report)
+        report.sort()
     behind_url = "://" in args.store and not args.store.startswith("file://")  # its folder here is only a cache
     print(as_text(report))
     print_features(store)

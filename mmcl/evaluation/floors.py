@@ -95,21 +95,32 @@ def measure_floors(store: ClipStore, sides: Split, judged: np.ndarray) -> Floors
         raise UserError(f"{store.location}: a floor takes training clips and others to judge")
     bank, queries = _some(sides.train), _some(judged)
     persons = min(int(store.bodies[bank].max()), MOST_BODIES)
-    options = PreprocessOptions(crop=1.0, dimensions=store.dimensions)
-    streams = [plain(store.layout, store.layout, persons, options, [name]) for name in ("joint", "joint_motion")]
-    raw, changes = map(flat, streams)
-    apply = make_apply(store, torch.device("cpu"))
-
-    def rows(joints: Tensor, lengths: Tensor) -> Tensor:
-        return torch.cat([raw(joints, lengths), CHANGES * changes(joints, lengths)], dim=1)
-
-    known, asked = (torch.from_numpy(apply(rows, clips)) for clips in (bank, queries))
+    known, asked = (raw_rows(store, clips, persons) for clips in (bank, queries))
     labels, truth = (torch.from_numpy(sides.targets(store.labels[clips])) for clips in (bank, queries))
     return Floors(
         kernel_ridge=float((kernel_ridge(known, labels, asked, len(sides.classes)) == truth).double().mean()),
         nearest=float((nearest(known, labels, asked) == truth).double().mean()),
         train=len(bank), judged=len(queries), drawn=(len(bank), len(queries)) != (len(sides.train), len(judged)),
     )  # fmt: skip
+
+
+def raw_rows(store: ClipStore, clips: np.ndarray, persons: int | None = None) -> Tensor:
+    """(n, D) joints and their changes of some clips, as the module says.
+
+    Args:
+        store: the clips.
+        clips: (n,) positions in the store.
+        persons: bodies of a row; those of the fullest of these clips, at most two, if it is not given.
+    """
+    persons = persons or min(int(store.bodies[clips].max()), MOST_BODIES)
+    options = PreprocessOptions(crop=1.0, dimensions=store.dimensions)
+    streams = [plain(store.layout, store.layout, persons, options, [name]) for name in ("joint", "joint_motion")]
+    raw, changes = map(flat, streams)
+
+    def rows(joints: Tensor, lengths: Tensor) -> Tensor:
+        return torch.cat([raw(joints, lengths), CHANGES * changes(joints, lengths)], dim=1)
+
+    return torch.from_numpy(make_apply(store, torch.device("cpu"))(rows, clips))
 
 
 def floors_of(data: Selection) -> Floors | None:
@@ -131,12 +142,22 @@ def kernel_ridge(bank: Tensor, labels: Tensor, queries: Tensor, classes: int) ->
         classes: K.
     """
     apart = _squared(bank, bank)
-    pairs = apart[~torch.eye(len(bank), dtype=torch.bool)]
-    width = float(pairs.median()) if len(pairs) else 0.0
-    width = width or 1.0  # all clips alike
+    width = _width(apart)
     target = torch.nn.functional.one_hot(labels, classes).double()
     weights = torch.linalg.solve(torch.exp(-apart / width) + RIDGE * torch.eye(len(bank)), target)
     return (torch.exp(-_squared(queries, bank) / width) @ weights).argmax(dim=1)
+
+
+def gaussian_kernel(rows: Tensor) -> Tensor:
+    """The kernel (n, n) of :func:`kernel_ridge` between some rows (n, D), with the median of their own distances."""
+    apart = _squared(rows, rows)
+    return torch.exp(-apart / _width(apart))
+
+
+def _width(apart: Tensor) -> float:
+    """Median of squared distances (n, n) over all pairs; 1 where there is none, or all clips are alike."""
+    pairs = apart[~torch.eye(len(apart), dtype=torch.bool)]
+    return (float(pairs.median()) if len(pairs) else 0.0) or 1.0
 
 
 def nearest(bank: Tensor, labels: Tensor, queries: Tensor) -> Tensor:

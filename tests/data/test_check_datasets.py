@@ -32,6 +32,7 @@ from mmcl.data.readers.nw_ucla import NWUCLA
 from mmcl.data.readers.sysu import SYSU, SYSUOptions
 from mmcl.data.readers.utd_mhad import UTDMHAD
 from mmcl.data.store import ClipStore
+from mmcl.evaluation.exchanged_labels import look_for_exchanged_labels
 from mmcl.skeletons.convert import conversion_matrix
 from mmcl.skeletons.layout import load_layout
 
@@ -61,6 +62,23 @@ def test_nw_ucla_is_usable_and_its_copies_are_named(test_data: Path, tmp_path: P
     assert sorted(name[-14:] for name in leaked.names) == sorted(pairs)
     assert "left is left" not in report.passed and counts["left and right swapped"] == 4  # noisy clips of 1484
     assert not any("zero" in what or "no axis" in what for what in whats(report))
+
+
+def test_nw_ucla_has_takes_of_sitting_down_and_standing_up_exchanged(test_data: Path, tmp_path: Path) -> None:
+    """Of subject 4 in view 2. By the files themselves: the head ends higher after "sitting down", and not elsewhere."""
+    store = store_of(NWUCLA(test_data / "nw_ucla" / "all_sqe.tar.gz"), tmp_path / "out")
+    report = Report(store, [], {})
+    look_for_exchanged_labels(report)
+    (finding,) = report.findings
+    assert "(sit down and stand up of subject 4, camera 2)" in finding.what and finding.count == 11
+    head = store.layout.joints.index("head")
+    rises: dict[tuple[int, int], list[float]] = {}
+    for clip in np.flatnonzero(store.labels == store.class_names.index("sit down")):
+        height = store.joints(int(clip))[0, :, head, 1]
+        edge = max(len(height) // 5, 3)
+        rise = float(height[-edge:].mean() - height[:edge].mean())
+        rises.setdefault((int(store.subjects[clip]), int(store.cameras[clip])), []).append(rise)
+    assert [session for session, values in rises.items() if np.mean(values) > 0] == [(4, 2)]
 
 
 def sysu(folder: Path, order: Sequence[int], sequences: list[np.ndarray]) -> Path:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmcl.common.errors import UserError
 from mmcl.data.apply_protocol import split
-from mmcl.data.inspection.findings import BAD, NOTE, WARN, Report, Splits
+from mmcl.data.inspection.findings import BAD, WARN, Report, Splits
 from mmcl.data.inspection.geometry import geometry
 from mmcl.data.inspection.measures import column, gather
 from mmcl.data.preparation.finish import read_skipped, unmatched
@@ -43,7 +43,7 @@ def check(store: ClipStore, splits: Splits | None = None, progress: bool = True,
     report.passed.append(CONTENT)
     for part in (_identity, _values, _still, geometry, _video, _coverage):
         part(report)
-    report.findings.sort(key=lambda finding: (BAD, WARN, NOTE).index(finding.level))
+    report.sort()
     return report
 
 

@@ -72,6 +72,10 @@ class Report:
             self.findings.append(Finding(level, what, max(len(names), 1), names, advice))
         return wrong
 
+    def sort(self) -> None:
+        """Put the worst findings first."""
+        self.findings.sort(key=lambda finding: (BAD, WARN, NOTE).index(finding.level))
+
     def settle(self, name: str, *found: bool) -> None:
         """A check is over: it has passed unless something was found."""
         if not any(found):
