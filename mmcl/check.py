@@ -24,10 +24,10 @@ example:
   mmcl check data/utd_mhad
 
 Prints what the store holds; for every protocol, how many test clips raw joints alone get right, which a network has to
-do better than; labels that look exchanged, by clips of other people; one line for each thing found (level, what, how many, which clips, what to do); and a verdict: OK, WARN
-(look at it) or BAD (do not train on it). Writes check.md and contact_sheet.png into DIR/check, or
-into --out (of a store behind a URL: into ./check). Exit status: 0 for OK and WARN, 1 for BAD, 2 where DIR is no store,
-or one without clips.
+do better than; one line for each thing found (level, what, how many, which clips, what to do), among them labels that
+look exchanged to what has learned from other people's clips; and a verdict: OK, WARN (look at it) or BAD (do not train
+on it). Writes check.md and contact_sheet.png into DIR/check, or into --out (of a store behind a URL: into ./check).
+Exit status: 0 for OK and WARN, 1 for BAD, 2 where DIR is no store, or one without clips.
 """
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcl.benchmarks.machine import machine
-from mmcl.benchmarks.published import has_plain_form, published_network
+from mmcl.benchmarks.plain.form import has_plain_form, published_network
 from mmcl.benchmarks.roof import NO_PRODUCTS, Product, Roof, best_products, compare_under_roofs
 from mmcl.benchmarks.timing import Timing, compare
 from mmcl.encoders.base import Encoder

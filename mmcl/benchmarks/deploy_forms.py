@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmcl.benchmarks.operators import operators_of, products_of
-from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.plain.form import published_network
 from mmcl.benchmarks.roof import Product, compare_under_roofs
 from mmcl.deploy.onnx import INPUT
 from mmcl.encoders.base import lean_form

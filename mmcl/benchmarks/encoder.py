@@ -24,7 +24,7 @@ from mmcl.benchmarks.any_encoder import (
 )
 from mmcl.benchmarks.gpu.step import REDUCED, copy_with, measure_gpu
 from mmcl.benchmarks.machine import machine
-from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.plain.form import published_network
 from mmcl.benchmarks.roof import Product, best_products, compare_under_roofs
 from mmcl.benchmarks.tables import encoder_table
 from mmcl.common.arguments import out_path

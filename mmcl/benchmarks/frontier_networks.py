@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mmcl.benchmarks.frontier_page import PRECISIONS
-from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.plain.form import published_network
 from mmcl.common.errors import UserError
 from mmcl.deploy.graph_writing import GraphClips, checked_agreement, make_graph
 from mmcl.deploy.known_clips import compared_clips

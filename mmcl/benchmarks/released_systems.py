@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mmcl.benchmarks import plain_steps
+from mmcl.benchmarks.plain import steps as plain_steps
 from mmcl.tasks.base import Task
 
 # Options of each encoder: its defaults, but for dropout, which would make training differ, and for the one that is too

@@ -12,7 +12,7 @@ from mmcl.bench import main
 from mmcl.benchmarks import any_encoder
 from mmcl.benchmarks import encoder as bench
 from mmcl.benchmarks.gpu.step import measure_gpu
-from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.plain.form import published_network
 from mmcl.benchmarks.roof import best_products
 from mmcl.common.errors import UserError
 from mmcl.encoders.ctrgcn.network import CTRGCNOptions

@@ -10,8 +10,9 @@ import torch
 from tasks.made_tasks import context_of
 
 from mmcl.bench import main
-from mmcl.benchmarks import plain_steps, released
-from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks import released
+from mmcl.benchmarks.plain import steps as plain_steps
+from mmcl.benchmarks.plain.form import published_network
 from mmcl.common.errors import UserError
 from mmcl.encoders.building import build_encoder
 from mmcl.encoders.mamp.blocks import Block

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmcl.benchmarks.plain_relations import PlainARNLSTM
+from mmcl.benchmarks.plain.arn_lstm import PlainARNLSTM
 from mmcl.common.errors import UserError
 from mmcl.encoders.arn_lstm.network import ARNLSTM
 from mmcl.encoders.arn_lstm.objects import central_window, clip_lengths, sliding_windows

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmcl.benchmarks.encoder import copy_with, lively_encoder
-from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.plain.form import published_network
 from mmcl.common.errors import UserError
 from mmcl.encoders.bodies import pack
 from mmcl.encoders.ctrgcn.network import CTRGCNOptions

@@ -8,7 +8,7 @@ from naive_network import naive_ctrgcn
 from plain_network import randomise
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmcl.benchmarks.published import PlainCTRGCN
+from mmcl.benchmarks.plain.ctrgcn import PlainCTRGCN
 from mmcl.encoders.counting import count_macs, count_parameters
 from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions, plan_units
 from mmcl.encoders.ctrgcn.official import convert_official

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmcl.benchmarks.plain_edge_gcn import PlainEdgeGCN
+from mmcl.benchmarks.plain.edge_gcn import PlainEdgeGCN
 from mmcl.common.errors import UserError
 from mmcl.encoders.edge_gcn.attention import AttentionLayer, part_of_joints
 from mmcl.encoders.edge_gcn.graph import hop_graph

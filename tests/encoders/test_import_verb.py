@@ -10,7 +10,8 @@ import torch
 from plain_network import randomise
 
 import mmcl
-from mmcl.benchmarks.published import PLAIN_FORMS, PlainCTRGCN
+from mmcl.benchmarks.plain.ctrgcn import PlainCTRGCN
+from mmcl.benchmarks.plain.form import PLAIN_FORMS
 from mmcl.common.errors import UserError
 from mmcl.encoders.building import build_encoder
 from mmcl.import_checkpoint import main

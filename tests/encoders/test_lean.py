@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmcl.benchmarks.encoder import lively_encoder
-from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.plain.form import published_network
 from mmcl.encoders.ctrgcn.network import CTRGCNOptions
 from mmcl.encoders.lean import channels_outside, normalised
 

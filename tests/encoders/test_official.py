@@ -9,7 +9,8 @@ import torch
 from plain_network import randomise
 from safetensors.torch import save_file
 
-from mmcl.benchmarks.published import PLAIN_FORMS, PlainCTRGCN
+from mmcl.benchmarks.plain.ctrgcn import PlainCTRGCN
+from mmcl.benchmarks.plain.form import PLAIN_FORMS
 from mmcl.common.errors import UserError
 from mmcl.encoders.building import build_encoder
 from mmcl.encoders.ctrgcn.network import CTRGCNOptions

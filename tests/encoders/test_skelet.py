@@ -8,7 +8,7 @@ import pytest
 import torch
 from golden import count_parameters
 
-from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.plain.form import published_network
 from mmcl.common.errors import UserError
 from mmcl.encoders.building import build_encoder, options_dict
 from mmcl.encoders.counting import count_products

@@ -9,7 +9,7 @@ import torch
 from golden import count_parameters
 from torch import Tensor, nn
 
-from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.plain.form import published_network
 from mmcl.common.errors import UserError
 from mmcl.encoders.skelet.blocks import SpatialUnit
 from mmcl.encoders.skelet.network import Skelet

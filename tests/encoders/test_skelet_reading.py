@@ -10,7 +10,7 @@ from released_skelet import build_skelet, golden_names, network_case, official_w
 from torch import Tensor
 
 import mmcl
-from mmcl.benchmarks.plain_skelet import PlainSkelet
+from mmcl.benchmarks.plain.skelet import PlainSkelet
 from mmcl.common.errors import UserError
 from mmcl.encoders.official import read_official
 from mmcl.encoders.skelet.network import Skelet

@@ -6,8 +6,8 @@ import pytest
 import torch
 from plain_network import randomise
 
-from mmcl.benchmarks.plain_step_catformer import plain_form
-from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.plain.form import published_network
+from mmcl.benchmarks.plain.step_catformer import plain_form
 from mmcl.common.errors import UserError
 from mmcl.encoders.building import build_encoder
 from mmcl.encoders.counting import count_parameters

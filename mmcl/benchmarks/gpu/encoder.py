@@ -13,7 +13,7 @@ from mmcl.benchmarks.any_encoder import EXACT, line, random_clips
 from mmcl.benchmarks.encoder import lively_encoder
 from mmcl.benchmarks.gpu.part import Place
 from mmcl.benchmarks.gpu.step import REDUCED, compiled, exact_fp32, measure_gpu
-from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.plain.form import published_network
 from mmcl.benchmarks.roof import best_products, compare_under_roofs
 from mmcl.benchmarks.tables import share, times_faster
 from mmcl.common.printing import one_line

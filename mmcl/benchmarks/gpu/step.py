@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcl.benchmarks.any_encoder import EXACT, difference, line, training_step
-from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.plain.form import published_network
 from mmcl.benchmarks.timing import compare
 from mmcl.encoders.ctrgcn.network import CTRGCN, CTRGCNOptions
 

@@ -12,15 +12,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmcl.benchmarks import plain_mamp, plain_sttformer
-from mmcl.benchmarks.published import published_network
+from mmcl.benchmarks.plain import mamp, sttformer
+from mmcl.benchmarks.plain.form import published_network
 from mmcl.encoders.mamp.blocks import Block
 from mmcl.encoders.sttformer.layers import TupleLayer
 from mmcl.tasks.base import Task
 from mmcl.tasks.long_tail.saliency import only
 
 WRITTEN_OUT: Mapping[type, Callable[[Any, Tensor], Tensor]] = {
-    Block: plain_mamp.transform, TupleLayer: plain_sttformer.transform,
+    Block: mamp.transform, TupleLayer: sttformer.transform,
 }  # fmt: skip
 
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmcl.benchmarks.published import ConvBN, Convert, Tcn
+from mmcl.benchmarks.plain.ctrgcn import ConvBN, Tcn
+from mmcl.benchmarks.plain.form import Convert
 from mmcl.encoders.hyperformer.hypergraph import hop_distances, joint_labels
 from mmcl.encoders.hyperformer.network import Hyperformer
 from mmcl.encoders.hyperformer.official import convert
