@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from mmcl.benchmarks.frontier_networks import Network, make_network, model_paths, published_call
-from mmcl.benchmarks.frontier_page import BASELINE, MARK, PRECISIONS, Point, frontier_table, write_frontier
+from mmcl.benchmarks.frontier_page import MARK, frontier_table, write_frontier
+from mmcl.benchmarks.frontier_points import BASELINE, PRECISIONS, Point
 from mmcl.benchmarks.machine import machine
 from mmcl.benchmarks.timing import Timing, compare
 from mmcl.common.arguments import out_path
@@ -36,10 +37,11 @@ Of a group of several seeds, the first is timed. An ensemble's time is that of a
 Times are compared with that of CTR-GCN as published (full width, eager PyTorch), for the same joints and frames."""
 EPILOG = """\
 GROUP is NAME=PATH,PATH,… (the seeds of one thing: run folders, reports of `mmcl evaluate` or `mmcl ensemble`), or the
-folder of a study, which stands for all its arms.
+folder of a study, which stands for all its arms. Names that are equal before a dot (ctrgcn, ctrgcn.small) are sizes of
+one thing: the picture joins them by a line of one colour.
 
 examples:
-  mmcl bench frontier studies/frontier --out reports/frontier
+  mmcl bench frontier studies/encoders_utd studies/sizes_utd --out reports/sizes
   mmcl bench frontier teachers=reports/three_streams 'student=runs/student_*' --out reports/frontier --threads 2
 """
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mmcl.benchmarks.frontier_page import PRECISIONS
+from mmcl.benchmarks.frontier_points import PRECISIONS
 from mmcl.benchmarks.plain.form import published_network
 from mmcl.common.errors import UserError
 from mmcl.deploy.graph_writing import GraphClips, checked_agreement, make_graph

@@ -14,9 +14,11 @@ from PIL import Image
 from tasks.made_teachers import made_teacher, write_teacher
 
 from mmcl.bench import main
-from mmcl.benchmarks import frontier_page
+from mmcl.benchmarks import frontier_picture
 from mmcl.benchmarks.frontier_networks import model_paths
-from mmcl.benchmarks.frontier_page import Point, draw_frontier, frontier_table, on_frontier
+from mmcl.benchmarks.frontier_page import frontier_table
+from mmcl.benchmarks.frontier_picture import draw_frontier
+from mmcl.benchmarks.frontier_points import Point, on_frontier
 from mmcl.benchmarks.timing import Timing
 from mmcl.common.errors import UserError
 from mmcl.data.store import open_store
@@ -49,12 +51,25 @@ def test_a_row_is_on_the_frontier_where_no_other_is_as_right_and_faster(tmp_path
 def test_names_are_not_written_over_each_other(tmp_path, monkeypatch) -> None:
     rows = {"learned": (0.926, 5e-3), "fixed": (0.923, 5e-3), "again": (0.926, 5e-3), "far": (0.8, 5e-3)}
     drawn = []
-    monkeypatch.setattr(frontier_page, "save_figure", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(frontier_picture, "save_figure", lambda figure, path: drawn.append(figure))
     draw_frontier(tmp_path / "frontier.png", [point(name, *numbers) for name, numbers in rows.items()])
     boxes = {text.get_text(): text.get_window_extent() for text in drawn[0].axes[0].texts}
     assert boxes["fixed"].y1 < boxes["learned"].y0 and boxes["again"].y1 < boxes["learned"].y0
     height = drawn[0].axes[0].transData.transform((5, 80))[1]
     assert boxes["far"].y0 > height  # above its point, where nothing is in the way
+
+
+def test_sizes_of_one_thing_are_joined_from_the_smallest_on_and_named_once(tmp_path, monkeypatch) -> None:
+    rows = {"net": (0.9, 4e-3), "net.small": (0.8, 2e-3), "else": (0.7, 1e-3), "net.large": (0.95, 9e-3)}
+    points = [replace(point(name, *numbers), parameters=int(1e6 * numbers[1])) for name, numbers in rows.items()]
+    drawn = []
+    monkeypatch.setattr(frontier_picture, "save_figure", lambda figure, path: drawn.append(figure))
+    draw_frontier(tmp_path / "frontier.png", points)
+    axes = drawn[0].axes[0]
+    named = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(named) == ["net", "else"]
+    assert named["net"].get_xydata().ravel().tolist() == pytest.approx([2, 80, 4, 90, 9, 95])
+    assert named["net"].get_color() != named["else"].get_color() and not axes.texts
 
 
 def rows_of(demo_store: Path, folder: Path, bundles: list[str]) -> list[dict[str, Any]]:
