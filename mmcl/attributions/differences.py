@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
@@ -24,14 +24,16 @@ _NAMES = {
     # of one tensor, each entry by itself
     "elementwise": "relu tanh sigmoid silu gelu hardswish hardsigmoid hardtanh relu6 leaky_relu elu selu celu mish "
     "softplus exp expm1 log log1p sqrt rsqrt square reciprocal abs sin cos acos asin atan arccos arcsin arctan clamp "
-    "clamp_min clamp_max pow __pow__ logsigmoid prelu threshold",
+    "clamp_min clamp_max pow __pow__ __rpow__ __rdiv__ __rtruediv__ logsigmoid prelu threshold erf erfc exp2 log2 "
+    "log10 sinh cosh tan sign softsign tanhshrink hardshrink softshrink",
     # linear in each of two tensors
     "product": "mul __mul__ __rmul__ __imul__ matmul __matmul__ __rmatmul__ bmm mm mv einsum baddbmm addmm addcmul",
     "quotient": "div divide true_divide __truediv__ __itruediv__",
     # of one entry among several
-    "choice": "max_pool1d max_pool2d amax amin max min maximum minimum",
-    "other": "__rtruediv__ softmax log_softmax group_norm instance_norm normalize logsumexp norm vector_norm "
-    "linalg_vector_norm std var atan2 glu scaled_dot_product_attention cosine_similarity prod",
+    "choice": "max_pool1d max_pool2d amax amin max min maximum minimum sort topk",
+    "other": "softmax softmin log_softmax group_norm instance_norm rms_norm normalize logsumexp logaddexp norm "
+    "vector_norm linalg_vector_norm hypot std var atan2 glu scaled_dot_product_attention cosine_similarity prod "
+    "cumprod lerp addcdiv",
 }
 RULES = {name: rule for rule, names in _NAMES.items() for name in names.split()}  # by name of the operation
 
@@ -101,19 +103,23 @@ class _Replaying(TorchFunctionMode):
         leaves, form = tree_flatten((tuple(args), kwargs))
         places = [number for number, leaf in enumerate(leaves) if _is_float(leaf)]
         starts = next(self.starts)
-        moving = [(place, start) for place, start in zip(places, starts, strict=True) if leaves[place].requires_grad]
+        moving = [(place, start) for place, start in zip(places, starts, strict=True) if _moves(leaves[place])]
         if not moving:
             return function(*args, **kwargs)
+        forms: list[Callable[[Any], Any]] = []  # of several results, which may have names: those of a maximum do
 
         def call(*tensors: Tensor) -> Any:
             filled = list(leaves)
             for (place, _), tensor in zip(moving, tensors, strict=True):
                 filled[place] = tensor.clone()  # an operation in place must not reach what was given
             own, named = tree_unflatten(filled, form)
-            return function(*own, **named)
+            found = function(*own, **named)
+            forms.append(type(found))
+            return found
 
         ends = [leaves[place] for place, _ in moving]
-        return MeanJacobian.apply(call, kind, [start for _, start in moving], *ends)
+        found = MeanJacobian.apply(call, kind, [start for _, start in moving], *ends)
+        return found if isinstance(found, Tensor) else forms[0](found)
 
 
 def _layer_norm(
@@ -130,6 +136,11 @@ def _layer_norm(
 
 def _floats(args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> list[Tensor]:
     return [leaf for leaf in tree_flatten((tuple(args), dict(kwargs or {})))[0] if _is_float(leaf)]
+
+
+def _moves(tensor: Tensor) -> bool:
+    """Whether a tensor depends on the input; a weight is the same in both runs, and nobody asks for its gradient."""
+    return tensor.requires_grad and not isinstance(tensor, nn.Parameter)
 
 
 def _is_float(value: Any) -> bool:
