@@ -249,6 +249,9 @@ def test_what_released_changes():
         ({"input_window": 4}, "odd number"),
         ({"main_distance": 4}, "0 to 3 hops"),
         ({"reduce": 0.5}, "reduce at least 1"),
+        ({"reduce": 129.0}, r"reduce is 129: .* 128 channels"),
+        ({"temporal": "bottleneck", "width": 64, "reduce": 65.0}, r"reduce is 65: .* 64 channels"),
+        ({"temporal": "basic", "attention": "part", "reduce": 49.0}, r"reduce is 49: .* 48 channels"),
         ({"main_blocks": 0}, "main_blocks"),
         ({"input_blocks": -1}, "input_blocks"),
         ({"main_scale": 0.0}, "main_scale"),
@@ -258,6 +261,15 @@ def test_what_released_changes():
 def test_options_out_of_range(options, words):
     with pytest.raises(UserError, match=words):
         EdgeGCNOptions(**options)
+
+
+def test_a_reduction_to_one_channel_is_possible():
+    for more in (
+        {"temporal": "sandglass", "reduce": 32.0}, {"attention": "joint_time", "reduce": 12.0}, {"reduce": 32.0},
+        {"temporal": "basic", "reduce": 1000.0},
+    ):  # fmt: skip
+        encoder = EdgeGCN(BODY, 2, EdgeGCNOptions(**EdgeGCN.tiny | more)).eval()
+        assert encoder(clips(encoder).float()).isfinite().all()
 
 
 def test_other_networks_are_refused():

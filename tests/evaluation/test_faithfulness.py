@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -133,6 +135,28 @@ def test_rank_correlation_is_that_of_scipy() -> None:
     np.testing.assert_allclose(rank_correlation(one, other), expected, atol=1e-9)
 
 
-def test_options_out_of_range_are_refused() -> None:
-    with pytest.raises(UserError, match="must be 1 or more"):
-        build_evaluation("faithfulness", {"draws": 0})
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"draws": 0}, "must be 1 or more"),
+        ({"counts": [2, 2]}, r"counts is \[2, 2\]: .* once"),
+        ({"stable": -1}, "stable is -1"),
+        ({"shift": -0.5}, "shift is -0.5"),
+        ({"noise": 0.0}, "noise is 0"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        build_evaluation("faithfulness", options)
+
+
+def test_a_side_without_clips_is_named() -> None:
+    for side, train, clips in (("validation", [0], []), ("test", [], [0])):
+        data = SimpleNamespace(
+            side=side, protocol="own/split", clips=np.array(clips, dtype=int),
+            sides=SimpleNamespace(train=np.array(train, dtype=int)), targets=lambda clips, names: clips,
+            store=SimpleNamespace(numbers=lambda clip: np.zeros((1, 4, 3, 3), dtype=np.float32)),
+        )  # fmt: skip
+        model = SimpleNamespace(encoder=None, altered=False, class_names=["a"], device=torch.device("cpu"))
+        with pytest.raises(UserError, match=f"own/split has no clips on its {'train' if clips else side} side"):
+            build_evaluation("faithfulness").run(model, data, lambda function, clips: clips)

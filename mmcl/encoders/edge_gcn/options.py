@@ -102,6 +102,15 @@ class EdgeGCNOptions:
             raise UserError(f"edge_gcn.expand must be at least 0, reduce at least 1: {self.expand} and {self.reduce}")
         if not 0.0 <= self.dropout < 1.0:
             raise UserError(f"edge_gcn.dropout must lie in [0, 1), not {self.dropout}")
+        self._check_reduced()
+
+    def _check_reduced(self) -> None:
+        """Whether something is left of every layer that is reduced."""
+        inputs = input_widths(self) if self.temporal in ("bottleneck", "sandglass", "shuffle") else []
+        every = [*input_widths(self), *main_widths(self)] if self.attention in ("part", "joint_time") else []
+        least = min((*inputs, *every), default=self.reduce)
+        if least < self.reduce:
+            raise UserError(f"edge_gcn.reduce is {self.reduce:g}: nothing is left of a layer of {least} channels")
 
     def _check_names(self) -> None:
         for name, value, kind in (("activation", self.activation, Activation), ("attention", self.attention, Attention),

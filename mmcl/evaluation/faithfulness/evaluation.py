@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -25,49 +24,13 @@ from mmcl.evaluation.base import Apply, ClipFunction, Evaluation, Verdict
 from mmcl.evaluation.faithfulness import pictures
 from mmcl.evaluation.faithfulness.choices import ranked_choices, signed_choices
 from mmcl.evaluation.faithfulness.damage import Method, deleted, edges_changed, inserted
+from mmcl.evaluation.faithfulness.options import FaithfulnessOptions
 from mmcl.evaluation.faithfulness.stability import NAMES, randomised, rank_correlation, stability
 from mmcl.evaluation.faithfulness.summary import Damage, interval
 from mmcl.models.model import Model
 
 Background = tuple[Tensor, Tensor]
 PART = 8  # clips between two moves of the bar
-
-
-@dataclass(frozen=True)
-class FaithfulnessOptions:
-    """How an attribution is tested.
-
-    Attributes:
-        method: name of the attribution.
-        options: of the attribution.
-        clips: at most so many, chosen at random from the side that is judged.
-        background: clips of the training side.
-        counts: how many joints are damaged, in turn.
-        draws: random choices of joints for each clip and number, the control.
-        shift: how far edge importance is moved away from zero, in ranges of E.
-        stable: clips of which stability and the check of random weights are computed; 0 leaves them out.
-        neighbours: noisy versions of each of them.
-        noise: of these, standard deviation in metres.
-        seed: of all that is drawn.
-        released: sets of edge importance as released, of unequal sizes.
-    """
-
-    method: str = "deep_lift"
-    options: dict[str, int | float | bool | str] = field(default_factory=dict)
-    clips: int = 100
-    background: int = 20
-    counts: tuple[int, ...] = (1, 2, 3, 5, 8)
-    draws: int = 20
-    shift: float = 0.5
-    stable: int = 20
-    neighbours: int = 5
-    noise: float = 0.005
-    seed: int = 0
-    released: bool = False
-
-    def __post_init__(self) -> None:
-        if min(self.clips, self.background, self.draws, self.neighbours, *self.counts) < 1 or not self.counts:
-            raise UserError("faithfulness: clips, background, counts, draws and neighbours must be 1 or more")
 
 
 class Faithfulness(Evaluation):
@@ -96,6 +59,9 @@ class Faithfulness(Evaluation):
         if not hasattr(model, "encoder"):
             raise UserError("a bundle of ONNX graphs alone cannot be looked into: faithfulness needs one with weights")
         options, attribution = self.options, self._attribution()
+        for side, some in ((data.side, data.clips), ("train", data.sides.train)):
+            if not len(some):
+                raise UserError(f"{data.protocol} has no clips on its {side} side here, and faithfulness needs some")
         clips = _some(data.clips, options.clips, options.seed, "clips to explain")
         labels = data.targets(clips, model.class_names)
         behind = _some(data.sides.train, options.background, options.seed, "background clips")
