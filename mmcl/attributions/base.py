@@ -103,8 +103,8 @@ class Attribution(Method):
             watched: what the batches of the longest loop go through, ``tqdm.tqdm`` for instance.
 
         Raises:
-            UserError: shapes that do not go together, a class that the model does not have, or ``over: frames`` for a
-                method that gives one number a joint.
+            UserError: no clips, shapes that do not go together, a class that the model does not have, or ``over:
+                frames`` for a method that gives one number a joint.
         """
         _check(model, joints, target, background)
         found = []
@@ -137,14 +137,18 @@ class Attribution(Method):
 
 def _check(model: Model, joints: Tensor, target: Tensor, background: Tensor) -> None:
     """Refuse what does not go together."""
+    if joints.dim() != 5:
+        raise UserError(f"clips must be (N, persons, frames, joints, 3), not {tuple(joints.shape)}")
+    if not len(joints):
+        raise UserError("there are no clips to explain")
     if background.dim() != 5 or background.shape[3] != joints.shape[3] or not len(background):
         raise UserError(
             f"background clips must be (B, persons, frames, {joints.shape[3]}, 3) with B of at least 1, not "
             f"{tuple(background.shape)}"
         )
-    if target.shape != joints.shape[:1] or target.is_floating_point():
+    if target.shape != joints.shape[:1] or target.is_floating_point() or target.dtype == torch.bool:
         raise UserError(f"target must be whole numbers ({len(joints)},), not {target.dtype} {tuple(target.shape)}")
-    if len(target) and not (int(target.min()) >= 0 and int(target.max()) < len(model.class_names)):
+    if not (int(target.min()) >= 0 and int(target.max()) < len(model.class_names)):
         raise UserError(f"target must be from 0 to {len(model.class_names) - 1}, the classes of the model")
 
 

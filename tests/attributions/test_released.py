@@ -97,3 +97,15 @@ def test_the_switch_keeps_the_first_body_and_averages_over_its_first_frames() ->
         build_attribution("gradient", {"released": True, "over": "frames"})._gathered(values)
     with pytest.raises(UserError, match="tells no bodies and frames apart"):
         build_attribution("shapley", {"released": True})._gathered(values[:, 0, 0, :, 0])
+
+
+@pytest.mark.parametrize("name", ["deep_lift", "shapley", "random"])
+def test_clips_that_cannot_be_explained_are_named(name: str) -> None:
+    model, attribution = small_model(load_layout("utd_mhad_20"), ["a", "b"]), build_attribution(name)
+    clips, target = torch.randn(2, 1, 16, 20, 3), torch.tensor([0, 1])
+    with pytest.raises(UserError, match="there are no clips to explain"):
+        attribution.run(model, clips[:0], None, target[:0], clips)
+    with pytest.raises(UserError, match=r"clips must be \(N, persons, frames, joints, 3\), not \(2, 16, 20, 3\)"):
+        attribution.run(model, clips[:, 0], None, target, clips)
+    with pytest.raises(UserError, match=r"whole numbers \(2,\), not torch.bool"):
+        attribution.run(model, clips, None, target > 0, clips)
