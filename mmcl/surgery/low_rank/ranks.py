@@ -34,7 +34,7 @@ def by_rule(sites: Sequence[Site], energies: Energies, policy: str, amount: floa
 
 def _enough(energies: Tensor, share: float) -> int:
     """The smallest rank that keeps a share of the energy."""
-    kept = energies.cumsum(0)
+    kept = energies.double().cumsum(0)
     return min(len(kept), 1 + int((kept < share * kept[-1] * (1 - 1e-12)).sum()))
 
 
