@@ -67,7 +67,8 @@ def test_a_sweep_writes_a_bundle_for_each_size_and_one_page(run, sizes) -> None:
     assert (sizes / "tradeoff.png").stat().st_size > 5000 and "tradeoff.png" in page
     changed = load_bundle(sizes / "energy-0.4").description.provenance["changed"][-1]
     assert changed["clips"] == 24 and changed["parameters_before"] == points[0]["parameters"]
-    small = load_bundle(sizes / "energy-0.4").encoder
+    small, rows = load_bundle(sizes / "energy-0.4").encoder, {row["layer"]: row for row in points[2]["layers"]}
+    assert rows.keys() == dict(factored_layers(small)).keys() and "layers" not in points[0]
     for name, layer in factored_layers(small):
         assert f"| `{name}` |" in page
         whole = original.encoder.get_submodule(name).weight.detach().double().flatten(1)
@@ -75,6 +76,9 @@ def test_a_sweep_writes_a_bundle_for_each_size_and_one_page(run, sizes) -> None:
             values = torch.linalg.svdvals(whole).square()
             error = float(values[layer.ranks[0] :].sum() / values.sum()) ** 0.5
             assert f"| {1 - error**2:.2%} | {error:.3f} |" in page
+            assert rows[name]["error"] == pytest.approx(error, abs=1e-5) and rows[name]["ranks"] == list(layer.ranks)
+            assert rows[name]["energy"] == pytest.approx(1 - error**2, abs=1e-5)
+            assert (rows[name]["before"], rows[name]["after"]) == (whole.numel(), whole.numel() - layer.saved)
 
 
 def test_directions_are_those_of_outputs_where_training_clips_are_known(run, tmp_path, monkeypatch) -> None:

@@ -30,7 +30,7 @@ OUTPUTS = (
 
 
 def write_report(out: Path, points: Sequence[Point], models: Mapping[str, Model], data: Selection | None) -> None:
-    """Write ``report.md``, ``sweep.json`` and, of several models whose accuracy is known, a picture.
+    """Write ``report.md``, its numbers as ``sweep.json`` and, of several models whose accuracy is known, a picture.
 
     Args:
         out: folder, which is there.
@@ -51,8 +51,10 @@ def write_report(out: Path, points: Sequence[Point], models: Mapping[str, Model]
         blocks.append(f"![accuracy against size, cost and time]({PICTURE})")
     if thin and any(operation.options["basis"] == "outputs" for operation in done):
         blocks.append(OUTPUTS)
+    facts = {point.name: asdict(point) for point in points}
     for name in list(models)[1:] if thin else ():
         rows = layer_table(models["original"].encoder, models[name].encoder)
         blocks += [f"## {name}", layers(rows) if rows else "No layer is factored."]
-    write_json(out / SWEEP, [asdict(point) for point in points])
+        facts[name]["layers"] = [asdict(row) for row in rows]
+    write_json(out / SWEEP, list(facts.values()))
     write_text(out / PAGE, safe_page("\n\n".join(blocks) + "\n"))
