@@ -98,6 +98,12 @@ def _meant(message: str, parser: Any) -> str:
     return ""
 
 
+def _help_of(names: Mapping[str, str]) -> str:
+    """What lists the keys of the chosen encoder and task: plain help is about CTR-GCN under supervision."""
+    others = [f"--{section}.name={name} " for section, name in names.items() if name != DEFAULT_NAMES[section]]
+    return f"`mmcl train {''.join(others)}--help` lists every key that {' under '.join(names.values())} has"
+
+
 def _typed(
     parser: Any, words: Sequence[str], names: Mapping[str, str], found: Mapping[str, str], notes: tuple[str, ...]
 ) -> TrainConfig:  # fmt: skip
@@ -108,7 +114,7 @@ def _typed(
         config = parser.parse_args(words)
     except (jsonargparse.ArgumentError, OverflowError, ValueError, TypeError, AttributeError, OSError) as error:
         message = " ".join(str(error).split())  # the other kinds: of words such as --encoder={3: x}, or 400 digits
-        raise UserError(f"{message}{_meant(message, parser)}; `mmcl train --help` lists every key") from error
+        raise UserError(f"{message}{_meant(message, parser)}; {_help_of(names)}") from error
     parts = _parts(config.clone(with_meta=False).as_dict(), names)
     for section, key in LOOKED_UP.items():  # a form of saying so that was not foreseen trains nothing else instead
         used, said = names.get(section, found.get(section, "")), config[section][key]

@@ -200,6 +200,14 @@ def test_a_key_that_nobody_meant_for_another_one_is_a_mistake(here, other, words
         parse([*DATA, *words])
 
 
+def test_an_unknown_key_points_to_the_help_of_the_chosen_encoder_and_task() -> None:
+    """Plain ``--help`` lists ``encoder.width``, which CTR-GCN has: it would say that the refused key exists."""
+    with pytest.raises(UserError, match=r"`mmcl train --encoder.name=hyperformer --help` lists every key that hyper"):
+        parse([*DATA, "--encoder.name=hyperformer", "--encoder.width=16"])
+    with pytest.raises(UserError, match=r"`mmcl train --help` lists every key that ctrgcn under supervised has"):
+        parse([*DATA, "--encoder.wings=16"])
+
+
 def test_help_lists_every_key_of_the_chosen_task(capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         parse(["--task.name=colearn", "--help"])
