@@ -178,6 +178,9 @@ def test_a_budget_is_kept_and_nothing_of_the_same_cost_loses_less() -> None:
     assert within(SITES, ENERGIES, WHOLE, WHOLE, WEIGHTS) == {}
     with pytest.raises(UserError, match="rank 1 in every layer"):
         within(SITES, ENERGIES, least - 1, WHOLE, WEIGHTS)
+    dear = {name: 10_000 * weight for name, weight in WEIGHTS.items()}  # numbers that a reader can compare
+    with pytest.raises(UserError, match=r"takes [\d,]+0,000, and at most [\d,]+0,000 are allowed: allow more, or"):
+        within(SITES, ENERGIES, 10_000 * (least - 1), 10_000 * WHOLE, dear)
 
 
 def test_a_layer_whose_numbers_cost_nothing_stays_and_one_without_energy_is_cut_first() -> None:

@@ -83,9 +83,11 @@ def within(sites: Sequence[Site], energies: Energies, budget: float, whole: floa
 
 
 def _too_large(least: float, budget: float) -> str:
+    least_words, most = (f"{cost:,.0f}" if cost >= 1000 else f"{cost:.4g}" for cost in (least, budget))
     return (
-        f"low_rank: with rank 1 in every layer that may be factored the network still takes {least:,.4g} of "
-        f"{budget:,.4g}; temporal (--temporal) adds layers over several frames, head (--option head=true) the head's"
+        f"low_rank: with rank 1 in every layer that may be factored the network still takes {least_words}, and at most "
+        f"{most} are allowed: allow more, or let more layers be factored (--temporal: those over several frames, "
+        "--option head=true: the head)"
     )
 
 
