@@ -18,6 +18,7 @@ from mmcl.data.preparation.finish import finish  # noqa: E402
 from mmcl.data.preparation.parts import Parts  # noqa: E402
 from mmcl.engine.config import DataOptions  # noqa: E402
 from mmcl.engine.setup import open_data  # noqa: E402
+from mmcl.tasks.colearn.tower_inputs import require_video  # noqa: E402
 
 
 def made(folder: Path, with_pictures: set[int]) -> Path:
@@ -45,3 +46,13 @@ def test_only_the_training_side_is_asked_for_pictures(tmp_path: Path) -> None:
 def test_no_pictures_at_all_are_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none of the 6 training clips"):
         open_data(config(made(tmp_path / "store", {2, 4}), require_video=True))
+
+
+@pytest.mark.parametrize(
+    ("with_pictures", "advice"), [({1, 2}, "train on the other 1 alone"), ({2}, "--video, or train")]
+)
+def test_co_learning_names_only_ways_that_there_are(tmp_path: Path, with_pictures: set[int], advice: str) -> None:
+    opened = open_data(config(made(tmp_path / "store", with_pictures)))
+    context = SimpleNamespace(store=opened.store, training_clips=opened.split.train)
+    with pytest.raises(UserError, match=advice):
+        require_video(context)  # type: ignore[arg-type]

@@ -142,8 +142,10 @@ def require_video(context: Context) -> None:
     store = context.store
     without = [store.ids[clip] for clip in context.training_clips if not store.video_frames[clip]]
     if without:
+        others = len(context.training_clips) - len(without)
+        alone = f"train on the other {others} alone (--data.require_video=true), " if others else ""
         raise UserError(
             f"co-learning needs video: {len(without)} of {len(context.training_clips)} training clips in "
-            f"{store.location} have none (first: {without[0]}); prepare with --video, train on the others alone "
-            "(--data.require_video=true), or without towers (--task.alignment.weight=0 --task.refinement.weight=0)"
+            f"{store.location} have none (first: {without[0]}); prepare with --video, {alone}"
+            "or train without towers (--task.alignment.weight=0 --task.refinement.weight=0)"
         )
