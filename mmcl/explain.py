@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from mmcl.attributions import ATTRIBUTIONS
 from mmcl.common.arguments import AtLeastOne, NotNegative, add_which, in_path, out_path
 from mmcl.common.errors import run
+from mmcl.common.printing import complain
 from mmcl.deploy.reading_flags import add_reading_flags
 
 ABOUT = """Share the score of an answer among the joints of a clip: which of them spoke for it, which
@@ -87,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     check_replaceable(arguments.out, "explanations.json")
     saved, model = open_model_for(arguments.model, arguments.which, arguments.clips, arguments.layout, arguments.device)
+    if saved.description.unlearned:
+        complain("note", saved.description.unlearned)
     source = find_source(arguments, saved, model)
     explained = share_scores(arguments, model, source)
     write_explanations(arguments.out, model, source, arguments.method, explained, arguments.gifs)

@@ -161,6 +161,8 @@ def summary(out: Path, description: Description, verified: Verified) -> list[str
     if vocabulary := description.vocabulary:
         table = f"texts of {len(vocabulary['names'])} classes" if vocabulary["names"] else "no class texts (--classes)"
         lines.append(f"open vocabulary: text head of {description.counts['text_head']:,} parameters, {table}")
+    if description.unlearned:
+        lines.append(f"note: {description.unlearned}")
     if not description.provenance.get("complete", True):
         lines.append("note: this run has not reached its last epoch")
     return lines

@@ -135,8 +135,11 @@ def _train(config: TrainConfig, accelerator: Accelerator) -> int:
             f"stopped after step {loop.position.steps}; the same command with --resume=true goes on from there"
         )
         return STOPPED
-    verb = "evaluate" if task.classifies else "probe"
-    accelerator.print(f"done: {folder} (next: mmcl {verb} --checkpoint {folder}, mmcl export --run {folder} --out …)")
+    if task.classifies:
+        then = f"mmcl evaluate --checkpoint {folder}, mmcl export --run {folder} --out …"
+    else:  # a bundle of it would name classes by a classifier that nobody has trained
+        then = f"mmcl probe --checkpoint {folder}, mmcl train … --start.checkpoint={folder} --out …"
+    accelerator.print(f"done: {folder} (next: {then})")
     return 0
 
 

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 def judge_of(arguments: argparse.Namespace) -> tuple[Any, list[str] | None]:
     """The predictor that was asked for, and the classes that it is to judge alone, if any."""
+    from mmcl.models.description import read_bundle
+
     predictor = open_predictor(arguments)
     only: list[str] | None = None
     if arguments.classes is not None:
         only, rows = open_classes(predictor.vocabulary, arguments.classes)
         predictor.judge_only(only, rows)
+    elif unlearned := read_bundle(arguments.bundle).unlearned:
+        complain("note", unlearned)
     return predictor, only
 
 

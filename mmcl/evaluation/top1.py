@@ -36,9 +36,7 @@ class Top1(Evaluation):
         labels = data.targets(clips, model.class_names)
         if not len(clips):
             raise UserError(f"the run holds no clips out for validation: --split={data.side} is empty")
-        notes = []
-        if model.description.provenance.get("untrained_classifier"):
-            notes.append("the classifier of this model was never trained: see `mmcl probe`")
+        notes = [model.description.unlearned] if model.description.unlearned else []
         if (known := len(np.unique(data.outputs(model.class_names)))) < len(model.class_names):
             notes.append(
                 f"{data.store.location} shows {known} of the {len(model.class_names)} classes; the answer may be any "

@@ -69,8 +69,14 @@ A skeleton-only model exported by mmcl. It needs no video and none of the towers
 ## Classes
 
 {classes}
+{_unlearned(description)}\
 {_rejection(description)}\
 {_open_vocabulary(description.vocabulary, names, not description.weights) if description.vocabulary else ""}"""
+
+
+def _unlearned(description: Description) -> str:
+    """What its answers are worth where nothing has taught it any."""
+    return f"\nNote: {description.unlearned}.\n" if description.unlearned else ""
 
 
 def _rejection(description: Description) -> str:

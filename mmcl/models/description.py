@@ -78,6 +78,16 @@ class Description:
         return 4 if "confidence" in self.preprocess.get("streams", ()) else 3
 
     @property
+    def unlearned(self) -> str:
+        """What is to be known of its answers where no label has taught it any; empty otherwise."""
+        if not self.provenance.get("untrained_classifier"):
+            return ""
+        return (
+            "the classifier of this model was never trained: the classes that it names mean nothing. Its features are "
+            "what `mmcl probe` judges, and `mmcl train … --start.checkpoint=MODEL` trains a classifier on them"
+        )
+
+    @property
     def input(self) -> str:
         """What the model takes and gives, in words."""
         where = "raw joint positions in metres"

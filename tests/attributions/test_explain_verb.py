@@ -14,7 +14,7 @@ from PIL import Image
 
 import mmcl
 from mmcl import explain as verb
-from mmcl import predict
+from mmcl import export, predict
 from mmcl.attributions.drawing import AGAINST, FOR, draw_loud_skeleton, shade
 from mmcl.attributions.explaining import explain, held_still, shown_skeleton
 from mmcl.attributions.pictures import Explained, strip
@@ -24,6 +24,7 @@ from mmcl.common.errors import UserError
 from mmcl.data.apply_protocol import split
 from mmcl.data.protocols import load_protocol
 from mmcl.data.store import ClipStore, open_store
+from mmcl.deploy.verify import Verified
 from mmcl.models.bundle import write_bundle
 from mmcl.models.description import GRAPHS, WEIGHTS
 from mmcl.skeletons.layout import load_layout
@@ -170,6 +171,20 @@ def test_a_bundle_of_graphs_alone_says_that_it_cannot(bundle, store, tmp_path) -
     for main, words in ((predict.main, ["--explain"]), (verb.main, ["--out", str(tmp_path / "why")])):
         with pytest.raises(UserError, match="ONNX graphs alone, which cannot be looked into"):
             main([str(tmp_path), str(tmp_path / "mine.npy"), *words])
+
+
+def test_a_classifier_that_nobody_has_trained_is_not_believed(store, tmp_path, capsys) -> None:
+    """As of a run that learned without labels: it names classes with a probability, and they mean nothing."""
+    model, folder, clip = small_model(store.layout, store.class_names), tmp_path / "bundle", tmp_path / "clip.npy"
+    model.description = model.description.changed(provenance={"untrained_classifier": True})
+    folder.mkdir()
+    write_bundle(folder, model)
+    np.save(clip, store.joints(0))
+    assert "\nNote: the classifier of this model was never trained" in (folder / "README.md").read_text()
+    assert "note: the classifier of this model" in export.summary(folder, model.description, Verified(0.0, 0.0))[-1]
+    for main, more in ((predict.main, []), (verb.main, ["--out", str(tmp_path / "why"), "--gifs", "0"])):
+        assert main([str(folder), str(clip), *more]) == 0
+        assert "note: the classifier of this model was never trained" in capsys.readouterr().err
 
 
 def test_a_clip_held_still_is_its_mean_pose_and_lacks_what_the_clip_lacks(store) -> None:

@@ -71,10 +71,16 @@ def test_where_out_cannot_be_used_is_said_before_the_run_without_labels(words, t
     assert not (tmp_path / "run-stars").exists()
 
 
-def test_stars_is_a_run_without_labels_and_one_that_starts_from_it(words, tmp_path) -> None:
+def test_stars_is_a_run_without_labels_and_one_that_starts_from_it(words, tmp_path, capsys) -> None:
     tiny = ["--schedule.epochs=1", "--schedule.warmup_epochs=0", "--encoder.width=8", "--encoder.members=2",
             "--data.shots=1", "--engine.trackers=[]", f"--out={tmp_path / 'run'}", "--stars=true"]  # fmt: skip
     assert train([*words, *tiny]) == 0
+    stars, run = tmp_path / "run-stars", tmp_path / "run"
+    advice = [line for line in capsys.readouterr().out.splitlines() if line.startswith("done:")]
+    assert advice == [
+        f"done: {stars} (next: mmcl probe --checkpoint {stars}, mmcl train … --start.checkpoint={stars} --out …)",
+        f"done: {run} (next: mmcl evaluate --checkpoint {run}, mmcl export --run {run} --out …)",
+    ]
     first, last = (find_model(tmp_path / name) for name in ("run-stars", "run"))
     assert first.description.provenance["untrained_classifier"] and first.description.encoder.name == "tcn"
     begun = last.description.provenance["started_from"]
