@@ -47,9 +47,19 @@ class Top1(Evaluation):
                 f"{data.protocol} withholds {withheld} classes: these are clips of the trained ones; `mmcl zero-shot` "
                 "judges the others"
             )
-        floors = floors_of(data)
+        if (floors := floors_of(data)) and (fewer := learned_from_fewer(model, data)):
+            notes.append(fewer)
         facts = {"note": "; ".join(notes) or None, "floors": None if floors is None else floors.to_dict()}
         return scored(apply(model, clips), labels, data.ids(clips), model.class_names, facts)
+
+
+def learned_from_fewer(model: Model, data: Selection) -> str:
+    """What to know of the floors where a model learned from some of the training clips (``data.shots``); else empty."""
+    clips, learned = data.sides.train, model.record.trained
+    count = 0 if learned is None else int(learned.holds(data.store, clips).sum())
+    if count in (0, len(clips)):
+        return ""
+    return f"the numbers without a network learn from all {len(clips)} training clips, this model from {count} of them"
 
 
 def scored(

@@ -13,6 +13,7 @@ from mmcl.common.errors import UserError
 from mmcl.evaluation.base import Verdict
 from mmcl.evaluation.groups import CURVE, Groups, GroupsOptions, by_groups, part_saliency, trained_clips
 from mmcl.evaluation.reporting.pictures import draw_table
+from mmcl.evaluation.top1 import learned_from_fewer
 from mmcl.models.clip_set import ClipSet
 from mmcl.models.run_checkpoints import LEARNED
 from mmcl.skeletons.layout import load_layout
@@ -82,3 +83,5 @@ def test_clips_that_a_run_left_out_are_not_counted() -> None:
         trained = None if learned is None else ClipSet.of(store, np.array(learned))  # type: ignore[arg-type]
         model = SimpleNamespace(record=SimpleNamespace(trained=trained))
         assert trained_clips(model, data).tolist() == expected  # type: ignore[arg-type]
+        said = learned_from_fewer(model, data)  # type: ignore[arg-type]
+        assert ("learn from all 6 training clips, this model from 3" in said) == bool(said) == (len(expected) == 3)
