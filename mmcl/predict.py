@@ -8,7 +8,7 @@ from typing import Any
 
 from mmcl.common.arguments import AtLeastOne, in_path
 from mmcl.common.errors import UserError, run
-from mmcl.common.printing import complain
+from mmcl.common.printing import complain, printable
 from mmcl.deploy.answers import explained, show
 from mmcl.deploy.film_flags import add_film_flags, check_film_flags
 from mmcl.deploy.judges import judge_of, rejection_of
@@ -151,19 +151,20 @@ def predict_files(predictor: Any, arguments: argparse.Namespace, only: list[str]
     """Print what is in each skeleton file; the exit status."""
     from mmcl.deploy.quickest import classify_files
 
-    width = max(len(str(path)) for path in arguments.files)
+    shown = [printable(str(path)) for path in arguments.files]  # a line break in a name begins no line
+    width = max(map(len, shown))
     failed = 0
     if arguments.explain:
         answers: Iterable[Any] = (explained(predictor, path) for path in arguments.files)
     else:
         answers = classify_files(predictor, arguments.files)
-    for path, found in zip(arguments.files, answers, strict=True):
+    for path, name, found in zip(arguments.files, shown, answers, strict=True):
         if isinstance(found, UserError):
             complain("error", str(found))
             failed += 1
             continue
         ranking, spoken = found if arguments.explain else (found, None)
-        show(arguments, ranking, {"file": str(path)}, f"{path!s:<{width}}", only, spoken)
+        show(arguments, ranking, {"file": str(path)}, f"{name:<{width}}", only, spoken)
     return 2 if failed else 0
 
 

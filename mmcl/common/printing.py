@@ -7,6 +7,7 @@ a page would run or a spreadsheet would compute is written so that it is only re
 from __future__ import annotations
 
 import io
+import json
 import re
 import sys
 import unicodedata
@@ -56,6 +57,12 @@ def one_line(text: str, most: int = LONGEST) -> str:
         return line
     tail = most // 3
     return f"{line[: most - tail - 3]} … {line[-tail:]}"
+
+
+def json_line(content: Any) -> str:
+    """One line of JSON, in plain letters where a stream would write an escape that JSON does not have."""
+    line = json.dumps(content, ensure_ascii=False)
+    return line if line.isprintable() else json.dumps(content)
 
 
 def complain(kind: str, text: str) -> None:

@@ -165,4 +165,4 @@ def check_joints(joints: np.ndarray, joint_count: int, dimensions: int = 3) -> N
         kinds = [word for word, has in (("NaN", np.isnan), ("infinite", np.isinf)) if has(joints).any()]
         raise BadClip(f"{' and '.join(kinds)} coordinates in {bad} of {frames} frames")
     if not joints.any():
-        raise BadClip("all coordinates are zero")
+        raise BadClip("all coordinates are zero or missing")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmcl.common.errors import UserError
-from mmcl.common.printing import one_line
+from mmcl.common.printing import json_line, one_line
 
 if TYPE_CHECKING:
     from mmcl.deploy.stream import Ranking
@@ -60,4 +59,4 @@ def show(
     what = what if rule is None else {**what, "none_of_these": rejected}
     if rule is not None and ranking.familiarity is not None:
         what["familiarity"] = round(ranking.familiarity, 6)
-    print(json.dumps({**what, **record}, ensure_ascii=False), flush=True)
+    print(json_line({**what, **record}), flush=True)

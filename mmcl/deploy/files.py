@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmcl.common.errors import BadClip, UserError
+from mmcl.common.files import exists, is_file, is_folder
 from mmcl.common.printing import complain
 from mmcl.data.clip import RawClip, check_joints
 from mmcl.data.readers.clip_file import SUFFIXES, read_clip
@@ -71,10 +72,10 @@ def read_joints(path: Path, layout: Layout, reading: Reading = AS_IT_IS) -> np.n
     Raises:
         UserError: the file is missing, damaged, of another kind, holds no skeleton of that layout, or is refused.
     """
-    if path.is_dir():
+    if is_folder(path):
         raise UserError(f"{path} is a folder: give its files, {path}/*.npy")
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    if not is_file(path):
+        raise UserError(f"{path}: {'a pipe or a device, and no file' if exists(path) else 'no such file'}")
     if path.suffix.lower() not in (*SUFFIXES, *LAYOUTS):
         raise UserError(
             f"{path}: skeleton files end in {', '.join((*SUFFIXES, *LAYOUTS))}, videos in {', '.join(VIDEO_SUFFIXES)}"

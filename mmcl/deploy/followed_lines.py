@@ -42,16 +42,20 @@ def _lines(source: Path, tail: bool) -> Iterator[str]:
 
 
 def _whole_lines(file: TextIO, waits: bool) -> Iterator[str]:
-    begun = ""
+    begun, too_long = "", False
     while True:
         part = file.readline(LONGEST)
         begun = (begun + part)[: LONGEST + 1]  # a line that never ends must not fill the memory
         if part.endswith("\n"):
-            yield begun.rstrip("\r\n")
-            begun = ""
+            if not too_long:
+                yield begun.rstrip("\r\n")
+            begun, too_long = "", False
+        elif len(begun) > LONGEST and not too_long:  # it is said now, since its end may never come
+            yield begun
+            too_long = True
         elif not part and waits:
             time.sleep(EVERY)
         elif not part:
-            if begun:
+            if begun and not too_long:
                 yield begun
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import numpy as np
 
 from mmcl.common.errors import BadClip, UserError
 from mmcl.common.files import write_text
-from mmcl.common.printing import complain, one_line
+from mmcl.common.printing import complain, json_line, one_line, printable
 from mmcl.data.opening import check_film
 from mmcl.deploy.films import FilmLabels, judge
 from mmcl.deploy.segments import NONE, Segment, WindowLabel, to_csv, to_srt
@@ -139,7 +138,7 @@ def print_label(
         named = "  ".join(f"{one_line(name)} {p:.3f}" for _, name, p in rows)
         named = f"{NONE} ({named})" if rejected else named
         more = f"  (open vocabulary, {len(only)} classes)" if only else ""
-        print(f"{source}  {begin:7.2f} - {end:7.2f} s  {who}  {named}{more}", flush=True)
+        print(f"{printable(source)}  {begin:7.2f} - {end:7.2f} s  {who}  {named}{more}", flush=True)
         return
     fields = [
         {**({} if only else {"label": label}), "name": name, "probability": round(p, 6)} for label, name, p in rows
@@ -148,7 +147,7 @@ def print_label(
     if ranking.familiarity is not None:
         record["familiarity"] = round(ranking.familiarity, 6)
     record |= {"none_of_these": rejected} | ({"open_vocabulary": only} if only else {})
-    print(json.dumps({**record, "predictions": fields}, ensure_ascii=False), flush=True)
+    print(json_line({**record, "predictions": fields}), flush=True)
 
 
 @dataclass

@@ -365,7 +365,11 @@ def test_a_line_that_begins_with_a_missing_cell_is_no_comment(tmp_path: Path, se
     [
         ("csv", "frame,joint,x,y,z\n0,0,1,2,3\n0,1,1,2,3", "one joint a line: pivot it"),
         ("csv", ",".join(["x0"] * 60) + "\n" + text(person()), "calls every column 'x0'"),
-        ("json", json.dumps([[{"x": 1, "y": 2, "z": 3}] * 20] * 3), "its joints are objects"),
+        (
+            "json",
+            json.dumps([[{"x": 1, "y": 2, "z": 3}] * 20] * 3),
+            r"objects where lists are expected \(it has x, y, z\)",
+        ),
         ("json", "[[[" + "9" * 5000 + ",0,0]]]", "whole number of thousands of digits"),
     ],
 )

@@ -68,3 +68,35 @@ def test_json_of_a_frame_a_line_is_said(tmp_path: Path) -> None:
     path.write_text("[1, 2] x")
     with pytest.raises(BadClip, match="not a JSON file"):
         read_clip(path, LAYOUT)
+
+
+def test_lines_that_end_by_a_carriage_return_alone_are_read(tmp_path: Path) -> None:
+    plain, old = tmp_path / "plain.csv", tmp_path / "old.csv"
+    plain.write_text(TABLE)
+    old.write_bytes(TABLE.replace("\n", "\r").encode())
+    np.testing.assert_array_equal(read_clip(old, LAYOUT).values, read_clip(plain, LAYOUT).values)
+    old.write_bytes(b"id,label\ra,wave\rb,kick\r")
+    columns, lines = read_list(old)
+    assert columns == ["id", "label"] and [(line.number, line["label"]) for line in lines] == [(2, "wave"), (3, "kick")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32"])
+def test_text_of_wide_letters_without_a_mark_is_said(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "clip.csv").write_bytes(TABLE.encode(encoding))
+    with pytest.raises(BadClip, match="UTF-16 or UTF-32 without its mark: save it as CSV UTF-8"):
+        read_clip(tmp_path / "clip.csv", LAYOUT)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([{"people": [{"pose_keypoints_3d": [0.0] * 51}]}] * 3, r"objects where lists are expected \(it has people\)"),
+        ([[1, {"x": 1}]], r"objects where lists are expected \(it has x\)"),
+        ({"meta_info": {}, "instance_info": []}, r"in the JSON object \(it has meta_info, instance_info\)"),
+        ({"joints": {"0": CLIP.tolist()}}, r"objects where lists are expected \(it has 0\)"),
+    ],
+)
+def test_objects_of_other_programs_are_named_by_what_they_hold(tmp_path: Path, content, said: str) -> None:
+    (tmp_path / "clip.json").write_text(json.dumps(content))
+    with pytest.raises(BadClip, match=said):
+        read_clip(tmp_path / "clip.json", LAYOUT)

@@ -222,7 +222,7 @@ def test_clips_left_out_by_a_list_are_named_and_counted_apart(takes: Path, tmp_p
         assert "\n2 left out: on the list of lost takes\n" in str(summary)
         assert summary.left_out[0] == ("a8_s8_t8", "on the list of lost takes") and len(summary.skipped) == 1
     assert (tmp_path / "out" / "skipped.csv").read_text().splitlines()[1:] == [
-        "a3_s1_t1,all coordinates are zero,bad",
+        "a3_s1_t1,all coordinates are zero or missing,bad",
         "a8_s8_t8,on the list of lost takes,left out",
         "a9_s9_t9,on the list of lost takes,left out",
     ]

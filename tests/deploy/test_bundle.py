@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -212,7 +213,7 @@ def test_predict_needs_none_of_the_training_stack(bundle, tmp_path) -> None:
     ("name", "content", "complaint"),
     [
         ("a.npy", np.zeros((40, 19, 3)), "19 joints, expected 20.*layout 'utd_mhad_20'; --layout"),
-        ("b.npy", np.full((40, 20, 3), np.nan), "all coordinates are zero"),
+        ("b.npy", np.full((40, 20, 3), np.nan), "all coordinates are zero or missing"),
         ("j.npy", np.full((40, 20, 3), np.inf), "infinite coordinates in 40 of 40 frames"),
         ("k.npy", np.ones((40, 20, 2)), "two coordinates"),
         ("c.npy", np.zeros((40, 20)), "20 numbers a line, expected 20 joints x 2 or 3 or 4"),
@@ -290,3 +291,14 @@ def test_card_and_config_say_what_goes_in(bundle, trained) -> None:
     assert all(name in card for name in NAMES) and "(clips, persons, frames, 20, 3)" in config["input"]
     assert config["preprocess"] == json.loads(json.dumps(asdict(trained[1].options)))
     assert config["counts"]["parameters"] == sum(p.numel() for p in trained[0].parameters())
+
+
+def test_a_name_of_a_file_costs_itself_alone_and_is_shown_in_one_line(bundle, tmp_path, capsys) -> None:
+    os.mkfifo(tmp_path / "pipe.npy")
+    odd = tmp_path / "a\nb.npy"
+    np.save(odd, np.random.default_rng(0).normal(size=(40, 20, 3)))
+    assert predict([str(bundle), "x" * 300 + ".npy", str(tmp_path / "pipe.npy"), str(odd)]) == 2
+    out, said = capsys.readouterr()
+    assert [line.rpartition(": ")[2] for line in said.splitlines() if line.startswith("error")] == [
+        "no such file", "a pipe or a device, and no file"]  # fmt: skip
+    assert len(out.splitlines()) == 1 and "a\\nb.npy" in out

@@ -10,7 +10,7 @@ from test_stream import KINECT, somebody
 
 from mmcl.common.errors import BadClip, UserError
 from mmcl.deploy.follow import Frames
-from mmcl.deploy.followed_lines import lines_of
+from mmcl.deploy.followed_lines import LONGEST, lines_of
 
 COORDINATES = [f"{axis}{joint}" for joint in range(20) for axis in "xyz"]
 ONE = somebody(12)
@@ -80,3 +80,11 @@ def test_a_film_is_no_lines_of_text(tmp_path: Path) -> None:
         list(lines_of(film))
     film.write_bytes(b"1,2,3\n\0\0\n4,5,6\n")  # a writer's hole: the line costs itself
     assert list(lines_of(film)) == ["1,2,3", "\0\0", "4,5,6"]
+
+
+def test_a_line_that_never_ends_is_said_while_it_lasts(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no text"):  # a device that gives zeros for ever
+        next(lines_of(Path("/dev/zero")))
+    (tmp_path / "frames").write_text("1," * LONGEST + "1\n2,2\n")
+    first, second = lines_of(tmp_path / "frames")
+    assert len(first) > LONGEST and second == "2,2"

@@ -67,3 +67,8 @@ def test_true_and_false_are_no_coordinates(tmp_path: Path) -> None:
         load_mat(path, "d_skel", 20)
     with pytest.raises(UserError, match="flags.mat: 'd_skel' is logical"):
         read_joints(path, UTD)
+
+
+def test_complex_numbers_are_no_coordinates_and_are_called_so(tmp_path: Path) -> None:
+    with pytest.raises(BadClip, match=r"'d_skel' is complex single \(20, 3, 20\), expected numbers"):
+        load_mat(saved(tmp_path / "waves.mat", somebody() + 1j), "d_skel", 20)

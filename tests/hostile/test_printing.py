@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 
 import pytest
 
 from mmcl.common.errors import UserError, run
-from mmcl.common.printing import PrintableStream, csv_cell, from_csv_cell, one_line, page_cell, printable, safe_page
+from mmcl.common.printing import (
+    PrintableStream,
+    csv_cell,
+    from_csv_cell,
+    json_line,
+    one_line,
+    page_cell,
+    printable,
+    safe_page,
+)
 
 
 @pytest.mark.parametrize(
@@ -79,3 +89,13 @@ def test_a_cell_is_no_formula(text: str) -> None:
 @pytest.mark.parametrize("text", ["-yt0", "'-yt0", "''=1", "'quoted'", "plain", "", "'"])
 def test_a_cell_is_what_it_was_made_of(text: str) -> None:
     assert from_csv_cell(csv_cell(text)) == text
+
+
+@pytest.mark.parametrize(
+    "name", ["soft\u00adhyphen.npy", "c1\u009b31m.npy", "\U000e0001", "größe\u00a0a", "a\nb", "\udcff"]
+)
+def test_a_line_of_json_is_json_where_a_name_must_be_escaped(name: str) -> None:
+    shown = io.StringIO()
+    PrintableStream(shown).write(json_line({"file": name}))
+    assert json.loads(shown.getvalue()) == {"file": name}
+    assert json_line({"name": "größe"}) == '{"name": "größe"}'

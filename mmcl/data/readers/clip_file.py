@@ -14,7 +14,7 @@ from mmcl.common.errors import BadClip
 from mmcl.data.readers.array_order import MOST_PERSONS, arranged
 from mmcl.data.readers.arrays import parse_npy, parse_npz
 from mmcl.data.readers.files import FILE_LIMIT, read_bytes
-from mmcl.data.readers.json_numbers import array_of, with_holes
+from mmcl.data.readers.json_numbers import array_of, first_object, keys_of, with_holes
 from mmcl.data.readers.plain_text import refuse_packed, without_separator
 from mmcl.data.readers.table_columns import by_header, coordinates, lines_of_people
 from mmcl.data.readers.text_table import parse_table
@@ -133,15 +133,17 @@ def _parse_json(data: bytes, joint_count: int) -> np.ndarray:
     if isinstance(content, dict):
         name = next((name for name in NAMES if name in content), None)
         if name is None:
-            raise BadClip(f"no {', '.join(NAMES)} in the JSON object")
+            raise BadClip(f"no {', '.join(NAMES)} in the JSON object{keys_of(content)}")
         content = content[name]
     try:
         return array_of(content)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         if isinstance(content, list) and (clip := _uneven(content, joint_count)) is not None:
             return clip
-        if isinstance(error, TypeError) and "dict" in str(error):
-            raise BadClip('its joints are objects ({"x": …}): give each as a list of its numbers, [x, y, z]') from error
+        if (found := first_object(content)) is not None:
+            raise BadClip(
+                f"objects where lists are expected{keys_of(found)}: give nested lists, frames of joints of [x, y, z]"
+            ) from error
         uneven = "lists of different lengths, and no frames of people" if "inhomogeneous" in str(error) else error
         raise BadClip(f"not an array of numbers ({uneven})") from error
 

@@ -40,6 +40,18 @@ def _checked(content: Any) -> Any:
     return content
 
 
+def first_object(content: Any) -> dict[str, Any] | None:
+    """The first object in nested lists; None where there is none."""
+    while isinstance(content, list) and content:
+        content = next((part for part in content if isinstance(part, dict)), content[0])
+    return content if isinstance(content, dict) else None
+
+
+def keys_of(content: dict[str, Any]) -> str:
+    """What an object of somebody else's program holds, for a message."""
+    return f" (it has {', '.join(f'{key:.20}' for key in list(content)[:4])})" if content else ""
+
+
 def with_holes(content: Any, joint_count: int) -> Any:
     """Nested lists with NaN for joints, and bodies beside others, that are null, [] or null in all their numbers.
 

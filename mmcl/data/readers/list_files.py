@@ -42,7 +42,7 @@ def read_list(path: Path) -> tuple[list[str], list[Line]]:
     """
     text = _text(path)
     first = text.partition("\n")[0]
-    told = re.fullmatch(r"sep=([,;\t])\r?", first, re.IGNORECASE)  # for Excel, which does not show this line
+    told = re.fullmatch(r"sep=([,;\t])", first, re.IGNORECASE)  # for Excel, which does not show this line
     # Spreadsheets of half of Europe write semicolons.
     separator = told[1] if told else max(",;\t", key=first.count)
     rows = csv.reader(io.StringIO(text), delimiter=separator)
@@ -98,7 +98,8 @@ def _text(path: Path) -> str:
     try:
         data = read_bytes(path)
         refuse_packed(data)
-        return data.decode("utf-8-sig")  # spreadsheets put a mark before the text
+        text = data.decode("utf-8-sig")  # spreadsheets put a mark before the text
+        return re.sub(r"\r\n?", "\n", text)  # and older ones of Macs end lines by \r alone
     except (BadClip, UnicodeDecodeError) as error:
         reason = error if isinstance(error, BadClip) else "not UTF-8 text; save it as CSV UTF-8"
         raise UserError(f"{path}: {reason}") from error

@@ -121,6 +121,7 @@ def _matrix(content: bytes, order: str) -> Variable:
             raise BadClip(f"not a readable MATLAB file (numbers of type {stored}, which there is not)")
         numbers = np.frombuffer(content[start:stop], order + _STORED[stored])
     called = "logical" if flags & _LOGICAL else _CLASSES.get(kind, f"class {kind}")
+    called = f"complex {called}" if flags & _COMPLEX else called
     return Variable(name, called, shape, numbers)
 
 

@@ -96,7 +96,9 @@ def parse_table(data: bytes) -> Table:
     """
     try:
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-        lines = {number: line.strip(" \r\n") for number, line in enumerate(io.StringIO(text), 1)}
+        if "\0" in text:
+            raise BadClip("no text, or UTF-16 or UTF-32 without its mark: save it as CSV UTF-8")
+        lines = {number: line.strip(" \r\n") for number, line in enumerate(io.StringIO(text, newline=None), 1)}
         lines = {number: line for number, line in lines.items() if line and not _is_comment(line)}
         if not lines:
             raise BadClip("no frames")
