@@ -11,6 +11,13 @@ from typing import NoReturn
 # A full disk, a limit on the size of files, and one on what somebody may keep.
 NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
+ADVICE = {
+    **dict.fromkeys(NO_ROOM, "make room, and run the same command again"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose another place, or change its rights"),
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "use fewer workers, or allow more open files (ulimit -n)",
+}
+
 
 class UserError(Exception):
     """Bad input. The message says what is wrong, where, and what to do; no traceback is shown."""
@@ -68,7 +75,9 @@ def _of_the_world(error: Exception) -> str | None:
     if is_no_memory(error):
         return f"out of memory ({said or type(error).__name__}): smaller batches, fewer workers or another machine help"
     if isinstance(error, OSError):  # a full disk, a folder without permission: the message names the file
-        return f"{said}; make room, and run the same command again" if error.errno in NO_ROOM else said
+        named = error.filename is not None and error.filename2 is None and error.strerror
+        what = f"{error.filename}: {error.strerror}" if named else said
+        return "; ".join(filter(None, (what, ADVICE.get(error.errno or 0))))
     if "DataLoader" in said and any(words in said for words in ("killed", "exited", "timed out")):
         return (
             f"a loader worker was ended by the system, or gave nothing ({said}): too little memory or shared memory "

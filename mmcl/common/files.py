@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from mmcl.common.leftovers import beside, held, remove, remove_leftovers
 
 _NO_ROOM = ("no space left on device", "file too large", "disk quota exceeded", "os error 28", "os error 27",
             "os error 122", "inline_container", "failed writing file")  # the last two: of torch.save  # fmt: skip
+_BESIDE = 40  # characters by which the names of what is half-written are longer
 
 
 def is_file(path: str | Path) -> bool:
@@ -97,13 +99,21 @@ def check_place(path: Path) -> None:
     """Whether something can be made at a path, so that this is known before the work and not after it.
 
     Raises:
-        UserError: it is a link that leads to nothing, or lies in what is no folder.
+        UserError: it is a link that leads to nothing, lies in what is no folder, or cannot be made there.
     """
     for place in (path, *path.parents):
         if os.path.lexists(place) and not exists(place):
             raise UserError(f"{place} is a link that leads to nothing: remove it, or choose another --out")
         if place != path and exists(place) and not is_folder(place):
             raise UserError(f"{path}: {place} is a file, and no folder: choose another --out")
+    try:
+        os.lstat(f"{path}{'.' * _BESIDE}")
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"{path}: no file can have so long a name: choose a shorter --out") from error
+    nearest = next(filter(exists, absolute(path).parents))
+    if not exists(path) and not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: nothing may be written in the folder {nearest}: choose another --out")
 
 
 def check_replaceable(path: Path, ours: str | Callable[[Path], bool], overwrite: bool = True) -> None:

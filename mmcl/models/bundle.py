@@ -117,6 +117,9 @@ def fill_encoder(encoder: Encoder, tensors: Mapping[str, Tensor], where: object)
     Raises:
         UserError: they are another encoder's, or not finite.
     """
+    real = {name for name, tensor in encoder.state_dict().items() if tensor.is_floating_point()}
+    if strange := [name for name, tensor in tensors.items() if name in real and not tensor.is_floating_point()]:
+        raise UserError(f"{where}: '{strange[0]}' holds {tensors[strange[0]].dtype}, and no real numbers")
     try:
         encoder.load_state_dict(dict(tensors))
     except (RuntimeError, SafetensorError) as error:

@@ -45,6 +45,8 @@ def check_clips(joints: Tensor, lengths: Tensor | None, layout: Layout) -> None:
         )
     if torch.compiler.is_compiling():
         return
+    if joints.is_meta or joints.layout is not torch.strided:
+        raise UserError("joints must be a dense tensor that holds its numbers, not a sparse or meta one")
     clips, persons, frames = joints.shape[:3]
     if not persons or not frames:
         raise UserError(f"clips of {persons} persons and {frames} frames: there is nothing to look at")

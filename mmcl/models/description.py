@@ -12,6 +12,7 @@ from typing import Any
 
 from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
+from mmcl.common.files import is_file
 from mmcl.models.description_file import CONFIG, FORMAT, NamedOptions, Operation, check_file
 from mmcl.skeletons.layout import Layout
 
@@ -161,7 +162,7 @@ def read_bundle(folder: Path) -> Description:
     Raises:
         UserError: the folder is no bundle, or holds neither weights nor a graph.
     """
-    if not (folder / CONFIG).is_file() or not ((folder / WEIGHTS).is_file() or graphs_in(folder)):
+    if not is_file(folder / CONFIG) or not (is_file(folder / WEIGHTS) or graphs_in(folder)):
         raise UserError(
             f"{folder} is no bundle (needs {CONFIG} and {WEIGHTS}): make one of a run with `mmcl export RUN --out DIR`"
         )

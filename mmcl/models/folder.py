@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmcl.common.device import pick_device
 from mmcl.common.errors import UserError
-from mmcl.common.files import absolute
+from mmcl.common.files import absolute, is_file
 from mmcl.common.limits import GIB, bounded_memory
 from mmcl.data.class_texts import fingerprint
 from mmcl.encoders.base import Encoder
@@ -158,7 +158,7 @@ def find_model(path: str | Path, which: str | None = None) -> SavedModel:
         UserError: none of the three, a damaged one, or ``which`` is something else than ``path``.
     """
     path, wanted = local(path), which
-    if (path / CONFIG).is_file():
+    if is_file(path / CONFIG):
         if wanted is not None:
             raise UserError(
                 f"--which {wanted} is of a run, and {path} is a bundle, which holds one network: leave it out"
@@ -168,7 +168,7 @@ def find_model(path: str | Path, which: str | None = None) -> SavedModel:
     if wanted not in (None, which):
         raise UserError(f"--which {wanted} is another checkpoint than {path}: leave it out, or give the run {folder}")
     checkpoint = find_checkpoint(folder / "checkpoints", which)
-    if (folder / RUN_MODEL).is_file():
+    if is_file(folder / RUN_MODEL):
         description = read_description(folder / RUN_MODEL)
     else:
         from mmcl.models.old_runs import describe_old_run  # needs the clip store, which needs more than inference does

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmcl.common.documents import read_json
 from mmcl.common.errors import UserError
+from mmcl.common.files import is_file
 from mmcl.models.description import Description
 
 RUN_MODEL = "model.json"  # in a run folder: the description of what it trains, without facts of a checkpoint
@@ -21,9 +22,9 @@ def find_run(path: Path, which: str = "last") -> tuple[Path, str]:
     Raises:
         UserError: it is neither.
     """
-    if (path / LEARNED).is_file():
+    if is_file(path / LEARNED):
         path, which = path.parent.parent, path.name
-    if not (path / "config.yaml").is_file():
+    if not is_file(path / "config.yaml"):
         raise UserError(f"{path} is neither a bundle (config.json) nor a run folder (config.yaml)")
     return path, which
 

@@ -54,3 +54,19 @@ def test_a_folder_in_a_file_is_found_before_the_work(tmp_path: Path) -> None:
         check_place(tmp_path / "file" / "inner" / "out")
     check_place(tmp_path / "link" / "new" / "out")
     check_place(tmp_path / "file")  # what is there is told by whoever knows what belongs there
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 250, "/".join(["inner"] * 1000)])
+def test_a_name_that_is_too_long_is_found_before_the_work(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="no file can have so long a name: choose a shorter --out"):
+        check_place(tmp_path / name)
+
+
+def test_a_folder_in_which_nothing_may_be_written_is_found_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there").mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: str(path) != str(tmp_path))
+    with pytest.raises(UserError, match=f"nothing may be written in the folder {tmp_path}: choose another --out"):
+        check_place(tmp_path / "new" / "out")
+    check_place(tmp_path / "there")  # whether it is replaced is known to others

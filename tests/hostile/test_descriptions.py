@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mmcl.deploy.predictor import ranking_of
 from mmcl.encoders import ENCODERS
 from mmcl.encoders.building import build_encoder
 from mmcl.models.bundle import describe, load_bundle, write_bundle
+from mmcl.models.folder import find_model
 from mmcl.models.model import Model
 from mmcl.predict import main as predict
 from mmcl.skeletons.layout import load_layout
@@ -131,3 +133,24 @@ def test_the_card_of_a_hostile_bundle_holds_no_tags(bundle: Path, tmp_path: Path
     )  # fmt: skip
     card = (tmp_path / "again" / "README.md").read_text()
     assert "<img" not in card and "](javascript" not in card.replace("\\](", "") and "\n# [x]" not in card
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.complex64])
+def test_weights_that_are_no_real_numbers_are_refused(bundle: Path, dtype: torch.dtype) -> None:
+    tensors = load_file(bundle / "model.safetensors")
+    save_file({**tensors, "classifier.bias": tensors["classifier.bias"].to(dtype)}, bundle / "model.safetensors")
+    with pytest.raises(UserError, match=rf"'classifier.bias' holds {dtype}, and no real numbers"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("change", [torch.Tensor.to_sparse, lambda clip: clip.to("meta")])
+def test_tensors_without_their_numbers_are_no_clips(bundle: Path, change: Callable[..., torch.Tensor]) -> None:
+    clip = torch.from_numpy(np.load(bundle.parent / "clip.npy")[None])[None]
+    with pytest.raises(UserError, match="joints must be a dense tensor that holds its numbers"):
+        load_bundle(bundle)(change(clip))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_a_name_that_no_folder_can_have_is_no_model(name: str) -> None:
+    with pytest.raises(UserError, match="neither a bundle"):
+        find_model(name)

@@ -127,7 +127,11 @@ def test_a_checkpoint_that_found_no_room_leaves_the_last_one(tmp_path: Path, mon
         (OSError(errno.ENOSPC, "No space left on device", "x.bin"), "make room"),
         (OSError(errno.EFBIG, "File too large", "x.bin"), "make room"),
         (OSError(errno.EDQUOT, "Disk quota exceeded", "x.bin"), "make room"),
-        (PermissionError(errno.EACCES, "Permission denied", "x.bin"), "x.bin"),
+        (PermissionError(errno.EACCES, "Permission denied", "x.bin"), "x.bin: Permission denied; choose another place"),
+        (OSError(errno.EROFS, "Read-only file system", "x.bin"), "x.bin: Read-only file system; choose another place"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x"), "x: File name too long; choose a shorter name"),
+        (OSError(errno.EMFILE, "Too many open files", "x"), "ulimit -n"),
+        (OSError(errno.EIO, "Input/output error"), "error: [Errno 5] Input/output error"),
     ],
 )
 def test_what_the_world_does_is_one_line(error: Exception, words: str, capsys: pytest.CaptureFixture[str]) -> None:
