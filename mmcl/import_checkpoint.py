@@ -78,7 +78,11 @@ def import_checkpoint(arguments: argparse.Namespace) -> tuple[str, Description, 
     from mmcl.skeletons.preprocess import Preprocess
     from mmcl.skeletons.preprocess_options import PreprocessOptions
 
-    network = read_official(load_state_file(arguments.file))
+    tensors = load_state_file(arguments.file)
+    try:
+        network = read_official(tensors)
+    except UserError as error:
+        raise UserError(f"{arguments.file}: {error}") from error
     if arguments.bone_model and network.name != "step_catformer":
         raise UserError(f"--bone-model is for STEP-CATFormer, {arguments.file} is {network.title}: say --stream bone")
     if arguments.bone_model:

@@ -70,3 +70,38 @@ def test_a_table_of_a_joint_a_line_is_to_be_pivoted(tmp_path: Path, column: str,
         held(tmp_path, f"{header}\n0,{name},1,2,3\n1,{name},1,2,3\n")
     with pytest.raises(UserError, match="one joint a line: pivot it"):
         Frames(KINECT).takes_header(header)
+
+
+def counted(folder: Path, frames: list[int], *asides: list[str]) -> ClipNumbers:
+    """A table with a column of frames, and with people where they are named."""
+    names = [f"{axis}{joint}" for joint in range(20) for axis in "xyz"]
+    lines = text(person(len(frames))).splitlines()
+    rows = [",".join([str(frame), *others, line]) for frame, *others, line in zip(frames, *asides, lines, strict=True)]
+    return held(folder, "\n".join([",".join(["frame", *["id"] * len(asides), *names]), *rows]))
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_frames_that_are_left_out_are_frames_without_anybody(tmp_path: Path, step: int) -> None:
+    frames = [step * frame for frame in range(5, 25) if frame not in (9, 14, 15)]
+    found, there = counted(tmp_path, frames), np.isin(np.arange(5, 25), np.array(frames) // step)
+    assert found.values.shape == (1, 20, 20, 3) and np.isnan(found.values[0, ~there]).all()
+    np.testing.assert_array_equal(found.values[0, there], person(17))
+    assert [str(remark) for remark in found.remarks] == [
+        "3 numbers of its frames have no line: taken for frames without anybody"
+    ]
+    pairs = [frame for frame in frames for _ in range(2)]
+    assert counted(tmp_path, pairs, ["a", "b"] * 17).values.shape == (2, 20, 20, 3)
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        ([*range(10), *range(10)], "its column 'frame' goes back from 9 to 0: if these are two people or recordings"),
+        ([*range(10), *range(900, 910)], "its column 'frame' goes from 9 to 900: if these are two recordings"),
+        ([2 * frame for frame in range(20)], ""), ([7], ""), ([0, 1, 3, 7, 12, 20], ""),
+    ],
+)  # fmt: skip
+def test_what_frames_are_numbered_by_is_looked_at(tmp_path: Path, frames: list[int], words: str) -> None:
+    found = counted(tmp_path, frames)
+    np.testing.assert_array_equal(found.values[0], person(len(frames)))
+    assert " ".join(map(str, found.remarks)).startswith(words) and bool(found.remarks) == bool(words)

@@ -85,3 +85,9 @@ def test_names_must_fit_and_nothing_stays_behind(tmp_path) -> None:
     with pytest.raises(UserError, match="names 27 classes, the checkpoint has 7"):
         main([str(tmp_path / "official.pt"), "--out", str(tmp_path / "bundle"), "--prompts", "utd_mhad"])
     assert [path.name for path in tmp_path.iterdir()] == ["official.pt"]
+
+
+def test_a_file_of_something_else_is_named(tmp_path) -> None:
+    torch.save({"w": torch.ones(2)}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match="other.pt: not an official CTR-GCN checkpoint"):
+        main([str(tmp_path / "other.pt"), "--out", str(tmp_path / "out")])

@@ -14,6 +14,7 @@ from mmcl.common.errors import BadClip
 from mmcl.data.readers.array_order import MOST_PERSONS, arranged
 from mmcl.data.readers.arrays import parse_npy, parse_npz
 from mmcl.data.readers.files import FILE_LIMIT, read_bytes
+from mmcl.data.readers.frame_numbers import frame_remarks
 from mmcl.data.readers.json_numbers import array_of, first_object, keys_of, with_holes
 from mmcl.data.readers.plain_text import refuse_packed, without_separator
 from mmcl.data.readers.table_columns import by_header, coordinates, lines_of_people
@@ -104,12 +105,12 @@ def _table(data: bytes, layout: Layout, columns: str | None) -> ClipNumbers:
     else:
         held = recognise(coordinates(table, layout.joint_count), layout, columns)
     lines = lines_of_people(table)
+    held = replace(held, remarks=[*held.remarks, *frame_remarks(table, lines)])
     if lines is None:
         return held
     _check_room((*lines.shape, *held.values.shape[2:]))
     values = np.where((lines >= 0)[..., None, None], held.values[0][lines], np.nan)
-    said = [Remark("order", "its lines are not in the order of their frames: put in it")] if len(lines) == 1 else []
-    return replace(held, values=values, remarks=[*held.remarks, *said])
+    return replace(held, values=values)
 
 
 def _is_lines(data: bytes) -> bool:

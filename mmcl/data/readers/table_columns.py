@@ -11,6 +11,7 @@ import numpy as np
 from mmcl.common.errors import BadClip
 from mmcl.data.readers.array_order import MOST_PERSONS
 from mmcl.data.readers.column_names import FRAMES, PEOPLE, PIVOT, TIMES, WORDS, aside, coordinate, one_joint_a_line
+from mmcl.data.readers.frame_numbers import with_holes
 from mmcl.data.readers.text_table import NOTHING, Table, plain_float
 from mmcl.skeletons.believable.names import meaning
 from mmcl.skeletons.layout import Layout
@@ -70,7 +71,7 @@ def lines_of_people(table: Table) -> np.ndarray | None:
     whose, when = table.asides.get(who, ()), table.asides.get(frame, ())
     people, frames = list(dict.fromkeys(whose)), sorted(set(when), key=_natural)
     if frames and len(frames) == len(when):  # one line a frame: whatever the other column is, it tells no people apart
-        return _in_time(when) if frame in FRAMES or all(map(_is_number, when)) else None
+        return _in_time(when, frame in FRAMES) if frame in FRAMES or all(map(_is_number, when)) else None
     if len(people) < 2:
         if frame in FRAMES and 1 < len(frames) < len(when) and in_turns(when):
             raise BadClip(f"several lines for each {frame}, and no column 'id' says whose they are: give a file to "
@@ -88,13 +89,17 @@ def lines_of_people(table: Table) -> np.ndarray | None:
         if lines[row[place[0]], column[place[1]]] >= 0:
             raise BadClip(f"two lines for {who} {place[0]:.40} at {frame} {place[1]:.40}")
         lines[row[place[0]], column[place[1]]] = line
-    return lines
+    return with_holes(lines, frames) if frame in FRAMES else lines
 
 
-def _in_time(when: Sequence[str]) -> np.ndarray | None:
-    """(1, T) lines in the order of their frames, which are all different; None where they stand in it."""
+def _in_time(when: Sequence[str], counted: bool) -> np.ndarray | None:
+    """(1, T) lines in the order of their frames, which are all different; None where they stand in it.
+
+    Where they are counted, frames that are left out between them have the line -1.
+    """
     lines = sorted(range(len(when)), key=lambda line: _natural(when[line]))
-    return None if lines == list(range(len(when))) else np.array([lines])
+    found = with_holes(np.array([lines]), [when[line] for line in lines]) if counted else np.array([lines])
+    return None if found[0].tolist() == list(range(len(when))) else found
 
 
 def _is_number(name: str) -> bool:
