@@ -17,7 +17,7 @@ from mmcl.common.errors import BadClip, UserError
 from mmcl.data.readers.clip_file import NAMES
 from mmcl.data.readers.column_names import PIVOT, one_joint_a_line
 from mmcl.data.readers.joints import UNITS, Axes, as_taken, check_confidence, check_distance, in_picture
-from mmcl.data.readers.json_numbers import array_of, with_holes
+from mmcl.data.readers.json_numbers import array_of, first_object, keys_of, with_holes
 from mmcl.data.readers.table_columns import by_header, coordinates
 from mmcl.data.readers.text_table import Table, cells, is_header, numbers
 from mmcl.deploy.files import AS_IT_IS, Reading
@@ -95,7 +95,9 @@ class Frames:
             values = array_of([] if content is None else content)
             nobody = not values.size or (values.ndim == 1 and bool(np.isnan(values).all()))
             return np.zeros(0) if nobody else values
-        except (ValueError, TypeError):
+        except (ValueError, TypeError) as error:
+            if (found := first_object(content)) is not None:
+                raise BadClip(f"objects where lists are expected{keys_of(found)}") from error
             filled = with_holes(content, self.layout.joint_count)
             return np.zeros(0) if filled is None else array_of(filled)
 
@@ -152,5 +154,5 @@ def _inside(content: Any) -> Any:
         return content
     name = next((name for name in NAMES if name in content), None)
     if name is None:
-        raise BadClip(f"no {', '.join(NAMES)} in the JSON object")
+        raise BadClip(f"no {', '.join(NAMES)} in the JSON object{keys_of(content)}")
     return content[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -88,3 +89,15 @@ def test_a_line_that_never_ends_is_said_while_it_lasts(tmp_path: Path) -> None:
     (tmp_path / "frames").write_text("1," * LONGEST + "1\n2,2\n")
     first, second = lines_of(tmp_path / "frames")
     assert len(first) > LONGEST and second == "2,2"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([{"x": 1, "y": 2, "z": 3}] * 20, r"objects where lists are expected \(it has x, y, z\)"),
+        ({"people": []}, r"no joints, skeletons, keypoints in the JSON object \(it has people\)"),
+    ],
+)
+def test_objects_of_other_programs_are_named_by_what_they_hold(content: object, said: str) -> None:
+    with pytest.raises(BadClip, match=said):
+        Frames(KINECT).parse(json.dumps(content))
