@@ -118,6 +118,8 @@ def _typed(
     parts = _parts(config.clone(with_meta=False).as_dict(), names)
     for section, key in LOOKED_UP.items():  # a form of saying so that was not foreseen trains nothing else instead
         used, said = names.get(section, found.get(section, "")), config[section][key]
+        if used != said and not isinstance(said, str):
+            raise UserError(f"{section}.{key} must be a name, not {said!r:.40}")
         if used != said:
             raise UserError(f"{section}.{key} is given in a form that is not understood: say --{section}.{key}={said}")
     parsed = TrainConfig(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import datetime
+import gzip
 import io
 import operator
 import os
@@ -201,5 +202,6 @@ def test_what_is_no_file_is_said_so(tmp_path: Path) -> None:
             load_pickle(path)
     buffer = io.BytesIO()
     np.savez(buffer, x=CONTENT["half"])
+    assert "no pickle, but compressed (gzip): unpack it first" in refusal(tmp_path, gzip.compress(pickle.dumps({})))
     for data in (buffer.getvalue(), b"id,label\na,1\n", b""):
         assert "no pickle" in refusal(tmp_path, data) or "not a pickle" in refusal(tmp_path, data)

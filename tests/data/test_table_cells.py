@@ -9,9 +9,11 @@ import pytest
 from own_clips import person, text
 
 from mmcl.common.errors import BadClip, UserError
+from mmcl.data.preparation.finish import told
 from mmcl.data.readers.clip_file import ClipNumbers, read_clip
 from mmcl.data.readers.text_table import number
 from mmcl.deploy.follow import Frames
+from mmcl.skeletons.believable import READ
 from mmcl.skeletons.layout import load_layout
 
 KINECT = load_layout("kinect_v1_20")
@@ -96,8 +98,8 @@ def test_frames_that_are_left_out_are_frames_without_anybody(tmp_path: Path, ste
 @pytest.mark.parametrize(
     ("frames", "words"),
     [
-        ([*range(10), *range(10)], "its column 'frame' goes back from 9 to 0: if these are two people or recordings"),
-        ([*range(10), *range(900, 910)], "its column 'frame' goes from 9 to 900: if these are two recordings"),
+        ([*range(10), *range(10)], "its column 'frame' goes back from 9 to 0: if they are of two people"),
+        ([*range(10), *range(900, 910)], "its column 'frame' goes from 9 to 900: if they are of two people"),
         ([2 * frame for frame in range(20)], ""), ([7], ""), ([0, 1, 3, 7, 12, 20], ""),
     ],
 )  # fmt: skip
@@ -105,3 +107,8 @@ def test_what_frames_are_numbered_by_is_looked_at(tmp_path: Path, frames: list[i
     found = counted(tmp_path, frames)
     np.testing.assert_array_equal(found.values[0], person(len(frames)))
     assert " ".join(map(str, found.remarks)).startswith(words) and bool(found.remarks) == bool(words)
+
+
+def test_what_is_said_of_frame_numbers_is_not_called_mended() -> None:
+    (line,) = told([("a", "its column 'frame' goes back from 9 to 0", READ)])
+    assert line == "said of 1 clip (a): its column 'frame' goes back from 9 to 0"

@@ -263,3 +263,9 @@ def test_keys_of_earlier_versions_are_left_out_of_recipes_with_a_note_and_refuse
     saved["task"]["refinement"]["every"] = 1
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(saved))
     assert read_run_config(tmp_path).task.refinement.weight == saved["task"]["refinement"]["weight"]
+
+
+def test_an_encoder_without_a_name_is_answered_with_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("encoder: {name: null}\n")
+    with pytest.raises(UserError, match="encoder.name must be a name, not None"):
+        parse([*DATA, "--config", str(tmp_path / "r.yaml")])

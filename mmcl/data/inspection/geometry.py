@@ -7,7 +7,7 @@ import numpy as np
 from mmcl.data.inspection.advice import advice
 from mmcl.data.inspection.findings import BAD, NOTE, WARN, Report
 from mmcl.data.inspection.measures import column
-from mmcl.skeletons.believable import KINDS, Remark
+from mmcl.skeletons.believable import KINDS, READ, Remark
 from mmcl.skeletons.believable.names import of_a_body, places
 
 HEIGHT = (0.3, 1.0)  # metres from hips to head that a data set's median person has
@@ -54,7 +54,8 @@ def _mended(report: Report) -> set[str]:
             kinds.setdefault(kind, {})[places[name]] = None
     for kind, clips in kinds.items():
         level = NOTE if kind in HARMLESS else WARN
-        report.clips(level, KINDS[kind].many, clips, f"mended in the store; better at the source: {KINDS[kind].advice}")
+        done = "" if kind == READ else "mended in the store; better at the source: "
+        report.clips(level, KINDS[kind].many, clips, done + KINDS[kind].advice)
     return set(kinds) - set(HARMLESS)
 
 

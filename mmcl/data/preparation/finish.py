@@ -21,6 +21,7 @@ from mmcl.data.columns import FORMAT, SHORT, content_fingerprint, file_digest, m
 from mmcl.data.preparation.parts import flush
 from mmcl.data.preparation.worker import NO_PICTURES
 from mmcl.data.store import INDEX, ClipStore
+from mmcl.skeletons.believable import READ
 
 SKIPPED = "skipped.csv"
 BAD, LEFT_OUT = "bad", "left out"
@@ -94,7 +95,8 @@ def told(mended: Changes) -> list[str]:
         if kind == NO_PICTURES:
             lines.append(f"{len(some)} kept without pictures, whose videos cannot be used ({names}): {first}")
             continue
-        lines.append(f"mended in {len(some)} clip{'s' * (len(some) != 1)} ({names}): {first}")
+        word = "said of" if kind == READ else "mended in"
+        lines.append(f"{word} {len(some)} clip{'s' * (len(some) != 1)} ({names}): {first}")
     return lines
 
 

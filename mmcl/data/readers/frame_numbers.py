@@ -11,7 +11,7 @@ import numpy as np
 
 from mmcl.data.readers.column_names import FRAMES
 from mmcl.data.readers.text_table import Table, plain_float
-from mmcl.skeletons.believable import Remark
+from mmcl.skeletons.believable import KINDS, Remark
 
 MOST = 2.0  # times as many frames as there are lines: with more, the numbers are no counter of one recording
 
@@ -62,11 +62,11 @@ def frame_remarks(table: Table, lines: np.ndarray | None) -> list[Remark]:
     back, places = np.flatnonzero(np.diff(numbers) < 0), _places(np.unique(numbers))
     if len(back):
         what = f"its column '{name}' goes back from {numbers[back[0]]} to {numbers[back[0] + 1]}"
-        said.append(Remark("jump", what, "if these are two people or recordings, give each a file of its own"))
+        said.append(Remark("numbering", what, KINDS["numbering"].advice))
     elif places is not None and places[-1] >= MOST * len(places):
         at = int(np.argmax(np.diff(numbers)))
         what = f"its column '{name}' goes from {numbers[at]} to {numbers[at + 1]}"
-        said.append(Remark("jump", what, "if these are two recordings, give each a file of its own"))
+        said.append(Remark("numbering", what, KINDS["numbering"].advice))
     return said
 
 

@@ -15,15 +15,19 @@ PACKED = {
 _SEPARATOR = re.compile(rb"(\xef\xbb\xbf)?sep=[^\r\n]\r?\n", re.IGNORECASE)
 
 
+def packed_by(data: bytes) -> str:
+    """What a program has made of a file, by its first bytes, and what to do; "" where none of :data:`PACKED` did."""
+    return next((what for begin, what in PACKED.items() if data.startswith(begin)), "")
+
+
 def refuse_packed(data: bytes) -> None:
     """Whether a file is text, as far as its first bytes say.
 
     Raises:
         BadClip: a program has packed it, whatever its name says.
     """
-    for begin, what in PACKED.items():
-        if data.startswith(begin):
-            raise BadClip(f"no text, but {what}")
+    if what := packed_by(data):
+        raise BadClip(f"no text, but {what}")
 
 
 def without_separator(data: bytes) -> bytes:

@@ -19,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from mmcl.common.errors import UserError
+from mmcl.data.readers.plain_text import packed_by
 
 # Operations that neither call nor look up anything, by their names in `pickletools`.
 _PLAIN = """PROTO FRAME STOP MARK POP POP_MARK MEMOIZE PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET NONE NEWTRUE
@@ -48,6 +49,9 @@ def load_pickle(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path}: {'not a file' if path.exists() else 'no such file'}; --source is the .pkl file")
     with open(path, "rb") as file:
+        if what := packed_by(file.read(8)):
+            raise UserError(f"{path}: no pickle, but {what}")
+        file.seek(0)
         try:
             return _Unpickler(file, path.stat().st_size).load()
         except Refused as error:

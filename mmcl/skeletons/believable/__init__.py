@@ -6,6 +6,6 @@ remedy that helps. Both go by geometry, clip by clip, and need numpy alone.
 
 from mmcl.skeletons.believable.looking import look
 from mmcl.skeletons.believable.mending import Mended, fill, mend
-from mmcl.skeletons.believable.remarks import BAD, KINDS, NOTE, WARN, Remark, worst
+from mmcl.skeletons.believable.remarks import BAD, KINDS, NOTE, READ, WARN, Remark, worst
 
-__all__ = ["BAD", "KINDS", "NOTE", "WARN", "Mended", "Remark", "fill", "look", "mend", "worst"]
+__all__ = ["BAD", "KINDS", "NOTE", "READ", "WARN", "Mended", "Remark", "fill", "look", "mend", "worst"]

@@ -72,6 +72,8 @@ KINDS = {
                     "bad tracking: smooth them, or leave such clips out"),
     "sides change": Kind(WARN, "left and right that change places between two frames",
                          "the joints are exchanged in the frames between: " + LOOK),
+    "numbering": Kind(WARN, "numbers of frames that go back or jump",
+                      "if they are of two people or recordings, give each a file of its own"),
     "score": Kind(BAD, "a third number that is a score, not a coordinate",
                   "give x and y alone, with width and height of the picture, the score as confidence (--columns xyc)"),
     "flat": Kind(BAD, "flat bodies: keypoints of a picture posing as joints in space",
@@ -89,6 +91,7 @@ KINDS = {
     "repeated": Kind(WARN, "every other frame is a copy", "leave the copies out, and halve the frame rate (--fps)"),
     "rate": Kind(WARN, "faster than people move", "the frame rate is another one (--fps), or the tracking is bad"),
 }  # fmt: skip
+READ = "numbering"  # the kind that is seen in a file alone, and not mended
 
 
 def worst(remarks: list[Remark]) -> str:
