@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mmcl.common.arguments import out_path
 from mmcl.common.errors import UserError, run
+from mmcl.common.printing import complain
 from mmcl.common.stack import require_packages
 from mmcl.places.options import add_place_options, open_place
 
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     unfinished = {run_.name: outcome.failed.get(run_.name, "not run yet") for run_ in runs if run_ not in reports}
     print(write_table(arguments.out, study, compare_arms(study, reports), reports, unfinished))
     for name, why in outcome.failed.items():
-        print(f"failed: {name}: {why}", file=sys.stderr)
+        complain("failed", f"{name}: {why}")
     print(f"{len(reports)} of {len(runs)} runs finished; table in {arguments.out / 'study.md'}")
     if outcome.stopped:
         print(outcome.farewell)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from mmcl.common.errors import UserError
 from mmcl.common.interrupts import stop_requests
+from mmcl.common.printing import one_line
 from mmcl.places.base import Handle, Place
 from mmcl.places.job import Failure, Job
 from mmcl.places.worker import GRACE
@@ -112,7 +113,7 @@ class _Performance:
         elif self.outcome.stopped:  # asked to stop, it has not failed
             return
         elif self._may_try_again(job, failure):
-            self.bar.write(f"{job.name}: {failure.reason}; it begins again where it was", file=sys.stderr)
+            self.bar.write(one_line(f"{job.name}: {failure.reason}; it begins again where it was"), file=sys.stderr)
             self.queue.appendleft(job)
         else:
             self._failed(job, failure.reason)
@@ -122,7 +123,7 @@ class _Performance:
 
     def _failed(self, job: Job, reason: str) -> None:
         self.outcome.failed[job.name] = reason
-        self.bar.write(f"{job.name} failed: {reason}", file=sys.stderr)
+        self.bar.write(one_line(f"{job.name} failed: {reason}"), file=sys.stderr)
 
     def _stop(self, force: bool) -> None:
         self.outcome.stopped = True

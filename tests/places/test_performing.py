@@ -84,6 +84,28 @@ def test_what_the_machine_refuses_one_job_is_no_other_jobs_matter(tmp_path) -> N
     assert "0.log" in outcome.failed["gone"] and "No space left" in outcome.failed["full"]
 
 
+class Talkative(Glance):
+    """A job whose reason goes on for many lines."""
+
+    def failure(self) -> Failure | None:
+        """What a command printed."""
+        return Failure("exit status 2: error: no protocol, choose one of " + "brl/ntu\n" * 100 + "or give a file")
+
+
+class Loud(WaitingRoom):
+    """All its jobs fail."""
+
+    def begin(self, job: Job) -> Handle:
+        """One of many words."""
+        return Talkative(job)
+
+
+def test_a_reason_is_shown_in_one_line_and_kept_whole(tmp_path, capfd) -> None:
+    outcome = performing.perform([Waiting("a", tmp_path / "a", ())], Loud())
+    (line,) = (line for line in re.split(r"[\r\n]+", capfd.readouterr().err) if "failed" in line)
+    assert len(line) <= 300 and line.endswith("or give a file") and len(outcome.failed["a"]) > 800
+
+
 class Asked(Glance):
     """A job that saves and ends when it is asked to, some looks later."""
 
