@@ -111,8 +111,10 @@ def check_place(path: Path) -> None:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise UserError(f"{path}: no file can have so long a name: choose a shorter --out") from error
+    if exists(path):  # the root of a file system lies in no folder
+        return
     nearest = next(filter(exists, absolute(path).parents))
-    if not exists(path) and not os.access(nearest, os.W_OK | os.X_OK):
+    if not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"{path}: nothing may be written in the folder {nearest}: choose another --out")
 
 

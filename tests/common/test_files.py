@@ -70,3 +70,4 @@ def test_a_folder_in_which_nothing_may_be_written_is_found_before_the_work(
     with pytest.raises(UserError, match=f"nothing may be written in the folder {tmp_path}: choose another --out"):
         check_place(tmp_path / "new" / "out")
     check_place(tmp_path / "there")  # whether it is replaced is known to others
+    check_place(Path("/"))  # which lies in no folder
