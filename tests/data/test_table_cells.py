@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_a_table_of_a_joint_a_line_is_to_be_pivoted(tmp_path: Path, column: str,
         Frames(KINECT).takes_header(header)
 
 
-def counted(folder: Path, frames: list[int], *asides: list[str]) -> ClipNumbers:
+def counted(folder: Path, frames: Sequence[int | str], *asides: list[str]) -> ClipNumbers:
     """A table with a column of frames, and with people where they are named."""
     names = [f"{axis}{joint}" for joint in range(20) for axis in "xyz"]
     lines = text(person(len(frames))).splitlines()
@@ -101,9 +102,10 @@ def test_frames_that_are_left_out_are_frames_without_anybody(tmp_path: Path, ste
         ([*range(10), *range(10)], "its column 'frame' goes back from 9 to 0: if they are of two people"),
         ([*range(10), *range(900, 910)], "its column 'frame' goes from 9 to 900: if they are of two people"),
         ([2 * frame for frame in range(20)], ""), ([7], ""), ([0, 1, 3, 7, 12, 20], ""),
+        (["1", "1.0", "2", "2.0"], ""),
     ],
 )  # fmt: skip
-def test_what_frames_are_numbered_by_is_looked_at(tmp_path: Path, frames: list[int], words: str) -> None:
+def test_what_frames_are_numbered_by_is_looked_at(tmp_path: Path, frames: Sequence[int | str], words: str) -> None:
     found = counted(tmp_path, frames)
     np.testing.assert_array_equal(found.values[0], person(len(frames)))
     assert " ".join(map(str, found.remarks)).startswith(words) and bool(found.remarks) == bool(words)

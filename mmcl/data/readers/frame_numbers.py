@@ -73,6 +73,8 @@ def frame_remarks(table: Table, lines: np.ndarray | None) -> list[Remark]:
 def _places(numbers: np.ndarray) -> np.ndarray | None:
     """Which frame each of different numbers, in their order, is; None where no step between them is the usual one."""
     steps = np.diff(numbers)
-    if not len(steps) or (steps == steps.min()).mean() < 0.5 or (steps % steps.min()).any():
+    if not len(steps) or steps.min() < 1:  # 1 and 1.0 are two names and one number
+        return None
+    if (steps == steps.min()).mean() < 0.5 or (steps % steps.min()).any():
         return None
     return np.asarray((numbers - numbers[0]) // steps.min())
