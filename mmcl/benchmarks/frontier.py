@@ -38,7 +38,7 @@ Times are compared with that of CTR-GCN as published (full width, eager PyTorch)
 EPILOG = """\
 GROUP is NAME=PATH,PATH,… (the seeds of one thing: run folders, reports of `mmcl evaluate` or `mmcl ensemble`), or the
 folder of a study, which stands for all its arms. Names that are equal before a dot (ctrgcn, ctrgcn.small) are sizes of
-one thing: the picture joins them by a line of one colour.
+one thing if all of them differ in their number of parameters: the picture joins them by a line of one colour.
 
 examples:
   mmcl bench frontier studies/encoders_utd studies/sizes_utd --out reports/sizes

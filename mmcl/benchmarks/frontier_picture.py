@@ -20,7 +20,8 @@ def draw_frontier(path: Path, points: Sequence[Point]) -> None:
     """Accuracy with its interval against the time of a clip, fp32 and int8 of a row joined; the frontier is a line.
 
     Rows whose names are equal before the first dot (`ctrgcn`, `ctrgcn.small`) are sizes of one thing. They have one
-    colour, and a line joins them from the smallest to the largest; a legend names them, and no point has a name.
+    colour, and a line joins them from the smallest to the largest; a legend names them, and no point has a name. Where
+    two of them have the same number of parameters (`ctrgcn.supervised`, `ctrgcn.distil`), every point keeps its name.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
@@ -30,7 +31,8 @@ def draw_frontier(path: Path, points: Sequence[Point]) -> None:
     sizes: dict[str, list[Point]] = {}
     for point in points:
         sizes.setdefault(point.name.partition(".")[0], []).append(point)
-    if len(sizes) == len(points):
+    differ = all(len({point.parameters for point in members}) == len(members) for members in sizes.values())
+    if len(sizes) == len(points) or not differ:
         for index, point in enumerate(points):
             _draw_point(axes, point, BLUE)
             _write_name(axes, index, points)

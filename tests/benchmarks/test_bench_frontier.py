@@ -70,6 +70,8 @@ def test_sizes_of_one_thing_are_joined_from_the_smallest_on_and_named_once(tmp_p
     assert [text.get_text() for text in axes.get_legend().get_texts()] == list(named) == ["net", "else"]
     assert named["net"].get_xydata().ravel().tolist() == pytest.approx([2, 80, 4, 90, 9, 95])
     assert named["net"].get_color() != named["else"].get_color() and not axes.texts
+    draw_frontier(tmp_path / "frontier.png", [replace(each, parameters=5) for each in points])
+    assert [text.get_text() for text in drawn[1].axes[0].texts] == list(rows) and drawn[1].axes[0].get_legend() is None
 
 
 def rows_of(demo_store: Path, folder: Path, bundles: list[str]) -> list[dict[str, Any]]:
