@@ -75,6 +75,8 @@ def test_lines_that_end_by_a_carriage_return_alone_are_read(tmp_path: Path) -> N
     plain.write_text(TABLE)
     old.write_bytes(TABLE.replace("\n", "\r").encode())
     np.testing.assert_array_equal(read_clip(old, LAYOUT).values, read_clip(plain, LAYOUT).values)
+    old.write_bytes(b"sep=,\r" + old.read_bytes())
+    np.testing.assert_array_equal(read_clip(old, LAYOUT).values, read_clip(plain, LAYOUT).values)
     old.write_bytes(b"id,label\ra,wave\rb,kick\r")
     columns, lines = read_list(old)
     assert columns == ["id", "label"] and [(line.number, line["label"]) for line in lines] == [(2, "wave"), (3, "kick")]

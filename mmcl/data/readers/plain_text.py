@@ -12,7 +12,7 @@ PACKED = {
     b"\x28\xb5\x2f\xfd": _UNPACK.format("zstd"), b"PK\3\4": "a zip or a spreadsheet: unpack it, or save it as CSV",
     b"PAR1": "a Parquet table: save it as CSV",
 }  # fmt: skip
-_SEPARATOR = re.compile(rb"(\xef\xbb\xbf)?sep=[^\r\n]\r?\n", re.IGNORECASE)
+_SEPARATOR = re.compile(rb"(\xef\xbb\xbf)?sep=[^\r\n](\r\n?|\n)", re.IGNORECASE)
 
 
 def packed_by(data: bytes) -> str:
