@@ -13,7 +13,7 @@ NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 ADVICE = {
     **dict.fromkeys(NO_ROOM, "make room, and run the same command again"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose another place, or change its rights"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change the rights of this path, or choose another one"),
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "use fewer workers, or allow more open files (ulimit -n)",
 }
@@ -77,7 +77,8 @@ def _of_the_world(error: Exception) -> str | None:
     if isinstance(error, OSError):  # a full disk, a folder without permission: the message names the file
         named = error.filename is not None and error.filename2 is None and error.strerror
         what = f"{error.filename}: {error.strerror}" if named else said
-        return "; ".join(filter(None, (what, ADVICE.get(error.errno or 0))))
+        advice = ADVICE.get(error.errno or 0) if named or error.errno in NO_ROOM else None
+        return "; ".join(filter(None, (what, advice)))
     if "DataLoader" in said and any(words in said for words in ("killed", "exited", "timed out")):
         return (
             f"a loader worker was ended by the system, or gave nothing ({said}): too little memory or shared memory "

@@ -16,7 +16,6 @@ from mmcl.common.leftovers import beside, held, remove, remove_leftovers
 
 _NO_ROOM = ("no space left on device", "file too large", "disk quota exceeded", "os error 28", "os error 27",
             "os error 122", "inline_container", "failed writing file")  # the last two: of torch.save  # fmt: skip
-_BESIDE = 40  # characters by which the names of what is half-written are longer
 
 
 def is_file(path: str | Path) -> bool:
@@ -106,13 +105,13 @@ def check_place(path: Path) -> None:
             raise UserError(f"{place} is a link that leads to nothing: remove it, or choose another --out")
         if place != path and exists(place) and not is_folder(place):
             raise UserError(f"{path}: {place} is a file, and no folder: choose another --out")
+    if exists(path):
+        return
     try:
-        os.lstat(f"{path}{'.' * _BESIDE}")
+        os.lstat(beside(path))  # the name under which it is half-written
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise UserError(f"{path}: no file can have so long a name: choose a shorter --out") from error
-    if exists(path):  # the root of a file system lies in no folder
-        return
     nearest = next(filter(exists, absolute(path).parents))
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"{path}: nothing may be written in the folder {nearest}: choose another --out")

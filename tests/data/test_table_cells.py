@@ -90,7 +90,7 @@ def test_frames_that_are_left_out_are_frames_without_anybody(tmp_path: Path, ste
     assert found.values.shape == (1, 20, 20, 3) and np.isnan(found.values[0, ~there]).all()
     np.testing.assert_array_equal(found.values[0, there], person(17))
     assert [str(remark) for remark in found.remarks] == [
-        "3 numbers of its frames have no line: taken for frames without anybody"
+        "3 frames have no line, by its column 'frame': taken for frames without anybody"
     ]
     pairs = [frame for frame in frames for _ in range(2)]
     assert counted(tmp_path, pairs, ["a", "b"] * 17).values.shape == (2, 20, 20, 3)
@@ -109,6 +109,18 @@ def test_what_frames_are_numbered_by_is_looked_at(tmp_path: Path, frames: Sequen
     found = counted(tmp_path, frames)
     np.testing.assert_array_equal(found.values[0], person(len(frames)))
     assert " ".join(map(str, found.remarks)).startswith(words) and bool(found.remarks) == bool(words)
+
+
+def test_a_jump_is_warned_of_where_lines_are_of_people_or_in_another_order(tmp_path: Path) -> None:
+    frames = [*range(5), *range(900, 905)]
+    pairs = [frame for frame in frames for _ in range(2)]
+    for found in (counted(tmp_path, pairs, ["a", "b"] * 10), counted(tmp_path, [2, 0, 1, *frames[3:]])):
+        assert any("goes from 4 to 900" in str(remark) for remark in found.remarks)
+
+
+def test_a_counter_that_began_again_without_a_number_twice_leaves_no_holes(tmp_path: Path) -> None:
+    found = counted(tmp_path, [8, 9, 0, 1, 2])
+    assert found.values.shape == (1, 5, 20, 3) and "not in the order" in str(found.remarks[0])
 
 
 def test_what_is_said_of_frame_numbers_is_not_called_mended() -> None:

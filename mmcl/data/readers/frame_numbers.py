@@ -51,23 +51,31 @@ def frame_remarks(table: Table, lines: np.ndarray | None) -> list[Remark]:
         lines: (M, T) whose line is which at each frame; None where every line is the next frame.
     """
     said = []
+    name = next((name for name in table.asides if name in FRAMES), "")
     if lines is not None and len(lines) == 1 and (np.diff(lines[lines >= 0]) < 0).any():
         said.append(Remark("order", "its lines are not in the order of their frames: put in it"))
     if lines is not None and (left_out := int((lines < 0).all(axis=0).sum())):
-        said.append(Remark("gap", f"{left_out} numbers of its frames have no line: taken for frames without anybody"))
-    name = next((name for name in table.asides if name in FRAMES), "")
+        have = "1 frame has" if left_out == 1 else f"{left_out} frames have"
+        said.append(Remark("gap", f"{have} no line, by its column '{name}': taken for frames without anybody"))
     numbers = whole_numbers(table.asides.get(name, ()))
-    if numbers is None or lines is not None:
-        return said
-    back, places = np.flatnonzero(np.diff(numbers) < 0), _places(np.unique(numbers))
-    if len(back):
-        what = f"its column '{name}' goes back from {numbers[back[0]]} to {numbers[back[0] + 1]}"
-        said.append(Remark("numbering", what, KINDS["numbering"].advice))
-    elif places is not None and places[-1] >= MOST * len(places):
-        at = int(np.argmax(np.diff(numbers)))
-        what = f"its column '{name}' goes from {numbers[at]} to {numbers[at + 1]}"
-        said.append(Remark("numbering", what, KINDS["numbering"].advice))
+    if numbers is not None and (what := _back(numbers) if lines is None else _jump(np.unique(numbers))):
+        said.append(Remark("numbering", f"its column '{name}' {what}", KINDS["numbering"].advice))
     return said
+
+
+def _back(numbers: np.ndarray) -> str:
+    """Where numbers of lines, in the order of the file, go back, or else jump; empty where they do neither."""
+    back = np.flatnonzero(np.diff(numbers) < 0)
+    return f"goes back from {numbers[back[0]]} to {numbers[back[0] + 1]}" if len(back) else _jump(np.unique(numbers))
+
+
+def _jump(numbers: np.ndarray) -> str:
+    """Where different numbers, in their order, leave out more than one recording would; empty where they do not."""
+    places = _places(numbers)
+    if places is None or places[-1] < MOST * len(places):
+        return ""
+    at = int(np.argmax(np.diff(numbers)))
+    return f"goes from {numbers[at]} to {numbers[at + 1]}"
 
 
 def _places(numbers: np.ndarray) -> np.ndarray | None:

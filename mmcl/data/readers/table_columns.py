@@ -95,11 +95,14 @@ def lines_of_people(table: Table) -> np.ndarray | None:
 def _in_time(when: Sequence[str], counted: bool) -> np.ndarray | None:
     """(1, T) lines in the order of their frames, which are all different; None where they stand in it.
 
-    Where they are counted, frames that are left out between them have the line -1.
+    Where they are counted, frames that are left out between them have the line -1. Not so where lines stand in another
+    order: a counter may have begun again.
     """
     lines = sorted(range(len(when)), key=lambda line: _natural(when[line]))
-    found = with_holes(np.array([lines]), [when[line] for line in lines]) if counted else np.array([lines])
-    return None if found[0].tolist() == list(range(len(when))) else found
+    if lines != list(range(len(when))):
+        return np.array([lines])
+    found = with_holes(np.array([lines]), when) if counted else np.array([lines])
+    return None if found.shape[1] == len(lines) else found
 
 
 def _is_number(name: str) -> bool:
