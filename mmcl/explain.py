@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--gifs", type=int, action=NotNegative, default=4, metavar="N",
         help="so many clips are animated, too (default: 4)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of clips, and of what methods draw")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of clips, and of what methods draw (0)")
     parser.add_argument("--layout", metavar="NAME", help="joint layout of files, where it is not the model's own")
     add_reading_flags(parser)
     add_which(parser)

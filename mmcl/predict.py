@@ -91,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
     parser.add_argument(
         "--no-reject", action="store_true",
-        help="always name a class, though the bundle holds a probability below which it is none (mmcl export --reject)",
+        help="always name a class, also where the bundle would answer 'none of these' (mmcl export --reject)",
     )  # fmt: skip
     parser.add_argument(
         "--layout",

@@ -162,6 +162,10 @@ def read_bundle(folder: Path) -> Description:
     Raises:
         UserError: the folder is no bundle, or holds neither weights nor a graph.
     """
+    if is_file(folder) and is_bundle(folder.parent):
+        graph = next((name for name, file in GRAPHS.items() if file == folder.name), "")
+        chosen = f"; `mmcl predict --backend {graph}` takes this graph" if graph else ""
+        raise UserError(f"{folder} is a file of a bundle: name its folder, {folder.parent}{chosen}")
     if not is_file(folder / CONFIG) or not (is_file(folder / WEIGHTS) or graphs_in(folder)):
         raise UserError(
             f"{folder} is no bundle (needs {CONFIG} and {WEIGHTS}): make one of a run with `mmcl export RUN --out DIR`"

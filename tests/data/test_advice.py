@@ -12,7 +12,7 @@ from own_clips import person
 
 from mmcl.data.inspection.checks import check
 from mmcl.data.inspection.findings import Finding
-from mmcl.skeletons.layout import load_layout
+from mmcl.skeletons.layout import Layout, load_layout
 
 CLIPS = 12
 Z_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
@@ -53,6 +53,22 @@ def test_no_option_is_advised_that_would_break_other_clips(tmp_path: Path, name:
     found = [finding for word in words.split("|") for finding in findings(tmp_path / word, change, word)]
     assert len(found) == len(advised) and not any("--" in finding.advice for finding in found)
     assert all(any(words in finding.advice for finding in found) for words in advised), found
+
+
+KINECT = ("base_spine", "spine_shoulder", "head", "left_hand", "right_hand", "left_foot", "right_foot")
+
+
+def test_what_could_not_be_measured_has_not_passed(tmp_path: Path) -> None:
+    layout = Layout("my_sensor", ("hip", "chest", *KINECT[2:]), (0, 0, 1, 1, 1, 0, 0), centre=1)
+    rows = [load_layout("kinect_v1_20").joints.index(name) for name in KINECT]
+
+    def row(number: int, *sizes: int) -> dict[str, object]:
+        clip = person(seed=number)[:, rows].astype(np.float32)
+        return {**made_stores.row(number, 1), "joints": clip.reshape(-1), "frames": len(clip)}
+
+    report = check(made_stores.write_store(tmp_path, CLIPS, layout=layout, make=row), progress=False)
+    assert any("left and right could not be checked" in finding.what for finding in report.findings)
+    assert "left is left" not in report.passed and "y points up" in report.passed
 
 
 ALL: dict[str, tuple[Change, str, str]] = {

@@ -89,7 +89,7 @@ WRONG_FILES = {
     ),
     "four.npy": (made(coordinates=4), "four numbers a joint .*no confidence"),
     "five.npy": (made(coordinates=5), "5 numbers a joint, expected 2 or 3 or 4"),
-    "words.npy": (np.full((6, 20, 3), "x"), "not numbers"),
+    "words.npy": (np.full((6, 20, 3), "x"), "holds text, not numbers"),
     "zeros.npy": (made() * 0, "all coordinates are zero"),
     "unknown.npy": (made() * np.nan, "all coordinates are zero"),
     "infinite.npy": (made() * np.inf, "infinite"),

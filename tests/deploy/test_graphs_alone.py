@@ -22,6 +22,7 @@ from mmcl.encoders.building import build_encoder  # noqa: E402
 from mmcl.engine.configuring import configure  # noqa: E402
 from mmcl.evaluate import main as evaluate  # noqa: E402
 from mmcl.models.bundle import describe, load_bundle, write_bundle  # noqa: E402
+from mmcl.models.description import read_bundle  # noqa: E402
 from mmcl.models.folder import open_model  # noqa: E402
 from mmcl.models.model import Model  # noqa: E402
 from mmcl.models.session import open_session  # noqa: E402
@@ -45,6 +46,11 @@ def bundles(demo_store, tmp_path_factory) -> tuple[Path, Path]:
         folder / "whole", folder / "graphs", options=options, data=str(demo_store), protocol="demo/cross_subject"
     )
     return folder / "whole", folder / "graphs"
+
+
+def test_the_name_of_a_graph_is_answered_with_its_folder(bundles) -> None:
+    with pytest.raises(UserError, match=r"is a file of a bundle: name its folder, .*--backend fp32"):
+        read_bundle(bundles[1] / "model.onnx")
 
 
 def test_it_is_judged_as_the_bundle_with_its_weights_is(bundles, demo_store, tmp_path) -> None:

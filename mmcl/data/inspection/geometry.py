@@ -34,7 +34,7 @@ def geometry(report: Report) -> None:
     changed = _mended(report)
     doubted = _doubted(report)
     _scale(report)
-    _sides(report)
+    unknown = _sides(report)
     joints = report.store.layout.joints
     for name, kinds in PASSED.items():
         if name in OF_A_BODY and not of_a_body(joints):
@@ -42,7 +42,8 @@ def geometry(report: Report) -> None:
         if name == AGREE and (lacking := [part for part in AGREEING if part not in places(joints)]):
             report.unchecked.append(f"{name} (the layout names no {' and '.join(lacking)})")
             continue
-        report.settle(name, *(kind in changed | doubted for kind in kinds))
+        if name not in unknown:
+            report.settle(name, *(kind in changed | doubted for kind in kinds))
 
 
 def _mended(report: Report) -> set[str]:
@@ -96,21 +97,30 @@ def _scale(report: Report) -> None:
     report.settle(f"body scale (bodies of {usual:.2f} m)", found)
 
 
-def _sides(report: Report) -> None:
-    """Say what could not be looked at; where single clips tell little about left and right, ask all of them."""
+def _sides(report: Report) -> set[str]:
+    """Say what could not be looked at; where single clips tell little about left and right, ask all of them.
+
+    Returns the checks that cannot pass: what they ask could not be measured, or the clips together speak against it.
+    """
+    unknown: set[str] = set()
     up, handedness = column(report.measures, "up"), column(report.measures, "handedness")
     planar = bool(column(report.measures, "planar").all())
     if not of_a_body(report.store.layout.joints):
         report.unchecked.append("size, which way is up, left and right (the layout is of a hand or a face)")
-        return
+        return unknown
     if not np.isfinite(up).any():
         what = "y points up could not be checked: neither names of joints nor the tree show head and hips"
         report.whole(WARN, what, True, [], "call them head, base_spine, left_hip … in the layout")
+        unknown.add("y points up")
     if planar:
         report.unchecked.append("left is left (planar keypoints have no depth)")
+        unknown.add("left is left")
     elif not np.isfinite(handedness).any():
-        what = "left and right could not be checked: the layout does not name hips or shoulders, and hands or feet"
-        report.whole(WARN, what, True, [], "call them left_hip, right_hip, left_hand … in the layout")
+        what = "left and right could not be checked: it takes both hips or shoulders, and hands or feet"
+        report.whole(WARN, what, True, [], "name them left_hip, right_hip, left_hand … in the layout")
+        unknown.add("left is left")
     elif not column(report.measures, "sure").any() and np.nanmedian(handedness) < 0:
         what = "left and right swapped: hands are mostly behind the body"
         report.whole(BAD, what, True, [], KINDS["mirrored"].advice)
+        unknown.add("left is left")
+    return unknown

@@ -124,7 +124,8 @@ def _header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], Any, np.dtype[
     except Exception as error:  # the header is a Python literal: it can be wrong in every way Python knows
         raise BadClip("not a readable NumPy array (damaged or cut off)") from error
     if dtype.kind not in "biuf":
-        raise BadClip(f"holds {'objects' if dtype.hasobject else dtype}, not numbers")
+        kind = "objects" if dtype.hasobject else "text" if dtype.kind in "US" else dtype
+        raise BadClip(f"holds {kind}, not numbers")
     start = file.tell() - begin
     # True counts as a number, and is none here. NumPy raises for huge axes, also of arrays that hold nothing.
     if any(type(n) is not int or n < 0 for n in shape) or len(shape) > 32 or math.prod(n or 1 for n in shape) > MOST:
