@@ -13,6 +13,7 @@ from mmcl.evaluation.reporting.figures import BLUE, DPI, GREY, ORANGE, as_writte
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+SHADES = (0, 2, 3, 4, 5, 6, 8, 9)  # of tab10, without the orange of the frontier and the grey of intervals
 NAME_WIDTH, NAME_HEIGHT = 0.3, 0.025  # what a name takes of the picture: logarithm of time, accuracy
 
 
@@ -38,7 +39,7 @@ def draw_frontier(path: Path, points: Sequence[Point]) -> None:
             _write_name(axes, index, points)
     else:
         for number, (name, members) in enumerate(sizes.items()):
-            colour = colormaps["tab10"](number % 10)
+            colour = colormaps["tab10"](SHADES[number % len(SHADES)])
             for point in members:
                 _draw_point(axes, point, colour)
             members.sort(key=lambda point: point.parameters)
